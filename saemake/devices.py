@@ -1,0 +1,25 @@
+"""The device that a job computes on, and what makes its results the same every time."""
+
+import os
+
+import torch
+
+
+def choose(cpu_threads: int) -> torch.device:
+    """The first visible GPU, or the CPU with exactly `cpu_threads` threads (a recipe's number, not
+    the scheduler's: sums depend on it). Turns on deterministic algorithms, turns off TF32.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # Filling fresh memory helps to find reads of it, of which there are none, and costs 5 %.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_num_threads(cpu_threads)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def describe(device: torch.device) -> str:
+    """The kind of device, as provenance and logs name it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -1,0 +1,19 @@
+"""The one exception that a user sees, and the search for the name that was meant."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class SaemakeError(Exception):
+    """Something the user can mend. Its text is one line: the thing, the place and the way out."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A clause that names the known word nearest to `name`, or lists the few known ones."""
+    words = sorted(known)
+    close = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    if not words:
+        return "none are configured"
+    return "known: " + ", ".join(words[:12]) + (", ..." if len(words) > 12 else "")

@@ -1,0 +1,134 @@
+"""Evaluation of a sweep: one run of the LM over held-out text judges every SAE of it.
+
+Each document is one context, as in training; all tokens but padding count. The LM runs up to the
+layer once; what the SAEs change is only what comes after.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from saemake import devices, progress
+from saemake.errors import SaemakeError
+from saemake.evaluation.metrics import Mean, SaeMetrics, Variance
+from saemake.llm.model import LanguageModel
+from saemake.llm.weights import Weights
+from saemake.names import SaeName
+from saemake.recipes import EvaluationRecipe, digest
+from saemake.store import Store, sha256
+from saemake.text.shards import Tokens
+from saemake.training import files
+
+log = logging.getLogger(__name__)
+METRICS = "metrics.json"
+
+
+class Codec(Protocol):
+    """What an evaluation asks of an SAE."""
+
+    width: int
+
+    def encode(self, x: Tensor) -> Tensor: ...
+    def decode(self, f: Tensor) -> Tensor: ...
+
+
+def evaluate_sweep(
+    recipes: Mapping[SaeName, EvaluationRecipe],
+    *,
+    width: int,
+    folders: Mapping[SaeName, Path],
+    weights: Weights,
+    tokens: Tokens,
+    store: Store,
+) -> dict[SaeName, str]:
+    """Put the metrics of every SAE of a sweep into the store, computing those that it lacks, and
+    return their keys there: the evaluation's recipe with the SAE's very bytes.
+    """
+    keys = {n: digest([r.hash, sha256(folders[n] / "ae.pt")]) for n, r in recipes.items()}
+    with store.lock(digest(sorted(keys.values()))):
+        missing = [name for name, key in keys.items() if not store.has(key)]
+        log.info("%d of %d evaluations are missing", len(missing), len(keys))
+        if missing:
+            recipe = recipes[missing[0]]
+            device = devices.choose(recipe.cpu_threads)
+            sweep = missing[0].sweep
+            saes = {
+                name: files.load(folders[name], sweep.architecture, width, device)
+                for name in missing
+            }
+            lm = LanguageModel(weights, sweep.layer, device, whole=True)
+            results = evaluate(
+                saes, lm, tokens, recipe.llm_batch_contexts, label=f"evaluate {sweep}"
+            )
+            for name, result in results.items():
+                content = _metrics_json(name, width, recipes[name], folders[name], result, tokens)
+                store.put(keys[name], {METRICS: content.encode()})
+    return keys
+
+
+@torch.no_grad()
+def evaluate(
+    saes: Mapping[Any, Codec], lm: LanguageModel, tokens: Tokens, batch_contexts: int, label: str
+) -> dict[Any, dict[str, float]]:
+    """The figures of each SAE on `tokens` (see SaeMetrics.results)."""
+    clean, ablated = Mean(), Mean()
+    variance = Variance(lm.d_model, lm.device)
+    running = {n: SaeMetrics(lm.d_model, sae.width, lm.device) for n, sae in saes.items()}
+    with progress.bar(tokens.count, label, "tok") as bar:
+        for contexts in tokens.contexts(batch_contexts):
+            hidden_BLD, clean_losses = lm.capture_with_losses(contexts)
+            clean.add(clean_losses)
+            ablated.add(lm.losses(contexts, torch.zeros_like(hidden_BLD)))
+            kept_BL = contexts.mask.bool().to(lm.device)
+            x_ND = hidden_BLD[kept_BL].float()
+            if not x_ND.isfinite().all():
+                raise SaemakeError(
+                    f"{label}: the LM's activations are not finite (dtype {lm.dtype})"
+                )
+            variance.add(x_ND)
+            for name, sae in saes.items():
+                f_NF = sae.encode(x_ND)
+                x_hat_ND = sae.decode(f_NF)
+                spliced_BLD = hidden_BLD.clone()
+                spliced_BLD[kept_BL] = x_hat_ND.to(hidden_BLD.dtype)
+                running[name].add(x_ND, f_NF, x_hat_ND, lm.losses(contexts, spliced_BLD))
+            bar.update(contexts.tokens)
+    return {
+        name: metrics.results(clean.value, ablated.value, variance.value)
+        for name, metrics in running.items()
+    }
+
+
+def _metrics_json(
+    name: SaeName,
+    width: int,
+    recipe: EvaluationRecipe,
+    folder: Path,
+    result: dict[str, float],
+    tokens: Tokens,
+) -> str:
+    sweep = name.sweep
+    content: dict[str, Any] = {
+        "name": str(name),
+        "model": sweep.model,
+        "layer": sweep.layer,
+        "architecture": sweep.architecture,
+        "width": sweep.width,
+        "latents": width,
+        "sparsity": name.sparsity_name,
+        **result,
+        "evaluation": {
+            "recipe_hash": recipe.hash,
+            "split": recipe.tokens.split,
+            "documents": tokens.manifest["documents"],
+            "tokens": tokens.count,
+            "context_tokens": recipe.tokens.context_tokens,
+        },
+        "sae_sha256": sha256(folder / "ae.pt"),
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"

@@ -1,0 +1,60 @@
+"""What every job does around its work: a log, clear last words, and whole files only."""
+
+import contextlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from saemake.errors import SaemakeError
+from saemake.store import disk_fault
+
+
+@contextlib.contextmanager
+def job(log_path: str) -> Iterator[None]:
+    """Log to `log_path`; end the process with status 1 and one line on stderr where the block
+    fails. The traceback of what nobody foresaw goes to the log, whose path the line gives.
+    """
+    path = Path(log_path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        filename=path,
+        filemode="w",
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        yield
+    except BaseException as error:  # re-raised or turned into an exit status, never swallowed
+        logging.error("%s", "".join(traceback.format_exception(error)))
+        if isinstance(error, OSError):
+            error = disk_fault(error, Path(error.filename or log_path))
+        if isinstance(error, SaemakeError):
+            print(f"saemake: {error}", file=sys.stderr, flush=True)
+        elif isinstance(error, Exception):
+            line = str(error).strip().splitlines()[:1]
+            print(
+                f"saemake: {type(error).__name__}: {''.join(line)} (traceback in {path})",
+                file=sys.stderr,
+                flush=True,
+            )
+        else:
+            raise
+        sys.exit(1)
+
+
+def write(path: str, content: bytes) -> None:
+    """Write a file whole: beside its place first, then renamed into it."""
+    target = Path(path)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_fault(error, target) from error

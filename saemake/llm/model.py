@@ -1,0 +1,117 @@
+"""A language model as SAEs see it: activations after a layer, and losses with others put there.
+
+Captures and interventions go through nnsight. B contexts, L positions, D the model's width.
+"""
+
+import functools
+from typing import Any
+
+import torch
+from nnsight import NNsight
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from saemake.errors import SaemakeError
+from saemake.llm.weights import Weights
+from saemake.text.shards import Contexts
+
+
+def load_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:
+    """The model's own tokenizer; SaemakeError where the folder has none."""
+    try:
+        return AutoTokenizer.from_pretrained(
+            weights.folder, **weights.arguments(), local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise SaemakeError(
+            f"model '{weights.name}': no tokenizer in {weights.folder} ({line})"
+        ) from None
+
+
+def _block_list(model: nn.Module, layers: int) -> str:
+    """The dotted name of the list of the model's blocks, whatever its family calls it."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == layers:
+            return name
+    raise SaemakeError(f"{type(model).__name__}: found no list of {layers} blocks in it")
+
+
+class LanguageModel:
+    """A frozen causal LM and the residual stream after its block `layer`.
+
+    With `whole=False` it holds no block after `layer` and no head's work is done: for capturing
+    only. With `whole=True` losses can be had as well.
+    """
+
+    def __init__(self, weights: Weights, layer: int, device: torch.device, *, whole: bool) -> None:
+        model = AutoModelForCausalLM.from_pretrained(
+            weights.folder,
+            **weights.arguments(),
+            dtype=getattr(torch, weights.dtype),
+            local_files_only=True,
+        )
+        layers = model.config.get_text_config().num_hidden_layers
+        blocks = _block_list(model, layers)
+        if not whole:
+            parent, _, last = blocks.rpartition(".")
+            kept = model.get_submodule(blocks)[: layer + 1]
+            setattr(model.get_submodule(parent), last, kept)
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.d_model: int = model.config.get_text_config().hidden_size
+        self.dtype: torch.dtype = getattr(torch, weights.dtype)
+        self.device = device
+        self.layer = layer
+        self._traced = NNsight(self.model)
+        self._blocks = functools.reduce(getattr, blocks.split("."), self._traced)
+
+    def _inputs(self, contexts: Contexts) -> dict[str, Any]:
+        return {
+            "input_ids": contexts.ids.to(self.device, non_blocking=True),
+            "attention_mask": contexts.mask.to(self.device, non_blocking=True),
+            "use_cache": False,
+        }
+
+    @torch.no_grad()
+    def capture(self, contexts: Contexts) -> Tensor:
+        """The residual stream after the layer, [B, L, D]; the LM stops there."""
+        with self._traced.trace(**self._inputs(contexts)) as tracer:
+            output = self._blocks[self.layer].output.save()
+            tracer.stop()
+        return _hidden(output)
+
+    @torch.no_grad()
+    def capture_with_losses(self, contexts: Contexts) -> tuple[Tensor, Tensor]:
+        """The residual stream [B, L, D] and the losses of the untouched LM (see `losses`)."""
+        with self._traced.trace(**self._inputs(contexts)):
+            output = self._blocks[self.layer].output.save()
+            logits = self._traced.output.logits.save()
+        return _hidden(output), token_losses(logits, contexts)
+
+    @torch.no_grad()
+    def losses(self, contexts: Contexts, hidden_BLD: Tensor) -> Tensor:
+        """Cross-entropy in nats of each predicted token, float32 [predictions], with the residual
+        stream after the layer replaced. Blocks up to the layer are skipped: nothing that they
+        give is used.
+        """
+        hidden_BLD = hidden_BLD.to(self.dtype)
+        with self._traced.trace(**self._inputs(contexts)):
+            for index in range(self.layer + 1):
+                self._blocks[index].skip(hidden_BLD)
+            logits = self._traced.output.logits.save()
+        return token_losses(logits, contexts)
+
+
+def token_losses(logits_BLV: Tensor, contexts: Contexts) -> Tensor:
+    """Cross-entropy in nats of each token that is not padding and has one before it in its
+    context; float32 [predictions], contexts end to end."""
+    ids, mask = contexts.ids.to(logits_BLV.device), contexts.mask.to(logits_BLV.device)
+    predicted = mask[:, 1:].bool()
+    return nn.functional.cross_entropy(
+        logits_BLV[:, :-1][predicted].float(), ids[:, 1:][predicted], reduction="none"
+    )
+
+
+def _hidden(output: Any) -> Tensor:
+    """A block's output is its hidden states, or in some families a tuple that starts with them."""
+    return output[0] if isinstance(output, tuple) else output

@@ -1,0 +1,102 @@
+"""Where a language model's files lie: fetched once, in a job that may use the network, and found
+again without one."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from transformers import AutoConfig
+
+from saemake.config import Config, Model
+from saemake.errors import SaemakeError
+from saemake.hub import reached
+from saemake.store import sha256
+
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A language model on this machine: a folder, for GGUF a file in it, and the dtype to load."""
+
+    name: str
+    folder: Path
+    gguf_file: str | None
+    dtype: str
+
+    def arguments(self) -> dict[str, Any]:
+        """What every `from_pretrained` takes to read this folder."""
+        return {"gguf_file": self.gguf_file} if self.gguf_file else {}
+
+
+def fetch(config: Config, name: str) -> dict[str, Any]:
+    """Fetch the model's files, check them against the config, and describe them (model.json).
+
+    Raises SaemakeError where the model cannot be reached or has not the config's layers.
+    """
+    model = config.models[name]
+    revision = None
+    if model.hub is not None:
+        with reached("model", model.hub, model.revision):
+            folder = Path(
+                snapshot_download(model.hub, revision=model.revision, allow_patterns=HUB_FILES)
+            )
+        revision = folder.name
+    weights = locate(config, name, revision)
+    try:
+        found = AutoConfig.from_pretrained(
+            weights.folder, **weights.arguments(), local_files_only=True
+        ).get_text_config()
+    except (OSError, ValueError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise SaemakeError(f"model '{name}' ({weights.folder}) cannot be read: {line}") from None
+    if found.num_hidden_layers != model.layers:
+        raise SaemakeError(
+            f"config key 'models.{name}.layers' says {model.layers}; the model has"
+            f" {found.num_hidden_layers}: write that"
+        )
+    return {
+        "model": name,
+        "hub": model.hub,
+        "revision": revision,
+        "layers": found.num_hidden_layers,
+        "d_model": found.hidden_size,
+        "vocabulary": found.vocab_size,
+        "sha256": {path.name: sha256(path) for path in _files(weights)},
+    }
+
+
+def locate(config: Config, name: str, revision: str | None) -> Weights:
+    """The files of a model that `fetch` has fetched, at the revision that it resolved."""
+    model = config.models[name]
+    return Weights(name, _folder(config, name, model, revision), model.gguf_file, model.dtype)
+
+
+def read(config: Config, description: Path) -> tuple[Weights, dict[str, Any]]:
+    """The weights and the content of a model.json."""
+    described = json.loads(description.read_text())
+    return locate(config, described["model"], described["revision"]), described
+
+
+def _folder(config: Config, name: str, model: Model, revision: str | None) -> Path:
+    if model.hub is None:
+        folder = config.path_of(model)
+        if not folder.is_dir():
+            raise SaemakeError(f"models.{name}.folder: there is no folder {folder}")
+        return folder
+    assert revision is not None
+    with reached("model", model.hub, revision):
+        return Path(
+            snapshot_download(
+                model.hub, revision=revision, allow_patterns=HUB_FILES, local_files_only=True
+            )
+        )
+
+
+def _files(weights: Weights) -> list[Path]:
+    if weights.gguf_file:
+        return [weights.folder / weights.gguf_file]
+    kept = {Path(pattern).suffix for pattern in HUB_FILES}
+    return sorted(path for path in weights.folder.iterdir() if path.suffix in kept)

@@ -1,0 +1,163 @@
+"""Names of artifacts: the paths under results/, read and written in one place."""
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from saemake import architectures, figures
+from saemake.config import Config
+from saemake.errors import SaemakeError, nearest
+
+RESULTS = "results"
+SPLITS = ("train", "evaluation")
+SAE_FILES = ("ae.pt", "config.json", "training.csv", "provenance.json")
+FIGURE_FORMATS = ("pdf", "svg")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All SAEs of one model, layer, architecture and width: the names of a config's sparsities."""
+
+    model: str
+    layer: int
+    architecture: str
+    width: str
+
+    @property
+    def folder(self) -> str:
+        return f"{RESULTS}/{self.model}/L{self.layer}/{self.architecture}/{self.width}"
+
+    def __str__(self) -> str:
+        return f"{self.model}/L{self.layer}/{self.architecture}/{self.width}"
+
+
+@dataclass(frozen=True)
+class SaeName:
+    """One SAE: a sweep and a value of its sparsity."""
+
+    sweep: Sweep
+    sparsity: float
+
+    @property
+    def sparsity_name(self) -> str:
+        return sparsity_name(self.sweep.architecture, self.sparsity)
+
+    @property
+    def folder(self) -> str:
+        return f"{self.sweep.folder}/{self.sparsity_name}"
+
+    def __str__(self) -> str:
+        return f"{self.sweep}/{self.sparsity_name}"
+
+
+def sparsity_name(architecture: str, value: float) -> str:
+    """`k_80` or `penalty_0.03`: the architecture's parameter and its value."""
+    return f"{architectures.get(architecture).sparsity}_{value!r}"
+
+
+def members(config: Config, sweep: Sweep) -> list[SaeName]:
+    """The SAEs of a sweep, in the config's order.
+
+    Raises SaemakeError where the model, layer, architecture or width is none, or where a sparsity
+    does not fit the width.
+    """
+    model = config.models.get(sweep.model)
+    if model is None:
+        raise _unknown("model", sweep.model, config.models)
+    if not 0 <= sweep.layer < model.layers:
+        raise SaemakeError(
+            f"{sweep}: {sweep.model} has layers L0 to L{model.layers - 1}, not L{sweep.layer}"
+        )
+    if sweep.architecture not in config.architectures:
+        raise _unknown("architecture", sweep.architecture, config.architectures)
+    if sweep.width not in config.widths:
+        raise _unknown("width", sweep.width, config.widths)
+    settings = config.settings_of(sweep.model, sweep.architecture)
+    if settings.least_width() > config.widths[sweep.width]:
+        raise SaemakeError(
+            f"{sweep}: width {sweep.width} is {config.widths[sweep.width]} latents, fewer than the"
+            f" k {settings.least_width()} of its sweep; name a larger width, or lower"
+            f" architectures.{sweep.architecture}.sweep in the config"
+        )
+    return [SaeName(sweep, value) for value in settings.sweep]
+
+
+def _unknown(kind: str, name: str, known: object) -> SaemakeError:
+    return SaemakeError(f"no {kind} '{name}' in the config; {nearest(name, known)}")
+
+
+def check_target(config: Config, path: str) -> None:
+    """Raise SaemakeError, naming the nearest right name, where `path` under results/ is no
+    artifact of this config. What a config names but a file need not exist for."""
+    parts = PurePosixPath(path).parts
+    if len(parts) < 2 or parts[0] != RESULTS:
+        return
+    try:
+        _check_parts(config, list(parts[1:]))
+    except SaemakeError as error:
+        raise SaemakeError(f"{path}: {error}") from None
+
+
+def _check_parts(config: Config, parts: list[str]) -> None:
+    model, *rest = parts
+    if model not in config.models:
+        raise _unknown("model", model, config.models)
+    match rest:
+        case ["model.json"]:
+            return
+        case ["tokens", split, "manifest.json"] if split in SPLITS:
+            return
+        case ["tokens", *_]:
+            raise SaemakeError(
+                "tokens are named " + " and ".join(f"tokens/{s}/manifest.json" for s in SPLITS)
+            )
+        case [layer, *below]:
+            _check_layer(config, model, layer, below)
+        case _:
+            raise SaemakeError(
+                f"this is a folder; name a file in it, for example"
+                f" {RESULTS}/{model}/L{config.models[model].suite.layers[0]}/figures/"
+                f"{figures.names()[0]}.pdf"
+            )
+
+
+def _check_layer(config: Config, model: str, layer: str, below: list[str]) -> None:
+    found = re.fullmatch(r"L(0|[1-9][0-9]*)", layer)
+    if not found:
+        raise SaemakeError(f"'{layer}' is no layer; a layer is L0, L1, ...")
+    match below:
+        case ["figures", file]:
+            stem, _, suffix = file.rpartition(".")
+            if suffix not in FIGURE_FORMATS:
+                raise SaemakeError(f"'{file}' is no figure; figures are .pdf and .svg")
+            if stem not in figures.names():
+                raise _unknown("figure", stem, figures.names())
+            if int(found[1]) >= config.models[model].layers:
+                last = config.models[model].layers - 1
+                raise SaemakeError(f"{model} has layers L0 to L{last}, not {layer}")
+        case [architecture, width, *inside]:
+            _check_sweep(config, Sweep(model, int(found[1]), architecture, width), inside)
+        case _:
+            raise SaemakeError(
+                f"this is a folder; name a file in it: {layer}/<architecture>/<width>/metrics.json"
+                f" or {layer}/figures/<figure>.pdf"
+            )
+
+
+def _check_sweep(config: Config, sweep: Sweep, inside: list[str]) -> None:
+    names = [member.sparsity_name for member in members(config, sweep)]
+    files = (*SAE_FILES, "metrics.json")
+    match inside:
+        case ["metrics.json"]:
+            return
+        case [sparsity, file] if sparsity in names and file in files:
+            return
+        case [sparsity, file] if sparsity in names:
+            raise SaemakeError(f"an SAE has no file '{file}'; {nearest(file, files)}")
+        case [sparsity, _]:
+            raise _unknown("sparsity", sparsity, names)
+        case _:
+            raise SaemakeError(
+                f"this is no file of a sweep; name {sweep.width}/metrics.json or"
+                f" {sweep.width}/{names[0]}/ae.pt"
+            )

@@ -1,0 +1,22 @@
+"""Progress bars that are seen: often on a terminal, a line now and then in a file."""
+
+import sys
+
+from tqdm import tqdm
+
+TERMINAL_INTERVAL_S = 0.5
+FILE_INTERVAL_S = 10.0
+
+
+def bar(total: int, label: str, unit: str) -> tqdm:
+    """A bar over `total` units, on stderr."""
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        desc=label,
+        unit=unit,
+        unit_scale=True,
+        file=sys.stderr,
+        mininterval=TERMINAL_INTERVAL_S if terminal else FILE_INTERVAL_S,
+        dynamic_ncols=terminal,
+    )

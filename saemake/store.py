@@ -1,0 +1,139 @@
+"""The store: finished work by the hash of its recipe, outside the outputs that Snakemake deletes.
+
+    results/.store/<kind>/<hash>/...      files and their sha256 in `sums.json`
+    results/.store/locks/<hash>.lock      one a pass
+
+An entry appears whole or not at all: it is written beside its place and renamed into it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from saemake.errors import SaemakeError
+
+SUMS = "sums.json"
+
+
+class Store:
+    """Entries of one kind ('saes', 'evaluations', 'tokens') under `root`."""
+
+    def __init__(self, root: Path, kind: str) -> None:
+        self.folder = root / kind
+        self.locks = root / "locks"
+
+    def has(self, key: str) -> bool:
+        """Whether the entry is there and its files are what was put; a damaged one is dropped,
+        and said, so that it is made again."""
+        entry = self.folder / key
+        if not entry.is_dir():
+            return False
+        fault = self._fault(entry)
+        if fault:
+            print(f"saemake: the store's {entry} is damaged ({fault}); making it again", flush=True)
+            shutil.rmtree(entry)
+        return not fault
+
+    def _fault(self, entry: Path) -> str | None:
+        try:
+            sums = json.loads((entry / SUMS).read_text())
+            for name, expected in sums.items():
+                if sha256(entry / name) != expected:
+                    return f"{name} has changed"
+        except (OSError, ValueError) as error:
+            return str(error)
+        return None
+
+    def put(self, key: str, files: Mapping[str, bytes]) -> None:
+        """Store small files as one entry. SaemakeError where there is no space left."""
+        with self.entry(key) as folder:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+
+    @contextlib.contextmanager
+    def entry(self, key: str) -> Iterator[Path]:
+        """A folder to write an entry into; becomes the entry when the block ends well."""
+        place = self.folder / key
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            new = Path(tempfile.mkdtemp(prefix=f".{key[:16]}-", dir=self.folder))
+            try:
+                yield new
+                sums = {path.name: sha256(path) for path in sorted(new.iterdir())}
+                (new / SUMS).write_text(json.dumps(sums, indent=1) + "\n")
+                for path in new.iterdir():
+                    _sync(path)
+                new.chmod(0o755)
+                new.rename(place)
+                _sync(self.folder)
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
+        except OSError as error:
+            raise disk_fault(error, place) from error
+
+    def link(self, key: str, targets: Mapping[str, Path]) -> None:
+        """Make each target path a hard link to the entry's file (a copy on another disk)."""
+        for name, target in targets.items():
+            source = self.folder / key / name
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary = target.with_name(f".{target.name}.{os.getpid()}")
+                temporary.unlink(missing_ok=True)
+                try:
+                    os.link(source, temporary)
+                except OSError as error:
+                    if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+                        raise
+                    shutil.copyfile(source, temporary)
+                temporary.replace(target)
+            except OSError as error:
+                raise disk_fault(error, target) from error
+
+    def files(self, key: str) -> list[str]:
+        """The names of an entry's files."""
+        return sorted(json.loads((self.folder / key / SUMS).read_text()))
+
+    @contextlib.contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold the one lock of a pass; wait for whoever has it."""
+        self.locks.mkdir(parents=True, exist_ok=True)
+        with (self.locks / f"{key[:32]}.lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print("saemake: another process makes this; waiting for it", flush=True)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def disk_fault(error: OSError, place: Path) -> Exception:
+    """A full disk or a forbidden place as one clear line; any other OSError as it is."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SaemakeError(
+            f"{place}: no space left on the device; free some and run the same command again"
+            " (nothing half-written is kept, nothing finished is lost)"
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return SaemakeError(f"{place}: cannot be written ({error.strerror}); make it writable")
+    return error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

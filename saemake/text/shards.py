@@ -1,0 +1,88 @@
+"""Shards of tokens: safetensors files with `ids` (all tokens, end to end) and `lengths` (one a
+document). A manifest lists them with their sha256, so that a GPU job can read without a network.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from torch import Tensor
+
+from saemake.errors import SaemakeError
+from saemake.store import sha256
+
+MANIFEST = "manifest.json"
+
+
+def pack(documents: list[list[int]], vocabulary: int) -> bytes:
+    """Documents as one shard; uint16 ids where the vocabulary allows, else uint32."""
+    dtype = np.uint16 if vocabulary <= 2**16 else np.uint32
+    ids = np.concatenate([np.asarray(document, dtype=dtype) for document in documents])
+    lengths = np.asarray([len(document) for document in documents], dtype=np.int32)
+    return save({"ids": ids, "lengths": lengths})
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """A batch of documents, padded on the right: `ids` int64 [B, L], `mask` int64 [B, L], 1 at
+    tokens and 0 at padding."""
+
+    ids: Tensor
+    mask: Tensor
+
+    @property
+    def tokens(self) -> int:
+        return int(self.mask.sum())
+
+
+class Tokens:
+    """The tokenised text that a manifest describes."""
+
+    def __init__(self, manifest: Path) -> None:
+        self.folder = manifest.parent
+        self.manifest: dict[str, Any] = json.loads(manifest.read_text())
+
+    @property
+    def count(self) -> int:
+        return self.manifest["tokens"]
+
+    def documents(self) -> Iterator[np.ndarray]:
+        """Each document's token ids, in order; a shard that changed is refused."""
+        for shard in self.manifest["shards"]:
+            path = self.folder / shard["file"]
+            way_out = f"delete {self.folder / MANIFEST} and run the same command again"
+            try:
+                if sha256(path) != shard["sha256"]:
+                    raise SaemakeError(f"{path}: its sha256 is not the manifest's; {way_out}")
+                arrays = load(path.read_bytes())
+            except (OSError, SafetensorError) as error:
+                raise SaemakeError(f"{path}: {error}; {way_out}") from None
+            ends = arrays["lengths"].cumsum(dtype=np.int64)
+            yield from np.split(arrays["ids"], ends[:-1])
+
+    def contexts(self, batch: int) -> Iterator[Contexts]:
+        """Batches of `batch` documents in order; the last may be smaller."""
+        waiting: list[np.ndarray] = []
+        for document in self.documents():
+            waiting.append(document)
+            if len(waiting) == batch:
+                yield _padded(waiting)
+                waiting = []
+        if waiting:
+            yield _padded(waiting)
+
+
+def _padded(documents: list[np.ndarray]) -> Contexts:
+    longest = max(map(len, documents))
+    ids = np.zeros((len(documents), longest), dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, document in enumerate(documents):
+        ids[row, : len(document)] = document
+        mask[row, : len(document)] = 1
+    return Contexts(torch.from_numpy(ids), torch.from_numpy(mask))

@@ -1,0 +1,163 @@
+"""Text to token shards: each document one context, with the tokenizer's own special tokens, cut at
+the context's length; what is empty is left out. Runs on the CPU and may need the network.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datasets import load_dataset
+from huggingface_hub import HfApi
+from transformers import PreTrainedTokenizerBase
+
+from saemake import progress
+from saemake.config import Config, Text
+from saemake.errors import SaemakeError
+from saemake.hub import reached
+from saemake.recipes import TokensRecipe
+from saemake.store import Store, sha256
+from saemake.text import shards
+
+DOCUMENTS_AT_ONCE = 1000
+SHARD_TOKENS = 2**24
+
+
+def make(
+    config: Config,
+    model: str,
+    split: str,
+    recipe: TokensRecipe,
+    tokenizer: PreTrainedTokenizerBase,
+    store: Store,
+) -> None:
+    """Tokenise a split ('train' or 'evaluation') of the model's text into the store.
+
+    Raises SaemakeError where the text cannot be reached or gives too little, saying how much.
+    """
+    text = config.texts[config.models[model].text]
+    revision = _resolve(text)
+    documents = _tokenised(_documents(config, text, recipe, revision), tokenizer, recipe)
+    label = f"tokens {model} {split}"
+    with store.entry(recipe.hash) as folder:
+        counts = _write(folder, _enough(documents, recipe, label), len(tokenizer))
+        _check_enough(config, model, split, recipe, counts)
+        manifest = {
+            "model": model,
+            "split": split,
+            "text_revision": revision,
+            "recipe_hash": recipe.hash,
+            **counts,
+        }
+        (folder / shards.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _resolve(text: Text) -> str | None:
+    if text.hub is None:
+        return None
+    with reached("dataset", text.hub, text.revision):
+        return HfApi().dataset_info(text.hub, revision=text.revision).sha
+
+
+def _documents(
+    config: Config, text: Text, recipe: TokensRecipe, revision: str | None
+) -> Iterator[str]:
+    """The text's documents in its own order."""
+    if text.hub is not None:
+        with reached("dataset", text.hub, text.revision):
+            dataset = load_dataset(
+                text.hub, text.subset, split=recipe.split, revision=revision, streaming=True
+            )
+            yield from (row[recipe.column] for row in dataset)
+        return
+    folder = config.path_of(text)
+    try:
+        dataset = load_dataset(str(folder), text.subset, split=recipe.split, streaming=True)
+    except (ValueError, OSError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise SaemakeError(f"text {folder}, split '{recipe.split}': {line}") from None
+    for row in dataset:
+        if recipe.column not in row:
+            raise SaemakeError(
+                f"text {folder}: its documents have no column '{recipe.column}', only"
+                f" {', '.join(row)}; set the text's 'column'"
+            )
+        yield row[recipe.column]
+
+
+def _tokenised(
+    documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, recipe: TokensRecipe
+) -> Iterator[list[int]]:
+    while batch := list(itertools.islice(documents, DOCUMENTS_AT_ONCE)):
+        encoded = tokenizer(batch, truncation=True, max_length=recipe.context_tokens)
+        yield from filter(None, encoded["input_ids"])
+
+
+def _enough(
+    documents: Iterator[list[int]], recipe: TokensRecipe, label: str
+) -> Iterator[list[int]]:
+    """Documents until the recipe's tokens, or its documents, are reached."""
+    total = recipe.least_tokens if recipe.documents is None else recipe.documents
+    unit = "tok" if recipe.documents is None else "doc"
+    done = 0
+    with progress.bar(total, label, unit) as bar:
+        for document in documents:
+            yield document
+            more = len(document) if recipe.documents is None else 1
+            done += more
+            bar.update(more)
+            if done >= total:
+                return
+
+
+def _write(folder: Path, documents: Iterator[list[int]], vocabulary: int) -> dict[str, Any]:
+    listed: list[dict[str, Any]] = []
+    for index, group in enumerate(_by_shard(documents)):
+        path = folder / f"shard_{index:05d}.safetensors"
+        path.write_bytes(shards.pack(group, vocabulary))
+        listed.append(
+            {
+                "file": path.name,
+                "documents": len(group),
+                "tokens": sum(map(len, group)),
+                "sha256": sha256(path),
+            }
+        )
+    return {
+        "documents": sum(shard["documents"] for shard in listed),
+        "tokens": sum(shard["tokens"] for shard in listed),
+        "shards": listed,
+    }
+
+
+def _by_shard(documents: Iterator[list[int]]) -> Iterator[list[list[int]]]:
+    group: list[list[int]] = []
+    size = 0
+    for document in documents:
+        group.append(document)
+        size += len(document)
+        if size >= SHARD_TOKENS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _check_enough(
+    config: Config, model: str, split: str, recipe: TokensRecipe, counts: dict[str, Any]
+) -> None:
+    gave = f"text '{config.models[model].text}' (split '{recipe.split}') gave"
+    if recipe.least_tokens is not None and counts["tokens"] < recipe.least_tokens:
+        training = config.training_of(model)
+        fits = counts["tokens"] - training.norm_batches * training.batch_tokens
+        raise SaemakeError(
+            f"{gave} {counts['tokens']:,} tokens in {counts['documents']:,} documents, fewer than"
+            f" the {recipe.least_tokens:,} that models.{model}.train_tokens and"
+            f" training.norm_batches ask for; set models.{model}.train_tokens to at most {fits:,}"
+        )
+    if recipe.documents is not None and counts["documents"] < recipe.documents:
+        raise SaemakeError(
+            f"{gave} {counts['documents']:,} documents, fewer than the {recipe.documents:,} of"
+            f" models.{model}.evaluation_documents; set that to at most {counts['documents']:,}"
+        )

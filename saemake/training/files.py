@@ -1,0 +1,105 @@
+"""The files of a trained SAE, in dictionary_learning's format, and reading them back."""
+
+import csv
+import importlib.metadata
+import io
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import saemake
+from saemake import architectures, devices
+from saemake.architectures import Architecture, Dictionary
+from saemake.errors import SaemakeError
+from saemake.recipes import SaeRecipe
+
+PROVENANCE_PACKAGES = ("torch", "transformers", "nnsight", "datasets", "snakemake")
+
+
+def sae_bytes(dictionary: Dictionary) -> bytes:
+    """The state dict as ae.pt's bytes. Not saved to a path: the file's name would enter them."""
+    state = {key: value.detach().cpu() for key, value in dictionary.state_dict().items()}
+    content = io.BytesIO()
+    torch.save(state, content)
+    return content.getvalue()
+
+
+def config_json(trained: Architecture, recipe: SaeRecipe, lm_name: str, norm_factor: float) -> str:
+    """config.json: `trainer` and `buffer` as dictionary_learning writes them, and the norm factor
+    that it loses. Holds nothing of the machine."""
+    tokens = recipe.tokens
+    content = {
+        "trainer": {
+            **trained.trainer_config(),
+            "layer": recipe.layer,
+            "lm_name": lm_name,
+            "submodule_name": f"resid_post_layer_{recipe.layer}",
+            "norm_factor": norm_factor,
+        },
+        "buffer": {
+            "d_submodule": trained.dictionary.d_model,
+            "io": "out",
+            "n_ctxs": recipe.buffer_tokens // tokens.context_tokens,
+            "ctx_len": tokens.context_tokens,
+            "refresh_batch_size": recipe.llm_batch_contexts,
+            "out_batch_size": recipe.training.batch_tokens,
+        },
+    }
+    return json.dumps(content, indent=4) + "\n"
+
+
+def provenance_json(recipe: SaeRecipe, device: torch.device, seconds: float, more: Any) -> str:
+    """provenance.json: the whole recipe, its hash, `more` (checksums, revisions), the software and
+    the kind of device. No host, user, path or token."""
+    content = {
+        "recipe_hash": recipe.hash,
+        "recipe": recipe.model_dump(mode="json"),
+        **more,
+        "device": devices.describe(device),
+        "software": {
+            "saemake": saemake.__version__,
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in PROVENANCE_PACKAGES},
+        },
+        "pass_wall_time_s": round(seconds, 1),
+    }
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def training_csv(rows: list[dict[str, float]]) -> str:
+    """training.csv: one row a logged step."""
+    content = io.StringIO()
+    columns = dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(content, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return content.getvalue()
+
+
+def load(folder: Path, architecture: str, width: int, device: torch.device) -> Dictionary:
+    """The dictionary in `folder` (ae.pt, config.json), in float32, for inference.
+
+    Raises SaemakeError where it is of another architecture or width than asked, or damaged.
+    """
+    path = folder / "ae.pt"
+    kind = architectures.get(architecture)
+    trainer = json.loads((folder / "config.json").read_text())["trainer"]
+    said = (trainer["dict_class"], trainer["dict_size"])
+    if said != (kind.dict_class, width):
+        raise SaemakeError(
+            f"{path}: its config.json says {said[0]} of {said[1]} latents, its path"
+            f" {kind.dict_class} of {width}; delete the folder and run the same command again"
+        )
+    dictionary = kind.make_dictionary(trainer["activation_dim"], width, trainer.get("k", 0))
+    try:
+        dictionary.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        line = str(error).strip().splitlines()[0]
+        raise SaemakeError(
+            f"{path}: not the SAE that its config.json describes ({line}); delete the folder and"
+            " run the same command again"
+        ) from None
+    return dictionary.to(device).eval().requires_grad_(False)

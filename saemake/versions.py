@@ -1,0 +1,8 @@
+"""Hand-raised versions of what the bytes pass through; each enters the recipes that depend on it.
+
+Raise one when its maths or order changes; architectures carry their own.
+"""
+
+TOKENS = 1
+ACTIVATIONS = 1
+EVALUATION = 1

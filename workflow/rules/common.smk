@@ -1,0 +1,92 @@
+"""Functions of the rules: names and recipes of this config. No rule is here."""
+
+import re
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from saemake import figures, names, plan, recipes
+from saemake.config import read
+from saemake.errors import SaemakeError
+from saemake.names import FIGURE_FORMATS, SAE_FILES, SaeName, Sweep
+
+
+def checked_config():
+    """The typed config, after every target on the command line was found to be an artifact."""
+    base = Path(workflow.basedir, "config", "config.yaml")
+    others = [Path(path) for path in workflow.configfiles if Path(path) != base]
+    try:
+        checked = read(config, Path(workflow.basedir), [base, *others])
+        for argument in sys.argv[1:]:
+            names.check_target(checked, argument)
+        return checked
+    except SaemakeError as error:
+        raise WorkflowError(str(error)) from None
+
+
+CONFIG = checked_config()
+SWEPT = [(model, architecture) for model in CONFIG.models for architecture in CONFIG.architectures]
+
+
+def rule_name(stage, model, architecture):
+    """A name that Snakemake takes: `train_demo_top_k`."""
+    return re.sub(r"\W", "_", f"{stage}_{model}_{architecture}")
+
+
+def sweep_folder(model, architecture):
+    """The folder of a sweep, its layer and width open."""
+    return f"results/{model}/L{{layer}}/{architecture}/{{width}}"
+
+
+def sparsity_names(model, architecture):
+    """`k_20`, `k_40`, ...: the folders of a sweep."""
+    sweep = CONFIG.settings_of(model, architecture).sweep
+    return [names.sparsity_name(architecture, value) for value in sweep]
+
+
+def sae_files(model, architecture, files):
+    """Those files of every SAE of a sweep, its layer and width open."""
+    folder = sweep_folder(model, architecture)
+    sparsities = sparsity_names(model, architecture)
+    return [f"{folder}/{sparsity}/{file}" for sparsity in sparsities for file in files]
+
+
+def sweep_of(wildcards, model=None, architecture=None):
+    """The sweep that a job's wildcards name, with what the rule itself fixes."""
+    return Sweep(
+        model or wildcards.model,
+        int(wildcards.layer),
+        architecture or wildcards.architecture,
+        wildcards.width,
+    )
+
+
+def suite_sweeps(wildcards):
+    """metrics.json of every sweep of a model's suite, at one layer."""
+    suite = CONFIG.models[wildcards.model].suite
+    return [
+        f"results/{wildcards.model}/L{wildcards.layer}/{architecture}/{width}/metrics.json"
+        for architecture in suite.architectures
+        for width in suite.widths
+    ]
+
+
+def all_figures():
+    """The figures of the models that the config builds."""
+    return [
+        f"results/{model}/L{layer}/figures/{figure}.{suffix}"
+        for model in CONFIG.build
+        for layer in CONFIG.models[model].suite.layers
+        for figure in figures.names()
+        for suffix in FIGURE_FORMATS
+    ]
+
+
+wildcard_constraints:
+    model="|".join(map(re.escape, CONFIG.models)),
+    architecture="|".join(CONFIG.architectures),
+    layer="0|[1-9][0-9]*",
+    width="|".join(map(re.escape, CONFIG.widths)),
+    split="|".join(names.SPLITS),
+    figure="|".join(figures.names()),

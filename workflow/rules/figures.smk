@@ -1,0 +1,21 @@
+"""Figures of a model's suite at one layer."""
+
+
+localrules:
+    figure,
+
+
+rule figure:
+    input:
+        suite_sweeps,
+    output:
+        pdf="results/{model}/L{layer}/figures/{figure}.pdf",
+        svg="results/{model}/L{layer}/figures/{figure}.svg",
+    log:
+        "logs/figures/{model}/L{layer}/{figure}.log",
+    conda:
+        "../../envs/saemake.yaml"
+    message:
+        "draw {wildcards.figure} of {wildcards.model} L{wildcards.layer}"
+    script:
+        "../scripts/figure.py"

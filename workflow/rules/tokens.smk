@@ -1,0 +1,40 @@
+"""What needs the network and no GPU: the model's files and the tokenised text."""
+
+
+localrules:
+    model,
+
+
+rule model:
+    output:
+        "results/{model}/model.json",
+    log:
+        "logs/model/{model}.log",
+    conda:
+        "../../envs/saemake.yaml"
+    params:
+        recipe=lambda wildcards: recipes.model_recipe(CONFIG, wildcards.model).hash[:16],
+    message:
+        "fetch and check the model {wildcards.model}"
+    script:
+        "../scripts/model.py"
+
+
+rule tokens:
+    input:
+        model="results/{model}/model.json",
+    output:
+        "results/{model}/tokens/{split}/manifest.json",
+    log:
+        "logs/tokens/{model}/{split}.log",
+    conda:
+        "../../envs/saemake.yaml"
+    params:
+        recipe=lambda wildcards: recipes.tokens_recipe(
+            CONFIG, wildcards.model, wildcards.split
+        ).hash[:16],
+        plan=lambda wildcards, output: plan.of_tokens(CONFIG, wildcards.model, wildcards.split),
+    message:
+        "tokenise {params.plan}"
+    script:
+        "../scripts/tokens.py"

@@ -1,0 +1,13 @@
+"""Fetch a model's files, check them against the config and describe them."""
+
+import json
+from pathlib import Path
+
+from saemake import jobs
+from saemake.config import read
+from saemake.llm import weights
+
+with jobs.job(snakemake.log[0]):
+    config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
+    description = weights.fetch(config, snakemake.wildcards.model)
+    jobs.write(snakemake.output[0], (json.dumps(description, indent=1) + "\n").encode())

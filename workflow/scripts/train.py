@@ -1,0 +1,29 @@
+"""Train the SAEs of a sweep that the store lacks, and link all of them under results/."""
+
+from pathlib import Path
+
+from saemake import jobs, names
+from saemake.config import read
+from saemake.llm import weights
+from saemake.recipes import sae_recipe
+from saemake.store import Store
+from saemake.text.shards import Tokens
+from saemake.training.train import train_pass
+
+with jobs.job(snakemake.log[0]):
+    config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
+    sweep = snakemake.params.sweep
+    recipes = {member: sae_recipe(config, member) for member in names.members(config, sweep)}
+    store = Store(Path("results/.store"), "saes")
+    lm_weights, description = weights.read(config, Path(snakemake.input.model))
+    train_pass(
+        {str(member): recipe for member, recipe in recipes.items()},
+        weights=lm_weights,
+        lm_name=config.models[sweep.model].hub or sweep.model,
+        lm_description=description,
+        tokens=Tokens(Path(snakemake.input.tokens)),
+        store=store,
+        log_every_steps=config.logging.every_steps,
+    )
+    for member, recipe in recipes.items():
+        store.link(recipe.hash, {file: Path(member.folder) / file for file in names.SAE_FILES})
