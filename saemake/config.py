@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
 
 from saemake import architectures
+from saemake.architectures.base import Settings
 from saemake.errors import SaemakeError, nearest
 from saemake.sections import Closed
 from saemake.training.settings import Training
@@ -94,7 +95,7 @@ class Config(Closed):
         values = {**self.training.model_dump(), **own}
         return _validated(Training, values, _override_place(own, "training", model))
 
-    def settings_of(self, model: str, architecture: str) -> architectures.Settings:
+    def settings_of(self, model: str, architecture: str) -> Settings:
         """The architecture's hyperparameters with the model's own values on top."""
         own = self.models[model].architectures.get(architecture, {})
         values = {**self.architectures[architecture], **own}
@@ -130,6 +131,7 @@ def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
             raise ConfigError("root", f"unknown; {nearest('root', raw)}")
         config = _validated(Config, {**raw, "root": root}, lambda key: "")
         _check_names(config)
+        _check_folders(config)
         for model in config.models:
             _check_schedule(config, model)
             for architecture in config.architectures:
@@ -199,6 +201,14 @@ def _check_names(config: Config) -> None:
             if layer >= model.layers:
                 has = f"{name} has layers 0 to {model.layers - 1}, not {layer}"
                 raise ConfigError(f"{at}.suite.layers", has)
+
+
+def _check_folders(config: Config) -> None:
+    places: dict[str, Source] = {f"models.{name}": model for name, model in config.models.items()}
+    places |= {f"texts.{name}": text for name, text in config.texts.items()}
+    for place, source in places.items():
+        if source.folder is not None and not config.path_of(source).is_dir():
+            raise ConfigError(f"{place}.folder", f"there is no folder {config.path_of(source)}")
 
 
 def _check_schedule(config: Config, model: str) -> None:

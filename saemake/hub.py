@@ -1,13 +1,13 @@
-"""The Hub's failures as one clear line each: what could not be reached, and the way out."""
+"""The Hub's failures as one clear line each: what could not be reached, and the command to type."""
 
 import contextlib
+import textwrap
 from collections.abc import Iterator
 
-import httpx
+import httpx2  # what huggingface_hub speaks HTTP with, and raises the errors of
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -16,43 +16,35 @@ from huggingface_hub.errors import (
 
 from saemake.errors import SaemakeError
 
+UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.HTTPError, ConnectionError)
+
 
 @contextlib.contextmanager
-def reached(kind: str, hub_id: str, revision: str) -> Iterator[None]:
-    """Turn the Hub's exceptions in the block into SaemakeError. `kind`: 'model' or 'dataset'."""
-    what = f"{kind} '{hub_id}'"
-    page = "datasets/" * (kind == "dataset") + hub_id
+def reached(what: str, page: str, revision: str, otherwise: str) -> Iterator[None]:
+    """Turn the Hub's exceptions in the block into SaemakeError.
+
+    `what` names the repository ("model 'google/gemma-2-2b'"), `page` is its page on the Hub, and
+    `otherwise` says what to type where it cannot be reached from here.
+    """
     try:
         yield
-    except GatedRepoError:
-        raise SaemakeError(
-            f"{what} is gated: accept its terms at its Hub page ({page}), type `hf auth login`,"
-            " then run the same command again"
-        ) from None
+    except (GatedRepoError, RepositoryNotFoundError, DatasetNotFoundError) as error:
+        raise SaemakeError(f"{what} {_refusal(error, page)}") from None
     except RevisionNotFoundError:
         raise SaemakeError(
             f"{what} has no revision '{revision}'; give one that its Hub page ({page}) lists"
         ) from None
-    except (RepositoryNotFoundError, DatasetNotFoundError) as error:
-        if "gated" in str(error):
-            raise SaemakeError(
-                f"{what} is gated: accept its terms at its Hub page ({page}), type"
-                " `hf auth login`, then run the same command again"
-            ) from None
-        raise SaemakeError(
-            f"{what} is not on the Hub, or private: check its id; for a private one type"
-            " `hf auth login`"
-        ) from None
-    except (
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        HfHubHTTPError,
-        httpx.HTTPError,
-        ConnectionError,
-    ) as error:
-        option = "--repo-type dataset " if kind == "dataset" else ""
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SaemakeError(
-            f"{what} cannot be reached ({reason[:120]}): where there is a network, type"
-            f" `hf download {option}{hub_id} --revision {revision}`, then this command again"
-        ) from None
+    except UNREACHABLE as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = textwrap.shorten(lines[0].split(". ")[0], 160)
+        raise SaemakeError(f"{what} cannot be reached ({reason}): {otherwise}") from None
+
+
+def _refusal(error: Exception, page: str) -> str:
+    # datasets says DatasetNotFoundError of a gated one too, and only its words tell.
+    if isinstance(error, GatedRepoError) or "gated" in str(error):
+        return (
+            f"is gated: accept its terms on its Hub page ({page}), type `hf auth login`, then run"
+            " the same command again"
+        )
+    return f"is not on the Hub, or private: check its id ({page}), or type `hf auth login`"

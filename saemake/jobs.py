@@ -56,5 +56,7 @@ def write(path: str, content: bytes) -> None:
         temporary.write_bytes(content)
         temporary.replace(target)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise disk_fault(error, target) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Names of artifacts: the paths under results/, read and written in one place."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -82,7 +83,7 @@ def members(config: Config, sweep: Sweep) -> list[SaeName]:
     return [SaeName(sweep, value) for value in settings.sweep]
 
 
-def _unknown(kind: str, name: str, known: object) -> SaemakeError:
+def _unknown(kind: str, name: str, known: Iterable[str]) -> SaemakeError:
     return SaemakeError(f"no {kind} '{name}' in the config; {nearest(name, known)}")
 
 

@@ -7,13 +7,11 @@ from saemake.recipes import tokens_recipe
 
 def of_tokens(config: Config, model: str, split: str) -> str:
     recipe = tokens_recipe(config, model, split)
-    amount = (
-        f"{recipe.least_tokens:,} tokens"
-        if recipe.documents is None
-        else f"{recipe.documents:,} documents"
-    )
     text = config.models[model].text
-    return f"{amount} of {text} ({recipe.split}) for {model}, contexts of {recipe.context_tokens}"
+    return (
+        f"{recipe.amount:,} {recipe.unit} of {text} ({recipe.split}) for {model},"
+        f" contexts of {recipe.context_tokens}"
+    )
 
 
 def of_training(config: Config, sweep: Sweep) -> str:

@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from saemake import architectures, versions
 from saemake.config import Config, Source
@@ -64,8 +64,8 @@ class TokensRecipe(Recipe):
     split: str
     column: str
     context_tokens: int
-    least_tokens: int | None
-    documents: int | None
+    amount: int
+    unit: Literal["tokens", "documents"]
 
 
 class SaeRecipe(Recipe):
@@ -98,7 +98,7 @@ class EvaluationRecipe(Recipe):
 def model_recipe(config: Config, name: str) -> ModelRecipe:
     model = config.models[name]
     return ModelRecipe(
-        content=_content(config, model, f"models.{name}", model.gguf_file),
+        content=_content(config, model, model.gguf_file),
         hub=model.hub,
         revision=model.revision if model.hub else None,
         gguf_file=model.gguf_file,
@@ -113,18 +113,22 @@ def tokens_recipe(config: Config, name: str, split: str) -> TokensRecipe:
     text = config.texts[model.text]
     training = config.training_of(name)
     batches = training.norm_batches + config.steps_of(name)
+    wanted = {
+        "train": batches * training.batch_tokens,
+        "evaluation": model.evaluation_documents,
+    }
     return TokensRecipe(
         version=versions.TOKENS,
         model=model_recipe(config, name),
-        text_content=_content(config, text, f"texts.{model.text}", None),
+        text_content=_content(config, text),
         text_hub=text.hub,
         text_revision=text.revision if text.hub else None,
         subset=text.subset,
         split=text.train_split if split == "train" else text.evaluation_split,
         column=text.column,
         context_tokens=model.context_tokens,
-        least_tokens=batches * training.batch_tokens if split == "train" else None,
-        documents=model.evaluation_documents if split == "evaluation" else None,
+        amount=wanted[split],
+        unit="tokens" if split == "train" else "documents",
     )
 
 
@@ -169,13 +173,8 @@ def evaluation_hashes(config: Config, sweep: Sweep) -> list[str]:
     return [evaluation_recipe(config, member).hash[:16] for member in members(config, sweep)]
 
 
-def _content(config: Config, source: Source, place: str, only: str | None) -> str | None:
-    if source.folder is None:
-        return None
-    folder = config.path_of(source)
-    if not folder.is_dir():
-        raise SaemakeError(f"{place}.folder: there is no folder {folder}")
-    return _folder_digest(folder, only)
+def _content(config: Config, source: Source, only: str | None = None) -> str | None:
+    return _folder_digest(config.path_of(source), only) if source.folder is not None else None
 
 
 @functools.cache

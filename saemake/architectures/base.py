@@ -179,7 +179,7 @@ def unit_norm_columns_(weight_DF: Tensor) -> None:
 
 
 @torch.no_grad()
-def remove_parallel_gradient_(weight_DF: nn.Parameter) -> None:
+def remove_parallel_gradient_(weight_DF: Tensor) -> None:
     """Take from each column's gradient its part along the column as it is (a unit-norm one up to
     rounding: January 2025 did not normalise again), in place."""
     assert weight_DF.grad is not None

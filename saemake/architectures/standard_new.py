@@ -40,8 +40,8 @@ class ReluDictionary(Dictionary):
 
     def scale_biases(self, scale: float) -> None:
         with torch.no_grad():
-            self.encoder.bias *= scale
-            self.bias *= scale
+            self.encoder.bias.mul_(scale)
+            self.bias.mul_(scale)
 
 
 @register
@@ -66,12 +66,14 @@ class StandardNew(Architecture):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Normal directions of norm 0.1, the same in encoder and decoder; biases 0."""
+        """Normal directions of norm 0.1, the same in encoder and decoder. The encoder's bias is
+        torch's default for a linear layer, as the library leaves it; the other bias is 0."""
         decoder_DF = self.dictionary.decoder.weight
         decoder_DF.normal_(generator=generator)
         decoder_DF.mul_(0.1 / decoder_DF.norm(dim=0, keepdim=True))
         self.dictionary.encoder.weight.copy_(decoder_DF.T)
-        self.dictionary.encoder.bias.zero_()
+        bound = decoder_DF.shape[0] ** -0.5
+        self.dictionary.encoder.bias.uniform_(-bound, bound, generator=generator)
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
         f_BF = self.dictionary.encode(x_BD)

@@ -32,6 +32,9 @@ class TopKDictionary(Dictionary):
     """Parameters encoder.weight [F, D], encoder.bias [F], decoder.weight [D, F], b_dec [D];
     buffers k (int32) and threshold (float32, -1 until it is estimated)."""
 
+    k: Tensor
+    threshold: Tensor
+
     def __init__(self, d_model: int, width: int, k: int) -> None:
         super().__init__()
         self.d_model, self.width = d_model, width
@@ -57,9 +60,9 @@ class TopKDictionary(Dictionary):
 
     def scale_biases(self, scale: float) -> None:
         with torch.no_grad():
-            self.encoder.bias *= scale
-            self.b_dec *= scale
-            self.threshold *= torch.where(self.threshold >= 0, scale, 1.0)
+            self.encoder.bias.mul_(scale)
+            self.b_dec.mul_(scale)
+            self.threshold.mul_(torch.where(self.threshold >= 0, scale, 1.0))
 
 
 @register

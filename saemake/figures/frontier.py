@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pandas as pd
@@ -13,7 +14,7 @@ from saemake.figures import FRONTIERS
 
 # A figure's bytes are its data's: no date, no random ids.
 METADATA = {"pdf": {"CreationDate": None, "Creator": None}, "svg": {"Date": None, "Creator": None}}
-STYLE = {"svg.hashsalt": "saemake", "pdf.fonttype": 42, "svg.fonttype": "path"}
+STYLE: dict[Any, Any] = {"svg.hashsalt": "saemake", "pdf.fonttype": 42, "svg.fonttype": "path"}
 
 
 def table(sweeps: list[Path]) -> pd.DataFrame:

@@ -39,11 +39,7 @@ def fetch(config: Config, name: str) -> dict[str, Any]:
     model = config.models[name]
     revision = None
     if model.hub is not None:
-        with reached("model", model.hub, model.revision):
-            folder = Path(
-                snapshot_download(model.hub, revision=model.revision, allow_patterns=HUB_FILES)
-            )
-        revision = folder.name
+        revision = _snapshot(model.hub, model.revision, offline=False).name
     weights = locate(config, name, revision)
     try:
         found = AutoConfig.from_pretrained(
@@ -71,7 +67,7 @@ def fetch(config: Config, name: str) -> dict[str, Any]:
 def locate(config: Config, name: str, revision: str | None) -> Weights:
     """The files of a model that `fetch` has fetched, at the revision that it resolved."""
     model = config.models[name]
-    return Weights(name, _folder(config, name, model, revision), model.gguf_file, model.dtype)
+    return Weights(name, _folder(config, model, revision), model.gguf_file, model.dtype)
 
 
 def read(config: Config, description: Path) -> tuple[Weights, dict[str, Any]]:
@@ -80,17 +76,23 @@ def read(config: Config, description: Path) -> tuple[Weights, dict[str, Any]]:
     return locate(config, described["model"], described["revision"]), described
 
 
-def _folder(config: Config, name: str, model: Model, revision: str | None) -> Path:
+def _folder(config: Config, model: Model, revision: str | None) -> Path:
     if model.hub is None:
-        folder = config.path_of(model)
-        if not folder.is_dir():
-            raise SaemakeError(f"models.{name}.folder: there is no folder {folder}")
-        return folder
+        return config.path_of(model)
     assert revision is not None
-    with reached("model", model.hub, revision):
+    return _snapshot(model.hub, revision, offline=True)
+
+
+def _snapshot(hub: str, revision: str, *, offline: bool) -> Path:
+    """The folder of a Hub model's files in the cache; its name is the commit."""
+    otherwise = (
+        f"where there is a network, type `hf download {hub} --revision {revision}`, then run the"
+        " same command again"
+    )
+    with reached(f"model '{hub}'", hub, revision, otherwise):
         return Path(
             snapshot_download(
-                model.hub, revision=revision, allow_patterns=HUB_FILES, local_files_only=True
+                hub, revision=revision, allow_patterns=HUB_FILES, local_files_only=offline
             )
         )
 

@@ -5,6 +5,7 @@ the context's length; what is empty is left out. Runs on the CPU and may need th
 import itertools
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,11 @@ def make(
     Raises SaemakeError where the text cannot be reached or gives too little, saying how much.
     """
     text = config.texts[config.models[model].text]
-    revision = _resolve(text)
-    documents = _tokenised(_documents(config, text, recipe, revision), tokenizer, recipe)
     label = f"tokens {model} {split}"
+    target = f"results/{model}/tokens/{split}/manifest.json"
+    revision = _resolve(text, target)
+    rows = _documents(config, text, recipe, revision, target)
+    documents = _tokenised(rows, tokenizer, recipe)
     with store.entry(recipe.hash) as folder:
         counts = _write(folder, _enough(documents, recipe, label), len(tokenizer))
         _check_enough(config, model, split, recipe, counts)
@@ -53,19 +56,28 @@ def make(
         (folder / shards.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
 
-def _resolve(text: Text) -> str | None:
+def _resolve(text: Text, target: str) -> str | None:
+    """The commit that the text's revision names today; None for a local text."""
     if text.hub is None:
         return None
-    with reached("dataset", text.hub, text.revision):
+    with _reached(text, target):
         return HfApi().dataset_info(text.hub, revision=text.revision).sha
 
 
+def _reached(text: Text, target: str) -> AbstractContextManager[None]:
+    otherwise = (
+        f"type `snakemake {target}` where there is a network, and bring results/ along (the jobs"
+        " after it need none)"
+    )
+    return reached(f"dataset '{text.hub}'", f"datasets/{text.hub}", text.revision, otherwise)
+
+
 def _documents(
-    config: Config, text: Text, recipe: TokensRecipe, revision: str | None
+    config: Config, text: Text, recipe: TokensRecipe, revision: str | None, target: str
 ) -> Iterator[str]:
     """The text's documents in its own order."""
     if text.hub is not None:
-        with reached("dataset", text.hub, text.revision):
+        with _reached(text, target):
             dataset = load_dataset(
                 text.hub, text.subset, split=recipe.split, revision=revision, streaming=True
             )
@@ -98,16 +110,14 @@ def _enough(
     documents: Iterator[list[int]], recipe: TokensRecipe, label: str
 ) -> Iterator[list[int]]:
     """Documents until the recipe's tokens, or its documents, are reached."""
-    total = recipe.least_tokens if recipe.documents is None else recipe.documents
-    unit = "tok" if recipe.documents is None else "doc"
     done = 0
-    with progress.bar(total, label, unit) as bar:
+    with progress.bar(recipe.amount, label, recipe.unit[:3]) as bar:
         for document in documents:
             yield document
-            more = len(document) if recipe.documents is None else 1
+            more = len(document) if recipe.unit == "tokens" else 1
             done += more
             bar.update(more)
-            if done >= total:
+            if done >= recipe.amount:
                 return
 
 
@@ -147,17 +157,21 @@ def _by_shard(documents: Iterator[list[int]]) -> Iterator[list[list[int]]]:
 def _check_enough(
     config: Config, model: str, split: str, recipe: TokensRecipe, counts: dict[str, Any]
 ) -> None:
-    gave = f"text '{config.models[model].text}' (split '{recipe.split}') gave"
-    if recipe.least_tokens is not None and counts["tokens"] < recipe.least_tokens:
-        training = config.training_of(model)
-        fits = counts["tokens"] - training.norm_batches * training.batch_tokens
+    if counts[recipe.unit] >= recipe.amount:
+        return
+    gave = (
+        f"text '{config.models[model].text}' (split '{recipe.split}') gave {counts['tokens']:,}"
+        f" tokens in {counts['documents']:,} documents, fewer than the {recipe.amount:,}"
+        f" {recipe.unit}"
+    )
+    if split == "evaluation":
         raise SaemakeError(
-            f"{gave} {counts['tokens']:,} tokens in {counts['documents']:,} documents, fewer than"
-            f" the {recipe.least_tokens:,} that models.{model}.train_tokens and"
-            f" training.norm_batches ask for; set models.{model}.train_tokens to at most {fits:,}"
+            f"{gave} of models.{model}.evaluation_documents; set that to at most"
+            f" {counts['documents']:,}"
         )
-    if recipe.documents is not None and counts["documents"] < recipe.documents:
-        raise SaemakeError(
-            f"{gave} {counts['documents']:,} documents, fewer than the {recipe.documents:,} of"
-            f" models.{model}.evaluation_documents; set that to at most {counts['documents']:,}"
-        )
+    training = config.training_of(model)
+    fits = counts["tokens"] - training.norm_batches * training.batch_tokens
+    raise SaemakeError(
+        f"{gave} that models.{model}.train_tokens and training.norm_batches ask for; set"
+        f" models.{model}.train_tokens to at most {max(fits, 0):,}"
+    )

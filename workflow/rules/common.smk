@@ -2,6 +2,7 @@
 
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -12,14 +13,19 @@ from saemake.errors import SaemakeError
 from saemake.names import FIGURE_FORMATS, SAE_FILES, SaeName, Sweep
 
 
+# Options of snakemake whose value may be a path under results/ and is no target.
+TAKES_A_PATH = {"--report", "--archive", "--directory", "-d", "--configfile", "--profile"}
+
+
 def checked_config():
     """The typed config, after every target on the command line was found to be an artifact."""
     base = Path(workflow.basedir, "config", "config.yaml")
     others = [Path(path) for path in workflow.configfiles if Path(path) != base]
     try:
         checked = read(config, Path(workflow.basedir), [base, *others])
-        for argument in sys.argv[1:]:
-            names.check_target(checked, argument)
+        for before, argument in pairwise(sys.argv):
+            if before not in TAKES_A_PATH:
+                names.check_target(checked, argument)
         return checked
     except SaemakeError as error:
         raise WorkflowError(str(error)) from None

@@ -1,0 +1,131 @@
+"""What tests share: the project's folder, the demo's LM, and a way to run the workflow for real."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from saemake.config import Config, read
+from saemake.llm.weights import Weights
+
+PROJECT = Path(__file__).resolve().parents[1]
+DEMO_LM = PROJECT / "resources" / "demo" / "lm"
+CONFIG_FILE = PROJECT / "config" / "config.yaml"
+
+# Small enough for a test, real in everything: the demo's LM and text, training, evaluation.
+SMALL: dict[str, Any] = {
+    "models": {
+        "demo": {
+            "train_tokens": 20_480,
+            "buffer_tokens": 8_192,
+            "evaluation_documents": 10,
+            "training": {"norm_batches": 2, "warmup_steps": 5},
+            "architectures": {
+                "top_k": {"sweep": [4, 16], "threshold_start_step": 10},
+                "batch_top_k": {"sweep": [4, 16], "threshold_start_step": 10},
+                "standard_new": {"sweep": [0.05, 0.2], "sparsity_warmup_steps": 5},
+            },
+            "suite": {"widths": ["256"]},
+        }
+    },
+    "widths": {"256": 256},
+    "logging": {"every_steps": 10},
+}
+
+
+@pytest.fixture(autouse=True)
+def _torch_threads():
+    torch.set_num_threads(1)
+
+
+def merged(over: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid over `base`, as Snakemake lays one config file over another."""
+    result = dict(base)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            result[key] = merged(value, base[key])
+        else:
+            result[key] = value
+    return result
+
+
+def raw_config(over: dict[str, Any] | None = None) -> dict[str, Any]:
+    return merged(over or {}, yaml.safe_load(CONFIG_FILE.read_text()))
+
+
+@pytest.fixture
+def config() -> Config:
+    """The project's own configuration."""
+    return read(raw_config(), PROJECT, [CONFIG_FILE])
+
+
+@pytest.fixture(scope="session")
+def demo_weights() -> Weights:
+    return Weights("demo", DEMO_LM, None, "float32")
+
+
+@dataclass
+class Workflow:
+    """The workflow in a folder of its own, with the small config and what a test lays over it."""
+
+    folder: Path
+
+    def configure(self, over: dict[str, Any] | None = None) -> None:
+        content = yaml.safe_dump(merged(over or {}, SMALL))
+        (self.folder / "small.yaml").write_text(content)
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """snakemake with those arguments (targets first); status and all output."""
+        command = [
+            str(Path(sys.executable).with_name("snakemake")),
+            *arguments,
+            "--cores",
+            "1",
+            "--snakefile",
+            str(PROJECT / "Snakefile"),
+            "--workflow-profile",
+            str(PROJECT / "profiles" / "default"),
+            "--configfile",
+            "small.yaml",
+        ]
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    def succeed(self, *arguments: str, **environment: str) -> str:
+        done = self.run(*arguments, **environment)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def fail(self, *arguments: str, **environment: str) -> str:
+        done = self.run(*arguments, **environment)
+        assert done.returncode != 0, done.stdout
+        assert "Traceback" not in done.stdout, done.stdout
+        return done.stdout
+
+    def trained(self, log: str) -> str:
+        """The line of a train job's log that says how many SAEs it trained."""
+        lines = (self.folder / "logs" / "train" / log).read_text().splitlines()
+        return next(line for line in lines if "are in the store; training" in line)
+
+    def read(self, path: str) -> bytes:
+        return (self.folder / path).read_bytes()
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> Workflow:
+    made = Workflow(tmp_path)
+    made.configure()
+    return made

@@ -1,0 +1,146 @@
+import re
+
+import pytest
+import yaml
+from conftest import CONFIG_FILE, PROJECT, merged, raw_config
+
+from saemake import architectures
+from saemake.config import Config, Model, Suite, Text, read
+from saemake.errors import SaemakeError
+from saemake.training.settings import Training
+
+
+def said(over, tmp_path=None):
+    """The one line that a config with `over` laid over it is refused with."""
+    files = [CONFIG_FILE]
+    if tmp_path is not None:
+        mine = tmp_path / "mine.yaml"
+        mine.write_text(yaml.safe_dump(over))
+        files.append(mine)
+    with pytest.raises(SaemakeError) as caught:
+        read(raw_config(over), PROJECT, files)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_projects_config_says_the_published_recipe(config):
+    gemma = config.models["gemma-2-2b"]
+    training = config.training_of("gemma-2-2b")
+    assert (gemma.hub, gemma.dtype, gemma.llm_batch_contexts) == (
+        "google/gemma-2-2b",
+        "bfloat16",
+        4,
+    )
+    assert config.steps_of("gemma-2-2b") == 244_140
+    assert training.learning_rate == 3e-4
+    assert gemma.buffer_tokens == 244 * 1024
+    top_k = config.settings_of("gemma-2-2b", "top_k")
+    assert (top_k.sweep, top_k.threshold_beta) == ([20, 40, 80, 160, 320, 640], 0.999)
+    assert config.settings_of("gemma-2-2b", "standard_new").sparsity_warmup_steps == 5000
+
+
+def test_a_models_own_values_lie_over_the_shared_ones(config):
+    assert config.training_of("demo").batch_tokens == 512
+    assert config.training_of("demo").decay_start_fraction == 0.8
+    assert config.settings_of("demo", "top_k").sweep == [2, 4, 8, 16, 32, 64]
+    assert config.settings_of("demo", "top_k").dead_after_tokens == 10_000_000
+
+
+def test_yaml_exponents_without_a_dot_are_numbers():
+    config = read(raw_config({"training": {"learning_rate": "7e-5"}}), PROJECT, [])
+    assert config.training.learning_rate == 7e-5
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({"modles": {}}, "'modles': unknown; did you mean 'models'?"),
+        ({"training": {"lerning_rate": 1}}, "'training.lerning_rate': unknown; did you mean"),
+        (
+            {"models": {"demo": {"train_token": 5}}},
+            "'models.demo.train_token': unknown; did you mean 'train_tokens'?",
+        ),
+        (
+            {"models": {"demo": {"training": {"batch_token": 5}}}},
+            "'models.demo.training.batch_token': unknown; did you mean 'batch_tokens'?",
+        ),
+        (
+            {"architectures": {"top_k": {"auxk_alfa": 5}}},
+            "'architectures.top_k.auxk_alfa': unknown; did you mean 'auxk_alpha'?",
+        ),
+        (
+            {"models": {"demo": {"architectures": {"top_k": {"seep": [1]}}}}},
+            "'models.demo.architectures.top_k.seep': unknown; did you mean 'sweep'?",
+        ),
+        (
+            {"models": {"demo": {"architectures": {"topk": {}}}}},
+            "no architecture 'topk'; did you mean 'top_k'?",
+        ),
+        ({"architectures": {"top_q": {}}}, "no architecture 'top_q'; did you mean 'top_k'?"),
+        ({"models": {"demo": {"text": "sotu"}}}, "'models.demo.text': no text 'sotu'"),
+        ({"build": ["dmeo"]}, "'build': no model 'dmeo'; did you mean 'demo'?"),
+        ({"models": {"demo": {"suite": {"layers": [6]}}}}, "demo has layers 0 to 5, not 6"),
+        ({"models": {"demo": {"suite": {"widths": ["2k"]}}}}, "no width '2k'"),
+        ({"training": {"batch_tokens": "many"}}, "'training.batch_tokens'.*not 'many'"),
+        ({"training": {"batch_tokens": 2.5}}, "'training.batch_tokens'.*not 2.5"),
+        ({"training": {"batch_tokens": 0}}, "'training.batch_tokens'.*greater than 0"),
+        ({"training": {"learning_rate": "fast"}}, "'training.learning_rate'.*not 'fast'"),
+        ({"models": {"demo": {"dtype": "float8"}}}, "'models.demo.dtype'.*'float32'"),
+        ({"models": {"demo": {"hub": "a/b"}}}, "exactly one of 'folder'.*and 'hub'"),
+        ({"models": {"de mo": {}}}, "models.de mo"),
+        (
+            {"architectures": {"top_k": {"sweep": [20, -1]}}},
+            "'architectures.top_k.sweep.1'.*greater than 0",
+        ),
+        (
+            {"models": {"demo": {"architectures": {"top_k": {"sweep": [2, 2000]}}}}},
+            "models.demo.architectures.top_k.sweep.*k 2000 is more than the width 1024",
+        ),
+        (
+            {"models": {"demo": {"train_tokens": 100}}},
+            "'models.demo.train_tokens': less than one batch",
+        ),
+        (
+            {"models": {"demo": {"training": {"warmup_steps": 1000}}}},
+            "warm-up do not end before the decay.*decay_start_fraction 0.8",
+        ),
+        (
+            {"models": {"demo": {"train_tokens": 153_600}}},
+            "threshold_start_step.*not within the 300 steps.*models.demo.train_tokens",
+        ),
+        ({"root": "/"}, "'root': unknown"),
+    ],
+)
+def test_bad_config_is_one_line(over, message):
+    assert re.search(message, said(over))
+
+
+def test_the_file_that_says_the_key_is_named(tmp_path):
+    assert said({"training": {"batch_tokens": -1}}, tmp_path).endswith("mine.yaml)")
+    assert "config.yaml" not in said({"training": {"sede": 1}}, tmp_path)
+
+
+def test_a_missing_key_is_named():
+    raw = raw_config()
+    del raw["training"]["seed"]
+    with pytest.raises(SaemakeError, match=r"'training\.seed': missing"):
+        read(raw, PROJECT, [CONFIG_FILE])
+
+
+def test_a_folder_that_is_not_there_is_refused():
+    over = {"models": {"demo": {"folder": "resources/dmeo"}}}
+    assert "models.demo.folder': there is no folder" in said(over)
+
+
+def test_every_key_is_explained_in_the_readme():
+    """A key is explained where the README has it in backticks at the start of a table's row."""
+    text = (PROJECT / "config" / "README.md").read_text()
+    explained = set(re.findall(r"^\| `([a-z_0-9]+)`", text, flags=re.MULTILINE))
+    sections = [Config, Model, Text, Suite, Training]
+    sections += [architectures.get(name).Settings for name in architectures.names()]
+    keys = {key for section in sections for key in section.model_fields} - {"root"}
+    assert keys | {"every_steps"} == explained
+
+
+def test_laying_one_config_over_another_keeps_what_is_not_said():
+    assert merged({"a": {"b": 1}}, {"a": {"b": 0, "c": 2}}) == {"a": {"b": 1, "c": 2}}

@@ -1,0 +1,135 @@
+"""The LM as SAEs see it, against transformers itself, on the demo's LM and text."""
+
+import pytest
+import torch
+from conftest import DEMO_LM
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from saemake.evaluation.evaluate import evaluate
+from saemake.llm.model import LanguageModel, load_tokenizer
+from saemake.text.shards import Contexts
+
+CPU = torch.device("cpu")
+TEXTS = [
+    "Our purpose is to build, not to destroy; the people of the United States expect as much.",
+    "Jobs.",
+    "The Congress and the President must act upon the budget, and I ask you to act now.",
+]
+
+
+class Identity:
+    width = 1
+
+    def encode(self, x):
+        self.x = x
+        return torch.ones(len(x), 1)
+
+    def decode(self, f):
+        return self.x
+
+
+class Zero(Identity):
+    def decode(self, f):
+        return torch.zeros_like(self.x)
+
+
+class OneBatch:
+    """Tokens with a single batch of contexts."""
+
+    def __init__(self, contexts):
+        self.only = contexts
+        self.count = contexts.tokens
+
+    def contexts(self, batch):
+        yield self.only
+
+
+@pytest.fixture(scope="module")
+def contexts(demo_weights):
+    documents = load_tokenizer(demo_weights)(TEXTS)["input_ids"]
+    longest = max(map(len, documents))
+    ids = torch.zeros(len(documents), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, document in enumerate(documents):
+        ids[row, : len(document)] = torch.tensor(document)
+        mask[row, : len(document)] = 1
+    return Contexts(ids, mask)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return AutoModelForCausalLM.from_pretrained(DEMO_LM, dtype=torch.float32).eval()
+
+
+@pytest.mark.parametrize("layer", [0, 3, 5])
+def test_captured_activations_are_the_blocks_output_to_the_bit(
+    demo_weights, plain, contexts, layer
+):
+    caught = []
+    hook = plain.gpt_neox.layers[layer].register_forward_hook(
+        lambda module, inputs, output: caught.append(
+            output[0] if isinstance(output, tuple) else output
+        )
+    )
+    with torch.no_grad():
+        plain(contexts.ids, attention_mask=contexts.mask, use_cache=False)
+    hook.remove()
+    for whole in (False, True):
+        lm = LanguageModel(demo_weights, layer, CPU, whole=whole)
+        assert torch.equal(lm.capture(contexts), caught[0])
+
+
+def test_a_capturing_lm_holds_no_block_after_its_layer(demo_weights):
+    lm = LanguageModel(demo_weights, 3, CPU, whole=False)
+    lists = [m for m in lm.model.modules() if isinstance(m, nn.ModuleList)]
+    assert [len(blocks) for blocks in lists] == [4]
+
+
+def test_clean_losses_are_transformers_own(demo_weights, plain, contexts):
+    _, losses = LanguageModel(demo_weights, 3, CPU, whole=True).capture_with_losses(contexts)
+    labels = contexts.ids.masked_fill(contexts.mask == 0, -100)
+    with torch.no_grad():
+        expected = plain(contexts.ids, attention_mask=contexts.mask, labels=labels).loss
+    assert losses.mean().item() == pytest.approx(expected.item(), abs=1e-5)
+    assert len(losses) == int(contexts.mask[:, 1:].sum())
+
+
+def test_putting_back_what_was_there_changes_nothing(demo_weights, contexts):
+    lm = LanguageModel(demo_weights, 3, CPU, whole=True)
+    hidden, clean = lm.capture_with_losses(contexts)
+    assert torch.equal(lm.losses(contexts, hidden), clean)
+
+
+def test_replacing_equals_a_transformers_hook(demo_weights, plain, contexts):
+    replacement = torch.randn(*contexts.ids.shape, 128, generator=torch.Generator().manual_seed(0))
+    losses = LanguageModel(demo_weights, 2, CPU, whole=True).losses(contexts, replacement)
+    hook = plain.gpt_neox.layers[2].register_forward_hook(lambda *_: replacement)
+    labels = contexts.ids.masked_fill(contexts.mask == 0, -100)
+    with torch.no_grad():
+        expected = plain(contexts.ids, attention_mask=contexts.mask, labels=labels).loss
+    hook.remove()
+    assert losses.mean().item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_padding_changes_no_loss(demo_weights, contexts):
+    lm = LanguageModel(demo_weights, 3, CPU, whole=True)
+    _, together = lm.capture_with_losses(contexts)
+    alone = []
+    for row in range(len(TEXTS)):
+        length = int(contexts.mask[row].sum())
+        one = Contexts(contexts.ids[row : row + 1, :length], contexts.mask[row : row + 1, :length])
+        alone.append(lm.capture_with_losses(one)[1])
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_identity_recovers_all_and_zeros_nothing(demo_weights, contexts, dtype):
+    weights = type(demo_weights)("demo", DEMO_LM, None, dtype)
+    lm = LanguageModel(weights, 3, CPU, whole=True)
+    saes = {"identity": Identity(), "zero": Zero()}
+    results = evaluate(saes, lm, OneBatch(contexts), 3, label="test")
+    assert results["identity"]["loss_recovered"] == 1.0
+    assert results["identity"]["frac_variance_explained"] == 1.0
+    assert results["zero"]["loss_recovered"] == 0.0
+    assert results["zero"]["ce_sae"] == results["zero"]["ce_ablated"]

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from saemake.architectures import losses
+
+
+def test_reconstruction_sums_over_the_width_and_averages_over_the_batch():
+    x = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
+    x_hat = torch.tensor([[0.0, 0.0], [0.0, 1.0]])
+    assert losses.reconstruction(x, x_hat).item() == pytest.approx((5 + 1) / 2)
+
+
+def test_reconstruction_of_bfloat16_is_computed_in_float32():
+    x = torch.full((1, 1), 256.0, dtype=torch.bfloat16)
+    assert losses.reconstruction(x, torch.ones(1, 1)).item() == 255.0**2
+
+
+def test_l1_weighs_each_latent_by_its_decoder_norm():
+    f = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+    decoder = torch.tensor([[3.0, 0.0], [4.0, 2.0]])
+    assert losses.decoder_weighted_l1(f, decoder).item() == pytest.approx((5 + 4 + 15) / 2)
+
+
+def test_auxk_over_variance_is_zero_where_the_aux_decodes_the_error():
+    x = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
+    x_hat = torch.tensor([[2.0, 1.0], [2.0, 1.0]])
+    assert losses.auxk_over_variance(x_hat - x, x_hat, x).item() == 0
+
+
+def test_auxk_over_variance_divides_each_dimension_by_its_own_variance():
+    x = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
+    # Squared errors of zeros against x_hat - x = -x: 10 and 16; variances (summed): 2 and 8.
+    assert losses.auxk_over_variance(
+        torch.zeros(2, 2), torch.zeros(2, 2), x
+    ).item() == pytest.approx((10 / 2 + 16 / 8) / 2)
+
+
+def test_auxk_mean_squared_lets_the_gradient_through_the_residual():
+    x_hat = torch.zeros(1, 2, requires_grad=True)
+    loss = losses.auxk_mean_squared(torch.zeros(1, 2), x_hat, torch.tensor([[2.0, 4.0]]))
+    assert loss.item() == pytest.approx((4 + 16) / 2)
+    loss.backward()
+    assert x_hat.grad.tolist() == [[-2.0, -4.0]]
+
+
+def test_geometric_median_is_not_moved_by_an_outlier():
+    points = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [100.0, 0.0]])
+    assert losses.geometric_median(points).norm() < 0.1
+
+
+def test_geometric_median_of_a_square_is_its_centre():
+    points = torch.tensor([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]])
+    assert losses.geometric_median(points).tolist() == pytest.approx([1, 1])

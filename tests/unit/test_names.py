@@ -1,0 +1,74 @@
+import pytest
+from conftest import PROJECT, raw_config
+
+from saemake import names
+from saemake.config import read
+from saemake.errors import SaemakeError
+from saemake.names import SaeName, Sweep
+
+
+def test_a_sweep_lists_its_saes_in_the_configs_order(config):
+    sweep = Sweep("gemma-2-2b", 12, "top_k", "16k")
+    folders = [member.folder for member in names.members(config, sweep)]
+    assert folders == [
+        f"results/gemma-2-2b/L12/top_k/16k/k_{k}" for k in (20, 40, 80, 160, 320, 640)
+    ]
+
+
+def test_a_sparsity_is_named_by_its_parameter_and_value():
+    assert names.sparsity_name("top_k", 80) == "k_80"
+    assert names.sparsity_name("standard_new", 0.03) == "penalty_0.03"
+    sae = SaeName(Sweep("demo", 3, "standard_new", "1k"), 0.06)
+    assert str(sae) == "demo/L3/standard_new/1k/penalty_0.06"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "results/gemma-2-2b/L12/top_k/16k/metrics.json",
+        "results/gemma-2-2b/L25/standard_new/65k/penalty_0.012/ae.pt",
+        "results/pythia-160m-deduped/L0/batch_top_k/4k/k_20/training.csv",
+        "results/demo/L3/figures/loss_recovered_vs_l0.svg",
+        "results/demo/model.json",
+        "results/demo/tokens/train/manifest.json",
+        "--cores",
+        "all",
+        "elsewhere/demo/x",
+    ],
+)
+def test_right_names_pass(config, path):
+    names.check_target(config, path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("gemma-2b/L12/top_k/16k/metrics.json", "no model 'gemma-2b'.*mean 'gemma-2-2b'"),
+        ("demo/L6/top_k/1k/metrics.json", "demo has layers L0 to L5, not L6"),
+        ("demo/L6/figures/loss_recovered_vs_l0.pdf", "demo has layers L0 to L5, not L6"),
+        ("demo/3/top_k/1k/metrics.json", "'3' is no layer"),
+        ("demo/L03/top_k/1k/metrics.json", "'L03' is no layer"),
+        ("demo/L3/topk/1k/metrics.json", "no architecture 'topk'.*mean 'top_k'"),
+        ("demo/L3/top_k/15k/metrics.json", "no width '15k'.*mean '1"),
+        ("gemma-2-2b/L12/top_k/16k/k_81/ae.pt", "no sparsity 'k_81'.*mean 'k_80'"),
+        ("gemma-2-2b/L12/top_k/16k/k_80/ea.pt", "no file 'ea.pt'.*mean 'ae.pt'"),
+        ("gemma-2-2b/L12/top_k/16k/k_80", "name 16k/metrics.json or 16k/k_20/ae.pt"),
+        ("demo/L3/figures/loss_recoverd_vs_l0.pdf", "no figure.*mean 'loss_recovered_vs_l0'"),
+        ("demo/L3/figures/loss_recovered_vs_l0.png", "figures are .pdf and .svg"),
+        ("demo/tokens/test/manifest.json", "tokens/train/manifest.json"),
+        ("demo/L3", "this is a folder"),
+        ("demo", "this is a folder.*figures/loss_recovered_vs_l0.pdf"),
+        ("../etc/passwd", "no model '..'"),
+    ],
+)
+def test_wrong_names_are_told_the_nearest(config, path, message):
+    with pytest.raises(SaemakeError, match=rf"^results/{path}: .*{message}"):
+        names.check_target(config, f"results/{path}")
+
+
+def test_a_width_smaller_than_k_is_refused():
+    config = read(raw_config({"widths": {"tiny": 32}}), PROJECT, [])
+    message = "width tiny is 32 latents, fewer than the k 64"
+    with pytest.raises(SaemakeError, match=message):
+        names.check_target(config, "results/demo/L3/top_k/tiny/metrics.json")
+    names.check_target(config, "results/demo/L3/standard_new/tiny/metrics.json")

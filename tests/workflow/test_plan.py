@@ -1,0 +1,43 @@
+"""What a dry run says, for published SAEs too, without a network or a GPU."""
+
+import re
+
+from conftest import PROJECT, Workflow
+
+
+def test_a_published_sweep_is_planned_with_its_tokens_and_steps(workflow):
+    output = workflow.succeed(
+        "results/gemma-2-2b/L12/top_k/16k/metrics.json", "--resources", "gpu=1", "-n"
+    )
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE))
+    assert counts == {
+        "model": "1",
+        "tokens": "2",
+        "train_gemma_2_2b_top_k": "1",
+        "evaluate_gemma_2_2b_top_k": "1",
+        "metrics": "1",
+        "total": "6",
+    }
+    assert (
+        "train 6 SAEs gemma-2-2b/L12/top_k/16k (k_20, k_40, k_80, k_160, k_320, k_640):"
+        " 499,998,720 tokens in 244,140 steps of 2,048"
+    ) in output
+    assert "tokenise 500,203,520 tokens of pile (train) for gemma-2-2b" in output
+    assert "evaluate 6 SAEs gemma-2-2b/L12/top_k/16k on 200 held-out documents" in output
+
+
+def test_the_published_command_works_from_the_project_itself(tmp_path):
+    """As README types it, with the project's own config and profile, and no option besides."""
+    workflow = Workflow(PROJECT)
+    target = "results/pythia-160m-deduped/L8/standard_new/65k/penalty_0.06/ae.pt"
+    import subprocess
+
+    done = subprocess.run(
+        [str(PROJECT / ".venv/bin/snakemake"), target, "-n", "--quiet", "host"],
+        cwd=workflow.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "penalty_0.012, penalty_0.015, penalty_0.02" in done.stdout + done.stderr
