@@ -15,7 +15,7 @@ demo: $(VENV)/runs
 	@echo "The frontier: results/demo/L3/figures/loss_recovered_vs_l0.pdf"
 
 test: $(VENV)/tests
-	$(BIN)/pytest tests -m "not acceptance"
+	$(BIN)/pytest tests -m "not acceptance" -n 2
 
 lint: $(VENV)/tests
 	$(BIN)/ruff check .

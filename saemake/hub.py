@@ -42,7 +42,8 @@ def reached(what: str, page: str, revision: str, otherwise: str) -> Iterator[Non
 
 def _refusal(error: Exception, page: str) -> str:
     # datasets says DatasetNotFoundError of a gated one too, and only its words tell.
-    if isinstance(error, GatedRepoError) or "gated" in str(error):
+    gated_text = isinstance(error, DatasetNotFoundError) and "gated dataset" in str(error)
+    if isinstance(error, GatedRepoError) or gated_text:
         return (
             f"is gated: accept its terms on its Hub page ({page}), type `hf auth login`, then run"
             " the same command again"

@@ -41,6 +41,7 @@ def draw(rows: pd.DataFrame, figure: str, title: str) -> Figure:
         ax=axes,
     )
     axes.set(xscale="log", xlabel="L0 (active latents a token)", ylabel=label, title=title)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
     return drawn
 

@@ -12,7 +12,6 @@ from saemake.config import read
 from saemake.errors import SaemakeError
 from saemake.names import FIGURE_FORMATS, SAE_FILES, SaeName, Sweep
 
-
 # Options of snakemake whose value may be a path under results/ and is no target.
 TAKES_A_PATH = {"--report", "--archive", "--directory", "-d", "--configfile", "--profile"}
 
