@@ -4,6 +4,7 @@ Hyperparameters of an architecture are typed by the architecture's own file, so 
 touches nothing here. A model may override any key of `training` and of an architecture.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -135,7 +136,10 @@ def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
         for model in config.models:
             _check_schedule(config, model)
             for architecture in config.architectures:
-                _check_suite(config, model, architecture)
+                config.settings_of(model, architecture)
+            suite = config.models[model].suite
+            for architecture, width in itertools.product(suite.architectures, suite.widths):
+                check_fits(config, model, architecture, width)
     except ConfigError as fault:
         raise SaemakeError(f"{fault} ({_saying_file(fault.key, files)})") from None
     return config
@@ -229,26 +233,24 @@ def _check_schedule(config: Config, model: str) -> None:
         )
 
 
-def _check_suite(config: Config, model: str, architecture: str) -> None:
-    settings = config.settings_of(model, architecture)
+def check_fits(config: Config, model: str, architecture: str, width: str) -> None:
+    """Raise ConfigError where a sparsity does not fit the width, or a setting's step does not lie
+    within the model's training."""
+    settings, steps = config.settings_of(model, architecture), config.steps_of(model)
     own = config.models[model].architectures.get(architecture, {})
     place = _override_place(own, f"architectures.{architecture}", model)
-    widest_k = settings.least_width()
-    suite = config.models[model].suite
-    for width in suite.widths if architecture in suite.architectures else []:
-        if config.widths[width] < widest_k:
-            raise ConfigError(
-                place("sweep") + ".sweep",
-                f"k {widest_k} is more than the width {config.widths[width]} that"
-                f" models.{model}.suite.widths asks for ('{width}')",
-            )
-    late = settings.steps_needed()
-    for key, value in late.items():
-        if value >= config.steps_of(model):
+    if settings.least_width() > config.widths[width]:
+        raise ConfigError(
+            f"{place('sweep')}.sweep",
+            f"k {settings.least_width()} is more than the {config.widths[width]} latents of"
+            f" width '{width}'; choose a larger width or a smaller k",
+        )
+    for key, step in settings.steps_needed().items():
+        if step >= steps:
             raise ConfigError(
                 f"{place(key)}.{key}",
-                f"{value} steps are not within the {config.steps_of(model)} steps of training"
-                f" that models.{model}.train_tokens gives",
+                f"step {step} is not within the {steps} steps that models.{model}.train_tokens"
+                f" gives; set models.{model}.architectures.{architecture}.{key} lower",
             )
 
 

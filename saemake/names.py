@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from saemake import architectures, figures
-from saemake.config import Config
+from saemake.config import Config, check_fits
 from saemake.errors import SaemakeError, nearest
 
 RESULTS = "results"
@@ -59,8 +59,8 @@ def sparsity_name(architecture: str, value: float) -> str:
 def members(config: Config, sweep: Sweep) -> list[SaeName]:
     """The SAEs of a sweep, in the config's order.
 
-    Raises SaemakeError where the model, layer, architecture or width is none, or where a sparsity
-    does not fit the width.
+    Raises SaemakeError where the model, layer, architecture or width is none, or where its settings
+    do not fit (see check_fits).
     """
     model = config.models.get(sweep.model)
     if model is None:
@@ -73,14 +73,9 @@ def members(config: Config, sweep: Sweep) -> list[SaeName]:
         raise _unknown("architecture", sweep.architecture, config.architectures)
     if sweep.width not in config.widths:
         raise _unknown("width", sweep.width, config.widths)
-    settings = config.settings_of(sweep.model, sweep.architecture)
-    if settings.least_width() > config.widths[sweep.width]:
-        raise SaemakeError(
-            f"{sweep}: width {sweep.width} is {config.widths[sweep.width]} latents, fewer than the"
-            f" k {settings.least_width()} of its sweep; name a larger width, or lower"
-            f" architectures.{sweep.architecture}.sweep in the config"
-        )
-    return [SaeName(sweep, value) for value in settings.sweep]
+    check_fits(config, sweep.model, sweep.architecture, sweep.width)
+    swept = config.settings_of(sweep.model, sweep.architecture).sweep
+    return [SaeName(sweep, value) for value in swept]
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> SaemakeError:

@@ -3,13 +3,14 @@ document). A manifest lists them with their sha256, so that a GPU job can read w
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor
@@ -20,11 +21,11 @@ from saemake.store import sha256
 MANIFEST = "manifest.json"
 
 
-def pack(documents: list[list[int]], vocabulary: int) -> bytes:
+def pack(documents: Sequence[ArrayLike], vocabulary: int) -> bytes:
     """Documents as one shard; uint16 ids where the vocabulary allows, else uint32."""
     dtype = np.uint16 if vocabulary <= 2**16 else np.uint32
     ids = np.concatenate([np.asarray(document, dtype=dtype) for document in documents])
-    lengths = np.asarray([len(document) for document in documents], dtype=np.int32)
+    lengths = np.asarray([np.size(document) for document in documents], dtype=np.int32)
     return save({"ids": ids, "lengths": lengths})
 
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import load_dataset
 from huggingface_hub import HfApi
 from transformers import PreTrainedTokenizerBase
@@ -100,15 +101,16 @@ def _documents(
 
 def _tokenised(
     documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, recipe: TokensRecipe
-) -> Iterator[list[int]]:
+) -> Iterator[np.ndarray]:
+    """The token ids of each document that has any; uint32, a tenth of the memory of a list."""
     while batch := list(itertools.islice(documents, DOCUMENTS_AT_ONCE)):
         encoded = tokenizer(batch, truncation=True, max_length=recipe.context_tokens)
-        yield from filter(None, encoded["input_ids"])
+        yield from (np.array(ids, dtype=np.uint32) for ids in encoded["input_ids"] if ids)
 
 
 def _enough(
-    documents: Iterator[list[int]], recipe: TokensRecipe, label: str
-) -> Iterator[list[int]]:
+    documents: Iterator[np.ndarray], recipe: TokensRecipe, label: str
+) -> Iterator[np.ndarray]:
     """Documents until the recipe's tokens, or its documents, are reached."""
     done = 0
     with progress.bar(recipe.amount, label, recipe.unit[:3]) as bar:
@@ -121,7 +123,7 @@ def _enough(
                 return
 
 
-def _write(folder: Path, documents: Iterator[list[int]], vocabulary: int) -> dict[str, Any]:
+def _write(folder: Path, documents: Iterator[np.ndarray], vocabulary: int) -> dict[str, Any]:
     listed: list[dict[str, Any]] = []
     for index, group in enumerate(_by_shard(documents)):
         path = folder / f"shard_{index:05d}.safetensors"
@@ -141,8 +143,8 @@ def _write(folder: Path, documents: Iterator[list[int]], vocabulary: int) -> dic
     }
 
 
-def _by_shard(documents: Iterator[list[int]]) -> Iterator[list[list[int]]]:
-    group: list[list[int]] = []
+def _by_shard(documents: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    group: list[np.ndarray] = []
     size = 0
     for document in documents:
         group.append(document)

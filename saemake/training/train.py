@@ -43,6 +43,7 @@ def train_pass(
     tokens: Tokens,
     store: Store,
     log_every_steps: int,
+    label: str,
 ) -> None:
     """Put every SAE of `recipes` (by the name that people read) into the store, training those that
     it lacks. The recipes are of one pass: they differ in architecture and what goes with it.
@@ -55,7 +56,8 @@ def train_pass(
         done = len(recipes) - len(missing)
         log.info("%d of %d SAEs are in the store; training %d", done, len(recipes), len(missing))
         if missing:
-            _train(missing, weights, lm_name, lm_description, tokens, store, log_every_steps)
+            label = f"{label} ({len(missing)} SAEs)"
+            _train(missing, weights, lm_name, lm_description, tokens, store, log_every_steps, label)
 
 
 def _train(
@@ -66,6 +68,7 @@ def _train(
     tokens: Tokens,
     store: Store,
     log_every_steps: int,
+    label: str,
 ) -> None:
     started = time.monotonic()
     shared = next(iter(recipes.values()))
@@ -79,7 +82,6 @@ def _train(
         Member(name, recipe, _trainer(recipe, lm.d_model, device))
         for name, recipe in recipes.items()
     ]
-    label = f"train {next(iter(recipes))}" + (f" +{len(recipes) - 1}" if len(recipes) > 1 else "")
     with progress.bar(steps * training.batch_tokens, label, "tok") as bar:
         for step in range(steps):
             x_BD = next(batches) / scale

@@ -94,7 +94,7 @@ def test_yaml_exponents_without_a_dot_are_numbers():
         ),
         (
             {"models": {"demo": {"architectures": {"top_k": {"sweep": [2, 2000]}}}}},
-            "models.demo.architectures.top_k.sweep.*k 2000 is more than the width 1024",
+            "models.demo.architectures.top_k.sweep.*k 2000 is more than the 1024 latents",
         ),
         (
             {"models": {"demo": {"train_tokens": 100}}},
@@ -105,8 +105,8 @@ def test_yaml_exponents_without_a_dot_are_numbers():
             "warm-up do not end before the decay.*decay_start_fraction 0.8",
         ),
         (
-            {"models": {"demo": {"train_tokens": 153_600}}},
-            "threshold_start_step.*not within the 300 steps.*models.demo.train_tokens",
+            {"models": {"demo": {"train_tokens": 102_400}}},
+            "top_k.threshold_start_step': step 200 is not within the 200 steps.*models.demo.train",
         ),
         ({"root": "/"}, "'root': unknown"),
     ],

@@ -68,7 +68,7 @@ def test_wrong_names_are_told_the_nearest(config, path, message):
 
 def test_a_width_smaller_than_k_is_refused():
     config = read(raw_config({"widths": {"tiny": 32}}), PROJECT, [])
-    message = "width tiny is 32 latents, fewer than the k 64"
+    message = "sweep': k 64 is more than the 32 latents of width 'tiny'"
     with pytest.raises(SaemakeError, match=message):
         names.check_target(config, "results/demo/L3/top_k/tiny/metrics.json")
     names.check_target(config, "results/demo/L3/standard_new/tiny/metrics.json")

@@ -30,7 +30,7 @@ BOTH = {"top_k", "standard_new"}
     [
         ({"training": {"seed": 1}}, BOTH),
         ({"models": {"demo": {"training": {"learning_rate": 2e-3}}}}, BOTH),
-        ({"models": {"demo": {"train_tokens": 500_000}}}, BOTH),
+        ({"models": {"demo": {"train_tokens": 400_000}}}, BOTH),
         ({"models": {"demo": {"buffer_tokens": 10_000}}}, BOTH),
         ({"models": {"demo": {"llm_batch_contexts": 8}}}, BOTH),
         ({"models": {"demo": {"context_tokens": 128}}}, BOTH),
@@ -78,7 +78,7 @@ def test_an_evaluation_changes_with_its_sae_and_with_its_text(config):
     base = recipes.evaluation_recipe(config, name).hash
     for over in (
         {"models": {"demo": {"evaluation_documents": 5}}},
-        {"models": {"demo": {"train_tokens": 500_000}}},
+        {"models": {"demo": {"train_tokens": 400_000}}},
     ):
         other = read(raw_config(over), PROJECT, [])
         assert recipes.evaluation_recipe(other, name).hash != base

@@ -26,7 +26,7 @@ def test_all_builds_the_figures_and_a_second_run_does_nothing(workflow):
         "variance_explained_vs_l0.svg",
     ]
     assert (figures / "loss_recovered_vs_l0.pdf").read_bytes().startswith(b"%PDF")
-    assert "train demo/L3/top_k/256/k_4 +1: 100%" in first  # progress is seen
+    assert "train demo/L3/top_k/256 (2 SAEs): 100%" in first  # progress is seen
     assert "Nothing to be done" in workflow.succeed()
 
 

@@ -88,8 +88,6 @@ def configure(workflow, hub_id="somebody/lm", **more):
         "training": {"batch_tokens": 512, "norm_batches": 2, "warmup_steps": 5, "cpu_threads": 1},
         "architectures": {
             "top_k": {"sweep": [4], "threshold_start_step": 10},
-            "batch_top_k": {"threshold_start_step": 10},
-            "standard_new": {"sparsity_warmup_steps": 5},
         },
         "suite": {"layers": [3], "architectures": ["top_k"], "widths": ["256"]},
         **more,

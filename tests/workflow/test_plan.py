@@ -1,8 +1,11 @@
 """What a dry run says, for published SAEs too, without a network or a GPU."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
-from conftest import PROJECT, Workflow
+from conftest import PROJECT
 
 
 def test_a_published_sweep_is_planned_with_its_tokens_and_steps(workflow):
@@ -26,15 +29,12 @@ def test_a_published_sweep_is_planned_with_its_tokens_and_steps(workflow):
     assert "evaluate 6 SAEs gemma-2-2b/L12/top_k/16k on 200 held-out documents" in output
 
 
-def test_the_published_command_works_from_the_project_itself(tmp_path):
+def test_the_published_command_works_from_the_project_itself():
     """As README types it, with the project's own config and profile, and no option besides."""
-    workflow = Workflow(PROJECT)
     target = "results/pythia-160m-deduped/L8/standard_new/65k/penalty_0.06/ae.pt"
-    import subprocess
-
     done = subprocess.run(
-        [str(PROJECT / ".venv/bin/snakemake"), target, "-n", "--quiet", "host"],
-        cwd=workflow.folder,
+        [str(Path(sys.executable).with_name("snakemake")), target, "-n", "--quiet", "host"],
+        cwd=PROJECT,
         capture_output=True,
         text=True,
         check=False,

@@ -24,6 +24,7 @@ with jobs.job(snakemake.log[0]):
         tokens=Tokens(Path(snakemake.input.tokens)),
         store=store,
         log_every_steps=config.logging.every_steps,
+        label=f"train {sweep}",
     )
     for member, recipe in recipes.items():
         store.link(recipe.hash, {file: Path(member.folder) / file for file in names.SAE_FILES})
