@@ -3,7 +3,7 @@
 # make acceptance slower checks, SmolLM2-135M among them
 # make lock       resolve envs/*.in anew into the pinned envs/*.txt
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 2

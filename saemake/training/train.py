@@ -1,6 +1,7 @@
 """A pass: one run of the LM over the text trains every SAE of the job that the store lacks."""
 
 import dataclasses
+import hashlib
 import logging
 import math
 import time
@@ -24,6 +25,16 @@ from saemake.training import files
 log = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a pass reads: the LM's files, its name in config.json, its model.json, the text."""
+
+    weights: Weights
+    lm_name: str
+    lm_description: dict[str, Any]
+    tokens: Tokens
+
+
 @dataclasses.dataclass
 class Member:
     """One SAE of a pass: its name for people, its recipe, and while it trains its state."""
@@ -35,20 +46,13 @@ class Member:
 
 
 def train_pass(
-    recipes: dict[str, SaeRecipe],
-    *,
-    weights: Weights,
-    lm_name: str,
-    lm_description: dict[str, Any],
-    tokens: Tokens,
-    store: Store,
-    log_every_steps: int,
-    label: str,
+    recipes: dict[str, SaeRecipe], inputs: Inputs, store: Store, *, log_every_steps: int, label: str
 ) -> None:
     """Put every SAE of `recipes` (by the name that people read) into the store, training those that
     it lacks. The recipes are of one pass: they differ in architecture and what goes with it.
+    `label` names the pass beside its progress.
 
-    Raises SaemakeError where a loss is not finite; nothing is stored then.
+    Raises SaemakeError where a loss or a weight is not finite; nothing of that SAE is stored.
     """
     pass_key = digest(sorted(recipe.hash for recipe in recipes.values()))
     with store.lock(pass_key):
@@ -56,27 +60,19 @@ def train_pass(
         done = len(recipes) - len(missing)
         log.info("%d of %d SAEs are in the store; training %d", done, len(recipes), len(missing))
         if missing:
-            label = f"{label} ({len(missing)} SAEs)"
-            _train(missing, weights, lm_name, lm_description, tokens, store, log_every_steps, label)
+            _train(missing, inputs, store, log_every_steps, f"{label} ({len(missing)} SAEs)")
 
 
 def _train(
-    recipes: dict[str, SaeRecipe],
-    weights: Weights,
-    lm_name: str,
-    lm_description: dict[str, Any],
-    tokens: Tokens,
-    store: Store,
-    log_every_steps: int,
-    label: str,
+    recipes: dict[str, SaeRecipe], inputs: Inputs, store: Store, log_every_steps: int, label: str
 ) -> None:
     started = time.monotonic()
     shared = next(iter(recipes.values()))
     training, steps = shared.training, shared.steps
     device = devices.choose(training.cpu_threads)
-    lm = LanguageModel(weights, shared.layer, device, whole=False)
-    batches = _batches(shared, lm, tokens)
-    log.info("%s on %s; norm factor over %d batches", lm_name, device, training.norm_batches)
+    lm = LanguageModel(inputs.weights, shared.layer, device, whole=False)
+    batches = _batches(shared, lm, inputs.tokens)
+    log.info("on %s; norm factor over %d batches", device, training.norm_batches)
     scale = norm_factor(batches, training.norm_batches)
     members = [
         Member(name, recipe, _trainer(recipe, lm.d_model, device))
@@ -97,7 +93,7 @@ def _train(
             bar.update(training.batch_tokens)
     seconds = time.monotonic() - started
     for member in members:
-        _store(member, scale, lm_name, lm_description, tokens, store, device, seconds)
+        store.put(member.recipe.hash, _finished(member, inputs, scale, device, seconds))
     log.info("trained %d SAEs in %.0f s", len(members), seconds)
 
 
@@ -153,31 +149,27 @@ def _row(member: Member, step: int, x_BD: Tensor, forward: Forward) -> dict[str,
     return row
 
 
-def _store(
-    member: Member,
-    scale: float,
-    lm_name: str,
-    lm_description: dict[str, Any],
-    tokens: Tokens,
-    store: Store,
-    device: torch.device,
-    seconds: float,
-) -> None:
+def _finished(
+    member: Member, inputs: Inputs, scale: float, device: torch.device, seconds: float
+) -> dict[str, bytes]:
+    """The files of a trained SAE; its dictionary then takes raw activations."""
     dictionary, recipe = member.trainer.dictionary, member.recipe
-    config = files.config_json(member.trainer, recipe, lm_name, scale)
     dictionary.scale_biases(scale)
     if not all(value.isfinite().all() for value in dictionary.parameters()):
         raise SaemakeError(f"{member.name}: a weight is not finite at the end; nothing is saved")
+    weights = files.sae_bytes(dictionary)
+    config = files.config_json(member.trainer, recipe, inputs.lm_name, scale)
+    manifest = inputs.tokens.manifest
     more = {
         "name": member.name,
-        "lm": lm_description,
-        "tokens_sha256": [shard["sha256"] for shard in tokens.manifest["shards"]],
-        "text_revision": tokens.manifest["text_revision"],
+        "ae_sha256": hashlib.sha256(weights).hexdigest(),
+        "lm": inputs.lm_description,
+        "tokens_sha256": [shard["sha256"] for shard in manifest["shards"]],
+        "text_revision": manifest["text_revision"],
     }
-    content = {
-        "ae.pt": files.sae_bytes(dictionary),
+    return {
+        "ae.pt": weights,
         "config.json": config.encode(),
         "training.csv": files.training_csv(member.rows).encode(),
+        "provenance.json": files.provenance_json(recipe, device, seconds, more).encode(),
     }
-    content["provenance.json"] = files.provenance_json(recipe, device, seconds, more).encode()
-    store.put(recipe.hash, content)

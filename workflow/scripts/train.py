@@ -8,7 +8,7 @@ from saemake.llm import weights
 from saemake.recipes import sae_recipe
 from saemake.store import Store
 from saemake.text.shards import Tokens
-from saemake.training.train import train_pass
+from saemake.training.train import Inputs, train_pass
 
 with jobs.job(snakemake.log[0]):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
@@ -18,11 +18,13 @@ with jobs.job(snakemake.log[0]):
     lm_weights, description = weights.read(config, Path(snakemake.input.model))
     train_pass(
         {str(member): recipe for member, recipe in recipes.items()},
-        weights=lm_weights,
-        lm_name=config.models[sweep.model].hub or sweep.model,
-        lm_description=description,
-        tokens=Tokens(Path(snakemake.input.tokens)),
-        store=store,
+        Inputs(
+            weights=lm_weights,
+            lm_name=config.models[sweep.model].hub or sweep.model,
+            lm_description=description,
+            tokens=Tokens(Path(snakemake.input.tokens)),
+        ),
+        store,
         log_every_steps=config.logging.every_steps,
         label=f"train {sweep}",
     )
