@@ -40,8 +40,10 @@ def draw(rows: pd.DataFrame, figure: str, title: str) -> Figure:
         estimator=None,
         ax=axes,
     )
-    axes.set(xscale="log", xlabel="L0 (active latents a token)", ylabel=label, title=title)
+    # Sparsities double from one to the next: so do the ticks.
+    axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(xlabel="L0 (active latents a token)", ylabel=label, title=title)
     axes.grid(alpha=0.3)
     return drawn
 
