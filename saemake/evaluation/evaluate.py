@@ -26,6 +26,7 @@ from saemake.training import files
 
 log = logging.getLogger(__name__)
 METRICS = "metrics.json"
+TOKENS_AT_ONCE = 4096
 
 
 class Codec(Protocol):
@@ -92,16 +93,27 @@ def evaluate(
                 )
             variance.add(x_ND)
             for name, sae in saes.items():
-                f_NF = sae.encode(x_ND)
-                x_hat_ND = sae.decode(f_NF)
+                x_hat_ND = _reconstruct(sae, x_ND, running[name])
                 spliced_BLD = hidden_BLD.clone()
                 spliced_BLD[kept_BL] = x_hat_ND.to(hidden_BLD.dtype)
-                running[name].add(x_ND, f_NF, x_hat_ND, lm.losses(contexts, spliced_BLD))
+                running[name].loss.add(lm.losses(contexts, spliced_BLD))
             bar.update(contexts.tokens)
     return {
         name: metrics.results(clean.value, ablated.value, variance.value)
         for name, metrics in running.items()
     }
+
+
+def _reconstruct(sae: Codec, x_ND: Tensor, running: SaeMetrics) -> Tensor:
+    """Reconstructions [N, D] of activations, a part at a time: latents [N, F] of a large batch and
+    dictionary would fill the memory. Adds what the latents say to `running`."""
+    parts = []
+    for x_PD in x_ND.split(TOKENS_AT_ONCE):
+        f_PF = sae.encode(x_PD)
+        x_hat_PD = sae.decode(f_PF)
+        running.add(x_PD, f_PF, x_hat_PD)
+        parts.append(x_hat_PD)
+    return torch.cat(parts)
 
 
 def _metrics_json(

@@ -51,7 +51,8 @@ class Variance:
 
 
 class SaeMetrics:
-    """The running figures of one SAE."""
+    """The running figures of one SAE; `loss` is of the LM's losses in nats with its
+    reconstructions in place."""
 
     def __init__(self, d_model: int, width: int, device: torch.device) -> None:
         self.loss = Mean()
@@ -59,14 +60,12 @@ class SaeMetrics:
         self.residual = Variance(d_model, device)
         self.alive_F = torch.zeros(width, dtype=torch.bool, device=device)
 
-    def add(self, x_ND: Tensor, f_NF: Tensor, x_hat_ND: Tensor, losses: Tensor) -> None:
-        """A batch: activations, latents, reconstructions (float32), and the LM's losses in nats
-        with the reconstructions in place."""
+    def add(self, x_ND: Tensor, f_NF: Tensor, x_hat_ND: Tensor) -> None:
+        """Activations, latents and reconstructions (float32) of some tokens."""
         active_NF = f_NF > 0
         self.l0.add(active_NF.sum(dim=-1))
         self.alive_F |= active_NF.any(dim=0)
         self.residual.add(x_ND - x_hat_ND)
-        self.loss.add(losses)
 
     def results(self, clean: float, ablated: float, variance: float) -> dict[str, float]:
         """The figures, given the LM's own cross-entropies and the activations' variance."""

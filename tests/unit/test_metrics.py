@@ -29,7 +29,8 @@ def test_figures_by_hand():
     metrics = SaeMetrics(1, 4, torch.device("cpu"))
     x = torch.tensor([[0.0], [2.0], [4.0], [6.0]])
     f = torch.tensor([[1.0, 0, 0, 0], [1, 2, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0]])
-    metrics.add(x, f, x - torch.tensor([[1.0], [-1.0], [1.0], [-1.0]]), torch.tensor([3.0, 4.0]))
+    metrics.add(x, f, x - torch.tensor([[1.0], [-1.0], [1.0], [-1.0]]))
+    metrics.loss.add(torch.tensor([3.0, 4.0]))
     assert metrics.results(clean=3.0, ablated=5.0, variance=5.0) == {
         "l0": 1.0,
         "loss_recovered": pytest.approx(0.75),
