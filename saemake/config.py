@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from saemake import architectures
 from saemake.architectures.base import Settings
 from saemake.errors import SaemakeError, nearest
-from saemake.sections import Closed
+from saemake.sections import Closed, Count, Whole
 from saemake.training.settings import Training
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -50,7 +50,7 @@ class Text(Source):
 class Suite(Closed):
     """What `rule all` and a model's figures show."""
 
-    layers: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    layers: list[Whole] = Field(min_length=1)
     architectures: list[str] = Field(min_length=1)
     widths: list[str] = Field(min_length=1)
 
@@ -59,14 +59,14 @@ class Model(Source):
     """A language model with its text and its budgets."""
 
     gguf_file: str | None = None
-    layers: PositiveInt
+    layers: Count
     dtype: DType
     text: str
-    context_tokens: PositiveInt
-    llm_batch_contexts: PositiveInt
-    buffer_tokens: PositiveInt
-    train_tokens: PositiveInt
-    evaluation_documents: PositiveInt
+    context_tokens: Count
+    llm_batch_contexts: Count
+    buffer_tokens: Count
+    train_tokens: Count
+    evaluation_documents: Count
     training: dict[str, Any] = Field(default={})
     architectures: dict[str, dict[str, Any]] = Field(default={})
     suite: Suite
@@ -75,7 +75,7 @@ class Model(Source):
 class Logging(Closed):
     """What training reports; never part of a recipe."""
 
-    every_steps: PositiveInt
+    every_steps: Count
 
 
 class Config(Closed):
@@ -84,7 +84,7 @@ class Config(Closed):
     build: list[str]
     models: dict[Name, Model]
     texts: dict[Name, Text]
-    widths: dict[Name, PositiveInt]
+    widths: dict[Name, Count]
     training: Training
     architectures: dict[str, dict[str, Any]]
     logging: Logging
@@ -141,7 +141,7 @@ def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
             for architecture, width in itertools.product(suite.architectures, suite.widths):
                 check_fits(config, model, architecture, width)
     except ConfigError as fault:
-        raise SaemakeError(f"{fault} ({_saying_file(fault.key, files)})") from None
+        raise SaemakeError(f"{fault} ({_saying_file(fault.key, raw, files)})") from None
     return config
 
 
@@ -254,12 +254,27 @@ def check_fits(config: Config, model: str, architecture: str, width: str) -> Non
             )
 
 
-def _saying_file(key: str, files: list[Path]) -> str:
-    """The last file that has `key`; else all of them (a missing key is said by none)."""
+def _saying_file(key: str, raw: Mapping[str, Any], files: list[Path]) -> str:
+    """The last file that says what `raw` has at `key`; where none does, what was on the command
+    line; for a key that is missing, all files."""
+    value = _at(raw, key)
+    if value is None:
+        return ", ".join(map(str, files))
     for path in reversed(files):
-        node: Any = yaml.safe_load(path.read_text()) or {}
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, dict) else None
-        if node is not None:
+        if _at(yaml.safe_load(path.read_text()), key) == value:
             return str(path)
-    return ", ".join(map(str, files)) or "--config"
+    return "--config"
+
+
+def _at(node: Any, key: str) -> Any:
+    """What stands at a dotted key; None where nothing does. A name may itself have dots."""
+    if not key:
+        return node
+    if isinstance(node, list):
+        index, _, rest = key.partition(".")
+        return _at(node[int(index)], rest) if index.isdigit() and int(index) < len(node) else None
+    if not isinstance(node, Mapping):
+        return None
+    heads = [str(name) for name in node if key == str(name) or key.startswith(f"{name}.")]
+    found = (_at(node[head], key[len(head) + 1 :]) for head in heads)
+    return next((value for value in found if value is not None), None)

@@ -1,8 +1,8 @@
-"""The base of every typed section of the configuration, and the number type they share."""
+"""The base of every typed section of the configuration, and the number types they share."""
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Closed(BaseModel):
@@ -13,12 +13,17 @@ class Closed(BaseModel):
 
 def _number(value: Any) -> Any:
     """YAML 1.1 reads `3e-4` as a string; people write numbers that way."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _whole(value: Any) -> Any:
+    """Snakemake's `--config section='{key: 1}'` gives every value as a string."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 Number = Annotated[float, BeforeValidator(_number)]
+Whole = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+Count = Annotated[int, BeforeValidator(_whole), Field(gt=0)]

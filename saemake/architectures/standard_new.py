@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from saemake.architectures import losses, register
 from saemake.architectures.base import Architecture, Dictionary, Forward, Settings
-from saemake.sections import Number
+from saemake.sections import Number, Whole
 from saemake.training import schedule
 
 
 class StandardNewSettings(Settings):
     sweep: list[Annotated[Number, Field(gt=0)]] = Field(min_length=1)
-    sparsity_warmup_steps: Annotated[int, Field(ge=0)]
+    sparsity_warmup_steps: Whole
 
     def steps_needed(self) -> dict[str, int]:
         return {"sparsity_warmup_steps": self.sparsity_warmup_steps}

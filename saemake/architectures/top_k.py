@@ -6,20 +6,20 @@ The training is dictionary_learning's as of January 2025, which made the publish
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
 from saemake.architectures import base, losses, register
 from saemake.architectures.base import Architecture, Dictionary, Forward
-from saemake.sections import Number
+from saemake.sections import Count, Number, Whole
 
 
 class TopKSettings(base.Settings):
-    sweep: list[PositiveInt] = Field(min_length=1)
+    sweep: list[Count] = Field(min_length=1)
     auxk_alpha: Annotated[Number, Field(ge=0)]
-    dead_after_tokens: PositiveInt
+    dead_after_tokens: Count
     threshold_beta: Annotated[Number, Field(gt=0, lt=1)]
-    threshold_start_step: Annotated[int, Field(ge=0)]
+    threshold_start_step: Whole
 
     def least_width(self) -> int:
         return max(self.sweep)

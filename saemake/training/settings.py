@@ -2,19 +2,19 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from saemake.sections import Closed, Number
+from saemake.sections import Closed, Count, Number, Whole
 
 
 class Training(Closed):
     """What every architecture's training has; part of each SAE's recipe."""
 
-    seed: Annotated[int, Field(ge=0)]
-    batch_tokens: PositiveInt
-    norm_batches: PositiveInt
+    seed: Whole
+    batch_tokens: Count
+    norm_batches: Count
     learning_rate: Annotated[Number, Field(gt=0)]
-    warmup_steps: Annotated[int, Field(ge=0)]
+    warmup_steps: Whole
     decay_start_fraction: Annotated[Number, Field(gt=0, le=1)]
     autocast: Literal["float32", "bfloat16"]
-    cpu_threads: PositiveInt
+    cpu_threads: Count

@@ -118,6 +118,11 @@ def test_bad_config_is_one_line(over, message):
 def test_the_file_that_says_the_key_is_named(tmp_path):
     assert said({"training": {"batch_tokens": -1}}, tmp_path).endswith("mine.yaml)")
     assert "config.yaml" not in said({"training": {"sede": 1}}, tmp_path)
+    assert said({"architectures": {"top_k": {"sweep": [0]}}}, tmp_path).endswith("mine.yaml)")
+
+
+def test_a_value_that_no_file_says_was_on_the_command_line():
+    assert said({"training": {"seed": "x"}}).endswith("(--config)")
 
 
 def test_a_missing_key_is_named():

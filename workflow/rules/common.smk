@@ -5,8 +5,6 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
 from saemake import figures, names, plan, recipes
 from saemake.config import read
 from saemake.errors import SaemakeError
@@ -27,7 +25,7 @@ def checked_config():
                 names.check_target(checked, argument)
         return checked
     except SaemakeError as error:
-        raise WorkflowError(str(error)) from None
+        sys.exit(f"saemake: {error}")
 
 
 CONFIG = checked_config()
