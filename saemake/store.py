@@ -71,7 +71,12 @@ class Store:
                 for path in new.iterdir():
                     _sync(path)
                 new.chmod(0o755)
-                new.rename(place)
+                try:
+                    new.rename(place)
+                except OSError as error:
+                    # A pass of other members made the same entry meanwhile: theirs is as good.
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
                 _sync(self.folder)
             finally:
                 shutil.rmtree(new, ignore_errors=True)

@@ -51,6 +51,14 @@ def test_a_damaged_entry_is_dropped_and_said(store, damage, capsys):
     assert store.has("abc")
 
 
+def test_an_entry_that_another_pass_made_meanwhile_stays(store):
+    with store.entry("abc") as folder:
+        (folder / "ae.pt").write_bytes(b"weights")
+        store.put("abc", {"ae.pt": b"weights"})
+    assert store.has("abc")
+    assert [path.name for path in store.folder.iterdir()] == ["abc"]
+
+
 def test_an_entry_that_fails_leaves_nothing(store):
     def interrupted():
         with store.entry("abc") as folder:
