@@ -1,7 +1,7 @@
 """The store: finished work by the hash of its recipe, outside the outputs that Snakemake deletes.
 
     results/.store/<kind>/<hash>/...      files and their sha256 in `sums.json`
-    results/.store/locks/<hash>.lock      one a pass
+    results/.store/locks/<hash>.lock      one an entry; a pass holds those of its members
 
 An entry appears whole or not at all: it is written beside its place and renamed into it.
 """
@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from saemake.errors import SaemakeError
@@ -74,7 +74,7 @@ class Store:
                 try:
                     new.rename(place)
                 except OSError as error:
-                    # A pass of other members made the same entry meanwhile: theirs is as good.
+                    # The entry is there already, whole as every entry is: it is as good.
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                         raise
                 _sync(self.folder)
@@ -98,23 +98,32 @@ class Store:
                         raise
                     shutil.copyfile(source, temporary)
                 temporary.replace(target)
+                # Replacing a link by another to the same file does nothing, and leaves both.
+                temporary.unlink(missing_ok=True)
             except OSError as error:
                 raise disk_fault(error, target) from error
+
+    def read(self, key: str, name: str) -> bytes:
+        """The content of an entry's file."""
+        return (self.folder / key / name).read_bytes()
 
     def files(self, key: str) -> list[str]:
         """The names of an entry's files."""
         return sorted(json.loads((self.folder / key / SUMS).read_text()))
 
     @contextlib.contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """Hold the one lock of a pass; wait for whoever has it."""
+    def lock(self, keys: Iterable[str]) -> Iterator[None]:
+        """Hold the locks of a pass, one an entry; wait for whoever has one of them. All processes
+        take theirs in the same order, so none waits for another in a circle."""
         self.locks.mkdir(parents=True, exist_ok=True)
-        with (self.locks / f"{key[:32]}.lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print("saemake: another process makes this; waiting for it", flush=True)
-                fcntl.flock(handle, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as held:
+            for key in sorted(keys):
+                handle = held.enter_context((self.locks / f"{key[:32]}.lock").open("w"))
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    print("saemake: another process makes this; waiting for it", flush=True)
+                    fcntl.flock(handle, fcntl.LOCK_EX)
             yield
 
 

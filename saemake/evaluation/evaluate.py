@@ -51,7 +51,7 @@ def evaluate_sweep(
     return their keys there: the evaluation's recipe with the SAE's very bytes.
     """
     keys = {n: digest([r.hash, sha256(folders[n] / "ae.pt")]) for n, r in recipes.items()}
-    with store.lock(digest(sorted(keys.values()))):
+    with store.lock(keys.values()):
         missing = [name for name, key in keys.items() if not store.has(key)]
         log.info("%d of %d evaluations are missing", len(missing), len(keys))
         if missing:
@@ -67,8 +67,8 @@ def evaluate_sweep(
                 saes, lm, tokens, recipe.llm_batch_contexts, label=f"evaluate {sweep}"
             )
             for name, result in results.items():
-                content = _metrics_json(name, width, recipes[name], folders[name], result, tokens)
-                store.put(keys[name], {METRICS: content.encode()})
+                content = {**result, **_circumstances(recipes[name], folders[name], tokens)}
+                store.put(keys[name], {METRICS: _json(content)})
     return keys
 
 
@@ -116,24 +116,8 @@ def _reconstruct(sae: Codec, x_ND: Tensor, running: SaeMetrics) -> Tensor:
     return torch.cat(parts)
 
 
-def _metrics_json(
-    name: SaeName,
-    width: int,
-    recipe: EvaluationRecipe,
-    folder: Path,
-    result: dict[str, float],
-    tokens: Tokens,
-) -> str:
-    sweep = name.sweep
-    content: dict[str, Any] = {
-        "name": str(name),
-        "model": sweep.model,
-        "layer": sweep.layer,
-        "architecture": sweep.architecture,
-        "width": sweep.width,
-        "latents": width,
-        "sparsity": name.sparsity_name,
-        **result,
+def _circumstances(recipe: EvaluationRecipe, folder: Path, tokens: Tokens) -> dict[str, Any]:
+    return {
         "evaluation": {
             "recipe_hash": recipe.hash,
             "split": recipe.tokens.split,
@@ -143,4 +127,24 @@ def _metrics_json(
         },
         "sae_sha256": sha256(folder / "ae.pt"),
     }
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def named(name: SaeName, width: int, stored: bytes) -> bytes:
+    """metrics.json: a stored evaluation with the SAE's name in front. The store holds no names: one
+    recipe may have several."""
+    sweep = name.sweep
+    content = {
+        "name": str(name),
+        "model": sweep.model,
+        "layer": sweep.layer,
+        "architecture": sweep.architecture,
+        "width": sweep.width,
+        "latents": width,
+        "sparsity": name.sparsity_name,
+        **json.loads(stored),
+    }
+    return _json(content)
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()

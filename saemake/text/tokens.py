@@ -48,8 +48,6 @@ def make(
         counts = _write(folder, _enough(documents, recipe, label), len(tokenizer))
         _check_enough(config, model, split, recipe, counts)
         manifest = {
-            "model": model,
-            "split": split,
             "text_revision": revision,
             "recipe_hash": recipe.hash,
             **counts,

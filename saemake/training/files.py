@@ -4,6 +4,7 @@ import csv
 import importlib.metadata
 import io
 import json
+import pickle
 import platform
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,14 @@ def sae_bytes(dictionary: Dictionary) -> bytes:
     return content.getvalue()
 
 
-def config_json(trained: Architecture, recipe: SaeRecipe, lm_name: str, norm_factor: float) -> str:
+def config_json(trained: Architecture, recipe: SaeRecipe, norm_factor: float) -> str:
     """config.json: `trainer` and `buffer` as dictionary_learning writes them, and the norm factor
-    that it loses. Holds nothing of the machine."""
+    that it loses. Holds nothing of the machine, and no name: a recipe may have several (`named`)."""
     tokens = recipe.tokens
     content = {
         "trainer": {
             **trained.trainer_config(),
             "layer": recipe.layer,
-            "lm_name": lm_name,
             "submodule_name": f"resid_post_layer_{recipe.layer}",
             "norm_factor": norm_factor,
         },
@@ -48,6 +48,13 @@ def config_json(trained: Architecture, recipe: SaeRecipe, lm_name: str, norm_fac
             "out_batch_size": recipe.training.batch_tokens,
         },
     }
+    return json.dumps(content, indent=4) + "\n"
+
+
+def named(config: str, lm_name: str) -> str:
+    """A stored config.json with the language model's name in it."""
+    content = json.loads(config)
+    content["trainer"]["lm_name"] = lm_name
     return json.dumps(content, indent=4) + "\n"
 
 
@@ -96,8 +103,8 @@ def load(folder: Path, architecture: str, width: int, device: torch.device) -> D
     dictionary = kind.make_dictionary(trainer["activation_dim"], width, trainer.get("k", 0))
     try:
         dictionary.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
-        line = str(error).strip().splitlines()[0]
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        line = str(error).strip().split("\n")[0].split(". ")[0]
         raise SaemakeError(
             f"{path}: not the SAE that its config.json describes ({line}); delete the folder and"
             " run the same command again"

@@ -17,7 +17,7 @@ from saemake.architectures import Architecture, Forward
 from saemake.errors import SaemakeError
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.recipes import SaeRecipe, digest
+from saemake.recipes import SaeRecipe
 from saemake.store import Store
 from saemake.text.shards import Tokens
 from saemake.training import files
@@ -27,10 +27,9 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What a pass reads: the LM's files, its name in config.json, its model.json, the text."""
+    """What a pass reads: the LM's files, its model.json, the text."""
 
     weights: Weights
-    lm_name: str
     lm_description: dict[str, Any]
     tokens: Tokens
 
@@ -52,10 +51,10 @@ def train_pass(
     it lacks. The recipes are of one pass: they differ in architecture and what goes with it.
     `label` names the pass beside its progress.
 
-    Raises SaemakeError where a loss or a weight is not finite; nothing of that SAE is stored.
+    Raises SaemakeError where the loss or a weight of an SAE is not finite: nothing of that one is
+    stored; the others are.
     """
-    pass_key = digest(sorted(recipe.hash for recipe in recipes.values()))
-    with store.lock(pass_key):
+    with store.lock(recipe.hash for recipe in recipes.values()):
         missing = {name: r for name, r in recipes.items() if not store.has(r.hash)}
         done = len(recipes) - len(missing)
         log.info("%d of %d SAEs are in the store; training %d", done, len(recipes), len(missing))
@@ -78,23 +77,37 @@ def _train(
         Member(name, recipe, _trainer(recipe, lm.d_model, device))
         for name, recipe in recipes.items()
     ]
+    faults: list[str] = []
     with progress.bar(steps * training.batch_tokens, label, "tok") as bar:
         for step in range(steps):
             x_BD = next(batches) / scale
             logged = step % log_every_steps == 0 or step == steps - 1
-            for member in members:
+            for member in list(members):
                 forward = member.trainer.update(step, x_BD)
                 if logged:
-                    member.rows.append(_row(member, step, x_BD, forward))
+                    row = _row(member, step, x_BD, forward)
+                    log.info("%s, step %d of %d: %s", member.name, step, steps, row)
+                    member.rows.append(row)
+                    if not math.isfinite(row["loss"]):
+                        members.remove(member)
+                        faults.append(f"{member.name}: the loss is {row['loss']} at step {step}")
+            if not members:
+                break
             if logged:
-                shown = members[-1].rows[-1]
-                log.info("step %d of %d: %s", step, steps, shown)
-                bar.set_postfix(fve=f"{shown['frac_variance_explained']:.3f}", refresh=False)
+                bar.set_postfix(loss=f"{members[-1].rows[-1]['loss']:.3g}", refresh=False)
             bar.update(training.batch_tokens)
     seconds = time.monotonic() - started
     for member in members:
-        store.put(member.recipe.hash, _finished(member, inputs, scale, device, seconds))
-    log.info("trained %d SAEs in %.0f s", len(members), seconds)
+        if all(value.isfinite().all() for value in member.trainer.dictionary.parameters()):
+            store.put(member.recipe.hash, _finished(member, inputs, scale, device, seconds))
+        else:
+            faults.append(f"{member.name}: a weight is not finite at the end")
+    log.info("trained %d SAEs in %.0f s", len(recipes) - len(faults), seconds)
+    if faults:
+        raise SaemakeError(
+            f"{'; '.join(faults)}. Nothing of it is kept; what else was trained is in the store."
+            " Lower training.learning_rate, or take it out of the sweep"
+        )
 
 
 def _batches(recipe: SaeRecipe, lm: LanguageModel, tokens: Tokens) -> Iterator[Tensor]:
@@ -132,7 +145,7 @@ def _row(member: Member, step: int, x_BD: Tensor, forward: Forward) -> dict[str,
     """One row of training.csv, from what the step has already computed."""
     x_BD, x_hat_BD = x_BD.float(), forward.x_hat_BD.float()
     unexplained = (x_BD - x_hat_BD).var(dim=0).sum() / x_BD.var(dim=0).sum()
-    row = {
+    return {
         "step": step,
         "tokens": (step + 1) * len(x_BD),
         "learning_rate": member.trainer.optimizer.param_groups[0]["lr"],
@@ -141,12 +154,6 @@ def _row(member: Member, step: int, x_BD: Tensor, forward: Forward) -> dict[str,
         "l0": (forward.f_BF > 0).sum(dim=-1).float().mean().item(),
         "frac_variance_explained": 1 - unexplained.item(),
     }
-    if not math.isfinite(row["loss"]):
-        raise SaemakeError(
-            f"{member.name}: the loss is {row['loss']} at step {step}; nothing is saved. Lower"
-            " training.learning_rate, or look at training.csv's columns in the log"
-        )
-    return row
 
 
 def _finished(
@@ -155,15 +162,12 @@ def _finished(
     """The files of a trained SAE; its dictionary then takes raw activations."""
     dictionary, recipe = member.trainer.dictionary, member.recipe
     dictionary.scale_biases(scale)
-    if not all(value.isfinite().all() for value in dictionary.parameters()):
-        raise SaemakeError(f"{member.name}: a weight is not finite at the end; nothing is saved")
     weights = files.sae_bytes(dictionary)
-    config = files.config_json(member.trainer, recipe, inputs.lm_name, scale)
+    config = files.config_json(member.trainer, recipe, scale)
     manifest = inputs.tokens.manifest
     more = {
-        "name": member.name,
         "ae_sha256": hashlib.sha256(weights).hexdigest(),
-        "lm": inputs.lm_description,
+        "lm": {key: value for key, value in inputs.lm_description.items() if key != "model"},
         "tokens_sha256": [shard["sha256"] for shard in manifest["shards"]],
         "text_revision": manifest["text_revision"],
     }

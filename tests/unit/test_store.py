@@ -25,6 +25,8 @@ def test_what_is_put_is_there_and_links_are_the_same_file(store, tmp_path):
     store.link("abc", {"ae.pt": target})
     assert target.read_bytes() == b"weights"
     assert target.samefile(store.folder / "abc" / "ae.pt")
+    store.link("abc", {"ae.pt": target})  # again: no temporary link may stay
+    assert [path.name for path in target.parent.iterdir()] == ["ae.pt"]
     target.unlink()  # as Snakemake does before a job
     assert store.has("abc")
 
@@ -51,7 +53,7 @@ def test_a_damaged_entry_is_dropped_and_said(store, damage, capsys):
     assert store.has("abc")
 
 
-def test_an_entry_that_another_pass_made_meanwhile_stays(store):
+def test_an_entry_that_was_made_meanwhile_stays(store):
     with store.entry("abc") as folder:
         (folder / "ae.pt").write_bytes(b"weights")
         store.put("abc", {"ae.pt": b"weights"})
@@ -71,7 +73,7 @@ def test_an_entry_that_fails_leaves_nothing(store):
     assert list(store.folder.iterdir()) == []
 
 
-def test_no_space_left_is_one_line_and_leaves_nothing(store, tmp_path):
+def test_a_write_that_fails_leaves_nothing(store, tmp_path):
     """A file-size limit stands in for the full disk: the same failing write, from the kernel."""
     code = f"""
         import resource, signal, errno
@@ -105,14 +107,14 @@ def test_a_place_that_cannot_be_written_is_told(number):
     assert "results/x/ae.pt: cannot be written" in str(fault)
 
 
-def test_one_pass_one_lock(store):
+def test_passes_that_share_an_entry_wait_for_each_other(store):
     code = f"""
         from pathlib import Path
         from saemake.store import Store
-        with Store(Path({str(store.folder.parent)!r}), "saes").lock("abc"):
+        with Store(Path({str(store.folder.parent)!r}), "saes").lock(["abc", "abd"]):
             print("got it", flush=True)
     """
-    with store.lock("abc"):
+    with store.lock(["abb", "abc"]):
         other = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
         )

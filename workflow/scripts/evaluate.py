@@ -4,7 +4,7 @@ from pathlib import Path
 
 from saemake import jobs, names
 from saemake.config import read
-from saemake.evaluation.evaluate import METRICS, evaluate_sweep
+from saemake.evaluation.evaluate import METRICS, evaluate_sweep, named
 from saemake.llm import weights
 from saemake.recipes import evaluation_recipe
 from saemake.store import Store
@@ -25,4 +25,5 @@ with jobs.job(snakemake.log[0]):
         store=store,
     )
     for member, key in keys.items():
-        store.link(key, {METRICS: Path(member.folder) / METRICS})
+        content = named(member, config.widths[sweep.width], store.read(key, METRICS))
+        jobs.write(f"{member.folder}/{METRICS}", content)

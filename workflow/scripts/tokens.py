@@ -14,7 +14,7 @@ with jobs.job(snakemake.log[0]):
     name, split = snakemake.wildcards.model, snakemake.wildcards.split
     recipe = tokens_recipe(config, name, split)
     store = Store(Path("results/.store"), "tokens")
-    with store.lock(recipe.hash):
+    with store.lock([recipe.hash]):
         if not store.has(recipe.hash):
             lm_weights, _ = weights.read(config, Path(snakemake.input.model))
             tokenizer = model.load_tokenizer(lm_weights)

@@ -8,6 +8,7 @@ from saemake.llm import weights
 from saemake.recipes import sae_recipe
 from saemake.store import Store
 from saemake.text.shards import Tokens
+from saemake.training import files
 from saemake.training.train import Inputs, train_pass
 
 with jobs.job(snakemake.log[0]):
@@ -20,7 +21,6 @@ with jobs.job(snakemake.log[0]):
         {str(member): recipe for member, recipe in recipes.items()},
         Inputs(
             weights=lm_weights,
-            lm_name=config.models[sweep.model].hub or sweep.model,
             lm_description=description,
             tokens=Tokens(Path(snakemake.input.tokens)),
         ),
@@ -28,5 +28,9 @@ with jobs.job(snakemake.log[0]):
         log_every_steps=config.logging.every_steps,
         label=f"train {sweep}",
     )
+    lm_name = config.models[sweep.model].hub or sweep.model
     for member, recipe in recipes.items():
-        store.link(recipe.hash, {file: Path(member.folder) / file for file in names.SAE_FILES})
+        linked = [file for file in names.SAE_FILES if file != "config.json"]
+        store.link(recipe.hash, {file: Path(member.folder) / file for file in linked})
+        stored = store.read(recipe.hash, "config.json").decode()
+        jobs.write(f"{member.folder}/config.json", files.named(stored, lm_name).encode())
