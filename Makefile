@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 2
 
-.PHONY: demo test lint acceptance lock clean
+.PHONY: demo test lint acceptance lock
 
 demo: $(VENV)/runs
 	$(BIN)/snakemake --cores $(CORES)
@@ -52,6 +52,3 @@ lock:
 	$(VENV)-lock/bin/pip install --quiet -r envs/dev.in
 	$(VENV)-lock/bin/pip freeze | sed 's/+[a-z0-9.]*$$//' | grep -vxFf envs/requirements.txt > envs/dev.txt
 	rm -rf $(VENV)-lock
-
-clean:
-	rm -rf $(VENV) results logs .snakemake

@@ -5,6 +5,7 @@ touches nothing here. A model may override any key of `training` and of an archi
 """
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -129,7 +130,7 @@ def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
     """
     try:
         if "root" in raw:
-            raise ConfigError("root", f"unknown; {nearest('root', raw)}")
+            raise ConfigError("root", f"unknown; {nearest('root', _fields(Config, ['root']))}")
         config = _validated(Config, {**raw, "root": root}, lambda key: "")
         _check_names(config)
         _check_folders(config)
@@ -178,6 +179,11 @@ def _fields(model: Any, location: list[str]) -> list[str]:
     return [name for name in current.model_fields if name != "root"]
 
 
+def identifier(name: str) -> str:
+    """A name as part of a rule's name, which has letters, digits and `_` only."""
+    return re.sub(r"\W", "_", name)
+
+
 def _check_names(config: Config) -> None:
     """Every name that one section takes from another is there."""
 
@@ -189,8 +195,12 @@ def _check_names(config: Config) -> None:
     known(config.build, config.models, "build", "model")
     for name in config.architectures:
         known([name], architectures.names(), f"architectures.{name}", "architecture")
+    by_identifier: dict[str, str] = {}
     for name, model in config.models.items():
         at = f"models.{name}"
+        other = by_identifier.setdefault(identifier(name), name)
+        if other != name:
+            raise ConfigError(at, f"differs from '{other}' in punctuation only; rename one")
         for own in model.architectures:
             known([own], config.architectures, f"{at}.architectures.{own}", "architecture")
         known([model.text], config.texts, f"{at}.text", "text")
@@ -207,12 +217,33 @@ def _check_names(config: Config) -> None:
                 raise ConfigError(f"{at}.suite.layers", has)
 
 
+def content_files(folder: Path) -> list[Path]:
+    """What makes a local model or text what it is: every file under its folder but hidden ones and
+    Markdown, sorted."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and path.suffix != ".md"
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
 def _check_folders(config: Config) -> None:
     places: dict[str, Source] = {f"models.{name}": model for name, model in config.models.items()}
     places |= {f"texts.{name}": text for name, text in config.texts.items()}
     for place, source in places.items():
-        if source.folder is not None and not config.path_of(source).is_dir():
-            raise ConfigError(f"{place}.folder", f"there is no folder {config.path_of(source)}")
+        if source.folder is None:
+            continue
+        folder = config.path_of(source)
+        if not folder.is_dir():
+            raise ConfigError(f"{place}.folder", f"there is no folder {folder}")
+        if not content_files(folder):
+            raise ConfigError(f"{place}.folder", f"there is nothing to read in {folder}")
+        gguf = source.gguf_file if isinstance(source, Model) else None
+        if gguf is not None and not (folder / gguf).is_file():
+            there = nearest(gguf, [path.name for path in folder.glob("*.gguf")])
+            raise ConfigError(f"{place}.gguf_file", f"there is no {gguf} in {folder}; {there}")
 
 
 def _check_schedule(config: Config, model: str) -> None:
@@ -246,11 +277,12 @@ def check_fits(config: Config, model: str, architecture: str, width: str) -> Non
             f" width '{width}'; choose a larger width or a smaller k",
         )
     for key, step in settings.steps_needed().items():
-        if step >= steps:
+        if step >= steps - 1:
             raise ConfigError(
                 f"{place(key)}.{key}",
-                f"step {step} is not within the {steps} steps that models.{model}.train_tokens"
-                f" gives; set models.{model}.architectures.{architecture}.{key} lower",
+                f"no step after step {step} is within the {steps} that"
+                f" models.{model}.train_tokens gives; set it lower in"
+                f" models.{model}.architectures.{architecture}",
             )
 
 

@@ -42,6 +42,8 @@ def job(log_path: str) -> Iterator[None]:
                 file=sys.stderr,
                 flush=True,
             )
+        elif isinstance(error, KeyboardInterrupt):
+            print("saemake: interrupted; the same command goes on", file=sys.stderr, flush=True)
         else:
             raise
         sys.exit(1)

@@ -86,7 +86,12 @@ def check_target(config: Config, path: str) -> None:
     """Raise SaemakeError, naming the nearest right name, where `path` under results/ is no
     artifact of this config. What a config names but a file need not exist for."""
     parts = PurePosixPath(path).parts
-    if len(parts) < 2 or parts[0] != RESULTS:
+    if len(parts) > 2 and RESULTS in parts and parts[0] == "/":
+        below = "/".join(parts[parts.index(RESULTS) :])
+        raise SaemakeError(f"{path}: targets are relative to the working directory: {below}")
+    if len(parts) > 2 and parts[0] in config.models:
+        raise SaemakeError(f"{path}: did you mean '{RESULTS}/{path}'?")
+    if len(parts) < 2 or parts[0] != RESULTS or path.endswith((".yaml", ".yml")):
         return
     try:
         _check_parts(config, list(parts[1:]))

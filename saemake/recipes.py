@@ -11,19 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from saemake import architectures, versions
-from saemake.config import Config, Source
-from saemake.errors import SaemakeError
+from saemake.config import Config, Source, content_files
 from saemake.names import SaeName, Sweep, members
 from saemake.sections import Closed
+from saemake.store import sha256
 from saemake.training.settings import Training
-
-# What makes a model or a text what it is. A README beside it does not.
-CONTENT_SUFFIXES = {".json", ".jsonl", ".parquet", ".csv", ".txt", ".zst", ".gz", ".model"} | {
-    ".safetensors",
-    ".bin",
-    ".gguf",
-    ".jinja",
-}
 
 
 class Recipe(Closed):
@@ -179,12 +171,5 @@ def _content(config: Config, source: Source, only: str | None = None) -> str | N
 
 @functools.cache
 def _folder_digest(folder: Path, only: str | None) -> str:
-    files = [folder / only] if only else sorted(folder.iterdir())
-    content = {}
-    for path in files:
-        if path.is_file() and path.suffix in CONTENT_SUFFIXES:
-            with path.open("rb") as opened:
-                content[path.name] = hashlib.file_digest(opened, "sha256").hexdigest()
-    if not content:
-        raise SaemakeError(f"{folder / only if only else folder}: nothing to read here")
-    return digest(content)
+    files = [folder / only] if only else content_files(folder)
+    return digest({path.relative_to(folder).as_posix(): sha256(path) for path in files})

@@ -75,24 +75,24 @@ class Workflow:
     """The workflow in a folder of its own, with the small config and what a test lays over it."""
 
     folder: Path
+    config_file: str = "small.yaml"
 
     def configure(self, over: dict[str, Any] | None = None) -> None:
         content = yaml.safe_dump(merged(over or {}, SMALL))
-        (self.folder / "small.yaml").write_text(content)
+        (self.folder / self.config_file).write_text(content)
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """snakemake with those arguments (targets first); status and all output."""
         command = [
             str(Path(sys.executable).with_name("snakemake")),
             *arguments,
-            "--cores",
-            "1",
+            *([] if "--cores" in arguments else ["--cores", "1"]),
             "--snakefile",
             str(PROJECT / "Snakefile"),
             "--workflow-profile",
             str(PROJECT / "profiles" / "default"),
             "--configfile",
-            "small.yaml",
+            self.config_file,
         ]
         return subprocess.run(
             command,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from pydantic import field_validator
 from torch import Tensor, nn
 
 from saemake.sections import Closed
@@ -21,6 +22,14 @@ class Settings(Closed):
     recipe of each of its SAEs."""
 
     sweep: list[Any]
+
+    @field_validator("sweep")
+    @classmethod
+    def _once_each(cls, sweep: list[Any]) -> list[Any]:
+        for value in sweep:
+            if sweep.count(value) > 1:
+                raise ValueError(f"{value} is there more than once")
+        return sweep
 
     def least_width(self) -> int:
         """The narrowest dictionary that every sparsity of the sweep fits in."""
@@ -129,7 +138,8 @@ class Architecture(abc.ABC):
 
     def update(self, step: int, x_BD: Tensor) -> Forward:
         """One training step on a normalised batch [B, D], in January 2025's order: constrain,
-        forward, backward, clip to norm 1, constrain the gradient, Adam. No host synchronisation.
+        forward, backward, clip to norm 1, constrain the gradient, Adam. Itself it never waits for
+        the device.
         """
         if step == 0:
             self.start(x_BD)

@@ -91,24 +91,47 @@ class LanguageModel:
     @torch.no_grad()
     def losses(self, contexts: Contexts, hidden_BLD: Tensor) -> Tensor:
         """Cross-entropy in nats of each predicted token, float32 [predictions], with the residual
-        stream after the layer replaced. Blocks up to the layer are skipped: nothing that they
-        give is used.
+        stream after the layer replaced.
+
+        Where blocks give the hidden states alone, those up to the layer are skipped: nothing that
+        they give is used. Where they give a tuple, the model runs whole, since what else is in it
+        may be used.
         """
         hidden_BLD = hidden_BLD.to(self.dtype)
+        gives_tuples = self._gives_tuples  # traces once itself, so not within the trace below
         with self._traced.trace(**self._inputs(contexts)):
-            for index in range(self.layer + 1):
-                self._blocks[index].skip(hidden_BLD)
+            if gives_tuples:
+                self._blocks[self.layer].output[0][:] = hidden_BLD
+            else:
+                for index in range(self.layer + 1):
+                    self._blocks[index].skip(hidden_BLD)
             logits = self._traced.output.logits.save()
         return token_losses(logits, contexts)
+
+    @functools.cached_property
+    def _gives_tuples(self) -> bool:
+        one = torch.ones(1, 1, dtype=torch.long)
+        with self._traced.trace(**self._inputs(Contexts(one, one))) as tracer:
+            output = self._blocks[self.layer].output.save()
+            tracer.stop()
+        return isinstance(output, tuple)
 
 
 def token_losses(logits_BLV: Tensor, contexts: Contexts) -> Tensor:
     """Cross-entropy in nats of each token that is not padding and has one before it in its
     context; float32 [predictions], contexts end to end."""
-    ids, mask = contexts.ids.to(logits_BLV.device), contexts.mask.to(logits_BLV.device)
-    predicted = mask[:, 1:].bool()
-    return nn.functional.cross_entropy(
-        logits_BLV[:, :-1][predicted].float(), ids[:, 1:][predicted], reduction="none"
+    return torch.cat(
+        [
+            # A context at a time: a float32 copy of all logits would fill the memory.
+            nn.functional.cross_entropy(
+                logits_BLV[row, : length - 1].float(),
+                ids_L[1:length].to(logits_BLV.device),
+                reduction="none",
+            )
+            for row, (ids_L, length) in enumerate(
+                zip(contexts.ids, contexts.mask.sum(dim=1).tolist(), strict=True)
+            )
+        ]
     )
 
 

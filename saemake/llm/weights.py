@@ -53,6 +53,12 @@ def fetch(config: Config, name: str) -> dict[str, Any]:
             f"config key 'models.{name}.layers' says {model.layers}; the model has"
             f" {found.num_hidden_layers}: write that"
         )
+    longest = getattr(found, "max_position_embeddings", None)
+    if longest is not None and model.context_tokens > longest:
+        raise SaemakeError(
+            f"config key 'models.{name}.context_tokens' says {model.context_tokens}; the model"
+            f" takes {longest} at most: write that or less"
+        )
     return {
         "model": name,
         "hub": model.hub,

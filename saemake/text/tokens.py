@@ -5,7 +5,7 @@ the context's length; what is empty is left out. Runs on the CPU and may need th
 import itertools
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,8 @@ def _resolve(text: Text, target: str) -> str | None:
 
 
 def _reached(text: Text, target: str) -> AbstractContextManager[None]:
+    if text.hub is None:
+        return nullcontext()
     otherwise = (
         f"type `snakemake {target}` where there is a network, and bring results/ along (the jobs"
         " after it need none)"
@@ -74,27 +76,24 @@ def _reached(text: Text, target: str) -> AbstractContextManager[None]:
 def _documents(
     config: Config, text: Text, recipe: TokensRecipe, revision: str | None, target: str
 ) -> Iterator[str]:
-    """The text's documents in its own order."""
-    if text.hub is not None:
-        with _reached(text, target):
-            dataset = load_dataset(
-                text.hub, text.subset, split=recipe.split, revision=revision, streaming=True
+    """The text's documents in its own order, without the empty ones."""
+    place = text.hub or str(config.path_of(text))
+    with _reached(text, target):
+        try:
+            rows = load_dataset(
+                place, text.subset, split=recipe.split, revision=revision, streaming=True
             )
-            yield from (row[recipe.column] for row in dataset)
-        return
-    folder = config.path_of(text)
-    try:
-        dataset = load_dataset(str(folder), text.subset, split=recipe.split, streaming=True)
-    except (ValueError, OSError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise SaemakeError(f"text {folder}, split '{recipe.split}': {line}") from None
-    for row in dataset:
-        if recipe.column not in row:
-            raise SaemakeError(
-                f"text {folder}: its documents have no column '{recipe.column}', only"
-                f" {', '.join(row)}; set the text's 'column'"
-            )
-        yield row[recipe.column]
+        except (ValueError, FileNotFoundError) as error:
+            line = str(error).strip().splitlines()[0]
+            raise SaemakeError(f"text {place}, split '{recipe.split}': {line}") from None
+        for row in rows:
+            if not isinstance(row.get(recipe.column), str):
+                raise SaemakeError(
+                    f"text {place}: a document has no text in column '{recipe.column}', only"
+                    f" {', '.join(row)}; set the text's 'column'"
+                )
+            if row[recipe.column]:
+                yield row[recipe.column]
 
 
 def _tokenised(

@@ -30,7 +30,7 @@ def sae_bytes(dictionary: Dictionary) -> bytes:
 
 def config_json(trained: Architecture, recipe: SaeRecipe, norm_factor: float) -> str:
     """config.json: `trainer` and `buffer` as dictionary_learning writes them, and the norm factor
-    that it loses. Holds nothing of the machine, and no name: a recipe may have several (`named`)."""
+    that it loses. Holds nothing of the machine, nor a name: a recipe may have several."""
     tokens = recipe.tokens
     content = {
         "trainer": {

@@ -9,6 +9,8 @@ from saemake.config import Config, Model, Suite, Text, read
 from saemake.errors import SaemakeError
 from saemake.training.settings import Training
 
+GEMMA = raw_config()["models"]["gemma-2-2b"]
+
 
 def said(over, tmp_path=None):
     """The one line that a config with `over` laid over it is refused with."""
@@ -106,9 +108,17 @@ def test_yaml_exponents_without_a_dot_are_numbers():
         ),
         (
             {"models": {"demo": {"train_tokens": 102_400}}},
-            "top_k.threshold_start_step': step 200 is not within the 200 steps.*models.demo.train",
+            "top_k.threshold_start_step': no step after step 200 is within the 200.*models.demo.tr",
         ),
-        ({"root": "/"}, "'root': unknown"),
+        ({"root": "/"}, "'root': unknown; known: "),
+        ({"training": {"learning_rate": float("inf")}}, "'training.learning_rate'.*finite"),
+        ({"training": {"seed": 2**64}}, "'training.seed'.*less than"),
+        (
+            {"architectures": {"top_k": {"sweep": [20, 40, 20]}}},
+            "'architectures.top_k.sweep': 20 is there more than once",
+        ),
+        ({"models": {"pythia_70m-deduped": GEMMA}}, "differs from 'pythia-70m-deduped' in punct"),
+        ({"models": {"demo": {"gguf_file": "lm.gguf"}}}, "models.demo.gguf_file': there is no lm"),
     ],
 )
 def test_bad_config_is_one_line(over, message):

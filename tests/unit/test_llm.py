@@ -4,10 +4,18 @@ import pytest
 import torch
 from conftest import DEMO_LM
 from torch import nn
-from transformers import AutoModelForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    FalconConfig,
+    GPT2Config,
+    GPTJConfig,
+    LlamaConfig,
+)
 
 from saemake.evaluation.evaluate import evaluate
 from saemake.llm.model import LanguageModel, load_tokenizer
+from saemake.llm.weights import Weights
 from saemake.text.shards import Contexts
 
 CPU = torch.device("cpu")
@@ -110,6 +118,34 @@ def test_replacing_equals_a_transformers_hook(demo_weights, plain, contexts):
         expected = plain(contexts.ids, attention_mask=contexts.mask, labels=labels).loss
     hook.remove()
     assert losses.mean().item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+SMALL = {"vocab_size": 2048, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+FAMILIES = {
+    "gpt2": GPT2Config(**SMALL, n_embd=32, n_layer=3, n_head=2),
+    "llama": LlamaConfig(
+        **SMALL, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64
+    ),
+    "bloom": BloomConfig(**SMALL, hidden_size=32, n_layer=3, n_head=2),
+    "falcon": FalconConfig(**SMALL, hidden_size=32, num_hidden_layers=3, num_attention_heads=2),
+    "gptj": GPTJConfig(**SMALL, n_embd=32, n_layer=3, n_head=2, rotary_dim=8),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families_are_captured_and_replaced_too(family, contexts, tmp_path):
+    """Blocks that give a tuple (Bloom, Falcon, GPT-J) as well as those that give a tensor."""
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(FAMILIES[family]).save_pretrained(tmp_path)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    lm = LanguageModel(Weights(family, tmp_path, None, "float32"), 1, CPU, whole=True)
+    hidden, clean = lm.capture_with_losses(contexts)
+    labels = contexts.ids.masked_fill(contexts.mask == 0, -100)
+    with torch.no_grad():
+        expected = plain(contexts.ids, attention_mask=contexts.mask, labels=labels).loss
+    assert clean.mean().item() == pytest.approx(expected.item(), abs=1e-5)
+    torch.testing.assert_close(lm.losses(contexts, hidden), clean)
+    assert not torch.allclose(lm.losses(contexts, torch.zeros_like(hidden)), clean)
 
 
 def test_padding_changes_no_loss(demo_weights, contexts):

@@ -66,6 +66,18 @@ def test_wrong_names_are_told_the_nearest(config, path, message):
         names.check_target(config, f"results/{path}")
 
 
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("demo/L3/top_k/1k/metrics.json", "did you mean 'results/demo/L3/top_k/1k/metrics.json'?"),
+        ("/home/me/results/demo/model.json", "relative to the working.*: results/demo/model.json"),
+    ],
+)
+def test_a_path_from_another_place_is_told_the_right_one(config, path, message):
+    with pytest.raises(SaemakeError, match=message):
+        names.check_target(config, path)
+
+
 def test_a_width_smaller_than_k_is_refused():
     config = read(raw_config({"widths": {"tiny": 32}}), PROJECT, [])
     message = "sweep': k 64 is more than the 32 latents of width 'tiny'"

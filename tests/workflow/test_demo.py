@@ -1,19 +1,16 @@
 """The workflow on the demo's LM and text, cut small: real rules, files and exit codes."""
 
-import hashlib
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from conftest import SMALL, raw_config
 
 SWEEP = "results/demo/L3/top_k/256"
 TABLE = f"{SWEEP}/metrics.json"
 LOG = "demo/L3/top_k/256.log"
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def test_all_builds_the_figures_and_a_second_run_does_nothing(workflow):
@@ -132,3 +129,48 @@ def test_the_other_architectures_go_the_same_way(workflow, architecture):
     assert len(rows) == 2
     assert all(0 < row["l0"] < 256 for row in rows)
     assert all(row["ce_clean"] < row["ce_ablated"] for row in rows)
+
+
+def test_an_sae_that_diverges_is_named_and_the_others_are_kept(workflow):
+    architecture = {"standard_new": {"sweep": [0.05, 1e39], "sparsity_warmup_steps": 5}}
+    workflow.configure({"models": {"demo": {"architectures": architecture}}})
+    folder = "results/demo/L3/standard_new/256"
+    output = workflow.fail(f"{folder}/penalty_0.05/ae.pt")
+    assert "saemake: demo/L3/standard_new/256/penalty_1e+39: the loss is inf at step" in output
+    assert not (workflow.folder / folder / "penalty_0.05" / "ae.pt").exists()
+    architecture["standard_new"]["sweep"] = [0.05]
+    workflow.configure({"models": {"demo": {"architectures": architecture}}})
+    workflow.succeed(f"{folder}/penalty_0.05/ae.pt")
+    log = workflow.trained("demo/L3/standard_new/256.log")
+    assert "1 of 1 SAEs are in the store; training 0" in log
+
+
+def test_one_recipe_under_two_names_is_trained_once_and_named_twice(workflow):
+    demo = raw_config(SMALL)["models"]["demo"]
+    workflow.configure({"models": {"twin": demo}, "widths": {"w256": 256}})
+    workflow.succeed(TABLE)
+    twin = "results/twin/L3/top_k/w256"
+    workflow.succeed(f"{twin}/metrics.json")
+    assert "2 of 2 SAEs are in the store" in workflow.trained("twin/L3/top_k/w256.log")
+    row = json.loads(workflow.read(f"{twin}/metrics.json"))[0]
+    assert (row["name"], row["width"]) == ("twin/L3/top_k/w256/k_4", "w256")
+    config = json.loads(workflow.read(f"{twin}/k_4/config.json"))
+    assert config["trainer"]["lm_name"] == "twin"
+    assert workflow.read(f"{twin}/k_4/ae.pt") == workflow.read(f"{SWEEP}/k_4/ae.pt")
+
+
+def test_two_runs_of_overlapping_sweeps_at_once_train_each_sae_once(workflow):
+    workflow.succeed("results/demo/tokens/train/manifest.json")
+    other = type(workflow)(workflow.folder, "more.yaml")
+    more = {"sweep": [4, 8, 16], "threshold_start_step": 10}
+    other.configure({"models": {"demo": {"architectures": {"top_k": more}}}})
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(workflow.run, f"{SWEEP}/k_4/ae.pt")
+        second = pool.submit(other.run, f"{SWEEP}/k_8/ae.pt")
+    assert first.result().returncode == 0, first.result().stdout
+    assert second.result().returncode == 0, second.result().stdout
+    saes = list((workflow.folder / "results/.store/saes").iterdir())
+    assert len(saes) == 3
+    assert not any(path.name.startswith(".") for path in saes)
+    files = {path.name for path in (workflow.folder / SWEEP / "k_4").iterdir()}
+    assert files == {"ae.pt", "config.json", "training.csv", "provenance.json"}

@@ -16,8 +16,8 @@ def test_a_published_sweep_is_planned_with_its_tokens_and_steps(workflow):
     assert counts == {
         "model": "1",
         "tokens": "2",
-        "train_gemma_2_2b_top_k": "1",
-        "evaluate_gemma_2_2b_top_k": "1",
+        "train__gemma_2_2b__top_k": "1",
+        "evaluate__gemma_2_2b__top_k": "1",
         "metrics": "1",
         "total": "6",
     }

@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from saemake import figures, names, plan, recipes
-from saemake.config import read
+from saemake.config import identifier, read
 from saemake.errors import SaemakeError
 from saemake.names import FIGURE_FORMATS, SAE_FILES, SaeName, Sweep
 
@@ -33,8 +33,8 @@ SWEPT = [(model, architecture) for model in CONFIG.models for architecture in CO
 
 
 def rule_name(stage, model, architecture):
-    """A name that Snakemake takes: `train_demo_top_k`."""
-    return re.sub(r"\W", "_", f"{stage}_{model}_{architecture}")
+    """A name that Snakemake takes: `train__demo__top_k`."""
+    return "__".join([stage, identifier(model), identifier(architecture)])
 
 
 def sweep_folder(model, architecture):
