@@ -136,7 +136,7 @@ def test_an_sae_that_diverges_is_named_and_the_others_are_kept(workflow):
     workflow.configure({"models": {"demo": {"architectures": architecture}}})
     folder = "results/demo/L3/standard_new/256"
     output = workflow.fail(f"{folder}/penalty_0.05/ae.pt")
-    assert "saemake: demo/L3/standard_new/256/penalty_1e+39: the loss is inf at step" in output
+    assert "saemake: demo/L3/standard_new/256/penalty_1e+39: the loss is nan at step 10" in output
     assert not (workflow.folder / folder / "penalty_0.05" / "ae.pt").exists()
     architecture["standard_new"]["sweep"] = [0.05]
     workflow.configure({"models": {"demo": {"architectures": architecture}}})
