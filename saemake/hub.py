@@ -16,7 +16,9 @@ from huggingface_hub.errors import (
 
 from saemake.errors import SaemakeError
 
+REFUSED = (GatedRepoError, RepositoryNotFoundError, DatasetNotFoundError)
 UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.HTTPError, ConnectionError)
+FAILURES = (*REFUSED, RevisionNotFoundError, *UNREACHABLE)
 
 
 @contextlib.contextmanager
@@ -28,7 +30,7 @@ def reached(what: str, page: str, revision: str, otherwise: str) -> Iterator[Non
     """
     try:
         yield
-    except (GatedRepoError, RepositoryNotFoundError, DatasetNotFoundError) as error:
+    except REFUSED as error:
         raise SaemakeError(f"{what} {_refusal(error, page)}") from None
     except RevisionNotFoundError:
         raise SaemakeError(

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from saemake import progress
 from saemake.config import Config, Text
 from saemake.errors import SaemakeError
-from saemake.hub import reached
+from saemake.hub import FAILURES, reached
 from saemake.recipes import TokensRecipe
 from saemake.store import Store, sha256
 from saemake.text import shards
@@ -83,6 +83,8 @@ def _documents(
             rows = load_dataset(
                 place, text.subset, split=recipe.split, revision=revision, streaming=True
             )
+        except FAILURES:  # some are kinds of FileNotFoundError
+            raise
         except (ValueError, FileNotFoundError) as error:
             line = str(error).strip().splitlines()[0]
             raise SaemakeError(f"text {place}, split '{recipe.split}': {line}") from None
