@@ -8,6 +8,12 @@ class SaemakeError(Exception):
     """Something the user can mend. Its text is one line: the thing, the place and the way out."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A clause that names the known word nearest to `name`, or lists the few known ones."""
     words = sorted(known)

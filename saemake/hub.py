@@ -14,7 +14,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from saemake.errors import SaemakeError
+from saemake.errors import SaemakeError, first_line
 
 REFUSED = (GatedRepoError, RepositoryNotFoundError, DatasetNotFoundError)
 UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.HTTPError, ConnectionError)
@@ -37,8 +37,7 @@ def reached(what: str, page: str, revision: str, otherwise: str) -> Iterator[Non
             f"{what} has no revision '{revision}'; give one that its Hub page ({page}) lists"
         ) from None
     except UNREACHABLE as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = textwrap.shorten(lines[0].split(". ")[0], 160)
+        reason = textwrap.shorten(first_line(error).split(". ")[0], 160)
         raise SaemakeError(f"{what} cannot be reached ({reason}): {otherwise}") from None
 
 

@@ -62,13 +62,9 @@ def members(config: Config, sweep: Sweep) -> list[SaeName]:
     Raises SaemakeError where the model, layer, architecture or width is none, or where its settings
     do not fit (see check_fits).
     """
-    model = config.models.get(sweep.model)
-    if model is None:
+    if sweep.model not in config.models:
         raise _unknown("model", sweep.model, config.models)
-    if not 0 <= sweep.layer < model.layers:
-        raise SaemakeError(
-            f"{sweep}: {sweep.model} has layers L0 to L{model.layers - 1}, not L{sweep.layer}"
-        )
+    _check_in_model(config, sweep.model, sweep.layer)
     if sweep.architecture not in config.architectures:
         raise _unknown("architecture", sweep.architecture, config.architectures)
     if sweep.width not in config.widths:
@@ -76,6 +72,12 @@ def members(config: Config, sweep: Sweep) -> list[SaeName]:
     check_fits(config, sweep.model, sweep.architecture, sweep.width)
     swept = config.settings_of(sweep.model, sweep.architecture).sweep
     return [SaeName(sweep, value) for value in swept]
+
+
+def _check_in_model(config: Config, model: str, layer: int) -> None:
+    last = config.models[model].layers - 1
+    if not 0 <= layer <= last:
+        raise SaemakeError(f"{model} has layers L0 to L{last}, not L{layer}")
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> SaemakeError:
@@ -133,9 +135,7 @@ def _check_layer(config: Config, model: str, layer: str, below: list[str]) -> No
                 raise SaemakeError(f"'{file}' is no figure; figures are .pdf and .svg")
             if stem not in figures.names():
                 raise _unknown("figure", stem, figures.names())
-            if int(found[1]) >= config.models[model].layers:
-                last = config.models[model].layers - 1
-                raise SaemakeError(f"{model} has layers L0 to L{last}, not {layer}")
+            _check_in_model(config, model, int(found[1]))
         case [architecture, width, *inside]:
             _check_sweep(config, Sweep(model, int(found[1]), architecture, width), inside)
         case _:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from saemake.architectures import losses, register
 from saemake.architectures.base import Dictionary
-from saemake.architectures.top_k import TopK, TopKDictionary, dead_top_k
+from saemake.architectures.top_k import TopK, TopKDictionary
 
 
 class BatchTopKDictionary(TopKDictionary):
@@ -41,12 +41,8 @@ class BatchTopK(TopK):
             smallest = smallest.where(smallest.isfinite(), 0)
         return f_BF, fired_F, smallest
 
-    def auxiliary(self, f_BF: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
+    def auxk_loss(
+        self, aux_BF: Tensor, x_hat_BD: Tensor, x_BD: Tensor, dead: int, k_aux: int
+    ) -> Tensor:
         """AuxK of January 2025: the dead latents among those that the batch's top-k kept."""
-        dead_F = self.tokens_since_fired_F > self.settings.dead_after_tokens
-        dead = int(dead_F.sum())
-        if dead == 0:
-            return x_BD.new_zeros((), dtype=torch.float32)
-        k_aux = min(x_BD.shape[-1] // 2, dead)
-        x_hat_aux_BD = self.dictionary.decoder(dead_top_k(f_BF, dead_F, k_aux))
-        return losses.auxk_mean_squared(x_hat_aux_BD, x_hat_BD, x_BD)
+        return losses.auxk_mean_squared(self.dictionary.decoder(aux_BF), x_hat_BD, x_BD)

@@ -149,14 +149,21 @@ class TopK(Architecture):
         return (step + 1) * batch_tokens > self.settings.dead_after_tokens
 
     def auxiliary(self, f_BF: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
-        """AuxK of January 2025: the dead latents among those that top-k kept (so none with a
-        gradient), scaled down where they are fewer than d/2."""
+        """The AuxK loss; 0 where no latent is dead. Asks the device how many are."""
         dead_F = self.tokens_since_fired_F > self.settings.dead_after_tokens
         dead = int(dead_F.sum())
         if dead == 0:
             return x_BD.new_zeros((), dtype=torch.float32)
         k_aux = x_BD.shape[-1] // 2
-        x_hat_aux_BD = self.dictionary.decode(dead_top_k(f_BF, dead_F, min(k_aux, dead)))
+        aux_BF = dead_top_k(f_BF, dead_F, min(k_aux, dead))
+        return self.auxk_loss(aux_BF, x_hat_BD, x_BD, dead, k_aux)
+
+    def auxk_loss(
+        self, aux_BF: Tensor, x_hat_BD: Tensor, x_BD: Tensor, dead: int, k_aux: int
+    ) -> Tensor:
+        """AuxK of January 2025: the dead latents among those that top-k kept (so none with a
+        gradient), scaled down where they are fewer than d/2."""
+        x_hat_aux_BD = self.dictionary.decode(aux_BF)
         scale = min(dead / k_aux, 1.0)
         return scale * losses.auxk_over_variance(x_hat_aux_BD, x_hat_BD, x_BD)
 

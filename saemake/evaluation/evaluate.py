@@ -50,7 +50,8 @@ def evaluate_sweep(
     """Put the metrics of every SAE of a sweep into the store, computing those that it lacks, and
     return their keys there: the evaluation's recipe with the SAE's very bytes.
     """
-    keys = {n: digest([r.hash, sha256(folders[n] / "ae.pt")]) for n, r in recipes.items()}
+    sums = {name: sha256(folders[name] / "ae.pt") for name in recipes}
+    keys = {name: digest([recipe.hash, sums[name]]) for name, recipe in recipes.items()}
     with store.lock(keys.values()):
         missing = [name for name, key in keys.items() if not store.has(key)]
         log.info("%d of %d evaluations are missing", len(missing), len(keys))
@@ -67,7 +68,7 @@ def evaluate_sweep(
                 saes, lm, tokens, recipe.llm_batch_contexts, label=f"evaluate {sweep}"
             )
             for name, result in results.items():
-                content = {**result, **_circumstances(recipes[name], folders[name], tokens)}
+                content = {**result, **_circumstances(recipes[name], sums[name], tokens)}
                 store.put(keys[name], {METRICS: _json(content)})
     return keys
 
@@ -116,7 +117,7 @@ def _reconstruct(sae: Codec, x_ND: Tensor, running: SaeMetrics) -> Tensor:
     return torch.cat(parts)
 
 
-def _circumstances(recipe: EvaluationRecipe, folder: Path, tokens: Tokens) -> dict[str, Any]:
+def _circumstances(recipe: EvaluationRecipe, sae_sha256: str, tokens: Tokens) -> dict[str, Any]:
     return {
         "evaluation": {
             "recipe_hash": recipe.hash,
@@ -125,7 +126,7 @@ def _circumstances(recipe: EvaluationRecipe, folder: Path, tokens: Tokens) -> di
             "tokens": tokens.count,
             "context_tokens": recipe.tokens.context_tokens,
         },
-        "sae_sha256": sha256(folder / "ae.pt"),
+        "sae_sha256": sae_sha256,
     }
 
 

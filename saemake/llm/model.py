@@ -11,7 +11,7 @@ from nnsight import NNsight
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from saemake.errors import SaemakeError
+from saemake.errors import SaemakeError, first_line
 from saemake.llm.weights import Weights
 from saemake.text.shards import Contexts
 
@@ -23,9 +23,8 @@ def load_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:
             weights.folder, **weights.arguments(), local_files_only=True
         )
     except (OSError, ValueError) as error:
-        line = str(error).strip().splitlines()[0]
         raise SaemakeError(
-            f"model '{weights.name}': no tokenizer in {weights.folder} ({line})"
+            f"model '{weights.name}': no tokenizer in {weights.folder} ({first_line(error)})"
         ) from None
 
 

@@ -10,7 +10,7 @@ from huggingface_hub import snapshot_download
 from transformers import AutoConfig
 
 from saemake.config import Config, Model
-from saemake.errors import SaemakeError
+from saemake.errors import SaemakeError, first_line
 from saemake.hub import reached
 from saemake.store import sha256
 
@@ -46,8 +46,9 @@ def fetch(config: Config, name: str) -> dict[str, Any]:
             weights.folder, **weights.arguments(), local_files_only=True
         ).get_text_config()
     except (OSError, ValueError) as error:
-        line = str(error).strip().splitlines()[0]
-        raise SaemakeError(f"model '{name}' ({weights.folder}) cannot be read: {line}") from None
+        raise SaemakeError(
+            f"model '{name}' ({weights.folder}) cannot be read: {first_line(error)}"
+        ) from None
     if found.num_hidden_layers != model.layers:
         raise SaemakeError(
             f"config key 'models.{name}.layers' says {model.layers}; the model has"

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from saemake import progress
 from saemake.config import Config, Text
-from saemake.errors import SaemakeError
+from saemake.errors import SaemakeError, first_line
 from saemake.hub import FAILURES, reached
 from saemake.recipes import TokensRecipe
 from saemake.store import Store, sha256
@@ -86,8 +86,9 @@ def _documents(
         except FAILURES:  # some are kinds of FileNotFoundError
             raise
         except (ValueError, FileNotFoundError) as error:
-            line = str(error).strip().splitlines()[0]
-            raise SaemakeError(f"text {place}, split '{recipe.split}': {line}") from None
+            raise SaemakeError(
+                f"text {place}, split '{recipe.split}': {first_line(error)}"
+            ) from None
         for row in rows:
             if not isinstance(row.get(recipe.column), str):
                 raise SaemakeError(

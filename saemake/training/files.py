@@ -14,7 +14,7 @@ import torch
 import saemake
 from saemake import architectures, devices
 from saemake.architectures import Architecture, Dictionary
-from saemake.errors import SaemakeError
+from saemake.errors import SaemakeError, first_line
 from saemake.recipes import SaeRecipe
 
 PROVENANCE_PACKAGES = ("torch", "transformers", "nnsight", "datasets", "snakemake")
@@ -51,11 +51,11 @@ def config_json(trained: Architecture, recipe: SaeRecipe, norm_factor: float) ->
     return json.dumps(content, indent=4) + "\n"
 
 
-def named(config: str, lm_name: str) -> str:
+def named(lm_name: str, stored: bytes) -> bytes:
     """A stored config.json with the language model's name in it."""
-    content = json.loads(config)
+    content = json.loads(stored)
     content["trainer"]["lm_name"] = lm_name
-    return json.dumps(content, indent=4) + "\n"
+    return (json.dumps(content, indent=4) + "\n").encode()
 
 
 def provenance_json(recipe: SaeRecipe, device: torch.device, seconds: float, more: Any) -> str:
@@ -104,7 +104,7 @@ def load(folder: Path, architecture: str, width: int, device: torch.device) -> D
     try:
         dictionary.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        line = str(error).strip().split("\n")[0].split(". ")[0]
+        line = first_line(error).split(". ")[0]
         raise SaemakeError(
             f"{path}: not the SAE that its config.json describes ({line}); delete the folder and"
             " run the same command again"

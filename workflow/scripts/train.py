@@ -32,5 +32,5 @@ with jobs.job(snakemake.log[0]):
     for member, recipe in recipes.items():
         linked = [file for file in names.SAE_FILES if file != "config.json"]
         store.link(recipe.hash, {file: Path(member.folder) / file for file in linked})
-        stored = store.read(recipe.hash, "config.json").decode()
-        jobs.write(f"{member.folder}/config.json", files.named(stored, lm_name).encode())
+        content = files.named(lm_name, store.read(recipe.hash, "config.json"))
+        jobs.write(f"{member.folder}/config.json", content)
