@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from saemake.errors import SaemakeError
+from saemake.errors import SaemakeError, first_line
 from saemake.store import disk_fault
 
 
@@ -26,7 +26,7 @@ def job(log_path: str) -> Iterator[None]:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         force=True,
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
         yield
     except BaseException as error:  # re-raised or turned into an exit status, never swallowed
@@ -36,9 +36,8 @@ def job(log_path: str) -> Iterator[None]:
         if isinstance(error, SaemakeError):
             print(f"saemake: {error}", file=sys.stderr, flush=True)
         elif isinstance(error, Exception):
-            line = str(error).strip().splitlines()[:1]
             print(
-                f"saemake: {type(error).__name__}: {''.join(line)} (traceback in {path})",
+                f"saemake: {type(error).__name__}: {first_line(error)} (traceback in {path})",
                 file=sys.stderr,
                 flush=True,
             )
