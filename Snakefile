@@ -17,3 +17,4 @@ rule all:
     default_target: True
     input:
         all_figures(),
+        all_checkpoints(),

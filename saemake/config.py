@@ -73,10 +73,18 @@ class Model(Source):
     suite: Suite
 
 
+class Evaluation(Closed):
+    """How SAEs are judged. `inference`: how latents are chosen where an architecture has several
+    ways; 'loader' is each one's own."""
+
+    inference: Literal["loader", "top_k", "threshold"]
+
+
 class Logging(Closed):
     """What training reports; never part of a recipe."""
 
     every_steps: Count
+    dead_after_tokens: Count
 
 
 class Config(Closed):
@@ -88,6 +96,7 @@ class Config(Closed):
     widths: dict[Name, Count]
     training: Training
     architectures: dict[str, dict[str, Any]]
+    evaluation: Evaluation
     logging: Logging
     root: Path
 
@@ -108,6 +117,12 @@ class Config(Closed):
     def steps_of(self, model: str) -> int:
         """Training steps: int(train_tokens / batch_tokens), as the published suite counts."""
         return self.models[model].train_tokens // self.training_of(model).batch_tokens
+
+    def checkpoint_steps(self, model: str, architecture: str) -> list[int]:
+        """The steps that an SAE is also saved before: int(steps * fraction), as the published suite
+        counts."""
+        fractions = self.settings_of(model, architecture).checkpoints
+        return sorted({int(self.steps_of(model) * fraction) for fraction in fractions})
 
     def path_of(self, source: Source) -> Path:
         """The folder of a local source; a relative one starts at the project's root."""
@@ -137,7 +152,7 @@ def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
         for model in config.models:
             _check_schedule(config, model)
             for architecture in config.architectures:
-                config.settings_of(model, architecture)
+                _check_decay(config, model, architecture)
             suite = config.models[model].suite
             for architecture, width in itertools.product(suite.architectures, suite.widths):
                 check_fits(config, model, architecture, width)
@@ -253,33 +268,67 @@ def _check_schedule(config: Config, model: str) -> None:
             f"models.{model}.train_tokens",
             f"less than one batch of training.batch_tokens {training.batch_tokens}",
         )
-    decay_start = int(training.decay_start_fraction * steps)
-    if training.warmup_steps >= decay_start:
+    place = _override_place(config.models[model].training, "training", model)("warmup_steps")
+    if training.warmup_steps >= steps:
         raise ConfigError(
-            _override_place(config.models[model].training, "training", model)("warmup_steps")
-            + ".warmup_steps",
-            f"{training.warmup_steps} steps of warm-up do not end before the decay, which"
-            f" training.decay_start_fraction {training.decay_start_fraction} starts at step"
+            f"{place}.warmup_steps",
+            f"{training.warmup_steps} steps of warm-up are longer than the training of {steps}"
+            f" steps that models.{model}.train_tokens gives",
+        )
+    _check_before_decay(config, model, f"{place}.warmup_steps", training.warmup_steps)
+
+
+def _check_before_decay(config: Config, model: str, key: str, warmup_steps: int) -> None:
+    training, steps = config.training_of(model), config.steps_of(model)
+    decay_start = int(training.decay_start_fraction * steps)
+    if warmup_steps >= decay_start:
+        own = config.models[model].training
+        place = _override_place(own, "training", model)("decay_start_fraction")
+        raise ConfigError(
+            key,
+            f"{warmup_steps} steps of warm-up do not end before the decay, which"
+            f" {place}.decay_start_fraction {training.decay_start_fraction} starts at step"
             f" {decay_start} of {steps} (models.{model}.train_tokens)",
         )
 
 
-def check_fits(config: Config, model: str, architecture: str, width: str) -> None:
-    """Raise ConfigError where a sparsity does not fit the width, or a setting's step does not lie
-    within the model's training."""
-    settings, steps = config.settings_of(model, architecture), config.steps_of(model)
+def _settings_place(config: Config, model: str, architecture: str) -> Callable[[str], str]:
     own = config.models[model].architectures.get(architecture, {})
     place = _override_place(own, f"architectures.{architecture}", model)
-    if settings.least_width() > config.widths[width]:
+    return lambda key: f"{place(key)}.{key}"
+
+
+def _check_decay(config: Config, model: str, architecture: str) -> None:
+    key = config.settings_of(model, architecture).excludes_decay()
+    fraction = config.training_of(model).decay_start_fraction
+    if key is not None and fraction < 1:
+        own = config.models[model].training
+        place = _override_place(own, "training", model)("decay_start_fraction")
         raise ConfigError(
-            f"{place('sweep')}.sweep",
-            f"k {settings.least_width()} is more than the {config.widths[width]} latents of"
-            f" width '{width}'; choose a larger width or a smaller k",
+            _settings_place(config, model, architecture)(key),
+            f"resampling starts the learning rate anew, so it cannot decay as well; set"
+            f" {place}.decay_start_fraction to 1, not {fraction}, or take {key} out",
         )
+
+
+def check_fits(config: Config, model: str, architecture: str, width: str) -> None:
+    """Raise ConfigError where a setting does not fit the width, or its step does not lie within
+    the model's training or before its decay."""
+    settings, steps = config.settings_of(model, architecture), config.steps_of(model)
+    at = _settings_place(config, model, architecture)
+    for key, needed in settings.latents_needed().items():
+        if needed > config.widths[width]:
+            raise ConfigError(
+                at(key),
+                f"needs {needed} latents, more than the {config.widths[width]} of widths.{width};"
+                " choose a larger width or other values",
+            )
+    for key, step in settings.steps_before_decay().items():
+        _check_before_decay(config, model, at(key), step)
     for key, step in settings.steps_needed().items():
         if step >= steps - 1:
             raise ConfigError(
-                f"{place(key)}.{key}",
+                at(key),
                 f"no step after step {step} is within the {steps} that"
                 f" models.{model}.train_tokens gives; set it lower in"
                 f" models.{model}.architectures.{architecture}",

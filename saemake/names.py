@@ -56,6 +56,16 @@ def sparsity_name(architecture: str, value: float) -> str:
     return f"{architectures.get(architecture).sparsity}_{value!r}"
 
 
+def checkpoint_file(step: int) -> str:
+    """The file of the SAE before that step, under the SAE's folder."""
+    return f"checkpoints/ae_{step}.pt"
+
+
+def checkpoint_files(config: Config, model: str, architecture: str) -> list[str]:
+    """The checkpoints that the config asks of each SAE."""
+    return [checkpoint_file(step) for step in config.checkpoint_steps(model, architecture)]
+
+
 def members(config: Config, sweep: Sweep) -> list[SaeName]:
     """The SAEs of a sweep, in the config's order.
 
@@ -72,6 +82,17 @@ def members(config: Config, sweep: Sweep) -> list[SaeName]:
     check_fits(config, sweep.model, sweep.architecture, sweep.width)
     swept = config.settings_of(sweep.model, sweep.architecture).sweep
     return [SaeName(sweep, value) for value in swept]
+
+
+def suite_sweeps(config: Config, model: str) -> list[Sweep]:
+    """The sweeps of a model's suite."""
+    suite = config.models[model].suite
+    return [
+        Sweep(model, layer, architecture, width)
+        for layer in suite.layers
+        for architecture in suite.architectures
+        for width in suite.widths
+    ]
 
 
 def _check_in_model(config: Config, model: str, layer: int) -> None:
@@ -153,12 +174,27 @@ def _check_sweep(config: Config, sweep: Sweep, inside: list[str]) -> None:
             return
         case [sparsity, file] if sparsity in names and file in files:
             return
+        case [sparsity, "checkpoints", file] if sparsity in names:
+            _check_checkpoint(config, sweep, file)
         case [sparsity, file] if sparsity in names:
             raise SaemakeError(f"an SAE has no file '{file}'; {nearest(file, files)}")
-        case [sparsity, _]:
+        case [sparsity, _] | [sparsity, "checkpoints", _]:
             raise _unknown("sparsity", sparsity, names)
         case _:
             raise SaemakeError(
                 f"this is no file of a sweep; name {sweep.width}/metrics.json or"
                 f" {sweep.width}/{names[0]}/ae.pt"
             )
+
+
+def _check_checkpoint(config: Config, sweep: Sweep, file: str) -> None:
+    there = checkpoint_files(config, sweep.model, sweep.architecture)
+    if not there:
+        key = f"architectures.{sweep.architecture}.checkpoints"
+        raise SaemakeError(
+            f"the config asks for no checkpoints of {sweep.architecture} of {sweep.model}; set"
+            f" {key}, a list of fractions of the training"
+        )
+    if f"checkpoints/{file}" not in there:
+        steps = [path.removeprefix("checkpoints/") for path in there]
+        raise SaemakeError(f"no checkpoint '{file}'; there are {', '.join(steps)}")

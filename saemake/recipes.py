@@ -85,6 +85,8 @@ class EvaluationRecipe(Recipe):
     tokens: TokensRecipe
     llm_batch_contexts: int
     cpu_threads: int
+    inference: str | None
+    target_l0: float | None
 
 
 def model_recipe(config: Config, name: str) -> ModelRecipe:
@@ -138,7 +140,7 @@ def sae_recipe(config: Config, name: SaeName) -> SaeRecipe:
         architecture_version=architectures.get(sweep.architecture).version,
         width=config.widths[sweep.width],
         sparsity=name.sparsity,
-        settings=settings.model_dump(mode="json", exclude={"sweep"}),
+        settings=settings.model_dump(mode="json", exclude=settings.OUTSIDE_RECIPE),
         training=config.training_of(sweep.model),
         steps=config.steps_of(sweep.model),
     )
@@ -152,7 +154,20 @@ def evaluation_recipe(config: Config, name: SaeName) -> EvaluationRecipe:
         tokens=tokens_recipe(config, name.sweep.model, "evaluation"),
         llm_batch_contexts=model.llm_batch_contexts,
         cpu_threads=config.training_of(name.sweep.model).cpu_threads,
+        inference=_inference(config, name.sweep.architecture),
+        target_l0=architectures.get(name.sweep.architecture).target_l0(name.sparsity),
     )
+
+
+def _inference(config: Config, architecture: str) -> str | None:
+    """The config's way of choosing latents where the architecture has it, else its loader's."""
+    ways, wanted = architectures.get(architecture).inferences, config.evaluation.inference
+    return wanted if wanted in ways else next(iter(ways), None)
+
+
+def checkpoint_key(recipe: SaeRecipe, step: int) -> str:
+    """What names a checkpoint in the store."""
+    return digest([recipe.hash, step])
 
 
 def sweep_hashes(config: Config, sweep: Sweep) -> list[str]:

@@ -5,4 +5,4 @@ Raise one when its maths or order changes; architectures carry their own.
 
 TOKENS = 1
 ACTIVATIONS = 1
-EVALUATION = 1
+EVALUATION = 2

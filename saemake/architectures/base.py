@@ -5,46 +5,75 @@ Shapes: B activations in a batch, D the model's width, F latents, K kept latents
 """
 
 import abc
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from saemake.sections import Closed
+from saemake.architectures.constraints import Constraint
+from saemake.sections import Closed, Number
 from saemake.training import schedule
 from saemake.training.settings import Training
 
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
+
 
 class Settings(Closed):
-    """An architecture's own hyperparameters. `sweep` lists its sparsities; the rest enters the
-    recipe of each of its SAEs."""
+    """An architecture's own hyperparameters. `sweep` lists its sparsities, `checkpoints` when an
+    SAE is also saved during its training; the rest enters the recipe of each of its SAEs."""
+
+    OUTSIDE_RECIPE: ClassVar[set[str]] = {"sweep", "checkpoints"}
 
     sweep: list[Any]
+    checkpoints: list[Fraction] = Field(default=[])
 
-    @field_validator("sweep")
+    @field_validator("sweep", "checkpoints")
     @classmethod
-    def _once_each(cls, sweep: list[Any]) -> list[Any]:
-        for value in sweep:
-            if sweep.count(value) > 1:
+    def _once_each(cls, values: list[Any]) -> list[Any]:
+        for value in values:
+            if values.count(value) > 1:
                 raise ValueError(f"{value} is there more than once")
-        return sweep
+        return values
 
-    def least_width(self) -> int:
-        """The narrowest dictionary that every sparsity of the sweep fits in."""
-        return 1
+    def latents_needed(self) -> dict[str, int]:
+        """Settings that need a dictionary of some width, and that width."""
+        return {}
 
     def steps_needed(self) -> dict[str, int]:
         """Settings that name a step, which must lie within the training."""
         return {}
 
+    def steps_before_decay(self) -> dict[str, int]:
+        """Settings that name a step, which must lie before the decay of the learning rate."""
+        return {}
+
+    def excludes_decay(self) -> str | None:
+        """The setting, if one is on, that a decaying learning rate does not go with."""
+        return None
+
 
 class Dictionary(nn.Module, abc.ABC):
-    """The trained SAE: state dict keys and their meaning are dictionary_learning's."""
+    """The trained SAE: state dict keys and their meaning are dictionary_learning's.
+
+    `inference` is the way of choosing latents that `encode` uses, where there are several (see
+    Architecture.inferences); at first the one that dictionary_learning's loader uses.
+    """
+
+    # Which dimension of the decoder's weight runs over D: 0 of a linear layer's, 1 of a matrix that
+    # multiplies from the right.
+    d_model_dim: ClassVar[int] = 0
 
     d_model: int
     width: int
+    inference: str | None = None
+
+    @property
+    @abc.abstractmethod
+    def decoder_weight(self) -> Tensor:
+        """The decoder's weight, [D, F] or [F, D] (see `d_model_dim`)."""
 
     @abc.abstractmethod
     def encode(self, x: Tensor) -> Tensor:
@@ -61,7 +90,8 @@ class Dictionary(nn.Module, abc.ABC):
 
 @dataclass(frozen=True)
 class Forward:
-    """One training forward: the loss, its parts by name, the latents and the reconstruction."""
+    """One training forward: the loss, its parts by name (detached scalars), the latents and the
+    reconstruction."""
 
     loss: Tensor
     parts: dict[str, Tensor]
@@ -81,6 +111,9 @@ class Architecture(abc.ABC):
     trainer_class: ClassVar[str]
     dict_class: ClassVar[str]
     Settings: ClassVar[type[Settings]]
+    # Ways of choosing latents at inference, the one that dictionary_learning's loader uses first;
+    # none to name where there is one only.
+    inferences: ClassVar[tuple[str, ...]] = ()
     adam_betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
     def __init__(
@@ -94,15 +127,19 @@ class Architecture(abc.ABC):
         steps: int,
         device: torch.device,
     ) -> None:
+        self.d_model = d_model
+        self.width = width
+        self.sparsity_value = sparsity
         self.settings = settings
         self.training = training
         self.steps = steps
-        # A generator of its own, on the CPU: the weights do not depend on what else is trained,
+        # A generator of its own, on the CPU: what is drawn does not depend on what else is trained,
         # nor on the device.
-        generator = torch.Generator().manual_seed(training.seed)
-        self.dictionary = self.make_dictionary(d_model, width, sparsity)
-        self.initialise(generator)
+        self.generator = torch.Generator().manual_seed(training.seed)
+        self.dictionary = self.make_dictionary(self.trainer_config())
+        self.initialise()
         self.dictionary.to(device)
+        self.tokens_since_fired_F = torch.zeros(width, dtype=torch.long, device=device)
         self.optimizer = torch.optim.Adam(
             self.dictionary.parameters(),
             lr=training.learning_rate,
@@ -112,12 +149,23 @@ class Architecture(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def make_dictionary(cls, d_model: int, width: int, sparsity: float) -> Dictionary:
-        """An untrained dictionary of that shape, for training or for loading a state dict into."""
+    def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
+        """An untrained dictionary that config.json's `trainer` describes, to train or to load a
+        state dict into."""
+
+    @classmethod
+    def target_l0(cls, sparsity: float) -> float | None:
+        """The L0 that this sparsity asks for; None where it asks for none."""
+        return None
+
+    @property
+    @abc.abstractmethod
+    def constraint(self) -> Constraint:
+        """What the decoder's columns and the gradients are held to."""
 
     @abc.abstractmethod
-    def initialise(self, generator: torch.Generator) -> None:
-        """Draw the initial weights of `self.dictionary`."""
+    def initialise(self) -> None:
+        """Draw the initial weights of `self.dictionary` with `self.generator`."""
 
     @abc.abstractmethod
     def forward(self, x_BD: Tensor, step: int) -> Forward:
@@ -130,24 +178,36 @@ class Architecture(abc.ABC):
     def start(self, x_BD: Tensor) -> None:
         """Prepare on the first batch, before its step."""
 
-    def before_forward(self) -> None:
-        """Constrain the weights before the forward pass."""
+    def after_optimizer(self, step: int, x_BD: Tensor) -> None:
+        """What follows the optimizer's step and its constraint."""
 
-    def before_optimizer(self) -> None:
-        """Constrain the clipped gradients before the optimizer's step."""
+    def progress(self) -> dict[str, float]:
+        """What changes by itself during training, for training.csv."""
+        return {}
+
+    @property
+    def restart_steps(self) -> int | None:
+        """After so many steps the learning rate warms up anew; None: never."""
+        return None
+
+    def learning_rate(self, step: int) -> float:
+        """The learning rate of that step."""
+        warmup = self.training.warmup_steps
+        if self.restart_steps is not None:
+            scale = schedule.restarting_scale(step, warmup, self.restart_steps)
+        else:
+            scale = schedule.learning_rate_scale(step, self.steps, warmup, self.decay_start)
+        return self.training.learning_rate * scale
 
     def update(self, step: int, x_BD: Tensor) -> Forward:
-        """One training step on a normalised batch [B, D], in January 2025's order: constrain,
-        forward, backward, clip to norm 1, constrain the gradient, Adam. Itself it never waits for
-        the device.
+        """One training step on a normalised batch [B, D]: forward, backward, Adam, and around them
+        what `constraint` says. Itself it never waits for the device.
         """
         if step == 0:
             self.start(x_BD)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.training.learning_rate * schedule.learning_rate_scale(
-                step, self.steps, self.training.warmup_steps, self.decay_start
-            )
-        self.before_forward()
+            group["lr"] = self.learning_rate(step)
+        self.constraint.before_forward(self.dictionary)
         with torch.autocast(
             x_BD.device.type,
             dtype=torch.bfloat16,
@@ -155,15 +215,21 @@ class Architecture(abc.ABC):
         ):
             forward = self.forward(x_BD, step)
         forward.loss.backward()
-        nn.utils.clip_grad_norm_(self.dictionary.parameters(), 1.0)
-        self.before_optimizer()
+        self.constraint.before_optimizer(self.dictionary)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        self.constraint.after_optimizer(self.dictionary)
+        self.after_optimizer(step, x_BD)
         return forward
+
+    def count_fired(self, fired_F: Tensor, tokens: int) -> None:
+        """Count `tokens` more for the latents that did not fire (bool [F]), 0 for the others."""
+        self.tokens_since_fired_F += tokens
+        self.tokens_since_fired_F.masked_fill_(fired_F, 0)
 
     @property
     def decay_start(self) -> int:
-        """The step that the decay of the learning rate starts at."""
+        """The step that the decay of the learning rate starts at; `steps` where there is none."""
         return int(self.training.decay_start_fraction * self.steps)
 
     def trainer_config(self) -> dict[str, Any]:
@@ -171,27 +237,15 @@ class Architecture(abc.ABC):
         return {
             "trainer_class": self.trainer_class,
             "dict_class": self.dict_class,
-            "activation_dim": self.dictionary.d_model,
-            "dict_size": self.dictionary.width,
+            "recipe": self.training.recipe,
+            "activation_dim": self.d_model,
+            "dict_size": self.width,
             "lr": self.training.learning_rate,
+            "adam_betas": list(self.adam_betas),
+            "autocast_dtype": self.training.autocast,
             "steps": self.steps,
             "warmup_steps": self.training.warmup_steps,
-            "decay_start": self.decay_start,
+            "decay_start": self.decay_start if self.decay_start < self.steps else None,
             "seed": self.training.seed,
             **self.recipe_entries(),
         }
-
-
-@torch.no_grad()
-def unit_norm_columns_(weight_DF: Tensor) -> None:
-    """Divide each column by its norm (plus the dtype's epsilon), in place."""
-    weight_DF /= weight_DF.norm(dim=0, keepdim=True) + torch.finfo(weight_DF.dtype).eps
-
-
-@torch.no_grad()
-def remove_parallel_gradient_(weight_DF: Tensor) -> None:
-    """Take from each column's gradient its part along the column as it is (a unit-norm one up to
-    rounding: January 2025 did not normalise again), in place."""
-    assert weight_DF.grad is not None
-    parallel_F = (weight_DF.grad * weight_DF).sum(dim=0, keepdim=True)
-    weight_DF.grad -= parallel_F * weight_DF

@@ -20,21 +20,51 @@ def decoder_weighted_l1(f_BF: Tensor, decoder_DF: Tensor) -> Tensor:
     return (f_BF.float() * decoder_DF.float().norm(dim=0)).sum(dim=-1).mean()
 
 
+def l1(f_BF: Tensor) -> Tensor:
+    """Sum over F of the (non-negative) activations, mean over B; float32 scalar."""
+    return f_BF.float().sum(dim=-1).mean()
+
+
+def lp_to_the_p(f_BF: Tensor, p: float) -> Tensor:
+    """Sum over F of activation^p, mean over B; float32 scalar. `Lp^p` of
+    https://arxiv.org/abs/2408.00113. Where an activation is 0 and p below 1 its gradient is
+    infinite: a ReLU before it makes that 0.
+    """
+    return f_BF.float().pow(p).sum(dim=-1).mean()
+
+
+def lp(f_BF: Tensor, p: float) -> Tensor:
+    """The Lp norm over F, mean over B; float32 scalar."""
+    return f_BF.float().pow(p).sum(dim=-1).pow(1 / p).mean()
+
+
 def auxk_over_variance(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
     """AuxK error of January 2025's TopK: decode(aux) against x_hat - x, in each dimension divided
-    by the batch's variance there, mean over D; float32 scalar.
+    by the batch's squared distance from its mean there (a sum over B), mean over B and D; float32
+    scalar. As in EleutherAI's sparsify, which it was taken from.
     """
     x_BD = x_BD.float()
-    error_D = (x_hat_aux_BD.float() - (x_hat_BD.float() - x_BD)).pow(2).sum(dim=0)
-    return (error_D / (x_BD - x_BD.mean(dim=0)).pow(2).sum(dim=0)).mean()
+    error_BD = (x_hat_aux_BD.float() - (x_hat_BD.float() - x_BD)).pow(2)
+    return (error_BD / (x_BD - x_BD.mean(dim=0)).pow(2).sum(dim=0)).mean()
 
 
 def auxk_mean_squared(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
-    """AuxK error of January 2025's BatchTopK: the un-biased aux reconstruction against the
-    residual (through which the gradient flows), mean over B and D; float32 scalar.
+    """AuxK error of January 2025's BatchTopK and Matryoshka: the un-biased aux reconstruction
+    against the residual (through which the gradient flows), mean over B and D; float32 scalar.
     """
     residual_BD = x_BD.float() - x_hat_BD.float()
     return (x_hat_aux_BD.float() - residual_BD).pow(2).mean()
+
+
+def auxk_over_residual(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
+    """AuxK error of release 0.1.0: squared error of the un-biased aux reconstruction against the
+    detached residual, summed over D, over that of the residual around its mean; 0 where that is
+    not a number; float32 scalar. After OpenAI's sparse_autoencoder.
+    """
+    residual_BD = (x_BD.float() - x_hat_BD.float()).detach()
+    error = reconstruction(residual_BD, x_hat_aux_BD)
+    spread = (residual_BD - residual_BD.mean(dim=0)).pow(2).sum(dim=-1).mean()
+    return (error / spread).nan_to_num(0.0)
 
 
 @torch.no_grad()

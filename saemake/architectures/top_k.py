@@ -1,36 +1,44 @@
-"""TopK: the k largest activations of each token (https://arxiv.org/abs/2406.04093).
+"""TopK: the k largest activations of each token (https://arxiv.org/abs/2406.04093)."""
 
-The training is dictionary_learning's as of January 2025, which made the published SAE Bench suite.
-"""
-
-from typing import Annotated, Any
+import abc
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from saemake.architectures import base, losses, register
+from saemake.architectures import base, constraints, losses, register
 from saemake.architectures.base import Architecture, Dictionary, Forward
+from saemake.architectures.constraints import Constraint
 from saemake.sections import Count, Number, Whole
+from saemake.training import schedule
 
 
 class TopKSettings(base.Settings):
+    """`k_anneal_steps`: k falls to its value from the model's width over so many steps (None: it
+    does not)."""
+
     sweep: list[Count] = Field(min_length=1)
     auxk_alpha: Annotated[Number, Field(ge=0)]
     dead_after_tokens: Count
     threshold_beta: Annotated[Number, Field(gt=0, lt=1)]
     threshold_start_step: Whole
+    k_anneal_steps: Count | None = None
 
-    def least_width(self) -> int:
-        return max(self.sweep)
+    def latents_needed(self) -> dict[str, int]:
+        return {"sweep": max(self.sweep)}
 
     def steps_needed(self) -> dict[str, int]:
-        return {"threshold_start_step": self.threshold_start_step}
+        needed = {"threshold_start_step": self.threshold_start_step}
+        if self.k_anneal_steps is not None:
+            needed["k_anneal_steps"] = self.k_anneal_steps
+        return needed
 
 
-class TopKDictionary(Dictionary):
-    """Parameters encoder.weight [F, D], encoder.bias [F], decoder.weight [D, F], b_dec [D];
-    buffers k (int32) and threshold (float32, -1 until it is estimated)."""
+class KeptDictionary(Dictionary):
+    """What dictionaries that keep the largest latents share: buffers k (int32) and threshold
+    (float32, -1 until it is estimated), and the choice between them at inference."""
 
     k: Tensor
     threshold: Tensor
@@ -42,86 +50,132 @@ class TopKDictionary(Dictionary):
         self.register_buffer("threshold", torch.tensor(-1.0))
         # On the CPU and never read back from a device: a `.item()` in a step would synchronise.
         self.kept = k
+
+    @property
+    @abc.abstractmethod
+    def biases(self) -> tuple[nn.Parameter, nn.Parameter]:
+        """Of the encoder [F] and of the decoder [D]."""
+
+    @abc.abstractmethod
+    def activations(self, x: Tensor) -> Tensor:
+        """All latents [..., F], before any is dropped."""
+
+    @abc.abstractmethod
+    def decode_unbiased(self, f: Tensor) -> Tensor:
+        """Latents [..., F] to reconstructions [..., D] without the decoder's bias."""
+
+    @abc.abstractmethod
+    def keep_top(self, activations: Tensor) -> Tensor:
+        """The latents that k keeps, the others 0; [..., F]."""
+
+    def set_k(self, k: int) -> None:
+        self.kept = k
+        self.k.fill_(k)
+
+    def encode(self, x: Tensor) -> Tensor:
+        f = self.activations(x)
+        return f * (f > self.threshold) if self.inference == "threshold" else self.keep_top(f)
+
+    def decode(self, f: Tensor) -> Tensor:
+        return self.decode_unbiased(f) + self.biases[1]
+
+    def scale_biases(self, scale: float) -> None:
+        with torch.no_grad():
+            for bias in self.biases:
+                bias.mul_(scale)
+            self.threshold.mul_(torch.where(self.threshold >= 0, scale, 1.0))
+
+
+class TopKDictionary(KeptDictionary):
+    """Parameters encoder.weight [F, D], encoder.bias [F], decoder.weight [D, F], b_dec [D]."""
+
+    inference = "top_k"
+
+    def __init__(self, d_model: int, width: int, k: int) -> None:
+        super().__init__(d_model, width, k)
         self.encoder = nn.Linear(d_model, width)
         self.decoder = nn.Linear(width, d_model, bias=False)
         self.b_dec = nn.Parameter(torch.zeros(d_model))
 
+    @property
+    def decoder_weight(self) -> Tensor:
+        return self.decoder.weight
+
+    @property
+    def biases(self) -> tuple[nn.Parameter, nn.Parameter]:
+        return self.encoder.bias, self.b_dec
+
     def activations(self, x: Tensor) -> Tensor:
-        """All latents [..., F], before any is dropped."""
         return torch.relu(self.encoder(x - self.b_dec))
 
-    def encode(self, x: Tensor) -> Tensor:
-        f = self.activations(x)
-        values, indices = f.topk(self.kept, dim=-1, sorted=False)
-        return torch.zeros_like(f).scatter_(-1, indices, values)
+    def decode_unbiased(self, f: Tensor) -> Tensor:
+        return self.decoder(f)
 
-    def decode(self, f: Tensor) -> Tensor:
-        return self.decoder(f) + self.b_dec
-
-    def scale_biases(self, scale: float) -> None:
-        with torch.no_grad():
-            self.encoder.bias.mul_(scale)
-            self.b_dec.mul_(scale)
-            self.threshold.mul_(torch.where(self.threshold >= 0, scale, 1.0))
+    def keep_top(self, activations: Tensor) -> Tensor:
+        values, indices = activations.topk(self.kept, dim=-1, sorted=False)
+        return torch.zeros_like(activations).scatter_(-1, indices, values)
 
 
 @register
 class TopK(Architecture):
     name = "top_k"
-    version = 1
+    version = 2
     sparsity = "k"
     trainer_class = "TopKTrainer"
     dict_class = "AutoEncoderTopK"
-    Settings = TopKSettings
+    Settings: ClassVar[type[base.Settings]] = TopKSettings
+    inferences: ClassVar[tuple[str, ...]] = ("top_k", "threshold")
 
     settings: TopKSettings
-    dictionary: TopKDictionary
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        device = self.dictionary.b_dec.device
-        self.tokens_since_fired_F = torch.zeros(
-            self.dictionary.width, dtype=torch.long, device=device
-        )
+    dictionary: KeptDictionary
 
     @classmethod
-    def make_dictionary(cls, d_model: int, width: int, sparsity: float) -> Dictionary:
-        return TopKDictionary(d_model, width, int(sparsity))
+    def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
+        return TopKDictionary(config["activation_dim"], config["dict_size"], config["k"])
+
+    @property
+    def constraint(self) -> Constraint:
+        return constraints.OF_RECIPE[self.training.recipe]
 
     @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
+    def initialise(self) -> None:
         """Decoder columns of uniform draws, unit norm; the encoder is the decoder transposed."""
+        assert isinstance(self.dictionary, TopKDictionary)
         decoder_DF = self.dictionary.decoder.weight
-        decoder_DF.uniform_(-1, 1, generator=generator)
-        base.unit_norm_columns_(decoder_DF)
+        decoder_DF.uniform_(-1, 1, generator=self.generator)
+        constraints.normalise_(decoder_DF, 0, epsilon=torch.finfo(decoder_DF.dtype).eps)
         self.dictionary.encoder.weight.copy_(decoder_DF.T)
         self.dictionary.encoder.bias.zero_()
 
     def start(self, x_BD: Tensor) -> None:
-        self.dictionary.b_dec.data.copy_(losses.geometric_median(x_BD))
-
-    def before_forward(self) -> None:
-        base.unit_norm_columns_(self.dictionary.decoder.weight.data)
-
-    def before_optimizer(self) -> None:
-        base.remove_parallel_gradient_(self.dictionary.decoder.weight)
+        self.dictionary.biases[1].data.copy_(losses.geometric_median(x_BD))
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
-        f_BF, fired_F, smallest = self.select(self.dictionary.activations(x_BD))
+        if self.settings.k_anneal_steps is not None:
+            self.dictionary.set_k(self.k_of(step, self.settings.k_anneal_steps))
+        activations_BF = self.dictionary.activations(x_BD)
+        f_BF, fired_F, smallest = self.select(activations_BF)
         if step > self.settings.threshold_start_step:
             self.update_threshold(smallest)
-        x_hat_BD = self.dictionary.decode(f_BF)
-        self.tokens_since_fired_F += len(x_BD)
-        self.tokens_since_fired_F.masked_fill_(fired_F, 0)
-        l2 = losses.reconstruction(x_BD, x_hat_BD)
-        parts = {"l2": l2.detach()}
+        self.count_fired(fired_F, len(x_BD))
+        l2, x_hat_BD, parts = self.reconstruct(x_BD, f_BF)
         loss = l2
         # No latent can be dead before that many tokens were seen: no need to ask the device.
         if self.settings.auxk_alpha > 0 and self.can_be_dead(step, len(x_BD)):
-            auxk = self.auxiliary(f_BF, x_hat_BD, x_BD)
+            auxk = self.auxiliary(activations_BF, f_BF, x_hat_BD, x_BD)
             loss = l2 + self.settings.auxk_alpha * auxk
             parts["auxk"] = auxk.detach()
         return Forward(loss, parts, f_BF, x_hat_BD)
+
+    def k_of(self, step: int, anneal_steps: int) -> int:
+        start_k = min(self.d_model, self.width)
+        return schedule.annealed_k(step, int(self.sparsity_value), start_k, anneal_steps)
+
+    def reconstruct(self, x_BD: Tensor, f_BF: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The reconstruction loss (scalar), the reconstruction [B, D] and the loss's parts."""
+        x_hat_BD = self.dictionary.decode(f_BF)
+        l2 = losses.reconstruction(x_BD, x_hat_BD)
+        return l2, x_hat_BD, {"l2": l2.detach()}
 
     def select(self, activations_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Latents kept [B, F], which of them fired [F] (bool), and the mean over the tokens of
@@ -146,31 +200,36 @@ class TopK(Architecture):
         threshold.copy_(torch.where(threshold < 0, smallest, running))
 
     def can_be_dead(self, step: int, batch_tokens: int) -> bool:
-        return (step + 1) * batch_tokens > self.settings.dead_after_tokens
+        return (step + 1) * batch_tokens >= self.settings.dead_after_tokens
 
-    def auxiliary(self, f_BF: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
+    def auxiliary(
+        self, activations_BF: Tensor, f_BF: Tensor, x_hat_BD: Tensor, x_BD: Tensor
+    ) -> Tensor:
         """The AuxK loss; 0 where no latent is dead. Asks the device how many are."""
-        dead_F = self.tokens_since_fired_F > self.settings.dead_after_tokens
+        dead_F = self.tokens_since_fired_F >= self.settings.dead_after_tokens
         dead = int(dead_F.sum())
         if dead == 0:
             return x_BD.new_zeros((), dtype=torch.float32)
-        k_aux = x_BD.shape[-1] // 2
-        aux_BF = dead_top_k(f_BF, dead_F, min(k_aux, dead))
-        return self.auxk_loss(aux_BF, x_hat_BD, x_BD, dead, k_aux)
+        k_aux = min(self.d_model // 2, dead)
+        if self.training.recipe == "saebench":
+            return self.january_auxk(dead_top_k(f_BF, dead_F, k_aux), x_hat_BD, x_BD, dead)
+        aux_BF = dead_top_k(activations_BF, dead_F, k_aux)
+        x_hat_aux_BD = self.dictionary.decode_unbiased(aux_BF)
+        return losses.auxk_over_residual(x_hat_aux_BD, x_hat_BD, x_BD)
 
-    def auxk_loss(
-        self, aux_BF: Tensor, x_hat_BD: Tensor, x_BD: Tensor, dead: int, k_aux: int
-    ) -> Tensor:
-        """AuxK of January 2025: the dead latents among those that top-k kept (so none with a
-        gradient), scaled down where they are fewer than d/2."""
+    def january_auxk(self, aux_BF: Tensor, x_hat_BD: Tensor, x_BD: Tensor, dead: int) -> Tensor:
+        """AuxK of January 2025, on the dead latents among those that top-k kept (so none with a
+        gradient), scaled down where they are fewer than D/2."""
         x_hat_aux_BD = self.dictionary.decode(aux_BF)
-        scale = min(dead / k_aux, 1.0)
+        scale = min(dead / (self.d_model // 2), 1.0)
         return scale * losses.auxk_over_variance(x_hat_aux_BD, x_hat_BD, x_BD)
 
     def recipe_entries(self) -> dict[str, Any]:
         return {
-            "k": self.dictionary.kept,
+            "k": int(self.sparsity_value),
+            "k_anneal_steps": self.settings.k_anneal_steps,
             "auxk_alpha": self.settings.auxk_alpha,
+            "top_k_aux": self.d_model // 2,
             "dead_feature_threshold": self.settings.dead_after_tokens,
             "threshold_beta": self.settings.threshold_beta,
             "threshold_start_step": self.settings.threshold_start_step,

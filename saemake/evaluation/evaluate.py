@@ -27,6 +27,8 @@ from saemake.training import files
 log = logging.getLogger(__name__)
 METRICS = "metrics.json"
 TOKENS_AT_ONCE = 4096
+# How far from the L0 that it was asked for an SAE may land without a warning, as a fraction.
+L0_TOLERANCE = 0.15
 
 
 class Codec(Protocol):
@@ -60,7 +62,9 @@ def evaluate_sweep(
             device = devices.choose(recipe.cpu_threads)
             sweep = missing[0].sweep
             saes = {
-                name: files.load(folders[name], sweep.architecture, width, device)
+                name: files.load(
+                    folders[name], sweep.architecture, width, device, recipes[name].inference
+                )
                 for name in missing
             }
             lm = LanguageModel(weights, sweep.layer, device, whole=True)
@@ -68,7 +72,11 @@ def evaluate_sweep(
                 saes, lm, tokens, recipe.llm_batch_contexts, label=f"evaluate {sweep}"
             )
             for name, result in results.items():
-                content = {**result, **_circumstances(recipes[name], sums[name], tokens)}
+                content = {
+                    **result,
+                    "warnings": warnings(recipes[name], result["l0"]),
+                    **_circumstances(recipes[name], sums[name], tokens),
+                }
                 store.put(keys[name], {METRICS: _json(content)})
     return keys
 
@@ -117,10 +125,22 @@ def _reconstruct(sae: Codec, x_ND: Tensor, running: SaeMetrics) -> Tensor:
     return torch.cat(parts)
 
 
+def warnings(recipe: EvaluationRecipe, l0: float) -> list[str]:
+    """What a reader of the figures should know: an L0 that missed what the sparsity asked for."""
+    target = recipe.target_l0
+    if target is None or abs(l0 / target - 1) <= L0_TOLERANCE:
+        return []
+    return [
+        f"L0 {l0:.4g} is {abs(l0 / target - 1):.0%} {'over' if l0 > target else 'under'} the target"
+        f" {target:g}; a longer training brings it closer"
+    ]
+
+
 def _circumstances(recipe: EvaluationRecipe, sae_sha256: str, tokens: Tokens) -> dict[str, Any]:
     return {
         "evaluation": {
             "recipe_hash": recipe.hash,
+            "inference": recipe.inference,
             "split": recipe.tokens.split,
             "documents": tokens.manifest["documents"],
             "tokens": tokens.count,

@@ -86,8 +86,11 @@ def training_csv(rows: list[dict[str, float]]) -> str:
     return content.getvalue()
 
 
-def load(folder: Path, architecture: str, width: int, device: torch.device) -> Dictionary:
-    """The dictionary in `folder` (ae.pt, config.json), in float32, for inference.
+def load(
+    folder: Path, architecture: str, width: int, device: torch.device, inference: str | None = None
+) -> Dictionary:
+    """The dictionary in `folder` (ae.pt, config.json), in float32, for inference; `inference` is
+    its way of choosing latents, where it has several (None: its loader's).
 
     Raises SaemakeError where it is of another architecture or width than asked, or damaged.
     """
@@ -100,7 +103,7 @@ def load(folder: Path, architecture: str, width: int, device: torch.device) -> D
             f"{path}: its config.json says {said[0]} of {said[1]} latents, its path"
             f" {kind.dict_class} of {width}; delete the folder and run the same command again"
         )
-    dictionary = kind.make_dictionary(trainer["activation_dim"], width, trainer.get("k", 0))
+    dictionary = kind.make_dictionary(trainer)
     try:
         dictionary.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
@@ -109,4 +112,6 @@ def load(folder: Path, architecture: str, width: int, device: torch.device) -> D
             f"{path}: not the SAE that its config.json describes ({line}); delete the folder and"
             " run the same command again"
         ) from None
+    if inference is not None:
+        dictionary.inference = inference
     return dictionary.to(device).eval().requires_grad_(False)

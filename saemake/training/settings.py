@@ -8,8 +8,13 @@ from saemake.sections import Closed, Count, Number, Whole
 
 
 class Training(Closed):
-    """What every architecture's training has; part of each SAE's recipe."""
+    """What every architecture's training has; part of each SAE's recipe.
 
+    `recipe` is the version of dictionary_learning's trainers: of January 2025, which made the
+    published suite, or release 0.1.0.
+    """
+
+    recipe: Literal["saebench", "dictionary_learning"]
     seed: Whole
     batch_tokens: Count
     norm_batches: Count

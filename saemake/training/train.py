@@ -1,12 +1,14 @@
 """A pass: one run of the LM over the text trains every SAE of the job that the store lacks."""
 
+import copy
 import dataclasses
 import hashlib
 import logging
-import math
+import sys
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -14,15 +16,17 @@ from torch import Tensor
 from saemake import architectures, devices, progress
 from saemake.activations.buffer import ActivationBuffer, norm_factor
 from saemake.architectures import Architecture, Forward
+from saemake.config import Logging
 from saemake.errors import SaemakeError
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.recipes import SaeRecipe
+from saemake.recipes import SaeRecipe, checkpoint_key
 from saemake.store import Store
 from saemake.text.shards import Tokens
 from saemake.training import files
 
 log = logging.getLogger(__name__)
+CHECKPOINT = "ae.pt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,39 +38,85 @@ class Inputs:
     tokens: Tokens
 
 
-@dataclasses.dataclass
-class Member:
-    """One SAE of a pass: its name for people, its recipe, and while it trains its state."""
+@dataclasses.dataclass(frozen=True)
+class Stores:
+    """Where a pass puts finished SAEs and checkpoints."""
+
+    saes: Store
+    checkpoints: Store
+
+    @classmethod
+    def under(cls, root: Path) -> Self:
+        return cls(Store(root, "saes"), Store(root, "checkpoints"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """An SAE to be had: its name for people, its recipe, and the steps to save it before."""
 
     name: str
     recipe: SaeRecipe
+    checkpoint_steps: Sequence[int] = ()
+
+    def is_in(self, stores: Stores) -> bool:
+        keys = [checkpoint_key(self.recipe, step) for step in self.checkpoint_steps]
+        return stores.saes.has(self.recipe.hash) and all(map(stores.checkpoints.has, keys))
+
+
+@dataclasses.dataclass
+class Member:
+    """An SAE in training."""
+
+    wanted: Wanted
     trainer: Architecture
+    # The first step whose loss was not finite, or -1; on the device, so that no step waits for it.
+    bad_step: Tensor
     rows: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    checkpoint: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return self.wanted.name
+
+    @property
+    def recipe(self) -> SaeRecipe:
+        return self.wanted.recipe
+
+    def update(self, step: int, x_BD: Tensor) -> Forward:
+        forward = self.trainer.update(step, x_BD)
+        bad = ~forward.loss.detach().isfinite() & (self.bad_step < 0)
+        self.bad_step.masked_fill_(bad, step)
+        return forward
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a number; asks the device."""
+        weights = self.trainer.dictionary.state_dict().values()
+        return all(bool(weight.isfinite().all()) for weight in weights)
 
 
 def train_pass(
-    recipes: dict[str, SaeRecipe], inputs: Inputs, store: Store, *, log_every_steps: int, label: str
+    wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, *, report: Logging, label: str
 ) -> None:
-    """Put every SAE of `recipes` (by the name that people read) into the store, training those that
-    it lacks. The recipes are of one pass: they differ in architecture and what goes with it.
-    `label` names the pass beside its progress.
+    """Put every SAE that is wanted, with its checkpoints, into the stores, training those that they
+    lack. The recipes are of one pass: they differ in architecture and what goes with it. `label`
+    names the pass beside its progress.
 
     Raises SaemakeError where the loss or a weight of an SAE is not finite: nothing of that one is
-    stored; the others are.
+    stored but earlier checkpoints; the others are.
     """
-    with store.lock(recipe.hash for recipe in recipes.values()):
-        missing = {name: r for name, r in recipes.items() if not store.has(r.hash)}
-        done = len(recipes) - len(missing)
-        log.info("%d of %d SAEs are in the store; training %d", done, len(recipes), len(missing))
+    with stores.saes.lock(sae.recipe.hash for sae in wanted):
+        missing = [sae for sae in wanted if not sae.is_in(stores)]
+        done = len(wanted) - len(missing)
+        log.info("%d of %d SAEs are in the store; training %d", done, len(wanted), len(missing))
         if missing:
-            _train(missing, inputs, store, log_every_steps, f"{label} ({len(missing)} SAEs)")
+            _train(missing, inputs, stores, report, f"{label} ({len(missing)} SAEs)")
 
 
 def _train(
-    recipes: dict[str, SaeRecipe], inputs: Inputs, store: Store, log_every_steps: int, label: str
+    wanted: list[Wanted], inputs: Inputs, stores: Stores, report: Logging, label: str
 ) -> None:
     started = time.monotonic()
-    shared = next(iter(recipes.values()))
+    shared = wanted[0].recipe
     training, steps = shared.training, shared.steps
     device = devices.choose(training.cpu_threads)
     lm = LanguageModel(inputs.weights, shared.layer, device, whole=False)
@@ -74,23 +124,27 @@ def _train(
     log.info("on %s; norm factor over %d batches", device, training.norm_batches)
     scale = norm_factor(batches, training.norm_batches)
     members = [
-        Member(name, recipe, _trainer(recipe, lm.d_model, device))
-        for name, recipe in recipes.items()
+        Member(sae, _trainer(sae.recipe, lm.d_model, device), torch.tensor(-1, device=device))
+        for sae in wanted
     ]
     faults: list[str] = []
     with progress.bar(steps * training.batch_tokens, label, "tok") as bar:
         for step in range(steps):
             x_BD = next(batches) / scale
-            logged = step % log_every_steps == 0 or step == steps - 1
+            logged = step % report.every_steps == 0 or step == steps - 1
             for member in list(members):
-                forward = member.trainer.update(step, x_BD)
-                if logged:
-                    row = _row(member, step, x_BD, forward)
-                    log.info("%s, step %d of %d: %s", member.name, step, steps, row)
-                    member.rows.append(row)
-                    if not math.isfinite(row["loss"]):
-                        members.remove(member)
-                        faults.append(f"{member.name}: the loss is {row['loss']} at step {step}")
+                if step in member.wanted.checkpoint_steps:
+                    _save_checkpoint(member, step, scale, stores.checkpoints)
+                forward = member.update(step, x_BD)
+                if not logged:
+                    continue
+                row = _row(member, step, x_BD, forward, report)
+                log.info("%s, step %d of %d: %s", member.name, step, steps, row)
+                member.rows.append(row)
+                if int(member.bad_step) >= 0:
+                    members.remove(member)
+                    faults.append(_diverged(member))
+                    bar.write(f"saemake: {faults[-1]}; the others go on", file=sys.stderr)
             if not members:
                 break
             if logged:
@@ -98,16 +152,40 @@ def _train(
             bar.update(training.batch_tokens)
     seconds = time.monotonic() - started
     for member in members:
-        if all(value.isfinite().all() for value in member.trainer.dictionary.parameters()):
-            store.put(member.recipe.hash, _finished(member, inputs, scale, device, seconds))
+        if member.is_finite():
+            finished = _finished(member, inputs, scale, device, seconds)
+            stores.saes.put(member.recipe.hash, finished)
         else:
-            faults.append(f"{member.name}: a weight is not finite at the end")
-    log.info("trained %d SAEs in %.0f s", len(recipes) - len(faults), seconds)
+            faults.append(f"{member.name}: a weight is not finite at the end{_last_good(member)}")
+    log.info("trained %d SAEs in %.0f s", len(wanted) - len(faults), seconds)
     if faults:
         raise SaemakeError(
-            f"{'; '.join(faults)}. Nothing of it is kept; what else was trained is in the store."
-            " Lower training.learning_rate, or take it out of the sweep"
+            f"{'; '.join(faults)}. Nothing of it is kept under its name; what else was trained is"
+            " in the store. Lower training.learning_rate, or take it out of the sweep"
         )
+
+
+def _save_checkpoint(member: Member, step: int, scale: float, store: Store) -> None:
+    """Store the SAE as it is before `step`, taking raw activations; a copy is scaled, so that
+    training goes on as without. One with weights that are no numbers is not kept."""
+    if member.is_finite():
+        dictionary = copy.deepcopy(member.trainer.dictionary)
+        dictionary.scale_biases(scale)
+        key = checkpoint_key(member.recipe, step)
+        store.put(key, {CHECKPOINT: files.sae_bytes(dictionary)})
+        member.checkpoint = store.folder / key / CHECKPOINT
+
+
+def _diverged(member: Member) -> str:
+    return f"{member.name}: the loss is not finite from step {int(member.bad_step)} on" + (
+        _last_good(member)
+    )
+
+
+def _last_good(member: Member) -> str:
+    if member.checkpoint is None:
+        return f" (no checkpoint before it: architectures.{member.recipe.architecture}.checkpoints)"
+    return f" (last good checkpoint: {member.checkpoint})"
 
 
 def _batches(recipe: SaeRecipe, lm: LanguageModel, tokens: Tokens) -> Iterator[Tensor]:
@@ -141,18 +219,23 @@ def _trainer(recipe: SaeRecipe, d_model: int, device: torch.device) -> Architect
 
 
 @torch.no_grad()
-def _row(member: Member, step: int, x_BD: Tensor, forward: Forward) -> dict[str, float]:
+def _row(
+    member: Member, step: int, x_BD: Tensor, forward: Forward, report: Logging
+) -> dict[str, float]:
     """One row of training.csv, from what the step has already computed."""
     x_BD, x_hat_BD = x_BD.float(), forward.x_hat_BD.float()
     unexplained = (x_BD - x_hat_BD).var(dim=0).sum() / x_BD.var(dim=0).sum()
+    trainer = member.trainer
     return {
         "step": step,
         "tokens": (step + 1) * len(x_BD),
-        "learning_rate": member.trainer.optimizer.param_groups[0]["lr"],
+        "learning_rate": trainer.learning_rate(step),
         "loss": forward.loss.item(),
         **{part: value.item() for part, value in forward.parts.items()},
         "l0": (forward.f_BF > 0).sum(dim=-1).float().mean().item(),
         "frac_variance_explained": 1 - unexplained.item(),
+        "dead": int((trainer.tokens_since_fired_F >= report.dead_after_tokens).sum()),
+        **trainer.progress(),
     }
 
 

@@ -2,31 +2,66 @@ import pytest
 import torch
 
 from saemake import architectures
-from saemake.architectures import base
+from saemake.architectures.jump_relu import Jump, Step
 from saemake.architectures.standard_new import StandardNew
 from saemake.architectures.top_k import TopK
 from saemake.errors import SaemakeError
 from saemake.training.settings import Training
 
-TOP_K = {"auxk_alpha": 0.03125, "dead_after_tokens": 10**7, "threshold_beta": 0.5}
-SETTINGS = {
-    "top_k": {**TOP_K, "threshold_start_step": 2},
-    "batch_top_k": {**TOP_K, "threshold_start_step": 2},
-    "standard_new": {"sparsity_warmup_steps": 5},
+TOP_K = {
+    "auxk_alpha": 0.03125,
+    "dead_after_tokens": 10**7,
+    "threshold_beta": 0.5,
+    "threshold_start_step": 2,
 }
-SPARSITY = {"top_k": 3, "batch_top_k": 3, "standard_new": 0.05}
+PENALTY = {"sparsity_warmup_steps": 5}
+SETTINGS = {
+    "standard": PENALTY,
+    "standard_new": PENALTY,
+    "gated": PENALTY,
+    "p_anneal": {
+        **PENALTY,
+        "sparsity_function": "Lp^p",
+        "p_start": 1.0,
+        "p_end": 0.2,
+        "anneal_start": 20,
+        "n_sparsity_updates": 10,
+        "sparsity_queue_length": 10,
+    },
+    "jump_relu": {**PENALTY, "sparsity_penalty": 1.0, "bandwidth": 0.001},
+    "top_k": TOP_K,
+    "batch_top_k": TOP_K,
+    "matryoshka_batch_top_k": {**TOP_K, "group_fractions": [0.125, 0.25, 0.625]},
+}
+PENALISED = ("standard", "standard_new", "gated", "p_anneal")
+KEPT = ("top_k", "batch_top_k", "matryoshka_batch_top_k")
+SPARSITY = dict.fromkeys(PENALISED, 0.05) | dict.fromkeys((*KEPT, "jump_relu"), 3)
 CPU = torch.device("cpu")
 
 
-def make(name, *, seed=0, autocast="float32", d_model=16, width=64, steps=100, **settings):
+def make(
+    name,
+    *,
+    recipe="saebench",
+    seed=0,
+    autocast="float32",
+    d_model=16,
+    width=64,
+    steps=100,
+    learning_rate=1e-2,
+    warmup_steps=5,
+    decay_start_fraction=0.8,
+    **settings,
+):
     kind = architectures.get(name)
     training = Training(
+        recipe=recipe,
         seed=seed,
         batch_tokens=32,
         norm_batches=1,
-        learning_rate=1e-2,
-        warmup_steps=5,
-        decay_start_fraction=0.8,
+        learning_rate=learning_rate,
+        warmup_steps=warmup_steps,
+        decay_start_fraction=decay_start_fraction,
         autocast=autocast,
         cpu_threads=1,
     )
@@ -71,7 +106,9 @@ def test_seeds_decide_the_weights_and_the_global_generator_does_not(name):
     again = make(name).dictionary.state_dict()
     other = make(name, seed=1).dictionary.state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
-    assert not torch.equal(first["encoder.weight"], other["encoder.weight"])
+    drawn = {"encoder.weight", "W_enc"} & set(first)
+    assert all(not torch.equal(first[key], other[key]) for key in drawn)
+    assert drawn
 
 
 @pytest.mark.parametrize("name", architectures.names())
@@ -90,7 +127,7 @@ def test_scaled_biases_give_the_same_dictionary_of_scaled_activations(name):
 
 
 def test_top_k_keeps_the_k_largest_of_each_token():
-    dictionary = TopK.make_dictionary(2, 4, 2)
+    dictionary = TopK.make_dictionary({"activation_dim": 2, "dict_size": 4, "k": 2})
     with torch.no_grad():
         dictionary.encoder.weight.copy_(torch.tensor([[1.0, 0], [2, 0], [3, 0], [-1, 0]]))
         dictionary.encoder.bias.zero_()
@@ -119,7 +156,7 @@ def test_threshold_starts_at_its_first_value_and_then_runs():
     assert trainer.dictionary.threshold.item() == 3  # beta 0.5
 
 
-@pytest.mark.parametrize("name", ["top_k", "batch_top_k"])
+@pytest.mark.parametrize("name", KEPT)
 def test_threshold_is_left_alone_until_its_start(name):
     trainer = make(name)
     seen = []
@@ -138,33 +175,15 @@ def test_top_k_smallest_is_the_mean_over_tokens_of_the_smallest_active():
     assert fired[:3].all()
 
 
-def test_decoder_is_unit_norm_before_the_forward_and_gradient_has_no_parallel_part():
-    trainer = make("top_k")
-    trainer.before_forward()
-    weight = trainer.dictionary.decoder.weight
-    torch.testing.assert_close(weight.norm(dim=0), torch.ones(64))
-    trainer.forward(next(data(1)), step=0).loss.backward()
-    trainer.before_optimizer()
-    assert (weight.grad * weight).sum(dim=0).abs().max() < 1e-5
-
-
-def test_unit_norm_and_projection_by_hand():
-    weight = torch.nn.Parameter(torch.tensor([[3.0], [4.0]]))
-    base.unit_norm_columns_(weight.data)
-    torch.testing.assert_close(weight.data, torch.tensor([[0.6], [0.8]]))
-    weight.grad = torch.tensor([[1.0], [0.0]])
-    base.remove_parallel_gradient_(weight)
-    torch.testing.assert_close(weight.grad, torch.tensor([[0.64], [-0.48]]))
-
-
-@pytest.mark.parametrize("name", ["top_k", "batch_top_k"])
-def test_a_latent_dies_after_its_tokens_and_then_auxk_is_in_the_loss(name):
-    trainer = make(name, dead_after_tokens=64)
+@pytest.mark.parametrize("recipe", ["saebench", "dictionary_learning"])
+@pytest.mark.parametrize("name", KEPT)
+def test_a_latent_dies_after_its_tokens_and_then_auxk_is_in_the_loss(name, recipe):
+    trainer = make(name, recipe=recipe, dead_after_tokens=65)
     parts = [trainer.update(step, x).parts for step, x in enumerate(data(6))]
     assert "auxk" not in parts[1]  # 64 tokens seen: none can be dead yet
     assert "auxk" in parts[2]
-    assert parts[5]["auxk"].isfinite()
-    assert (trainer.tokens_since_fired_F > 64).any()
+    assert parts[5]["auxk"] > 0
+    assert (trainer.tokens_since_fired_F >= 65).any()
 
 
 def test_tokens_since_fired_is_reset_by_firing():
@@ -183,6 +202,180 @@ def test_standard_new_weighs_its_penalty_by_the_sparsity_warmup():
     assert cold.loss.item() == pytest.approx(cold.parts["l2"].item())
     expected = warm.parts["l2"] + 0.05 * warm.parts["sparsity"]
     assert warm.loss.item() == pytest.approx(expected.item())
+
+
+def test_jump_relu_by_hand():
+    """Gradients of the threshold come from within half a bandwidth of it (0.5 of 1 here)."""
+    x = torch.tensor([[0.9, 1.2, 3.0, 1.2]], requires_grad=True)
+    threshold = torch.tensor([1.0, 1.0, 1.0, 2.0], requires_grad=True)
+    f = Jump.apply(x, threshold, 1.0)
+    torch.testing.assert_close(f, torch.tensor([[0.0, 1.2, 3.0, 0.0]]))
+    f.sum().backward()
+    assert x.grad.tolist() == [[0, 1, 1, 0]]
+    # -threshold / bandwidth where near
+    assert threshold.grad.tolist() == [-1, -1, 0, 0]
+    threshold.grad = None
+    steps = Step.apply(x.detach(), threshold, 0.5)
+    assert steps.tolist() == [[0, 1, 1, 0]]
+    steps.sum().backward()
+    # -1 / bandwidth, within 0.25
+    assert threshold.grad.tolist() == [-2, -2, 0, 0]
+
+
+def test_jump_relu_penalises_the_distance_from_its_target():
+    trainer = make("jump_relu")
+    x = next(data(1))
+    cold, warm = trainer.forward(x, step=0), trainer.forward(x, step=5)
+    l0 = (warm.f_BF > 0).sum(dim=-1).float().mean()
+    assert warm.parts["sparsity"].item() == pytest.approx((l0.item() / 3 - 1) ** 2, rel=1e-5)
+    assert cold.loss.item() == pytest.approx(cold.parts["l2"].item())
+    expected = warm.parts["l2"] + warm.parts["sparsity"]
+    assert warm.loss.item() == pytest.approx(expected.item())
+
+
+def test_the_gate_decides_and_the_magnitude_counts():
+    trainer = make("gated", d_model=1, width=2)
+    dictionary = trainer.dictionary
+    with torch.no_grad():
+        dictionary.encoder.weight.copy_(torch.tensor([[1.0], [1.0]]))
+        dictionary.decoder.weight.copy_(torch.tensor([[1.0, 1.0]]))
+        dictionary.gate_bias.copy_(torch.tensor([-1.0, -3.0]))
+        dictionary.mag_bias.copy_(torch.tensor([0.5, 0.5]))
+        dictionary.r_mag.copy_(torch.tensor([2.0, 2.0]).log())
+    x = torch.tensor([[2.0]])
+    gate, f = dictionary.gate_and_magnitude(x)
+    assert gate.tolist() == [[1, 0]]
+    torch.testing.assert_close(f, torch.tensor([[4.5, 0.0]]))
+    forward = trainer.forward(x, step=5)
+    # (2 - 4.5)^2, 0.05 of the gate's 1, and the gate's own reconstruction 1 against 2
+    assert forward.loss.item() == pytest.approx(6.25 + 0.05 + 1)
+    forward.loss.backward()
+    # The gate's reconstruction trains no decoder: 2 * 2.5 * f alone.
+    assert dictionary.decoder.weight.grad.tolist() == [[pytest.approx(2 * 2.5 * 4.5), 0]]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "given", "weights"),
+    [
+        ("saebench", {}, [0.125, 0.25, 0.625]),
+        ("dictionary_learning", {}, [1 / 3] * 3),
+        ("saebench", {"group_weights": "uniform"}, [1 / 3] * 3),
+        ("dictionary_learning", {"group_weights": "fractions"}, [0.125, 0.25, 0.625]),
+        ("saebench", {"group_weights": [1.0, 2.0, 3.0]}, [1, 2, 3]),
+    ],
+)
+def test_matryoshka_weighs_the_loss_of_each_prefix(recipe, given, weights):
+    trainer = make("matryoshka_batch_top_k", recipe=recipe, **given)
+    assert trainer.dictionary.group_sizes.tolist() == [8, 16, 40]
+    x = next(data(1))
+    forward = trainer.forward(x, step=0)
+    expected = 0
+    for weight, end in zip(weights, (8, 24, 64), strict=True):
+        x_hat = forward.f_BF[:, :end] @ trainer.dictionary.W_dec[:end] + trainer.dictionary.b_dec
+        expected += weight * (x - x_hat).pow(2).sum(dim=-1).mean() / 3
+    assert forward.loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert trainer.trainer_config()["group_weights"] == pytest.approx(weights)
+
+
+def test_matryoshkas_last_group_takes_what_rounding_leaves():
+    trainer = make("matryoshka_batch_top_k", width=70, group_fractions=[0.33, 0.33, 0.34])
+    assert trainer.dictionary.group_sizes.tolist() == [23, 23, 24]
+
+
+def test_p_anneal_keeps_the_penalty_of_recent_batches_when_p_falls():
+    trainer = make("p_anneal")
+    for step, x in enumerate(data(30)):
+        if step == 28:
+            break
+        trainer.update(step, x)
+    # Of the updates at 20 and at 28 the first only says what p will be.
+    assert (trainer.p, trainer.coefficient) == (1.0, 0.05)
+    f = trainer.dictionary.encode(x).detach()
+    trainer.update(28, x)
+    assert trainer.p == pytest.approx(1 - 0.8 / 9)
+    old, new = (float((f**p).sum(dim=-1).mean()) for p in (1.0, trainer.p))
+    assert trainer.coefficient * new == pytest.approx(0.05 * old, rel=0.1)
+
+
+def test_p_anneal_updates_continuously_where_asked():
+    trainer = make("p_anneal", steps=30, n_sparsity_updates="continuous")
+    seen = []
+    for step, x in enumerate(data(30)):
+        trainer.update(step, x)
+        seen.append(trainer.p)
+    assert len(set(seen[20:])) == 10
+
+
+@pytest.mark.parametrize("name", ["standard", "p_anneal"])
+def test_resampling_points_dead_latents_at_tokens(name):
+    """At the step that each trainer resamples at; half of the latents cannot fire."""
+    trainer = make(name, decay_start_fraction=1.0, resample_steps=10, warmup_steps=2)
+    trainer.dictionary.encoder.bias.data[:32] = -100.0
+    at = 10 if name == "standard" else 9
+    for step, x in enumerate(data(at + 1)):
+        x += 0.01  # no token without a direction
+        trainer.update(step, x)
+    dictionary, state = trainer.dictionary, trainer.optimizer.state
+    dead = (dictionary.encoder.bias == 0).nonzero().squeeze(1)
+    assert len(dead) == 32  # as many as there are tokens
+    directions = x / x.norm(dim=1, keepdim=True)
+    match = (directions @ dictionary.decoder.weight[:, dead]).max(dim=0).values
+    torch.testing.assert_close(match, torch.ones(32))
+    assert not state[dictionary.encoder.weight]["exp_avg"][dead].any()
+    assert not state[dictionary.decoder.weight]["exp_avg_sq"][:, dead].any()
+    assert trainer.learning_rate(10) == 0  # and warms up anew
+    assert trainer.learning_rate(12) == 1e-2
+
+
+def test_the_release_resamples_p_anneal_in_adam_only():
+    trainer = make(
+        "p_anneal", recipe="dictionary_learning", decay_start_fraction=1.0, resample_steps=10
+    )
+    trainer.dictionary.encoder.bias.data[:32] = -100.0
+    for step, x in enumerate(data(10)):
+        trainer.update(step, x)
+    assert (trainer.dictionary.encoder.bias[:32] < -99).all()
+    assert not trainer.optimizer.state[trainer.dictionary.encoder.bias]["exp_avg"][:32].any()
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_k_falls_to_its_value_from_the_models_width(name):
+    trainer = make(name, k_anneal_steps=10)
+    seen = []
+    for step, x in enumerate(data(15)):
+        active = (trainer.update(step, x).f_BF > 0).sum().item() / len(x)
+        seen.append((trainer.dictionary.kept, int(trainer.dictionary.k)))
+        assert active <= seen[-1][0]
+    # 3 at the first step, then from 16 down, as dictionary_learning's later versions.
+    assert [k for k, _ in seen] == [3, 16, 14, 13, 12, 10, 9, 8, 6, 5, 4, 3, 3, 3, 3]
+    assert all(kept == buffer for kept, buffer in seen)
+
+
+@pytest.mark.parametrize("name", architectures.names())
+def test_latents_that_did_not_fire_are_counted(name):
+    trainer = make(name)
+    for step, x in enumerate(data(3)):
+        forward = trainer.update(step, x)
+    assert trainer.tokens_since_fired_F[(forward.f_BF > 0).any(dim=0)].sum() == 0
+    assert set(trainer.tokens_since_fired_F.tolist()) <= {0, 32, 64, 96}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_the_two_inferences_differ_and_each_is_what_it_says(name):
+    trainer = make(name)
+    for step, x in enumerate(data(20)):
+        trainer.update(step, x)
+    dictionary = trainer.dictionary
+    assert dictionary.inference == type(trainer).inferences[0]
+    with torch.no_grad():
+        found = {}
+        for dictionary.inference in ("top_k", "threshold"):
+            found[dictionary.inference] = dictionary.encode(x)
+        activations = dictionary.activations(x)
+    above = torch.where(activations > dictionary.threshold, activations, 0)
+    torch.testing.assert_close(found["threshold"], above)
+    assert (found["top_k"] > 0).sum() <= 3 * len(x)
+    assert not torch.equal(found["top_k"], found["threshold"])
 
 
 def test_gradients_are_clipped_to_norm_one():

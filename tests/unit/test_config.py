@@ -5,8 +5,9 @@ import yaml
 from conftest import CONFIG_FILE, PROJECT, merged, raw_config
 
 from saemake import architectures
-from saemake.config import Config, Model, Suite, Text, read
+from saemake.config import Config, Evaluation, Logging, Model, Suite, Text, read
 from saemake.errors import SaemakeError
+from saemake.names import Sweep, members
 from saemake.training.settings import Training
 
 GEMMA = raw_config()["models"]["gemma-2-2b"]
@@ -45,7 +46,7 @@ def test_a_models_own_values_lie_over_the_shared_ones(config):
     assert config.training_of("demo").batch_tokens == 512
     assert config.training_of("demo").decay_start_fraction == 0.8
     assert config.settings_of("demo", "top_k").sweep == [2, 4, 8, 16, 32, 64]
-    assert config.settings_of("demo", "top_k").dead_after_tokens == 10_000_000
+    assert config.settings_of("demo", "top_k").auxk_alpha == 1 / 32
 
 
 def test_yaml_exponents_without_a_dot_are_numbers():
@@ -96,7 +97,7 @@ def test_yaml_exponents_without_a_dot_are_numbers():
         ),
         (
             {"models": {"demo": {"architectures": {"top_k": {"sweep": [2, 2000]}}}}},
-            "models.demo.architectures.top_k.sweep.*k 2000 is more than the 1024 latents",
+            "models.demo.architectures.top_k.sweep': needs 2000 latents, more than the 1024 of",
         ),
         (
             {"models": {"demo": {"train_tokens": 100}}},
@@ -104,7 +105,56 @@ def test_yaml_exponents_without_a_dot_are_numbers():
         ),
         (
             {"models": {"demo": {"training": {"warmup_steps": 1000}}}},
-            "warm-up do not end before the decay.*decay_start_fraction 0.8",
+            "demo.training.warmup_steps': 1000 steps.*longer than.*976.*models.demo.train_tokens",
+        ),
+        (
+            {"models": {"demo": {"training": {"warmup_steps": 900}}}},
+            "demo.training.warmup_steps': 900.*do not end before.*decay_start_fraction 0.8",
+        ),
+        (
+            {
+                "models": {
+                    "demo": {"architectures": {"standard_new": {"sparsity_warmup_steps": 900}}}
+                }
+            },
+            "standard_new.sparsity_warmup_steps': 900.*do not end before.*decay_start_fraction 0.8",
+        ),
+        (
+            {"architectures": {"standard": {"resample_steps": 100}}},
+            "architectures.standard.resample_steps': .*training.decay_start_fraction to 1, not 0.8",
+        ),
+        (
+            {
+                "models": {
+                    "demo": {
+                        "training": {"decay_start_fraction": 0.7},
+                        "architectures": {"p_anneal": {"resample_steps": 100}},
+                    }
+                }
+            },
+            "demo.architectures.p_anneal.resample_steps.*demo.training.decay_start_fraction.*0.7",
+        ),
+        (
+            {"architectures": {"matryoshka_batch_top_k": {"group_fractions": [0.5, 0.4]}}},
+            r"matryoshka_batch_top_k.group_fractions': must sum to 1, not 0.5 \+ 0.4 = 0.9",
+        ),
+        (
+            {"architectures": {"matryoshka_batch_top_k": {"group_weights": [1.0, 2.0]}}},
+            "top_k.group_weights': 2 weights, but group_fractions has 5",
+        ),
+        (
+            {"architectures": {"p_anneal": {"p_start": 0.1}}},
+            "p_anneal.p_end': 0.2 is above p_start",
+        ),
+        (
+            {"architectures": {"p_anneal": {"anneal_end": 10_005}}},
+            "n_sparsity_updates': 10 updates do not fit.*anneal_start 10000 and anneal_end 10005",
+        ),
+        ({"training": {"recipe": "saebnch"}}, "'training.recipe'.*'saebench' or 'dictionary_learn"),
+        ({"evaluation": {"inference": "topk"}}, "'evaluation.inference'.*'top_k' or 'threshold'"),
+        (
+            {"architectures": {"top_k": {"checkpoints": [0, 1.0]}}},
+            "'architectures.top_k.checkpoints.1'.*less than 1",
         ),
         (
             {"models": {"demo": {"train_tokens": 102_400}}},
@@ -123,6 +173,40 @@ def test_yaml_exponents_without_a_dot_are_numbers():
 )
 def test_bad_config_is_one_line(over, message):
     assert re.search(message, said(over))
+
+
+def fits(over, architecture):
+    """What members() of a sweep that no suite has is refused with."""
+    config = read(raw_config(over), PROJECT, [CONFIG_FILE])
+    with pytest.raises(SaemakeError) as caught:
+        members(config, Sweep("demo", 3, architecture, "1k"))
+    return str(caught.value)
+
+
+def test_a_named_sweep_is_checked_as_those_of_the_suite():
+    own = {"models": {"demo": {"architectures": {"p_anneal": {"anneal_start": 970}}}}}
+    assert "p_anneal.anneal_start': no step after step 980" in fits(own, "p_anneal")
+    own = {"models": {"demo": {"architectures": {"jump_relu": {"sweep": [2000]}}}}}
+    assert "jump_relu.sweep': needs 2000 latents" in fits(own, "jump_relu")
+    groups = {"group_fractions": [0.9999, 0.0001]}
+    own = {"models": {"demo": {"architectures": {"matryoshka_batch_top_k": groups}}}}
+    assert "group_fractions': needs 10000 latents" in fits(own, "matryoshka_batch_top_k")
+    own = {
+        "models": {"demo": {"architectures": {"matryoshka_batch_top_k": {"k_anneal_steps": 975}}}}
+    }
+    assert "k_anneal_steps': no step after step 975" in fits(own, "matryoshka_batch_top_k")
+
+
+def test_checkpoints_are_at_the_published_steps():
+    """146,484 steps: those of an older published suite, as its files are named."""
+    fractions = raw_config()["models"]["gemma-2-2b"]["architectures"]["top_k"]["checkpoints"]
+    own = {"train_tokens": 146_484 * 2_048}
+    config = read(raw_config({"models": {"gemma-2-2b": own}}), PROJECT, [CONFIG_FILE])
+    assert len(fractions) == 7
+    assert config.checkpoint_steps("gemma-2-2b", "top_k") == [
+        *(0, 146, 463, 1464, 4632, 14648, 46322)
+    ]
+    assert config.checkpoint_steps("demo", "top_k") == []
 
 
 def test_the_file_that_says_the_key_is_named(tmp_path):
@@ -151,10 +235,10 @@ def test_every_key_is_explained_in_the_readme():
     """A key is explained where the README has it in backticks at the start of a table's row."""
     text = (PROJECT / "config" / "README.md").read_text()
     explained = set(re.findall(r"^\| `([a-z_0-9]+)`", text, flags=re.MULTILINE))
-    sections = [Config, Model, Text, Suite, Training]
+    sections = [Config, Model, Text, Suite, Training, Evaluation, Logging]
     sections += [architectures.get(name).Settings for name in architectures.names()]
     keys = {key for section in sections for key in section.model_fields} - {"root"}
-    assert keys | {"every_steps"} == explained
+    assert keys == explained
 
 
 def test_laying_one_config_over_another_keeps_what_is_not_said():

@@ -29,10 +29,10 @@ def test_auxk_over_variance_is_zero_where_the_aux_decodes_the_error():
 
 def test_auxk_over_variance_divides_each_dimension_by_its_own_variance():
     x = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
-    # Squared errors of zeros against x_hat - x = -x: 10 and 16; variances (summed): 2 and 8.
+    # Squared errors of zeros against x_hat - x = -x: 1, 9 and 0, 16; over 2 and over 8.
     assert losses.auxk_over_variance(
         torch.zeros(2, 2), torch.zeros(2, 2), x
-    ).item() == pytest.approx((10 / 2 + 16 / 8) / 2)
+    ).item() == pytest.approx((1 / 2 + 9 / 2 + 0 / 8 + 16 / 8) / 4)
 
 
 def test_auxk_mean_squared_lets_the_gradient_through_the_residual():
@@ -41,6 +41,37 @@ def test_auxk_mean_squared_lets_the_gradient_through_the_residual():
     assert loss.item() == pytest.approx((4 + 16) / 2)
     loss.backward()
     assert x_hat.grad.tolist() == [[-2.0, -4.0]]
+
+
+def test_auxk_over_residual_compares_with_the_spread_of_the_detached_residual():
+    x = torch.tensor([[2.0, 0.0], [0.0, 4.0]])
+    x_hat = torch.zeros(2, 2, requires_grad=True)
+    aux = torch.tensor([[1.0, 0.0], [0.0, 0.0]], requires_grad=True)
+    # Residuals (2, 0) and (0, 4): errors 1 and 16; around their mean (1, 2): 1 + 4 each.
+    loss = losses.auxk_over_residual(aux, x_hat, x)
+    assert loss.item() == pytest.approx((1 + 16) / 2 / 5)
+    loss.backward()
+    assert x_hat.grad is None
+    assert aux.grad[0].tolist() == pytest.approx([2 * (1 - 2) / 2 / 5, 0])
+
+
+def test_auxk_over_residual_is_zero_where_the_residual_is():
+    zeros = torch.zeros(2, 2)
+    assert losses.auxk_over_residual(zeros, torch.ones(2, 2), torch.ones(2, 2)).item() == 0
+
+
+def test_l1_and_lp_by_hand():
+    f = torch.tensor([[4.0, 9.0, 0.0], [1.0, 0.0, 0.0]])
+    assert losses.l1(f).item() == pytest.approx((13 + 1) / 2)
+    assert losses.lp_to_the_p(f, 0.5).item() == pytest.approx((2 + 3 + 1) / 2)
+    assert losses.lp(f, 0.5).item() == pytest.approx((5**2 + 1) / 2)
+    assert losses.lp_to_the_p(f, 1.0) == losses.lp(f, 1.0) == losses.l1(f)
+
+
+def test_latents_at_zero_have_a_finite_gradient_through_relu():
+    before = torch.tensor([[-1.0, 0.0, 4.0]], requires_grad=True)
+    losses.lp_to_the_p(torch.relu(before), 0.5).backward()
+    assert before.grad.tolist() == [[0.0, 0.0, 0.25]]
 
 
 def test_geometric_median_is_not_moved_by_an_outlier():

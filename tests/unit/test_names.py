@@ -80,7 +80,7 @@ def test_a_path_from_another_place_is_told_the_right_one(config, path, message):
 
 def test_a_width_smaller_than_k_is_refused():
     config = read(raw_config({"widths": {"tiny": 32}}), PROJECT, [])
-    message = "sweep': k 64 is more than the 32 latents of width 'tiny'"
+    message = "sweep': needs 64 latents, more than the 32 of widths.tiny"
     with pytest.raises(SaemakeError, match=message):
         names.check_target(config, "results/demo/L3/top_k/tiny/metrics.json")
     names.check_target(config, "results/demo/L3/standard_new/tiny/metrics.json")

@@ -75,6 +75,17 @@ def suite_sweeps(wildcards):
     ]
 
 
+def all_checkpoints():
+    """The checkpoints that the config asks for, of the SAEs of the models that it builds."""
+    return [
+        f"{member.folder}/{file}"
+        for model in CONFIG.build
+        for sweep in names.suite_sweeps(CONFIG, model)
+        for file in names.checkpoint_files(CONFIG, model, sweep.architecture)
+        for member in names.members(CONFIG, sweep)
+    ]
+
+
 def all_figures():
     """The figures of the models that the config builds."""
     return [

@@ -9,7 +9,14 @@ for model_name, architecture_name in SWEPT:
             model=f"results/{model_name}/model.json",
             tokens=f"results/{model_name}/tokens/train/manifest.json",
         output:
-            sae_files(model_name, architecture_name, SAE_FILES),
+            sae_files(
+                model_name,
+                architecture_name,
+                [
+                    *SAE_FILES,
+                    *names.checkpoint_files(CONFIG, model_name, architecture_name),
+                ],
+            ),
         log:
             f"logs/train/{model_name}/L{{layer}}/{architecture_name}/{{width}}.log",
         conda:

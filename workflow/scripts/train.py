@@ -5,32 +5,36 @@ from pathlib import Path
 from saemake import jobs, names
 from saemake.config import read
 from saemake.llm import weights
-from saemake.recipes import sae_recipe
-from saemake.store import Store
+from saemake.recipes import checkpoint_key, sae_recipe
 from saemake.text.shards import Tokens
 from saemake.training import files
-from saemake.training.train import Inputs, train_pass
+from saemake.training.train import CHECKPOINT, Inputs, Stores, Wanted, train_pass
 
 with jobs.job(snakemake.log[0]):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     sweep = snakemake.params.sweep
     recipes = {member: sae_recipe(config, member) for member in names.members(config, sweep)}
-    store = Store(Path("results/.store"), "saes")
+    steps = config.checkpoint_steps(sweep.model, sweep.architecture)
+    stores = Stores.under(Path("results/.store"))
     lm_weights, description = weights.read(config, Path(snakemake.input.model))
     train_pass(
-        {str(member): recipe for member, recipe in recipes.items()},
+        [Wanted(str(member), recipe, steps) for member, recipe in recipes.items()],
         Inputs(
             weights=lm_weights,
             lm_description=description,
             tokens=Tokens(Path(snakemake.input.tokens)),
         ),
-        store,
-        log_every_steps=config.logging.every_steps,
+        stores,
+        report=config.logging,
         label=f"train {sweep}",
     )
     lm_name = config.models[sweep.model].hub or sweep.model
     for member, recipe in recipes.items():
         linked = [file for file in names.SAE_FILES if file != "config.json"]
-        store.link(recipe.hash, {file: Path(member.folder) / file for file in linked})
-        content = files.named(lm_name, store.read(recipe.hash, "config.json"))
+        folder = Path(member.folder)
+        stores.saes.link(recipe.hash, {file: folder / file for file in linked})
+        content = files.named(lm_name, stores.saes.read(recipe.hash, "config.json"))
         jobs.write(f"{member.folder}/config.json", content)
+        for step in steps:
+            file = folder / names.checkpoint_file(step)
+            stores.checkpoints.link(checkpoint_key(recipe, step), {CHECKPOINT: file})

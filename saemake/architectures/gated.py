@@ -1,0 +1,101 @@
+"""Gated: one encoder decides which latents fire, a rescaled one how much
+(https://arxiv.org/abs/2404.16014).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saemake.architectures import constraints, losses, register
+from saemake.architectures.base import Architecture, Dictionary, Forward
+from saemake.architectures.relu import PenaltySettings
+from saemake.training import schedule
+
+
+class GatedDictionary(Dictionary):
+    """Parameters encoder.weight [F, D], r_mag, gate_bias and mag_bias [F], decoder.weight [D, F],
+    decoder_bias [D]."""
+
+    def __init__(self, d_model: int, width: int) -> None:
+        super().__init__()
+        self.d_model, self.width = d_model, width
+        self.decoder_bias = nn.Parameter(torch.zeros(d_model))
+        self.encoder = nn.Linear(d_model, width, bias=False)
+        self.r_mag = nn.Parameter(torch.zeros(width))
+        self.gate_bias = nn.Parameter(torch.zeros(width))
+        self.mag_bias = nn.Parameter(torch.zeros(width))
+        self.decoder = nn.Linear(width, d_model, bias=False)
+
+    @property
+    def decoder_weight(self) -> Tensor:
+        return self.decoder.weight
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.gate_and_magnitude(x)[1]
+
+    def gate_and_magnitude(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The gate's activations before its step, ReLU applied, and the latents; [..., F] each."""
+        encoded = self.encoder(x - self.decoder_bias)
+        gate = encoded + self.gate_bias
+        magnitude = torch.relu(self.r_mag.exp() * encoded + self.mag_bias)
+        return torch.relu(gate), (gate > 0) * magnitude
+
+    def decode(self, f: Tensor) -> Tensor:
+        return self.decoder(f) + self.decoder_bias
+
+    def scale_biases(self, scale: float) -> None:
+        with torch.no_grad():
+            for bias in (self.decoder_bias, self.mag_bias, self.gate_bias):
+                bias.mul_(scale)
+
+
+@register
+class Gated(Architecture):
+    name = "gated"
+    version = 1
+    sparsity = "penalty"
+    trainer_class = "GatedSAETrainer"
+    dict_class = "GatedAutoEncoder"
+    Settings = PenaltySettings
+    adam_betas = (0.0, 0.999)
+    constraint = constraints.UNIT_NORM
+
+    settings: PenaltySettings
+    dictionary: GatedDictionary
+
+    @classmethod
+    def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
+        return GatedDictionary(config["activation_dim"], config["dict_size"])
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Normal directions of unit norm, the same in encoder and decoder; the rest is 0."""
+        decoder_DF = self.dictionary.decoder.weight
+        decoder_DF.normal_(generator=self.generator)
+        constraints.normalise_(decoder_DF, 0, epsilon=0.0)
+        self.dictionary.encoder.weight.copy_(decoder_DF.T)
+
+    def forward(self, x_BD: Tensor, step: int) -> Forward:
+        dictionary = self.dictionary
+        gate_BF, f_BF = dictionary.gate_and_magnitude(x_BD)
+        x_hat_BD = dictionary.decode(f_BF)
+        # What the gate alone reconstructs; it does not train the decoder.
+        x_hat_gate_BD = (
+            gate_BF @ dictionary.decoder.weight.detach().T + dictionary.decoder_bias.detach()
+        )
+        self.count_fired((f_BF > 0).any(dim=0), len(x_BD))
+        l2 = losses.reconstruction(x_BD, x_hat_BD)
+        sparsity = losses.l1(gate_BF)
+        auxiliary = losses.reconstruction(x_BD, x_hat_gate_BD)
+        scale = schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps)
+        loss = l2 + self.sparsity_value * sparsity * scale + auxiliary
+        parts = {"l2": l2.detach(), "sparsity": sparsity.detach(), "gate_l2": auxiliary.detach()}
+        return Forward(loss, parts, f_BF, x_hat_BD)
+
+    def recipe_entries(self) -> dict[str, Any]:
+        return {
+            "l1_penalty": self.sparsity_value,
+            "sparsity_warmup_steps": self.settings.sparsity_warmup_steps,
+        }

@@ -1,0 +1,144 @@
+"""P-annealing: a ReLU SAE whose penalty is an Lp norm, with p falling from 1 during training
+(https://arxiv.org/abs/2408.00113). Each time p falls, the penalty's coefficient is adapted so that
+the penalty of recent batches stays what it was.
+"""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, ValidationInfo, field_validator
+from torch import Tensor
+
+from saemake.architectures import constraints, losses, register
+from saemake.architectures.base import Forward
+from saemake.architectures.relu import ResamplingArchitecture, ResamplingSettings
+from saemake.sections import Count, Number, Whole
+
+Power = Annotated[Number, Field(gt=0, le=1)]
+
+
+class PAnnealSettings(ResamplingSettings):
+    """`anneal_end` None is the training's last step."""
+
+    sparsity_function: Literal["Lp", "Lp^p"]
+    p_start: Power
+    p_end: Power
+    anneal_start: Whole
+    anneal_end: Count | None = None
+    n_sparsity_updates: Annotated[Count, Field(ge=2)] | Literal["continuous"]
+    sparsity_queue_length: Count
+
+    @field_validator("p_end")
+    @classmethod
+    def _falls(cls, p_end: float, others: ValidationInfo) -> float:
+        if p_end > others.data.get("p_start", 1):
+            raise ValueError(f"{p_end} is above p_start {others.data['p_start']}")
+        return p_end
+
+    @field_validator("n_sparsity_updates")
+    @classmethod
+    def _fit(cls, updates: int | str, others: ValidationInfo) -> int | str:
+        start, end = others.data.get("anneal_start", 0), others.data.get("anneal_end")
+        least = 2 if isinstance(updates, str) else updates
+        if end is not None and end - start < least - 1:
+            raise ValueError(
+                f"{updates} updates do not fit between anneal_start {start} and anneal_end {end}"
+            )
+        return updates
+
+    def update_steps(self, end: int) -> list[int]:
+        """The steps that p changes at, from `anneal_start` to `end`."""
+        count = self.n_sparsity_updates
+        if isinstance(count, str):
+            count = end - self.anneal_start + 1
+        return torch.linspace(self.anneal_start, end, count, dtype=torch.int64).tolist()
+
+    def steps_needed(self) -> dict[str, int]:
+        end = {} if self.anneal_end is None else {"anneal_end": self.anneal_end - 2}
+        # Each update needs a step of its own.
+        updates = self.n_sparsity_updates
+        last = self.anneal_start + (1 if isinstance(updates, str) else updates)
+        return {**super().steps_needed(), "anneal_start": last, **end}
+
+
+@register
+class PAnneal(ResamplingArchitecture):
+    name = "p_anneal"
+    version = 1
+    trainer_class = "PAnnealTrainer"
+    Settings = PAnnealSettings
+    constraint = constraints.UNIT_NORM
+
+    settings: PAnnealSettings
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        update_steps = self.settings.update_steps(self.settings.anneal_end or self.steps)
+        self.p_of_update = torch.linspace(
+            self.settings.p_start, self.settings.p_end, len(update_steps)
+        ).tolist()
+        self.update_of_step = {step: update for update, step in enumerate(update_steps)}
+        self.p = self.settings.p_start
+        self.next_p: float | None = None
+        self.coefficient = self.sparsity_value
+        # Of recent batches, the penalty with p and with the next p.
+        self.recent: list[tuple[Tensor, Tensor]] = []
+
+    def penalty(self, f_BF: Tensor, p: float) -> Tensor:
+        if self.settings.sparsity_function == "Lp^p":
+            return losses.lp_to_the_p(f_BF, p)
+        return losses.lp(f_BF, p)
+
+    def forward(self, x_BD: Tensor, step: int) -> Forward:
+        f_BF = self.dictionary.encode(x_BD)
+        x_hat_BD = self.dictionary.decode(f_BF)
+        self.count_fired((f_BF > 0).any(dim=0), len(x_BD))
+        l2 = losses.reconstruction(x_BD, x_hat_BD)
+        sparsity = self.penalty(f_BF, self.p)
+        loss = l2 + sparsity * self.coefficient * self.sparsity_scale(step)
+        self.remember(f_BF, sparsity.detach())
+        if step in self.update_of_step:
+            self.anneal(self.update_of_step[step])
+        return Forward(loss, {"l2": l2.detach(), "sparsity": sparsity.detach()}, f_BF, x_hat_BD)
+
+    @torch.no_grad()
+    def remember(self, f_BF: Tensor, sparsity: Tensor) -> None:
+        """Keep this batch's penalty with p and with the next p, on the device."""
+        if self.next_p is not None:
+            both = (sparsity, self.penalty(f_BF, self.next_p))
+            self.recent = [*self.recent, both][-self.settings.sparsity_queue_length :]
+
+    def anneal(self, update: int) -> None:
+        """Go to the next p from the next step on; the one place that waits for the device."""
+        if self.next_p is not None:
+            now, then = zip(*self.recent, strict=True)
+            self.coefficient *= (torch.stack(now).mean() / torch.stack(then).mean()).item()
+        self.p = self.p_of_update[update]
+        self.next_p = self.p_of_update[min(update + 1, len(self.p_of_update) - 1)]
+
+    def after_optimizer(self, step: int, x_BD: Tensor) -> None:
+        interval = self.settings.resample_steps
+        if interval is not None and step % interval == interval - 1:
+            if self.training.recipe == "dictionary_learning":
+                # The release assigns new weights to a copy: only Adam's moments change.
+                self.forget(self.dead(len(x_BD)).nonzero().squeeze(1))
+            else:
+                self.resample(x_BD)
+
+    def progress(self) -> dict[str, float]:
+        return {"p": self.p, "sparsity_coefficient": self.coefficient}
+
+    def recipe_entries(self) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "sparsity_function": settings.sparsity_function,
+            "sparsity_penalty": self.sparsity_value,
+            "p_start": settings.p_start,
+            "p_end": settings.p_end,
+            "anneal_start": settings.anneal_start,
+            "anneal_end": settings.anneal_end or self.steps,
+            "sparsity_queue_length": settings.sparsity_queue_length,
+            "n_sparsity_updates": settings.n_sparsity_updates,
+            "sparsity_warmup_steps": settings.sparsity_warmup_steps,
+            "resample_steps": settings.resample_steps,
+        }

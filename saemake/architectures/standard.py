@@ -1,0 +1,41 @@
+"""The ReLU SAE of Towards Monosemanticity: unit-norm decoder columns, an l1 penalty, and, if asked,
+resampling of dead latents (https://transformer-circuits.pub/2023/monosemantic-features).
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from saemake.architectures import constraints, losses, register
+from saemake.architectures.base import Forward
+from saemake.architectures.relu import ResamplingArchitecture, ResamplingSettings
+
+
+@register
+class Standard(ResamplingArchitecture):
+    name = "standard"
+    version = 1
+    trainer_class = "StandardTrainer"
+    Settings = ResamplingSettings
+    constraint = constraints.UNIT_NORM
+
+    def forward(self, x_BD: Tensor, step: int) -> Forward:
+        f_BF = self.dictionary.encode(x_BD)
+        x_hat_BD = self.dictionary.decode(f_BF)
+        self.count_fired((f_BF > 0).any(dim=0), len(x_BD))
+        l2 = losses.reconstruction(x_BD, x_hat_BD)
+        sparsity = losses.l1(f_BF)
+        loss = l2 + self.sparsity_value * self.sparsity_scale(step) * sparsity
+        return Forward(loss, {"l2": l2.detach(), "sparsity": sparsity.detach()}, f_BF, x_hat_BD)
+
+    def after_optimizer(self, step: int, x_BD: Tensor) -> None:
+        interval = self.settings.resample_steps
+        if interval is not None and step % interval == 0:
+            self.resample(x_BD)
+
+    def recipe_entries(self) -> dict[str, Any]:
+        return {
+            "l1_penalty": self.sparsity_value,
+            "sparsity_warmup_steps": self.settings.sparsity_warmup_steps,
+            "resample_steps": self.settings.resample_steps,
+        }
