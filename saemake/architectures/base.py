@@ -5,6 +5,7 @@ Shapes: B activations in a batch, D the model's width, F latents, K kept latents
 """
 
 import abc
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -221,6 +222,14 @@ class Architecture(abc.ABC):
         self.constraint.after_optimizer(self.dictionary)
         self.after_optimizer(step, x_BD)
         return forward
+
+    def finished(self, scale: float) -> Dictionary:
+        """A copy of the dictionary as the next forward pass would see it, for activations that were
+        not divided by `scale`. Training goes on as without it."""
+        dictionary = copy.deepcopy(self.dictionary)
+        self.constraint.before_forward(dictionary)
+        dictionary.scale_biases(scale)
+        return dictionary
 
     def count_fired(self, fired_F: Tensor, tokens: int) -> None:
         """Count `tokens` more for the latents that did not fire (bool [F]), 0 for the others."""

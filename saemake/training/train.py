@@ -1,6 +1,5 @@
 """A pass: one run of the LM over the text trains every SAE of the job that the store lacks."""
 
-import copy
 import dataclasses
 import hashlib
 import logging
@@ -166,13 +165,10 @@ def _train(
 
 
 def _save_checkpoint(member: Member, step: int, scale: float, store: Store) -> None:
-    """Store the SAE as it is before `step`, taking raw activations; a copy is scaled, so that
-    training goes on as without. One with weights that are no numbers is not kept."""
+    """Store the SAE as it is before `step`; one with weights that are no numbers is not kept."""
     if member.is_finite():
-        dictionary = copy.deepcopy(member.trainer.dictionary)
-        dictionary.scale_biases(scale)
         key = checkpoint_key(member.recipe, step)
-        store.put(key, {CHECKPOINT: files.sae_bytes(dictionary)})
+        store.put(key, {CHECKPOINT: files.sae_bytes(member.trainer.finished(scale))})
         member.checkpoint = store.folder / key / CHECKPOINT
 
 
@@ -242,10 +238,9 @@ def _row(
 def _finished(
     member: Member, inputs: Inputs, scale: float, device: torch.device, seconds: float
 ) -> dict[str, bytes]:
-    """The files of a trained SAE; its dictionary then takes raw activations."""
-    dictionary, recipe = member.trainer.dictionary, member.recipe
-    dictionary.scale_biases(scale)
-    weights = files.sae_bytes(dictionary)
+    """The files of a trained SAE, which takes raw activations."""
+    recipe = member.recipe
+    weights = files.sae_bytes(member.trainer.finished(scale))
     config = files.config_json(member.trainer, recipe, scale)
     manifest = inputs.tokens.manifest
     more = {

@@ -1,41 +1,10 @@
 """The demo as `make demo` builds it: its frontier is that of real SAEs."""
 
-import json
-import time
-
 import numpy as np
 import pytest
 
 pytestmark = pytest.mark.acceptance
 ARCHITECTURES = ("top_k", "batch_top_k", "standard_new")
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    from conftest import Workflow
-
-    workflow = Workflow(tmp_path_factory.mktemp("demo"))
-    (workflow.folder / "small.yaml").write_text("{}\n")  # nothing laid over the project's config
-    started = time.monotonic()
-    workflow.succeed("all", "--cores", "2")
-    print(f"\ndemo: {time.monotonic() - started:.0f} s")
-    return workflow
-
-
-@pytest.fixture(scope="module")
-def sweeps(demo):
-    tables = {
-        name: json.loads(demo.read(f"results/demo/L3/{name}/1k/metrics.json"))
-        for name in ARCHITECTURES
-    }
-    for rows in tables.values():
-        for row in rows:
-            print(
-                f"{row['name']}: L0 {row['l0']:.2f}, loss recovered {row['loss_recovered']:.4f},"
-                f" variance explained {row['frac_variance_explained']:.4f},"
-                f" alive {row['frac_alive']:.3f}"
-            )
-    return {name: sorted(rows, key=lambda row: row["l0"]) for name, rows in tables.items()}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -1,0 +1,144 @@
+"""What each difference between the two recipes does, on the demo: L0, loss recovered, dead latents.
+
+    .venv/bin/python benchmarks/recipes.py        (about 12 minutes on 2 cores; prints the table)
+
+Every variant trains on the same batches from the same initial weights, three seeds each; a variant
+is January 2025's trainer with one part of release 0.1.0's, or all of it.
+"""
+
+import dataclasses
+import itertools
+import statistics
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from saemake import architectures, devices, progress
+from saemake.activations.buffer import ActivationBuffer, norm_factor
+from saemake.architectures import Architecture
+from saemake.architectures.constraints import OF_RECIPE
+from saemake.config import Config, read
+from saemake.evaluation.evaluate import evaluate
+from saemake.llm.model import LanguageModel, load_tokenizer
+from saemake.llm.weights import Weights
+from saemake.names import SPLITS
+from saemake.recipes import tokens_recipe
+from saemake.store import Store
+from saemake.text.shards import Tokens
+from saemake.text.tokens import make as make_tokens
+
+PROJECT = Path(__file__).resolve().parents[1]
+MODEL, LAYER, WIDTH = "demo", 3, 1024
+SPARSITY = {"top_k": 4, "batch_top_k": 4, "matryoshka_batch_top_k": 4, "jump_relu": 16}
+SEEDS = (0, 1, 2)
+JANUARY, RELEASE = "saebench", "dictionary_learning"
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """Which recipe each part is of."""
+
+    name: str
+    constraint: str = JANUARY
+    auxk: str = JANUARY
+    group_weights: str = "fractions"
+
+
+PARTS = [
+    Variant("January 2025"),
+    Variant("its order of norm, clip and projection only", constraint=RELEASE),
+    Variant("its AuxK only", auxk=RELEASE),
+    Variant("its group weights only", group_weights="uniform"),
+    Variant("release 0.1.0", RELEASE, RELEASE, "uniform"),
+]
+ONLY = {
+    "its AuxK only": ("top_k", "batch_top_k", "matryoshka_batch_top_k"),
+    "its group weights only": ("matryoshka_batch_top_k",),
+    "its order of norm, clip and projection only": (
+        *("top_k", "batch_top_k", "matryoshka_batch_top_k"),
+    ),
+}
+
+
+def trainer_of(config: Config, architecture: str, variant: Variant, seed: int) -> Architecture:
+    kind = architectures.get(architecture)
+    mixed = type(kind.__name__, (kind,), {"constraint": OF_RECIPE[variant.constraint]})
+    settings = config.settings_of(MODEL, architecture)
+    if architecture == "matryoshka_batch_top_k":
+        settings = settings.model_copy(update={"group_weights": variant.group_weights})
+    training = config.training_of(MODEL).model_copy(update={"recipe": variant.auxk, "seed": seed})
+    return mixed(
+        d_model=128,
+        width=WIDTH,
+        sparsity=SPARSITY[architecture],
+        settings=settings,
+        training=training,
+        steps=config.steps_of(MODEL),
+        device=devices.choose(2),
+    )
+
+
+def tokenised(config: Config, weights: Weights, split: str, folder: Path) -> Tokens:
+    store, recipe = Store(folder, "tokens"), tokens_recipe(config, MODEL, split)
+    make_tokens(config, MODEL, split, recipe, load_tokenizer(weights), store)
+    return Tokens(store.folder / recipe.hash / "manifest.json")
+
+
+def main() -> None:
+    path = PROJECT / "config" / "config.yaml"
+    config = read(yaml.safe_load(path.read_text()), PROJECT, [path])
+    weights = Weights(MODEL, PROJECT / "resources" / "demo" / "lm", None, "float32")
+    training, device = config.training_of(MODEL), devices.choose(2)
+    trainers = {
+        (architecture, variant.name, seed): trainer_of(config, architecture, variant, seed)
+        for architecture, variant, seed in itertools.product(SPARSITY, PARTS, SEEDS)
+        if architecture in ONLY.get(variant.name, (architecture,))
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        tokens = {split: tokenised(config, weights, split, Path(folder)) for split in SPLITS}
+        lm = LanguageModel(weights, LAYER, device, whole=False)
+        model = config.models[MODEL]
+        buffer = ActivationBuffer(
+            tokens["train"].contexts(model.llm_batch_contexts),
+            lm.capture,
+            d_model=lm.d_model,
+            capacity_tokens=model.buffer_tokens,
+            batch_tokens=training.batch_tokens,
+            seed=training.seed,
+            dtype=lm.dtype,
+            device=device,
+        )
+        scale = norm_factor(iter(buffer.batch, None), training.norm_batches)
+        steps = config.steps_of(MODEL)
+        with progress.bar(steps, f"train {len(trainers)} SAEs", "step") as bar:
+            for step in range(steps):
+                x_BD = buffer.batch() / scale
+                for trainer in trainers.values():
+                    trainer.update(step, x_BD)
+                bar.update()
+        saes = {key: trainer.finished(scale).eval() for key, trainer in trainers.items()}
+        whole = LanguageModel(weights, LAYER, device, whole=True)
+        results = evaluate(
+            saes, whole, tokens["evaluation"], model.llm_batch_contexts, label="evaluate"
+        )
+    print("| architecture | trained as | L0 | loss recovered | dead latents |")
+    print("| --- | --- | --- | --- | --- |")
+    for architecture, variant in itertools.product(SPARSITY, PARTS):
+        rows = [results.get((architecture, variant.name, seed)) for seed in SEEDS]
+        if rows[0] is not None:
+            cells = [
+                _spread([row["l0"] for row in rows], ".2f"),
+                _spread([row["loss_recovered"] for row in rows], ".4f"),
+                _spread([WIDTH * (1 - row["frac_alive"]) for row in rows], ".0f"),
+            ]
+            print(f"| {architecture} | {variant.name} | {' | '.join(cells)} |")
+
+
+def _spread(values: list[float], form: str) -> str:
+    half = (max(values) - min(values)) / 2
+    return f"{statistics.mean(values):{form}} ± {half:{form}}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The real loaders read every ae.pt of the demo, all eight architectures: dictionary_learning's
+beside us, SAE Bench's and SAELens's in an environment of their own."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import DEMO_LM, PROJECT
+from dictionary_learning.utils import load_dictionary
+
+from saemake import architectures
+from saemake.llm.model import LanguageModel
+from saemake.llm.weights import Weights
+from saemake.text.shards import Tokens
+from saemake.training import files
+
+pytestmark = pytest.mark.acceptance
+PEERS = PROJECT / ".venv-saebench" / "bin" / "python"
+READER = Path(__file__).with_name("read_with_peers.py")
+REVISION = "0" * 40
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def saes(demo):
+    """The folders of all SAEs under the demo's layer, relative to it."""
+    layer = demo.folder / "results" / "demo" / "L3"
+    found = sorted(path.parent.relative_to(layer) for path in layer.glob("*/1k/*/ae.pt"))
+    assert len(found) == 6 * len(architectures.names())
+    return layer, found
+
+
+@pytest.fixture(scope="module")
+def activations(demo):
+    """Raw activations [N, D] of the demo's LM on held-out text."""
+    lm = LanguageModel(Weights("demo", DEMO_LM, None, "float32"), 3, CPU, whole=False)
+    tokens = Tokens(demo.folder / "results/demo/tokens/evaluation/manifest.json")
+    contexts = next(tokens.contexts(8))
+    return lm.capture(contexts)[contexts.mask.bool()].float()
+
+
+@pytest.fixture(scope="module")
+def ours(saes, activations):
+    layer, found = saes
+    results = {}
+    for folder in found:
+        sae = files.load(layer / folder, folder.parts[0], 1024, CPU)
+        with torch.no_grad():
+            results[str(folder)] = sae.decode(sae.encode(activations))
+    return results
+
+
+@pytest.fixture(scope="module")
+def peers(saes, activations, tmp_path_factory):
+    """What SAE Bench's and SAELens's loaders reconstruct, by loader and folder. The files are laid
+    out as the Hub's client caches them, so that it is asked for real."""
+    layer, found = saes
+    root = tmp_path_factory.mktemp("peers")
+    repository = root / "hub" / "models--saemake--demo"
+    snapshot = repository / "snapshots" / REVISION
+    for folder in found:
+        for place in (snapshot, root / "downloaded"):
+            (place / folder).mkdir(parents=True)
+            for name in ("ae.pt", "config.json"):
+                shutil.copy(layer / folder / name, place / folder / name)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(REVISION)
+    torch.save(activations, root / "activations.pt")
+    (root / "folders.json").write_text(json.dumps([str(folder) for folder in found]))
+    subprocess.run(
+        [str(PEERS), str(READER), str(root)],
+        check=True,
+        cwd=root,
+        env={**os.environ, "HF_HOME": str(root), "HF_HUB_OFFLINE": "1"},
+    )
+    return {
+        loader: torch.load(root / f"{loader}.pt", weights_only=True)
+        for loader in ("sae_bench", "sae_lens")
+    }
+
+
+def agree(theirs, ours):
+    """Within 1e-5 of the largest of the reconstructions; the worst of all, of them."""
+    assert set(theirs) == set(ours)
+    worst = 0.0
+    for name, expected in ours.items():
+        off = ((theirs[name] - expected).abs().max() / expected.abs().max()).item()
+        assert off < 1e-5, f"{name}: {off:.2e}"
+        worst = max(worst, off)
+    return worst
+
+
+def test_dictionary_learning_reads_every_one(saes, ours, activations):
+    layer, found = saes
+    theirs = {}
+    for folder in found:
+        sae, _ = load_dictionary(str(layer / folder), device="cpu")
+        with torch.no_grad():
+            theirs[str(folder)] = sae(activations)
+    print(f"\ndictionary_learning: {len(theirs)} SAEs within {agree(theirs, ours):.1e}")
+
+
+@pytest.mark.parametrize("loader", ["sae_bench", "sae_lens"])
+def test_peers_read_every_one(peers, ours, loader):
+    print(f"\n{loader}: {len(peers[loader])} SAEs within {agree(peers[loader], ours):.1e}")
