@@ -87,8 +87,12 @@ class Workflow:
     config_file: str = "small.yaml"
 
     def configure(self, over: dict[str, Any] | None = None) -> None:
-        content = yaml.safe_dump(merged(over or {}, SMALL))
-        (self.folder / self.config_file).write_text(content)
+        """Lay `over` over the small config."""
+        self.write(merged(over or {}, SMALL))
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Have this over the project's config, and nothing else."""
+        (self.folder / self.config_file).write_text(yaml.safe_dump(content))
 
     def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """snakemake with those arguments (targets first); status and all output."""

@@ -34,6 +34,7 @@ def draw(rows: pd.DataFrame, figure: str, title: str) -> Figure:
         x="l0",
         y=column,
         hue="architecture",
+        hue_order=sorted(rows["architecture"].unique()),
         style="width" if several else "architecture",
         markers=True,
         dashes=several,

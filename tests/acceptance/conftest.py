@@ -4,7 +4,6 @@ import json
 import time
 
 import pytest
-import yaml
 from conftest import Workflow
 
 from saemake import architectures
@@ -15,7 +14,7 @@ def demo(tmp_path_factory):
     """What `make demo` builds, and the other five architectures beside it."""
     workflow = Workflow(tmp_path_factory.mktemp("demo"))
     over = {"models": {"demo": {"suite": {"architectures": architectures.names()}}}}
-    (workflow.folder / workflow.config_file).write_text(yaml.safe_dump(over))
+    workflow.write(over)
     started = time.monotonic()
     workflow.succeed("all", "--cores", "2")
     print(f"\ndemo, all eight: {time.monotonic() - started:.0f} s")

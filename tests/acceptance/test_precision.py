@@ -1,0 +1,40 @@
+"""bfloat16 autocast trains as float32 does: on the demo, final losses are within 2 %."""
+
+import csv
+
+import pytest
+from conftest import Workflow
+
+from saemake import architectures
+from saemake.names import sparsity_name
+
+pytestmark = pytest.mark.acceptance
+# One of each sweep of the demo.
+PENALISED = ("standard", "standard_new", "gated", "p_anneal")
+SPARSITY = {name: 0.1 if name in PENALISED else 8 for name in architectures.names()}
+
+
+def final_loss(workflow: Workflow, name: str) -> float:
+    folder = workflow.folder / "results/demo/L3" / name / "1k" / sparsity_name(name, SPARSITY[name])
+    with (folder / "training.csv").open() as rows:
+        *_, last = csv.DictReader(rows)
+    assert int(last["step"]) == 975
+    return float(last["loss"])
+
+
+def test_bfloat16_ends_within_two_percent_of_float32(demo, tmp_path):
+    float32 = Workflow(tmp_path)
+    over = {"demo": {"training": {"autocast": "float32"}, "architectures": {}}}
+    for name, value in SPARSITY.items():
+        over["demo"]["architectures"][name] = {"sweep": [value]}
+    float32.write({"models": over})
+    targets = [
+        f"results/demo/L3/{name}/1k/{sparsity_name(name, value)}/ae.pt"
+        for name, value in SPARSITY.items()
+    ]
+    float32.succeed(*targets, "--cores", "2")
+    print()
+    for name in SPARSITY:
+        exact, rounded = final_loss(float32, name), final_loss(demo, name)
+        print(f"| {name} | {exact:.5f} | {rounded:.5f} | {rounded / exact - 1:+.2%} |")
+        assert abs(rounded / exact - 1) < 0.02, name
