@@ -1,6 +1,6 @@
 """What each difference between the two recipes does, on the demo: L0, loss recovered, dead latents.
 
-    .venv/bin/python benchmarks/recipes.py        (about 12 minutes on 2 cores; prints the table)
+    .venv/bin/python benchmarks/recipes.py        (about 10 minutes; prints the table)
 
 Every variant trains on the same batches from the same initial weights, three seeds each; a variant
 is January 2025's trainer with one part of release 0.1.0's, or all of it.
@@ -75,7 +75,7 @@ def trainer_of(config: Config, architecture: str, variant: Variant, seed: int) -
         settings=settings,
         training=training,
         steps=config.steps_of(MODEL),
-        device=devices.choose(2),
+        device=devices.choose(1),
     )
 
 
@@ -89,7 +89,7 @@ def main() -> None:
     path = PROJECT / "config" / "config.yaml"
     config = read(yaml.safe_load(path.read_text()), PROJECT, [path])
     weights = Weights(MODEL, PROJECT / "resources" / "demo" / "lm", None, "float32")
-    training, device = config.training_of(MODEL), devices.choose(2)
+    training, device = config.training_of(MODEL), devices.choose(1)
     trainers = {
         (architecture, variant.name, seed): trainer_of(config, architecture, variant, seed)
         for architecture, variant, seed in itertools.product(SPARSITY, PARTS, SEEDS)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from saemake import architectures
 from saemake.architectures.base import Settings
 from saemake.errors import SaemakeError, nearest
-from saemake.sections import Closed, Count, Whole
+from saemake.sections import Closed, Count, Number, Whole
 from saemake.training.settings import Training
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -87,6 +87,12 @@ class Logging(Closed):
     dead_after_tokens: Count
 
 
+class Snapshots(Closed):
+    """When a pass saves what it needs to go on after a kill; never part of a recipe."""
+
+    every_seconds: Annotated[Number, Field(ge=0)]
+
+
 class Config(Closed):
     """The whole configuration, checked. `root` is the folder that relative folders start from."""
 
@@ -98,6 +104,7 @@ class Config(Closed):
     architectures: dict[str, dict[str, Any]]
     evaluation: Evaluation
     logging: Logging
+    snapshots: Snapshots
     root: Path
 
     def training_of(self, model: str) -> Training:

@@ -8,11 +8,12 @@ TERMINAL_INTERVAL_S = 0.5
 FILE_INTERVAL_S = 10.0
 
 
-def bar(total: int, label: str, unit: str) -> tqdm:
-    """A bar over `total` units, on stderr."""
+def bar(total: int, label: str, unit: str, initial: int = 0) -> tqdm:
+    """A bar over `total` units of which `initial` are done, on stderr."""
     terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
+        initial=initial,
         desc=label,
         unit=unit,
         unit_scale=True,

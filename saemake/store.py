@@ -38,7 +38,7 @@ class Store:
         fault = self._fault(entry)
         if fault:
             print(f"saemake: the store's {entry} is damaged ({fault}); making it again", flush=True)
-            shutil.rmtree(entry)
+            self.drop(key)
         return not fault
 
     def _fault(self, entry: Path) -> str | None:
@@ -102,6 +102,19 @@ class Store:
                 temporary.unlink(missing_ok=True)
             except OSError as error:
                 raise disk_fault(error, target) from error
+
+    def entries(self) -> list[str]:
+        """The keys of all entries, sorted; what is being written is none yet."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path.name for path in self.folder.iterdir() if path.name[0] != ".")
+
+    def drop(self, key: str) -> None:
+        """Remove an entry, whole: first under a name that nothing reads."""
+        dropped = self.folder / f".dropped-{key[:16]}-{os.getpid()}"
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / key).rename(dropped)
+            shutil.rmtree(dropped, ignore_errors=True)
 
     def read(self, key: str, name: str) -> bytes:
         """The content of an entry's file."""

@@ -7,6 +7,7 @@ token is used once.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +45,26 @@ class ActivationBuffer:
         self.order_N = torch.empty(0, dtype=torch.long, device=device)
         self.cursor = 0
         self.exhausted = False
+        self.batches_read = 0
+
+    def state(self) -> dict[str, Any]:
+        """All that the next batches depend on besides the contexts: of these, `batches_read` have
+        been read."""
+        return {
+            "unread": self.activations_ND[self.order_N[self.cursor :]],
+            "generator": self.generator.get_state(),
+            "batches_read": self.batches_read,
+            "exhausted": self.exhausted,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from such a state; `contexts` must be what follows."""
+        self.activations_ND = state["unread"].to(self.device)
+        self.order_N = torch.arange(len(self.activations_ND), device=self.device)
+        self.cursor = 0
+        self.generator.set_state(state["generator"])
+        self.batches_read = state["batches_read"]
+        self.exhausted = state["exhausted"]
 
     @property
     def unread(self) -> int:
@@ -70,6 +91,7 @@ class ActivationBuffer:
             if contexts is None:
                 self.exhausted = True
                 break
+            self.batches_read += 1
             hidden_BLD = self.capture(contexts)
             # The mask is known on the CPU: choosing by index spares the device a synchronisation.
             places = contexts.mask.flatten().nonzero().squeeze(1).to(self.device)

@@ -182,6 +182,22 @@ class Architecture(abc.ABC):
     def after_optimizer(self, step: int, x_BD: Tensor) -> None:
         """What follows the optimizer's step and its constraint."""
 
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, as tensors and plain values."""
+        return {
+            "dictionary": self.dictionary.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "tokens_since_fired": self.tokens_since_fired_F,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        self.dictionary.load_state_dict(state["dictionary"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.tokens_since_fired_F.copy_(state["tokens_since_fired"])
+        self.generator.set_state(state["generator"])
+
     def progress(self) -> dict[str, float]:
         """What changes by itself during training, for training.csv."""
         return {}

@@ -125,6 +125,22 @@ class PAnneal(ResamplingArchitecture):
             else:
                 self.resample(x_BD)
 
+    def state(self) -> dict[str, Any]:
+        annealing = {
+            "p": self.p,
+            "next_p": self.next_p,
+            "coefficient": self.coefficient,
+            "recent": self.recent,
+        }
+        return {**super().state(), "annealing": annealing}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        annealing, device = state["annealing"], self.dictionary.bias.device
+        self.p, self.next_p = annealing["p"], annealing["next_p"]
+        self.coefficient = annealing["coefficient"]
+        self.recent = [(now.to(device), then.to(device)) for now, then in annealing["recent"]]
+
     def progress(self) -> dict[str, float]:
         return {"p": self.p, "sparsity_coefficient": self.coefficient}
 

@@ -53,9 +53,13 @@ class Tokens:
     def count(self) -> int:
         return self.manifest["tokens"]
 
-    def documents(self) -> Iterator[np.ndarray]:
-        """Each document's token ids, in order; a shard that changed is refused."""
+    def documents(self, start: int = 0) -> Iterator[np.ndarray]:
+        """Each document's token ids, in order, from the document `start` on; a shard that changed
+        is refused."""
         for shard in self.manifest["shards"]:
+            if start >= shard["documents"]:
+                start -= shard["documents"]
+                continue
             path = self.folder / shard["file"]
             way_out = f"delete {self.folder / MANIFEST} and run the same command again"
             try:
@@ -65,12 +69,14 @@ class Tokens:
             except (OSError, SafetensorError) as error:
                 raise SaemakeError(f"{path}: {error}; {way_out}") from None
             ends = arrays["lengths"].cumsum(dtype=np.int64)
-            yield from np.split(arrays["ids"], ends[:-1])
+            yield from np.split(arrays["ids"], ends[:-1])[start:]
+            start = 0
 
-    def contexts(self, batch: int) -> Iterator[Contexts]:
-        """Batches of `batch` documents in order; the last may be smaller."""
+    def contexts(self, batch: int, skip: int = 0) -> Iterator[Contexts]:
+        """Batches of `batch` documents in order, without the first `skip` batches; the last may be
+        smaller."""
         waiting: list[np.ndarray] = []
-        for document in self.documents():
+        for document in self.documents(skip * batch):
             waiting.append(document)
             if len(waiting) == batch:
                 yield _padded(waiting)

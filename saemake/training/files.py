@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import saemake
-from saemake import architectures, devices
+from saemake import architectures, devices, source
 from saemake.architectures import Architecture, Dictionary
 from saemake.errors import SaemakeError, first_line
 from saemake.recipes import SaeRecipe
@@ -58,20 +58,20 @@ def named(lm_name: str, stored: bytes) -> bytes:
     return (json.dumps(content, indent=4) + "\n").encode()
 
 
-def provenance_json(recipe: SaeRecipe, device: torch.device, seconds: float, more: Any) -> str:
-    """provenance.json: the whole recipe, its hash, `more` (checksums, revisions), the software and
-    the kind of device. No host, user, path or token."""
+def provenance_json(recipe: SaeRecipe, device: torch.device, more: dict[str, Any]) -> str:
+    """provenance.json: the whole recipe, its hash, `more` (checksums, revisions, times), the
+    software and the kind of device. No host, user, path or token."""
     content = {
         "recipe_hash": recipe.hash,
         "recipe": recipe.model_dump(mode="json"),
         **more,
         "device": devices.describe(device),
+        "git": source.describe(),
         "software": {
             "saemake": saemake.__version__,
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in PROVENANCE_PACKAGES},
         },
-        "pass_wall_time_s": round(seconds, 1),
     }
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 

@@ -1,34 +1,31 @@
 """A pass: one run of the LM over the text trains every SAE of the job that the store lacks."""
 
-import dataclasses
 import hashlib
 import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from saemake import architectures, devices, progress
+from saemake import devices, interrupts, progress
 from saemake.activations.buffer import ActivationBuffer, norm_factor
-from saemake.architectures import Architecture, Forward
 from saemake.config import Logging
 from saemake.errors import SaemakeError
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.recipes import SaeRecipe, checkpoint_key
-from saemake.store import Store
+from saemake.recipes import SaeRecipe
 from saemake.text.shards import Tokens
 from saemake.training import files
+from saemake.training.members import Member, Stores, Wanted
+from saemake.training.snapshots import Clock, Snapshot
 
 log = logging.getLogger(__name__)
-CHECKPOINT = "ae.pt"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Inputs:
     """What a pass reads: the LM's files, its model.json, the text."""
 
@@ -37,126 +34,34 @@ class Inputs:
     tokens: Tokens
 
 
-@dataclasses.dataclass(frozen=True)
-class Stores:
-    """Where a pass puts finished SAEs and checkpoints."""
+@dataclass(frozen=True)
+class Conduct:
+    """How a pass goes about it; nothing of it changes what comes out. `label` names the pass
+    beside its progress."""
 
-    saes: Store
-    checkpoints: Store
-
-    @classmethod
-    def under(cls, root: Path) -> Self:
-        return cls(Store(root, "saes"), Store(root, "checkpoints"))
+    label: str
+    report: Logging
+    snapshot_seconds: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """An SAE to be had: its name for people, its recipe, and the steps to save it before."""
-
-    name: str
-    recipe: SaeRecipe
-    checkpoint_steps: Sequence[int] = ()
-
-    def is_in(self, stores: Stores) -> bool:
-        keys = [checkpoint_key(self.recipe, step) for step in self.checkpoint_steps]
-        return stores.saes.has(self.recipe.hash) and all(map(stores.checkpoints.has, keys))
-
-
-@dataclasses.dataclass
-class Member:
-    """An SAE in training."""
-
-    wanted: Wanted
-    trainer: Architecture
-    # The first step whose loss was not finite, or -1; on the device, so that no step waits for it.
-    bad_step: Tensor
-    rows: list[dict[str, float]] = dataclasses.field(default_factory=list)
-    checkpoint: Path | None = None
-
-    @property
-    def name(self) -> str:
-        return self.wanted.name
-
-    @property
-    def recipe(self) -> SaeRecipe:
-        return self.wanted.recipe
-
-    def update(self, step: int, x_BD: Tensor) -> Forward:
-        forward = self.trainer.update(step, x_BD)
-        bad = ~forward.loss.detach().isfinite() & (self.bad_step < 0)
-        self.bad_step.masked_fill_(bad, step)
-        return forward
-
-    def is_finite(self) -> bool:
-        """Whether every weight is a number; asks the device."""
-        weights = self.trainer.dictionary.state_dict().values()
-        return all(bool(weight.isfinite().all()) for weight in weights)
-
-
-def train_pass(
-    wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, *, report: Logging, label: str
-) -> None:
+def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct: Conduct) -> None:
     """Put every SAE that is wanted, with its checkpoints, into the stores, training those that they
-    lack. The recipes are of one pass: they differ in architecture and what goes with it. `label`
-    names the pass beside its progress.
+    lack, from a snapshot where an earlier pass was interrupted. The recipes are of one pass: they
+    differ in architecture and what goes with it.
 
     Raises SaemakeError where the loss or a weight of an SAE is not finite: nothing of that one is
-    stored but earlier checkpoints; the others are.
+    stored but earlier checkpoints; the others are. KeyboardInterrupt on Ctrl-C and SIGTERM, after
+    a snapshot.
     """
     with stores.saes.lock(sae.recipe.hash for sae in wanted):
         missing = [sae for sae in wanted if not sae.is_in(stores)]
         done = len(wanted) - len(missing)
         log.info("%d of %d SAEs are in the store; training %d", done, len(wanted), len(missing))
-        if missing:
-            _train(missing, inputs, stores, report, f"{label} ({len(missing)} SAEs)")
-
-
-def _train(
-    wanted: list[Wanted], inputs: Inputs, stores: Stores, report: Logging, label: str
-) -> None:
-    started = time.monotonic()
-    shared = wanted[0].recipe
-    training, steps = shared.training, shared.steps
-    device = devices.choose(training.cpu_threads)
-    lm = LanguageModel(inputs.weights, shared.layer, device, whole=False)
-    batches = _batches(shared, lm, inputs.tokens)
-    log.info("on %s; norm factor over %d batches", device, training.norm_batches)
-    scale = norm_factor(batches, training.norm_batches)
-    members = [
-        Member(sae, _trainer(sae.recipe, lm.d_model, device), torch.tensor(-1, device=device))
-        for sae in wanted
-    ]
-    faults: list[str] = []
-    with progress.bar(steps * training.batch_tokens, label, "tok") as bar:
-        for step in range(steps):
-            x_BD = next(batches) / scale
-            logged = step % report.every_steps == 0 or step == steps - 1
-            for member in list(members):
-                if step in member.wanted.checkpoint_steps:
-                    _save_checkpoint(member, step, scale, stores.checkpoints)
-                forward = member.update(step, x_BD)
-                if not logged:
-                    continue
-                row = _row(member, step, x_BD, forward, report)
-                log.info("%s, step %d of %d: %s", member.name, step, steps, row)
-                member.rows.append(row)
-                if int(member.bad_step) >= 0:
-                    members.remove(member)
-                    faults.append(_diverged(member))
-                    bar.write(f"saemake: {faults[-1]}; the others go on", file=sys.stderr)
-            if not members:
-                break
-            if logged:
-                bar.set_postfix(loss=f"{members[-1].rows[-1]['loss']:.3g}", refresh=False)
-            bar.update(training.batch_tokens)
-    seconds = time.monotonic() - started
-    for member in members:
-        if member.is_finite():
-            finished = _finished(member, inputs, scale, device, seconds)
-            stores.saes.put(member.recipe.hash, finished)
-        else:
-            faults.append(f"{member.name}: a weight is not finite at the end{_last_good(member)}")
-    log.info("trained %d SAEs in %.0f s", len(wanted) - len(faults), seconds)
+        faults = [
+            fault
+            for group, snapshot in _groups(missing, stores)
+            for fault in _Pass(group, inputs, stores, conduct, snapshot).run()
+        ]
     if faults:
         raise SaemakeError(
             f"{'; '.join(faults)}. Nothing of it is kept under its name; what else was trained is"
@@ -164,31 +69,167 @@ def _train(
         )
 
 
-def _save_checkpoint(member: Member, step: int, scale: float, store: Store) -> None:
-    """Store the SAE as it is before `step`; one with weights that are no numbers is not kept."""
-    if member.is_finite():
-        key = checkpoint_key(member.recipe, step)
-        store.put(key, {CHECKPOINT: files.sae_bytes(member.trainer.finished(scale))})
-        member.checkpoint = store.folder / key / CHECKPOINT
+def _groups(
+    missing: Sequence[Wanted], stores: Stores
+) -> Iterator[tuple[list[Wanted], Snapshot | None]]:
+    """What is missing, by the snapshot that it can go on from; at the end what has none."""
+    rest = list(missing)
+    while rest:
+        snapshot = stores.snapshots.covering([sae.recipe.hash for sae in rest])
+        group = [
+            sae
+            for sae in rest
+            if snapshot is None
+            or (
+                sae.recipe.hash in snapshot.members
+                and sae.has_checkpoints(stores, before=snapshot.step)
+            )
+        ]
+        yield (group, snapshot) if group else (rest, None)
+        rest = [sae for sae in rest if sae not in group] if group else []
 
 
-def _diverged(member: Member) -> str:
-    return f"{member.name}: the loss is not finite from step {int(member.bad_step)} on" + (
-        _last_good(member)
-    )
+class _Pass:
+    """One run of the LM, from its beginning or from a snapshot."""
+
+    def __init__(
+        self,
+        wanted: list[Wanted],
+        inputs: Inputs,
+        stores: Stores,
+        conduct: Conduct,
+        snapshot: Snapshot | None,
+    ) -> None:
+        self.inputs, self.stores, self.conduct = inputs, stores, conduct
+        self.hashes = [sae.recipe.hash for sae in wanted]
+        self.started = time.monotonic()
+        recipe = wanted[0].recipe
+        self.training, self.steps = recipe.training, recipe.steps
+        self.device = devices.choose(self.training.cpu_threads)
+        log.info("on %s", self.device)
+        shared = stores.snapshots.shared(snapshot) if snapshot else None
+        lm = LanguageModel(inputs.weights, recipe.layer, self.device, whole=False)
+        self.buffer = _buffer(recipe, lm, inputs.tokens, shared["buffer"] if shared else None)
+        self.faults: dict[str, str] = {}
+        if snapshot is None or shared is None:
+            self.step, self.seconds, self.resumes = 0, 0.0, 0
+            batches = iter(self.buffer.batch, None)
+            self.scale = norm_factor(batches, self.training.norm_batches)
+        else:
+            self.step, self.scale = snapshot.step, shared["scale"]
+            self.seconds, self.resumes = shared["seconds"], shared["resumes"] + 1
+            self.faults = {
+                key: shared["faults"][key] for key in self.hashes if key in shared["faults"]
+            }
+            log.info("going on at step %d, from snapshot %s", self.step, snapshot.key)
+        self.members = [
+            Member(sae, lm.d_model, self.device)
+            for sae in wanted
+            if sae.recipe.hash not in self.faults
+        ]
+        if snapshot is not None:
+            for member in self.members:
+                member.load_state(stores.snapshots.member(snapshot, member.recipe.hash))
+
+    def run(self) -> list[str]:
+        """Train to the end and store what is finished; what diverged, in words."""
+        label = f"{self.conduct.label} ({len(self.members)} SAEs)"
+        batch_tokens = self.training.batch_tokens
+        clock = Clock(self.conduct.snapshot_seconds, time.monotonic)
+        with (
+            progress.bar(self.steps * batch_tokens, label, "tok", self.step * batch_tokens) as bar,
+            interrupts.watched() as interrupt,
+        ):
+            while self.step < self.steps and self.members:
+                if interrupt.requested or clock.due():
+                    self._snapshot()
+                if interrupt.requested:
+                    raise KeyboardInterrupt
+                said = len(self.faults)
+                self._step()
+                for fault in list(self.faults.values())[said:]:
+                    bar.write(f"saemake: {fault}; the others go on", file=sys.stderr)
+                if self.members and self.members[-1].rows:
+                    loss = self.members[-1].rows[-1]["loss"]
+                    bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
+                bar.update(batch_tokens)
+        self._finish()
+        return list(self.faults.values())
+
+    def _step(self) -> None:
+        report, step = self.conduct.report, self.step
+        x_BD = self.buffer.batch() / self.scale
+        logged = step % report.every_steps == 0 or step == self.steps - 1
+        for member in list(self.members):
+            if step in member.wanted.checkpoint_steps:
+                member.save_checkpoint(step, self.scale, self.stores.checkpoints)
+            forward = member.update(step, x_BD)
+            if logged:
+                row = member.row(step, x_BD, forward, report)
+                log.info("%s, step %d of %d: %s", member.name, step, self.steps, row)
+                member.rows.append(row)
+                if int(member.bad_step) >= 0:
+                    what = f"the loss is not finite from step {int(member.bad_step)} on"
+                    self._drop(member, what)
+        self.step += 1
+
+    def _drop(self, member: Member, what: str) -> None:
+        self.members.remove(member)
+        self.faults[member.recipe.hash] = f"{member.name}: {what} {member.last_good()}"
+
+    def _snapshot(self) -> None:
+        shared = {
+            "scale": self.scale,
+            "seconds": self.seconds + time.monotonic() - self.started,
+            "resumes": self.resumes,
+            "faults": self.faults,
+            "buffer": self.buffer.state(),
+        }
+        states = {member.recipe.hash: member.state() for member in self.members}
+        self.stores.snapshots.put(self.step, self.hashes, shared, states)
+        log.info("snapshot before step %d", self.step)
+
+    def _finish(self) -> None:
+        seconds = self.seconds + time.monotonic() - self.started
+        for member in list(self.members):
+            if member.is_finite():
+                self.stores.saes.put(member.recipe.hash, self._files(member, seconds))
+            else:
+                self._drop(member, "a weight is not finite at the end")
+        self.stores.snapshots.prune(self.hashes)
+        log.info("trained %d SAEs in %.0f s", len(self.members), seconds)
+
+    def _files(self, member: Member, seconds: float) -> dict[str, bytes]:
+        """The files of a trained SAE, which takes raw activations."""
+        recipe, manifest = member.recipe, self.inputs.tokens.manifest
+        weights = files.sae_bytes(member.trainer.finished(self.scale))
+        config = files.config_json(member.trainer, recipe, self.scale)
+        description = self.inputs.lm_description
+        more = {
+            "ae_sha256": hashlib.sha256(weights).hexdigest(),
+            "lm": {key: value for key, value in description.items() if key != "model"},
+            "tokens_sha256": [shard["sha256"] for shard in manifest["shards"]],
+            "text_revision": manifest["text_revision"],
+            "pass_wall_time_s": round(seconds, 1),
+            "resumes": self.resumes,
+        }
+        return {
+            "ae.pt": weights,
+            "config.json": config.encode(),
+            "training.csv": files.training_csv(member.rows).encode(),
+            "provenance.json": files.provenance_json(recipe, self.device, more).encode(),
+        }
 
 
-def _last_good(member: Member) -> str:
-    if member.checkpoint is None:
-        return f" (no checkpoint before it: architectures.{member.recipe.architecture}.checkpoints)"
-    return f" (last good checkpoint: {member.checkpoint})"
-
-
-def _batches(recipe: SaeRecipe, lm: LanguageModel, tokens: Tokens) -> Iterator[Tensor]:
-    """Batches [batch, D] in the dtype of autocast: the shuffled activations of the text."""
+def _buffer(
+    recipe: SaeRecipe, lm: LanguageModel, tokens: Tokens, state: dict[str, Any] | None
+) -> ActivationBuffer:
+    """The shuffled activations of the text in the dtype of autocast, from its beginning or from a
+    snapshot's state."""
+    read = state["batches_read"] if state else 0
     training = recipe.training
     buffer = ActivationBuffer(
-        tokens.contexts(recipe.llm_batch_contexts),
+        tokens.contexts(recipe.llm_batch_contexts, skip=read),
         lm.capture,
         d_model=lm.d_model,
         capacity_tokens=recipe.buffer_tokens,
@@ -197,61 +238,6 @@ def _batches(recipe: SaeRecipe, lm: LanguageModel, tokens: Tokens) -> Iterator[T
         dtype=getattr(torch, training.autocast),
         device=lm.device,
     )
-    while True:
-        yield buffer.batch()
-
-
-def _trainer(recipe: SaeRecipe, d_model: int, device: torch.device) -> Architecture:
-    kind = architectures.get(recipe.architecture)
-    return kind(
-        d_model=d_model,
-        width=recipe.width,
-        sparsity=recipe.sparsity,
-        settings=kind.Settings.model_validate({**recipe.settings, "sweep": [recipe.sparsity]}),
-        training=recipe.training,
-        steps=recipe.steps,
-        device=device,
-    )
-
-
-@torch.no_grad()
-def _row(
-    member: Member, step: int, x_BD: Tensor, forward: Forward, report: Logging
-) -> dict[str, float]:
-    """One row of training.csv, from what the step has already computed."""
-    x_BD, x_hat_BD = x_BD.float(), forward.x_hat_BD.float()
-    unexplained = (x_BD - x_hat_BD).var(dim=0).sum() / x_BD.var(dim=0).sum()
-    trainer = member.trainer
-    return {
-        "step": step,
-        "tokens": (step + 1) * len(x_BD),
-        "learning_rate": trainer.learning_rate(step),
-        "loss": forward.loss.item(),
-        **{part: value.item() for part, value in forward.parts.items()},
-        "l0": (forward.f_BF > 0).sum(dim=-1).float().mean().item(),
-        "frac_variance_explained": 1 - unexplained.item(),
-        "dead": int((trainer.tokens_since_fired_F >= report.dead_after_tokens).sum()),
-        **trainer.progress(),
-    }
-
-
-def _finished(
-    member: Member, inputs: Inputs, scale: float, device: torch.device, seconds: float
-) -> dict[str, bytes]:
-    """The files of a trained SAE, which takes raw activations."""
-    recipe = member.recipe
-    weights = files.sae_bytes(member.trainer.finished(scale))
-    config = files.config_json(member.trainer, recipe, scale)
-    manifest = inputs.tokens.manifest
-    more = {
-        "ae_sha256": hashlib.sha256(weights).hexdigest(),
-        "lm": {key: value for key, value in inputs.lm_description.items() if key != "model"},
-        "tokens_sha256": [shard["sha256"] for shard in manifest["shards"]],
-        "text_revision": manifest["text_revision"],
-    }
-    return {
-        "ae.pt": weights,
-        "config.json": config.encode(),
-        "training.csv": files.training_csv(member.rows).encode(),
-        "provenance.json": files.provenance_json(recipe, device, seconds, more).encode(),
-    }
+    if state is not None:
+        buffer.load_state(state)
+    return buffer

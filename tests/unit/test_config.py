@@ -5,7 +5,7 @@ import yaml
 from conftest import CONFIG_FILE, PROJECT, merged, raw_config
 
 from saemake import architectures
-from saemake.config import Config, Evaluation, Logging, Model, Suite, Text, read
+from saemake.config import Config, Evaluation, Logging, Model, Snapshots, Suite, Text, read
 from saemake.errors import SaemakeError
 from saemake.names import Sweep, members
 from saemake.training.settings import Training
@@ -235,7 +235,7 @@ def test_every_key_is_explained_in_the_readme():
     """A key is explained where the README has it in backticks at the start of a table's row."""
     text = (PROJECT / "config" / "README.md").read_text()
     explained = set(re.findall(r"^\| `([a-z_0-9]+)`", text, flags=re.MULTILINE))
-    sections = [Config, Model, Text, Suite, Training, Evaluation, Logging]
+    sections = [Config, Model, Text, Suite, Training, Evaluation, Logging, Snapshots]
     sections += [architectures.get(name).Settings for name in architectures.names()]
     keys = {key for section in sections for key in section.model_fields} - {"root"}
     assert keys == explained

@@ -41,7 +41,7 @@ def test_a_width_smaller_than_k(workflow):
     workflow.configure({"widths": {"tiny": 8}})
     output = workflow.fail("results/demo/L3/top_k/tiny/metrics.json")
     assert (
-        "k 16 is more than the 8 latents of width 'tiny'; choose a larger width or a smaller k"
+        "needs 16 latents, more than the 8 of widths.tiny; choose a larger width or other values"
         in output
     )
 

@@ -192,8 +192,8 @@ def test_an_sae_that_diverges_is_named_and_the_others_are_kept(workflow, checkpo
     workflow.configure({"models": {"demo": {"architectures": architecture}}})
     folder = "results/demo/L3/standard_new/256"
     output = workflow.fail(f"{folder}/penalty_0.05/ae.pt")
-    diverged = "demo/L3/standard_new/256/penalty_1e+39: the loss is not finite from step 1 on"
-    assert f"saemake: {diverged}" in output
+    name = r"demo/L3/standard_new/256/penalty_1e\+39"
+    assert re.search(rf"saemake: {name}: the loss is not finite from step [1-5] on", output)
     if checkpoints:
         said = re.search(
             r"last good checkpoint: (results/\.store/checkpoints/\S+/ae\.pt)\)", output

@@ -8,7 +8,8 @@ from saemake.llm import weights
 from saemake.recipes import checkpoint_key, sae_recipe
 from saemake.text.shards import Tokens
 from saemake.training import files
-from saemake.training.train import CHECKPOINT, Inputs, Stores, Wanted, train_pass
+from saemake.training.members import CHECKPOINT, Stores, Wanted
+from saemake.training.train import Conduct, Inputs, train_pass
 
 with jobs.job(snakemake.log[0]):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
@@ -25,8 +26,7 @@ with jobs.job(snakemake.log[0]):
             tokens=Tokens(Path(snakemake.input.tokens)),
         ),
         stores,
-        report=config.logging,
-        label=f"train {sweep}",
+        Conduct(f"train {sweep}", config.logging, config.snapshots.every_seconds),
     )
     lm_name = config.models[sweep.model].hub or sweep.model
     for member, recipe in recipes.items():

@@ -1,0 +1,144 @@
+"""The SAEs of a pass: what is wanted, and each one's state while it trains."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from saemake import architectures
+from saemake.architectures import Architecture, Forward
+from saemake.config import Logging
+from saemake.recipes import SaeRecipe, checkpoint_key
+from saemake.store import Store
+from saemake.training import files
+from saemake.training.snapshots import Snapshots
+
+CHECKPOINT = "ae.pt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Stores:
+    """Where a pass puts finished SAEs, checkpoints, and what it needs to go on after a kill."""
+
+    saes: Store
+    checkpoints: Store
+    snapshots: Snapshots
+
+    @classmethod
+    def under(cls, root: Path) -> Self:
+        return cls(
+            Store(root, "saes"), Store(root, "checkpoints"), Snapshots(Store(root, "snapshots"))
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """An SAE to be had: its name for people, its recipe, and the steps to save it before."""
+
+    name: str
+    recipe: SaeRecipe
+    checkpoint_steps: Sequence[int] = ()
+
+    def is_in(self, stores: Stores) -> bool:
+        return stores.saes.has(self.recipe.hash) and self.has_checkpoints(stores)
+
+    def has_checkpoints(self, stores: Stores, before: int | None = None) -> bool:
+        """Whether its checkpoints are there, all or those before a step."""
+        steps = [step for step in self.checkpoint_steps if before is None or step < before]
+        return all(stores.checkpoints.has(checkpoint_key(self.recipe, step)) for step in steps)
+
+
+class Member:
+    """An SAE in training."""
+
+    def __init__(self, wanted: Wanted, d_model: int, device: torch.device) -> None:
+        self.wanted = wanted
+        self.trainer = _trainer(wanted.recipe, d_model, device)
+        # The first step whose loss was not finite, or -1; on the device, so that no step waits.
+        self.bad_step = torch.tensor(-1, device=device)
+        self.rows: list[dict[str, float]] = []
+        self.checkpoint: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return self.wanted.name
+
+    @property
+    def recipe(self) -> SaeRecipe:
+        return self.wanted.recipe
+
+    def state(self) -> dict[str, Any]:
+        """All that its next step depends on, as tensors and plain values."""
+        return {
+            "trainer": self.trainer.state(),
+            "bad_step": int(self.bad_step),
+            "rows": self.rows,
+            "checkpoint": str(self.checkpoint) if self.checkpoint else None,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        self.trainer.load_state(state["trainer"])
+        self.bad_step.fill_(state["bad_step"])
+        self.rows = state["rows"]
+        self.checkpoint = Path(state["checkpoint"]) if state["checkpoint"] else None
+
+    def update(self, step: int, x_BD: Tensor) -> Forward:
+        """One training step."""
+        forward = self.trainer.update(step, x_BD)
+        bad = ~forward.loss.detach().isfinite() & (self.bad_step < 0)
+        self.bad_step.masked_fill_(bad, step)
+        return forward
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a number; asks the device."""
+        weights = self.trainer.dictionary.state_dict().values()
+        return all(bool(weight.isfinite().all()) for weight in weights)
+
+    def save_checkpoint(self, step: int, scale: float, store: Store) -> None:
+        """Store the SAE as it is before `step`; not where its weights are no numbers."""
+        if self.is_finite():
+            key = checkpoint_key(self.recipe, step)
+            store.put(key, {CHECKPOINT: files.sae_bytes(self.trainer.finished(scale))})
+            self.checkpoint = store.folder / key / CHECKPOINT
+
+    def last_good(self) -> str:
+        """Where the last checkpoint is, in words."""
+        if self.checkpoint is None:
+            key = f"architectures.{self.recipe.architecture}.checkpoints"
+            return f"(no checkpoint before it: {key})"
+        return f"(last good checkpoint: {self.checkpoint})"
+
+    @torch.no_grad()
+    def row(self, step: int, x_BD: Tensor, forward: Forward, report: Logging) -> dict[str, float]:
+        """One row of training.csv, from what the step has already computed."""
+        x_BD, x_hat_BD = x_BD.float(), forward.x_hat_BD.float()
+        unexplained = (x_BD - x_hat_BD).var(dim=0).sum() / x_BD.var(dim=0).sum()
+        trainer = self.trainer
+        return {
+            "step": step,
+            "tokens": (step + 1) * len(x_BD),
+            "learning_rate": trainer.learning_rate(step),
+            "loss": forward.loss.item(),
+            **{part: value.item() for part, value in forward.parts.items()},
+            "l0": (forward.f_BF > 0).sum(dim=-1).float().mean().item(),
+            "frac_variance_explained": 1 - unexplained.item(),
+            "dead": int((trainer.tokens_since_fired_F >= report.dead_after_tokens).sum()),
+            **trainer.progress(),
+        }
+
+
+def _trainer(recipe: SaeRecipe, d_model: int, device: torch.device) -> Architecture:
+    kind = architectures.get(recipe.architecture)
+    return kind(
+        d_model=d_model,
+        width=recipe.width,
+        sparsity=recipe.sparsity,
+        settings=kind.Settings.model_validate({**recipe.settings, "sweep": [recipe.sparsity]}),
+        training=recipe.training,
+        steps=recipe.steps,
+        device=device,
+    )
