@@ -1,8 +1,10 @@
 """What tests share: the project's folder, the demo's LM, and a way to run the workflow for real."""
 
+import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from saemake import architectures
 from saemake.config import Config, read
 from saemake.llm.weights import Weights
 
@@ -94,9 +97,9 @@ class Workflow:
         """Have this over the project's config, and nothing else."""
         (self.folder / self.config_file).write_text(yaml.safe_dump(content))
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """snakemake with those arguments (targets first); status and all output."""
-        command = [
+    def command(self, *arguments: str) -> list[str]:
+        """snakemake with those arguments (targets first)."""
+        return [
             str(Path(sys.executable).with_name("snakemake")),
             *arguments,
             *([] if "--cores" in arguments else ["--cores", "1"]),
@@ -107,10 +110,16 @@ class Workflow:
             "--configfile",
             self.config_file,
         ]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {**os.environ, "HF_HUB_OFFLINE": "1", **more}
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run that; status and all output."""
         return subprocess.run(
-            command,
+            self.command(*arguments),
             cwd=self.folder,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+            env=self.environment(**environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -142,3 +151,32 @@ def workflow(tmp_path: Path) -> Workflow:
     made = Workflow(tmp_path)
     made.configure()
     return made
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory):
+    """What `make demo` builds, and the other five architectures beside it."""
+    workflow = Workflow(tmp_path_factory.mktemp("demo"))
+    over = {"models": {"demo": {"suite": {"architectures": architectures.names()}}}}
+    workflow.write(over)
+    started = time.monotonic()
+    workflow.succeed("all", "--cores", "2")
+    print(f"\ndemo, all eight: {time.monotonic() - started:.0f} s")
+    return workflow
+
+
+@pytest.fixture(scope="session")
+def sweeps(demo):
+    """The rows of each architecture's sweep, by L0."""
+    tables = {
+        name: json.loads(demo.read(f"results/demo/L3/{name}/1k/metrics.json"))
+        for name in architectures.names()
+    }
+    for rows in tables.values():
+        for row in rows:
+            print(
+                f"| {row['architecture']}/{row['width']}/{row['sparsity']} | {row['l0']:.1f} |"
+                f" {row['loss_recovered']:.4f} | {row['frac_variance_explained']:.4f} |"
+                f" {row['frac_alive']:.3f} |{' warned' if row['warnings'] else ''}"
+            )
+    return {name: sorted(rows, key=lambda row: row["l0"]) for name, rows in tables.items()}
