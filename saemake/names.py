@@ -1,5 +1,6 @@
 """Names of artifacts: the paths under results/, read and written in one place."""
 
+import dataclasses
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -93,6 +94,27 @@ def suite_sweeps(config: Config, model: str) -> list[Sweep]:
         for architecture in suite.architectures
         for width in suite.widths
     ]
+
+
+def saes_of(config: Config, path: str) -> list[SaeName]:
+    """The SAEs that an artifact is, or is made of: of a file of an SAE that one, of a table its
+    sweep's, of a figure the suite's.
+
+    Raises SaemakeError where `path` is no such artifact of this config.
+    """
+    check_target(config, path)
+    match PurePosixPath(path).parts:
+        case (_, model, layer, "figures", _):
+            sweeps = [
+                dataclasses.replace(sweep, layer=int(layer[1:]))
+                for sweep in suite_sweeps(config, model)
+            ]
+            return list({sae: sae for sweep in sweeps for sae in members(config, sweep)})
+        case (_, model, layer, architecture, width, *inside) if layer.startswith("L"):
+            saes = members(config, Sweep(model, int(layer[1:]), architecture, width))
+            return saes if len(inside) == 1 else [s for s in saes if s.sparsity_name == inside[0]]
+        case _:
+            raise SaemakeError(f"{path}: name a file of an SAE, a sweep's table or a figure")
 
 
 def _check_in_model(config: Config, model: str, layer: int) -> None:

@@ -125,13 +125,28 @@ class Store:
         return sorted(json.loads((self.folder / key / SUMS).read_text()))
 
     @contextlib.contextmanager
+    def try_lock(self, key: str) -> Iterator[bool]:
+        """Hold an entry's lock, if nobody else does; says whether."""
+        self.locks.mkdir(parents=True, exist_ok=True)
+        with self._lock_file(key).open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def _lock_file(self, key: str) -> Path:
+        return self.locks / f"{key[:32]}.lock"
+
+    @contextlib.contextmanager
     def lock(self, keys: Iterable[str]) -> Iterator[None]:
         """Hold the locks of a pass, one an entry; wait for whoever has one of them. All processes
         take theirs in the same order, so none waits for another in a circle."""
         self.locks.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as held:
             for key in sorted(keys):
-                handle = held.enter_context((self.locks / f"{key[:32]}.lock").open("w"))
+                handle = held.enter_context(self._lock_file(key).open("w"))
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:

@@ -26,6 +26,7 @@ from saemake.training import files
 
 log = logging.getLogger(__name__)
 METRICS = "metrics.json"
+RECIPE = "recipe.json"
 TOKENS_AT_ONCE = 4096
 # How far from the L0 that it was asked for an SAE may land without a warning, as a fraction.
 L0_TOLERANCE = 0.15
@@ -52,8 +53,8 @@ def evaluate_sweep(
     """Put the metrics of every SAE of a sweep into the store, computing those that it lacks, and
     return their keys there: the evaluation's recipe with the SAE's very bytes.
     """
-    sums = {name: sha256(folders[name] / "ae.pt") for name in recipes}
-    keys = {name: digest([recipe.hash, sums[name]]) for name, recipe in recipes.items()}
+    sums = {name: _checked_sum(folders[name]) for name in recipes}
+    keys = {name: key_of(recipe.hash, sums[name]) for name, recipe in recipes.items()}
     with store.lock(keys.values()):
         missing = [name for name, key in keys.items() if not store.has(key)]
         log.info("%d of %d evaluations are missing", len(missing), len(keys))
@@ -77,8 +78,34 @@ def evaluate_sweep(
                     "warnings": warnings(recipes[name], result["l0"]),
                     **_circumstances(recipes[name], sums[name], tokens),
                 }
-                store.put(keys[name], {METRICS: _json(content)})
+                made_by = _json(recipes[name].model_dump(mode="json"))
+                store.put(keys[name], {METRICS: _json(content), RECIPE: made_by})
     return keys
+
+
+def key_of(recipe_hash: str, sae_sha256: str) -> str:
+    """What names an evaluation in the store: its recipe with the SAE's very bytes."""
+    return digest([recipe_hash, sae_sha256])
+
+
+def judged_sae(store: Store, key: str) -> str | None:
+    """The recipe hash of the SAE that a stored evaluation judges; None where it cannot be read."""
+    try:
+        return json.loads(store.read(key, RECIPE))["sae"]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _checked_sum(folder: Path) -> str:
+    """sha256 of an SAE's ae.pt; SaemakeError where it is not what its provenance says."""
+    path = folder / "ae.pt"
+    found = sha256(path)
+    if found != json.loads((folder / "provenance.json").read_text())["ae_sha256"]:
+        raise SaemakeError(
+            f"{path}: damaged, its sha256 is not that of its provenance.json; delete {folder} and"
+            " run the same command again"
+        )
+    return found
 
 
 @torch.no_grad()

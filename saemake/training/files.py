@@ -18,6 +18,8 @@ from saemake.errors import SaemakeError, first_line
 from saemake.recipes import SaeRecipe
 
 PROVENANCE_PACKAGES = ("torch", "transformers", "nnsight", "datasets", "snakemake")
+# Of these and saemake itself, what a change in may change an SAE's bytes.
+BYTES_DEPEND_ON = ("torch", "transformers", "nnsight")
 
 
 def sae_bytes(dictionary: Dictionary) -> bytes:

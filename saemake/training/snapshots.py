@@ -80,6 +80,10 @@ class Snapshots:
             if found.key != but and found.members <= set(members):
                 self.store.drop(found.key)
 
+    def members_of(self, key: str) -> frozenset[str]:
+        """The SAEs in a snapshot, by their recipes' hashes; none where it cannot be read."""
+        return next((found.members for found in self._all() if found.key == key), frozenset())
+
     def _all(self) -> Iterator[Snapshot]:
         for key in self.store.entries():
             try:

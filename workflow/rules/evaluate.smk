@@ -6,7 +6,11 @@ for model_name, architecture_name in SWEPT:
         name:
             rule_name("evaluate", model_name, architecture_name)
         input:
-            saes=sae_files(model_name, architecture_name, ["ae.pt", "config.json"]),
+            saes=sae_files(
+                model_name,
+                architecture_name,
+                ["ae.pt", "config.json", "provenance.json"],
+            ),
             model=f"results/{model_name}/model.json",
             tokens=f"results/{model_name}/tokens/evaluation/manifest.json",
         output:

@@ -1,0 +1,47 @@
+"""`python -m saemake`: questions about what is there, which Snakemake does not answer."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from saemake import commands
+from saemake.commands import store, verify, why
+from saemake.errors import SaemakeError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m saemake", description=__doc__)
+    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for module in (why, verify, store):
+        name = module.__name__.rpartition(".")[2]
+        about = (module.__doc__ or "").partition("\n\n")[0]
+        command = subparsers.add_parser(name, help=about, description=module.__doc__)
+        command.add_argument(
+            "--configfile",
+            nargs="+",
+            type=Path,
+            default=[],
+            metavar="FILE",
+            help="laid over the project's config, as snakemake's",
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; its exit status. One line on stderr where it cannot be done."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(commands.load_config(options.configfile), options)
+    except SaemakeError as error:
+        if options.traceback:
+            raise
+        print(f"saemake: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

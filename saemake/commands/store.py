@@ -1,0 +1,100 @@
+"""What the store holds, how large it is, and what of it no config names.
+
+With --prune, what the given config does not name is removed: SAEs, evaluations, checkpoints,
+tokens, snapshots, and what kills left half-written. Nothing that a running job holds is touched.
+Paths under results/ stay, since they are links to the same files.
+"""
+
+import argparse
+import itertools
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from saemake import names
+from saemake.commands import STORE
+from saemake.config import Config, ConfigError
+from saemake.evaluation.evaluate import judged_sae
+from saemake.names import SPLITS, SaeName, Sweep
+from saemake.recipes import checkpoint_key, sae_recipe, tokens_recipe
+from saemake.store import Store
+from saemake.training.snapshots import Snapshots
+
+KINDS = ("saes", "evaluations", "checkpoints", "tokens", "snapshots")
+# A folder that is being written is younger than that.
+LEFTOVER_SECONDS = 3600
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prune", action="store_true", help="remove what no config names")
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    named = _named(config)
+    print(f"{'':<12} {'entries':>8} {'size':>10} {'unnamed':>8} {'size':>10}")
+    for kind in KINDS:
+        store = Store(STORE, kind)
+        entries = store.entries()
+        unnamed = [key for key in entries if not _is_named(store, kind, key, named)]
+        sizes = {key: _size(store.folder / key) for key in entries}
+        print(
+            f"{kind:<12} {len(entries):>8} {_mib(sum(sizes.values())):>10} {len(unnamed):>8}"
+            f" {_mib(sum(sizes[key] for key in unnamed)):>10}"
+        )
+        if options.prune:
+            _prune(store, unnamed)
+    return 0
+
+
+def _named(config: Config) -> dict[str, set[str]]:
+    """The keys of all that the config names, of the kinds that it names by itself."""
+    named: dict[str, set[str]] = {"saes": set(), "checkpoints": set(), "tokens": set()}
+    for sae in _saes(config):
+        recipe = sae_recipe(config, sae)
+        named["saes"].add(recipe.hash)
+        steps = config.checkpoint_steps(sae.sweep.model, sae.sweep.architecture)
+        named["checkpoints"] |= {checkpoint_key(recipe, step) for step in steps}
+    for model, split in itertools.product(config.models, SPLITS):
+        named["tokens"].add(tokens_recipe(config, model, split).hash)
+    return named
+
+
+def _saes(config: Config) -> Iterator[SaeName]:
+    for model, architecture, width in itertools.product(
+        config.models, config.architectures, config.widths
+    ):
+        for layer in range(config.models[model].layers):
+            try:
+                yield from names.members(config, Sweep(model, layer, architecture, width))
+            except ConfigError:  # it does not fit: nothing of that name can be there
+                break
+
+
+def _is_named(store: Store, kind: str, key: str, named: dict[str, set[str]]) -> bool:
+    """An evaluation is named by the SAE that it judges, a snapshot by one that is wanted still."""
+    if kind == "evaluations":
+        return judged_sae(store, key) in named["saes"]
+    if kind == "snapshots":
+        finished = set(Store(STORE, "saes").entries())
+        return bool(Snapshots(store).members_of(key) & (named["saes"] - finished))
+    return key in named[kind]
+
+
+def _prune(store: Store, unnamed: list[str]) -> None:
+    for key in unnamed:
+        with store.try_lock(key) as held:
+            if held:
+                store.drop(key)
+    if store.folder.is_dir():
+        for path in store.folder.iterdir():
+            if path.name[0] == "." and time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"

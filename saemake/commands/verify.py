@@ -1,0 +1,138 @@
+"""Train SAEs again, in a temporary store, and compare their bytes with those under results/.
+
+Exit status 0 where all are identical, or where the device or the software is another than
+provenance.json says and the metrics agree within the tolerance; 1 where one differs.
+"""
+
+import argparse
+import itertools
+import json
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from saemake import names
+from saemake.commands.why import reasons_of
+from saemake.config import Config
+from saemake.errors import SaemakeError
+from saemake.evaluation.evaluate import METRICS, evaluate_sweep
+from saemake.llm import weights
+from saemake.names import RESULTS, SAE_FILES, SaeName, Sweep
+from saemake.recipes import evaluation_recipe, sae_recipe
+from saemake.store import Store, sha256
+from saemake.text.shards import Tokens
+from saemake.training import files
+from saemake.training.members import Stores, Wanted
+from saemake.training.train import Conduct, Inputs, train_pass
+
+# How far the metrics of an SAE may lie from those of one trained on another device or with other
+# software: absolute for loss recovered, relative for L0.
+LOSS_RECOVERED_TOLERANCE = 0.005
+L0_TOLERANCE = 0.02
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", nargs="+", help="under results/: an SAE's file, a table, a figure")
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    saes = list(dict.fromkeys(s for path in options.path for s in names.saes_of(config, path)))
+    same = True
+    for sweep, group in itertools.groupby(saes, key=lambda sae: sae.sweep):
+        same &= _verify(config, sweep, list(group))
+    return 0 if same else 1
+
+
+def _verify(config: Config, sweep: Sweep, saes: list[SaeName]) -> bool:
+    _check_current(config, saes)
+    with tempfile.TemporaryDirectory(prefix="saemake-verify-") as temporary:
+        rebuilt = _rebuild(config, sweep, saes, Path(temporary))
+        same = [_compare(config, sae, rebuilt[sae], Path(temporary)) for sae in saes]
+        return all(same)
+
+
+def _check_current(config: Config, saes: Iterable[SaeName]) -> None:
+    for sae in saes:
+        for reason in reasons_of(config, f"{sae.folder}/ae.pt"):
+            raise SaemakeError(
+                f"{sae} cannot be verified, it is not what the config asks: {reason}"
+            )
+
+
+def _rebuild(
+    config: Config, sweep: Sweep, saes: list[SaeName], temporary: Path
+) -> dict[SaeName, Path]:
+    """Folders with the SAEs' files, trained anew."""
+    stores = Stores.under(temporary / "store")
+    recipes = {sae: sae_recipe(config, sae) for sae in saes}
+    lm_weights, description = weights.read(config, Path(RESULTS, sweep.model, "model.json"))
+    train_pass(
+        [Wanted(str(sae), recipe) for sae, recipe in recipes.items()],
+        Inputs(lm_weights, description, _tokens(sweep.model, "train")),
+        stores,
+        Conduct(f"verify {sweep}", config.logging, config.snapshots.every_seconds),
+    )
+    folders = {sae: temporary / sae.sparsity_name for sae in saes}
+    for sae, folder in folders.items():
+        stores.saes.link(recipes[sae].hash, {file: folder / file for file in SAE_FILES})
+    return folders
+
+
+def _compare(config: Config, sae: SaeName, rebuilt: Path, temporary: Path) -> bool:
+    here, anew = sha256(Path(sae.folder) / "ae.pt"), sha256(rebuilt / "ae.pt")
+    if here == anew:
+        print(f"{sae}: identical, sha256 {here}")
+        return True
+    others = _other_circumstances(
+        json.loads((Path(sae.folder) / "provenance.json").read_text()),
+        json.loads((rebuilt / "provenance.json").read_text()),
+    )
+    if not others:
+        print(f"{sae}: DIFFERS on the same device and software: sha256 {here}, rebuilt {anew}")
+        return False
+    print(f"{sae}: other bytes, as may be with other {', '.join(others)}; comparing metrics")
+    return _compare_metrics(config, sae, rebuilt, temporary)
+
+
+def _other_circumstances(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Of what the bytes depend on besides the recipe, what is another: in words."""
+    found = []
+    if old["device"] != new["device"]:
+        found.append(f"device ({old['device']}, here {new['device']})")
+    for name in files.BYTES_DEPEND_ON:
+        was, is_ = old["software"].get(name), new["software"].get(name)
+        if was != is_:
+            found.append(f"{name} ({was}, here {is_})")
+    return found
+
+
+def _compare_metrics(config: Config, sae: SaeName, rebuilt: Path, temporary: Path) -> bool:
+    lm_weights, _ = weights.read(config, Path(RESULTS, sae.sweep.model, "model.json"))
+    stored = {}
+    for label, folder in (("old", Path(sae.folder)), ("new", rebuilt)):
+        store = Store(temporary / label, "evaluations")
+        keys = evaluate_sweep(
+            {sae: evaluation_recipe(config, sae)},
+            width=config.widths[sae.sweep.width],
+            folders={sae: folder},
+            weights=lm_weights,
+            tokens=_tokens(sae.sweep.model, "evaluation"),
+            store=store,
+        )
+        stored[label] = json.loads(store.read(keys[sae], METRICS))
+    recovered = stored["new"]["loss_recovered"] - stored["old"]["loss_recovered"]
+    l0 = stored["new"]["l0"] / stored["old"]["l0"] - 1
+    agree = abs(recovered) <= LOSS_RECOVERED_TOLERANCE and abs(l0) <= L0_TOLERANCE
+    print(
+        f"  loss recovered {recovered:+.5f} (tolerance {LOSS_RECOVERED_TOLERANCE}),"
+        f" L0 {l0:+.2%} (tolerance {L0_TOLERANCE:.0%}): {'agree' if agree else 'DIFFER'}"
+    )
+    return agree
+
+
+def _tokens(model: str, split: str) -> Tokens:
+    manifest = Path(RESULTS, model, "tokens", split, "manifest.json")
+    if not manifest.exists():
+        raise SaemakeError(f"{manifest} is not there; build it: snakemake {manifest} --cores 1")
+    return Tokens(manifest)

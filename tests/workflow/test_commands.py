@@ -1,0 +1,162 @@
+"""`python -m saemake`: why, verify, store, on what the workflow has built."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import Workflow
+
+SWEEP = "results/demo/L3/top_k/256"
+TABLE = f"{SWEEP}/metrics.json"
+SAE = f"{SWEEP}/k_4/ae.pt"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    workflow = Workflow(tmp_path_factory.mktemp("built"))
+    workflow.configure()
+    workflow.succeed(TABLE)
+    return workflow
+
+
+@pytest.fixture(autouse=True)
+def _configured(built):
+    built.configure()
+
+
+def saemake(built, command, *arguments, status):
+    done = subprocess.run(
+        [sys.executable, "-m", "saemake", command, *arguments, "--configfile", built.config_file],
+        cwd=built.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout
+    assert "Traceback" not in done.stdout
+    return done.stdout
+
+
+def over(**top_k):
+    return {"models": {"demo": {"architectures": {"top_k": top_k}}}}
+
+
+def test_what_is_current_is_said_to_be(built):
+    output = saemake(built, "why", SAE, TABLE, status=0)
+    assert output == f"{SAE}: current\n{TABLE}: current\n"
+
+
+def test_the_fields_that_differ_are_named_old_and_new(built):
+    built.configure({**over(auxk_alpha=0.5), "training": {"recipe": "dictionary_learning"}})
+    lines = saemake(built, "why", SAE, status=1).splitlines()
+    assert lines == [
+        f"{SAE}: not current",
+        "  settings.auxk_alpha: 0.03125 -> 0.5",
+        '  training.recipe: "saebench" -> "dictionary_learning"',
+    ]
+
+
+def test_an_evaluation_alone_can_be_stale(built):
+    built.configure({"evaluation": {"inference": "threshold"}})
+    output = saemake(built, "why", SAE, TABLE, status=1)
+    assert f"{SAE}: current" in output
+    assert 'demo/L3/top_k/256/k_4: evaluation.inference: "top_k" -> "threshold"' in output
+
+
+def test_what_is_missing_is_said_to_be(built):
+    built.configure(over(sweep=[4, 16, 64]))
+    output = saemake(built, "why", f"{SWEEP}/k_64/ae.pt", status=1)
+    assert "it is not there" in output
+    assert "a run trains it" in output
+
+
+def test_a_path_that_is_none_is_refused_in_one_line(built):
+    output = saemake(built, "why", f"{SWEEP}/k_5/ae.pt", status=2)
+    assert output == (
+        f"saemake: {SWEEP}/k_5/ae.pt: no sparsity 'k_5' in the config; did you mean 'k_4'?\n"
+    )
+    assert "name a file of an SAE" in saemake(built, "verify", "results/demo/model.json", status=2)
+
+
+def test_verify_trains_again_and_compares_bytes(built):
+    output = saemake(built, "verify", TABLE, status=0)
+    assert output.count(": identical, sha256 ") == 2
+
+
+def test_verify_compares_metrics_where_the_software_is_another(built):
+    """As if k_4 had been trained elsewhere: other bytes of the same quality, then of another."""
+    folder = built.folder / SWEEP / "k_4"
+    files = {name: (folder / name).read_bytes() for name in ("ae.pt", "provenance.json")}
+    provenance = json.loads(files["provenance.json"])
+    provenance["software"]["torch"] = "2.0.0"
+    try:
+        # Another SAE's weights under this name: the same shapes, and k as it is read from config.
+        for name, content in (("k_4", files["ae.pt"]), ("k_16", None)):
+            weights = content or (built.folder / SWEEP / "k_16" / "ae.pt").read_bytes()
+            weights += b" " if name == "k_4" else b""
+            rewrite(folder, weights, provenance)
+            output = saemake(built, "verify", SAE, status=0 if name == "k_4" else 1)
+            assert "as may be with other torch (2.0.0, here 2.13.0" in output
+            assert ("agree" if name == "k_4" else "DIFFER") in output
+        provenance["software"]["torch"] = json.loads(files["provenance.json"])["software"]["torch"]
+        rewrite(folder, files["ae.pt"] + b" ", provenance)
+        assert "DIFFERS on the same device and software" in saemake(built, "verify", SAE, status=1)
+    finally:
+        for name, content in files.items():
+            (folder / name).unlink()
+            (folder / name).write_bytes(content)
+
+
+def rewrite(folder, weights, provenance):
+    import hashlib
+
+    said = {**provenance, "ae_sha256": hashlib.sha256(weights).hexdigest()}
+    for name, content in (("ae.pt", weights), ("provenance.json", json.dumps(said).encode())):
+        (folder / name).unlink()  # the store's file stays as it is
+        (folder / name).write_bytes(content)
+
+
+def test_a_flipped_byte_is_named_and_not_verified(built):
+    path = built.folder / SAE
+    right = path.read_bytes()
+    path.unlink()
+    path.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+    try:
+        assert f"{SAE} is damaged" in saemake(built, "why", SAE, status=1)
+        assert "cannot be verified" in saemake(built, "verify", SAE, status=2)
+    finally:
+        path.write_bytes(right)
+
+
+def test_the_store_says_what_it_holds_and_prunes_what_no_config_names(built):
+    def counts():
+        lines = saemake(built, "store", status=0).splitlines()[1:]
+        return {line.split()[0]: (int(line.split()[1]), int(line.split()[4])) for line in lines}
+
+    assert counts() == {
+        "saes": (2, 0),
+        "evaluations": (2, 0),
+        "checkpoints": (0, 0),
+        "tokens": (2, 0),
+        "snapshots": (0, 0),
+    }
+    built.configure(over(sweep=[16]))
+    assert counts()["saes"] == (2, 1)
+    saemake(built, "store", "--prune", status=0)
+    assert (counts()["saes"], counts()["evaluations"]) == ((1, 0), (1, 0))
+    assert (built.folder / SAE).exists()  # a path under results/ is a link of its own
+    built.configure()
+    assert "a run links it" not in saemake(built, "why", SAE, status=0)
+
+
+def test_a_config_that_is_none_is_one_line(built, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "saemake", "store", "--configfile", str(tmp_path / "no.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"saemake: {tmp_path}/no.yaml: No such file or directory\n"
