@@ -1,10 +1,12 @@
-"""Frozen results of both recipes: they change when the maths of an architecture does, and then its
-`version` must be raised, for the version is what makes trained SAEs stale.
+"""Frozen results of what SAEs pass through: the architectures in both recipes, the text, the
+buffer. They change when the maths does, and then its version must be raised, for the version is
+what makes trained SAEs stale.
 
 After that:  .venv/bin/python tests/unit/test_frozen.py  writes them anew.
 """
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,17 @@ if __name__ == "__main__":
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, raw_config
 from unit.test_architectures import KEPT, data, make
+from unit.test_buffer import make as make_buffer
 
-from saemake import architectures
+from saemake import architectures, versions
+from saemake.config import read
+from saemake.llm.model import load_tokenizer
+from saemake.llm.weights import Weights
+from saemake.recipes import tokens_recipe
+from saemake.store import Store
+from saemake.text import tokens
 from saemake.training.settings import Training
 
 FROZEN = Path(__file__).with_name("frozen.json")
@@ -43,6 +53,38 @@ def _digest(value):
     return value.double().norm().item(), value.double().abs().mean().item()
 
 
+def text_results(folder):
+    """The version, and the shards' sha256 of a small part of the demo's text, of both kinds."""
+    config = read(raw_config(SMALL), PROJECT, [CONFIG_FILE])
+    tokenizer = load_tokenizer(Weights("demo", DEMO_LM, None, "float32"))
+    sums = []
+    for split in ("train", "evaluation"):
+        recipe, store = tokens_recipe(config, "demo", split), Store(folder, split)
+        tokens.make(config, "demo", split, recipe, tokenizer, store)
+        manifest = json.loads(store.read(recipe.hash, "manifest.json"))
+        sums += [shard["sha256"] for shard in manifest["shards"]]
+    return {"version": versions.TOKENS, "shards": sums}
+
+
+def buffer_results():
+    """The version, and which token each draw is, over several fillings to the text's end."""
+    buffer = make_buffer([7, 3, 5, 8, 2, 9, 4, 6] * 4, capacity=20, batch=4)
+    draws = [int(token) for _ in range(44) for token in buffer.batch()[:, 0]]
+    return {"version": versions.ACTIVATIONS, "draws": draws}
+
+
+def test_the_text_is_what_its_version_says(tmp_path):
+    assert text_results(tmp_path) == json.loads(FROZEN.read_text())["text"], (
+        "the tokens changed: raise versions.TOKENS, then freeze them anew"
+    )
+
+
+def test_the_draws_are_what_their_version_says():
+    assert buffer_results() == json.loads(FROZEN.read_text())["activations"], (
+        "the draws changed: raise versions.ACTIVATIONS, then freeze them anew"
+    )
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("name", architectures.names())
 def test_the_maths_is_what_its_version_says(name, recipe):
@@ -58,7 +100,11 @@ def test_the_maths_is_what_its_version_says(name, recipe):
 
 def test_the_two_recipes_are_frozen_apart_where_they_differ():
     frozen = json.loads(FROZEN.read_text())
-    alike = {name for name, values in frozen.items() if len({str(v) for v in values.values()}) == 1}
+    alike = {
+        name
+        for name in architectures.names()
+        if frozen[name]["saebench"] == frozen[name]["dictionary_learning"]
+    }
     assert alike == {"standard", "standard_new", "gated", "p_anneal"}
 
 
@@ -67,4 +113,7 @@ if __name__ == "__main__":
         name: {recipe: results(name, recipe) for recipe in RECIPES}
         for name in architectures.names()
     }
+    with tempfile.TemporaryDirectory() as folder:
+        everything["text"] = text_results(Path(folder))
+    everything["activations"] = buffer_results()
     FROZEN.write_text(json.dumps(everything, indent=1) + "\n")
