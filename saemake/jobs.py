@@ -1,8 +1,10 @@
 """What every job does around its work: a log, clear last words, and whole files only."""
 
 import contextlib
+import ctypes
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,12 +13,15 @@ from pathlib import Path
 from saemake.errors import SaemakeError, first_line
 from saemake.store import disk_fault
 
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
 
 @contextlib.contextmanager
 def job(log_path: str) -> Iterator[None]:
     """Log to `log_path`; end the process with status 1 and one line on stderr where the block
     fails. The traceback of what nobody foresaw goes to the log, whose path the line gives.
     """
+    _end_with_parent()
     path = Path(log_path)
     path.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
@@ -46,6 +51,12 @@ def job(log_path: str) -> Iterator[None]:
         else:
             raise
         sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    """Get SIGTERM when snakemake is killed, instead of running on alone (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def write(path: str, content: bytes) -> None:

@@ -87,6 +87,18 @@ def kill_job(snakemake):
     return True
 
 
+def kill_snakemake(snakemake):
+    """The job is told, and ends."""
+    job = job_of(snakemake)
+    os.kill(snakemake.pid, signal.SIGKILL)
+    snakemake.wait()
+    for _ in range(100):
+        if job is None or not Path(f"/proc/{job}").exists():
+            return True
+        time.sleep(0.1)
+    raise AssertionError(f"the job {job} runs on without snakemake")
+
+
 def to_group(number):
     def kill(snakemake):
         os.killpg(snakemake.pid, number)
@@ -108,6 +120,7 @@ def to_job(number):
 WAYS = {
     "SIGKILL of the job": (kill_job, 25),
     "SIGKILL of snakemake with its group": (to_group(signal.SIGKILL), 25),
+    "SIGKILL of snakemake alone": (kill_snakemake, 6),
     "Ctrl-C": (to_group(signal.SIGINT), 8),
     "SIGTERM of the job": (to_job(signal.SIGTERM), 8),
 }
