@@ -71,12 +71,16 @@ def peers(saes, activations, tmp_path_factory):
     (repository / "refs" / "main").write_text(REVISION)
     torch.save(activations, root / "activations.pt")
     (root / "folders.json").write_text(json.dumps([str(folder) for folder in found]))
-    subprocess.run(
+    done = subprocess.run(
         [str(PEERS), str(READER), str(root)],
-        check=True,
         cwd=root,
         env={**os.environ, "HF_HOME": str(root), "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
+    assert done.returncode == 0, done.stdout
     return {
         loader: torch.load(root / f"{loader}.pt", weights_only=True)
         for loader in ("sae_bench", "sae_lens")
