@@ -6,7 +6,7 @@ from pathlib import Path
 
 from saemake import commands
 from saemake.commands import store, verify, why
-from saemake.errors import SaemakeError
+from saemake.errors import SaemakeError, first_line
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,12 +35,24 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(commands.load_config(options.configfile), options)
-    except SaemakeError as error:
+    except KeyboardInterrupt:
+        print("saemake: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
         if options.traceback:
             raise
-        print(f"saemake: {error}", file=sys.stderr)
+        print(f"saemake: {_said(error)}", file=sys.stderr)
         return 2
     return status
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, SaemakeError):
+        return str(error)
+    what = f"{type(error).__name__}: {first_line(error)}"
+    if isinstance(error, OSError) and error.filename:
+        what = f"{error.filename}: {error.strerror}"
+    return f"{what} (--traceback before the command shows where)"
 
 
 if __name__ == "__main__":

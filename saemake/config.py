@@ -201,6 +201,11 @@ def _fields(model: Any, location: list[str]) -> list[str]:
     return [name for name in current.model_fields if name != "root"]
 
 
+def lm_name(config: Config, model: str) -> str:
+    """What a model is called in config.json: its Hub id, or the config's name of a local one."""
+    return config.models[model].hub or model
+
+
 def identifier(name: str) -> str:
     """A name as part of a rule's name, which has letters, digits and `_` only."""
     return re.sub(r"\W", "_", name)

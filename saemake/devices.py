@@ -9,7 +9,8 @@ def choose(cpu_threads: int) -> torch.device:
     """The first visible GPU, or the CPU with exactly `cpu_threads` threads (a recipe's number, not
     the scheduler's: sums depend on it). Turns on deterministic algorithms, turns off TF32.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    os.environ.pop("NVIDIA_TF32_OVERRIDE", None)
     torch.use_deterministic_algorithms(True)
     # Filling fresh memory helps to find reads of it, of which there are none, and costs 5 %.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -21,5 +22,8 @@ def choose(cpu_threads: int) -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """The kind of device, as provenance and logs name it."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    """The kind of device, as provenance and logs name it: a GPU's name and its CUDA, or the CPU's
+    widest instruction set, which decides how sums are rounded."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
+    return f"cpu {torch.backends.cpu.get_cpu_capability()}"

@@ -57,6 +57,8 @@ def _end_with_parent() -> None:
     """Get SIGTERM when snakemake is killed, instead of running on alone (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() == 1:  # it was killed before this line
+            sys.exit(1)
 
 
 def write(path: str, content: bytes) -> None:

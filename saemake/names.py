@@ -104,6 +104,8 @@ def saes_of(config: Config, path: str) -> list[SaeName]:
     """
     check_target(config, path)
     match PurePosixPath(path).parts:
+        case (first, *_) if first != RESULTS:
+            raise SaemakeError(f"{path}: artifacts are under {RESULTS}/")
         case (_, model, layer, "figures", _):
             sweeps = [
                 dataclasses.replace(sweep, layer=int(layer[1:]))

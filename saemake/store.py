@@ -14,12 +14,15 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from saemake.errors import SaemakeError
 
 SUMS = "sums.json"
+# What is being written was touched later than that.
+LEFTOVER_SECONDS = 3600
 
 
 class Store:
@@ -32,14 +35,21 @@ class Store:
     def has(self, key: str) -> bool:
         """Whether the entry is there and its files are what was put; a damaged one is dropped,
         and said, so that it is made again."""
-        entry = self.folder / key
-        if not entry.is_dir():
-            return False
-        fault = self._fault(entry)
+        fault = self.fault(key)
         if fault:
+            entry = self.folder / key
             print(f"saemake: the store's {entry} is damaged ({fault}); making it again", flush=True)
             self.drop(key)
-        return not fault
+        return fault is None and (self.folder / key).is_dir()
+
+    def holds(self, key: str) -> bool:
+        """Whether the entry is there and whole; nothing is changed."""
+        return (self.folder / key).is_dir() and self.fault(key) is None
+
+    def fault(self, key: str) -> str | None:
+        """What is wrong with the entry, if it is there and anything is."""
+        entry = self.folder / key
+        return self._fault(entry) if entry.is_dir() else None
 
     def _fault(self, entry: Path) -> str | None:
         try:
@@ -71,10 +81,12 @@ class Store:
                 for path in new.iterdir():
                     _sync(path)
                 new.chmod(0o755)
+                if place.exists() and self.has(key):  # as good; a damaged one was dropped
+                    return
                 try:
                     new.rename(place)
                 except OSError as error:
-                    # The entry is there already, whole as every entry is: it is as good.
+                    # Another process has put it just now, whole as every entry is.
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                         raise
                 _sync(self.folder)
@@ -105,9 +117,19 @@ class Store:
 
     def entries(self) -> list[str]:
         """The keys of all entries, sorted; what is being written is none yet."""
+        return sorted(path.name for path in self._folders() if path.name[0] != ".")
+
+    def sweep(self) -> None:
+        """Remove what kills left half-written: hidden folders that nobody has touched lately."""
+        for path in self._folders():
+            with contextlib.suppress(FileNotFoundError):
+                if path.name[0] == "." and time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _folders(self) -> list[Path]:
         if not self.folder.is_dir():
             return []
-        return sorted(path.name for path in self.folder.iterdir() if path.name[0] != ".")
+        return [path for path in self.folder.iterdir() if path.is_dir()]
 
     def drop(self, key: str) -> None:
         """Remove an entry, whole: first under a name that nothing reads."""
@@ -125,12 +147,14 @@ class Store:
         return sorted(json.loads((self.folder / key / SUMS).read_text()))
 
     @contextlib.contextmanager
-    def try_lock(self, key: str) -> Iterator[bool]:
-        """Hold an entry's lock, if nobody else does; says whether."""
+    def try_lock(self, keys: Iterable[str]) -> Iterator[bool]:
+        """Hold the locks of entries, if nobody else has one of them; says whether."""
         self.locks.mkdir(parents=True, exist_ok=True)
-        with self._lock_file(key).open("w") as handle:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for key in sorted(keys):
+                    handle = held.enter_context(self._lock_file(key).open("w"))
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 yield False
             else:

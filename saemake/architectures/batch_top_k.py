@@ -56,6 +56,10 @@ class BatchTopK(TopK):
             smallest = smallest.where(smallest.isfinite(), 0)
         return f_BF, fired_F, smallest
 
+    def dead(self) -> Tensor:
+        """Latents (bool [F]) that have not fired for `dead_after_tokens`, in either recipe."""
+        return self.tokens_since_fired_F >= self.settings.dead_after_tokens
+
     def january_auxk(self, aux_BF: Tensor, x_hat_BD: Tensor, x_BD: Tensor, dead: int) -> Tensor:
         """AuxK of January 2025, on the dead latents among those that the batch's top-k kept."""
         x_hat_aux_BD = self.dictionary.decode_unbiased(aux_BF)

@@ -206,7 +206,7 @@ class TopK(Architecture):
         self, activations_BF: Tensor, f_BF: Tensor, x_hat_BD: Tensor, x_BD: Tensor
     ) -> Tensor:
         """The AuxK loss; 0 where no latent is dead. Asks the device how many are."""
-        dead_F = self.tokens_since_fired_F >= self.settings.dead_after_tokens
+        dead_F = self.dead()
         dead = int(dead_F.sum())
         if dead == 0:
             return x_BD.new_zeros((), dtype=torch.float32)
@@ -216,6 +216,13 @@ class TopK(Architecture):
         aux_BF = dead_top_k(activations_BF, dead_F, k_aux)
         x_hat_aux_BD = self.dictionary.decode_unbiased(aux_BF)
         return losses.auxk_over_residual(x_hat_aux_BD, x_hat_BD, x_BD)
+
+    def dead(self) -> Tensor:
+        """Latents (bool [F]) that have not fired for `dead_after_tokens`; for longer than that in
+        January 2025, whose TopK had `>` where BatchTopK and the release have `>=`."""
+        if self.training.recipe == "saebench":
+            return self.tokens_since_fired_F > self.settings.dead_after_tokens
+        return self.tokens_since_fired_F >= self.settings.dead_after_tokens
 
     def january_auxk(self, aux_BF: Tensor, x_hat_BD: Tensor, x_BD: Tensor, dead: int) -> Tensor:
         """AuxK of January 2025, on the dead latents among those that top-k kept (so none with a

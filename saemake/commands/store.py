@@ -6,10 +6,9 @@ Paths under results/ stay, since they are links to the same files.
 """
 
 import argparse
+import contextlib
 import itertools
-import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from saemake import names
@@ -19,11 +18,10 @@ from saemake.evaluation.evaluate import judged_sae
 from saemake.names import SPLITS, SaeName, Sweep
 from saemake.recipes import checkpoint_key, sae_recipe, tokens_recipe
 from saemake.store import Store
+from saemake.training.members import OF_SAE
 from saemake.training.snapshots import Snapshots
 
 KINDS = ("saes", "evaluations", "checkpoints", "tokens", "snapshots")
-# A folder that is being written is younger than that.
-LEFTOVER_SECONDS = 3600
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +41,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
             f" {_mib(sum(sizes[key] for key in unnamed)):>10}"
         )
         if options.prune:
-            _prune(store, unnamed)
+            _prune(store, kind, unnamed)
     return 0
 
 
@@ -81,15 +79,24 @@ def _is_named(store: Store, kind: str, key: str, named: dict[str, set[str]]) -> 
     return key in named[kind]
 
 
-def _prune(store: Store, unnamed: list[str]) -> None:
+def _prune(store: Store, kind: str, unnamed: list[str]) -> None:
+    """Remove entries, but what a job holds: it holds the locks of the SAEs that it makes."""
+    locks = Store(STORE, "saes")
     for key in unnamed:
-        with store.try_lock(key) as held:
+        with locks.try_lock(_saes_behind(store, kind, key)) as held:
             if held:
                 store.drop(key)
-    if store.folder.is_dir():
-        for path in store.folder.iterdir():
-            if path.name[0] == "." and time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
+    store.sweep()
+
+
+def _saes_behind(store: Store, kind: str, key: str) -> Iterable[str]:
+    """The recipe hashes of the SAEs that an entry is, or is of."""
+    if kind == "snapshots":
+        return Snapshots(store).members_of(key)
+    if kind == "checkpoints":
+        with contextlib.suppress(OSError):
+            return [store.read(key, OF_SAE).decode()]
+    return [key]
 
 
 def _size(folder: Path) -> int:

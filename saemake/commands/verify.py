@@ -7,13 +7,14 @@ provenance.json says and the metrics agree within the tolerance; 1 where one dif
 import argparse
 import itertools
 import json
+import math
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from saemake import names
-from saemake.commands.why import reasons_of
+from saemake.commands.why import sae_reasons
 from saemake.config import Config
 from saemake.errors import SaemakeError
 from saemake.evaluation.evaluate import METRICS, evaluate_sweep
@@ -37,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
+    for path in options.path:
+        if "checkpoints" in Path(path).parts:
+            raise SaemakeError(f"{path}: name the SAE itself; checkpoints are not verified")
     saes = list(dict.fromkeys(s for path in options.path for s in names.saes_of(config, path)))
     same = True
     for sweep, group in itertools.groupby(saes, key=lambda sae: sae.sweep):
@@ -54,7 +58,7 @@ def _verify(config: Config, sweep: Sweep, saes: list[SaeName]) -> bool:
 
 def _check_current(config: Config, saes: Iterable[SaeName]) -> None:
     for sae in saes:
-        for reason in reasons_of(config, f"{sae.folder}/ae.pt"):
+        for reason in sae_reasons(config, sae):
             raise SaemakeError(
                 f"{sae} cannot be verified, it is not what the config asks: {reason}"
             )
@@ -71,7 +75,7 @@ def _rebuild(
         [Wanted(str(sae), recipe) for sae, recipe in recipes.items()],
         Inputs(lm_weights, description, _tokens(sweep.model, "train")),
         stores,
-        Conduct(f"verify {sweep}", config.logging, config.snapshots.every_seconds),
+        Conduct(f"verify {sweep}", config.logging, snapshot_seconds=math.inf),
     )
     folders = {sae: temporary / sae.sparsity_name for sae in saes}
     for sae, folder in folders.items():
@@ -85,8 +89,7 @@ def _compare(config: Config, sae: SaeName, rebuilt: Path, temporary: Path) -> bo
         print(f"{sae}: identical, sha256 {here}")
         return True
     others = _other_circumstances(
-        json.loads((Path(sae.folder) / "provenance.json").read_text()),
-        json.loads((rebuilt / "provenance.json").read_text()),
+        files.read_provenance(Path(sae.folder)), files.read_provenance(rebuilt)
     )
     if not others:
         print(f"{sae}: DIFFERS on the same device and software: sha256 {here}, rebuilt {anew}")
@@ -97,7 +100,11 @@ def _compare(config: Config, sae: SaeName, rebuilt: Path, temporary: Path) -> bo
 
 def _other_circumstances(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Of what the bytes depend on besides the recipe, what is another: in words."""
-    found = []
+    found = [
+        f"{what} than those that the recipe named then"
+        for key, what in (("lm", "files of the LM"), ("tokens_sha256", "tokens"))
+        if old.get(key) != new[key]
+    ]
     if old["device"] != new["device"]:
         found.append(f"device ({old['device']}, here {new['device']})")
     for name in files.BYTES_DEPEND_ON:
@@ -122,7 +129,7 @@ def _compare_metrics(config: Config, sae: SaeName, rebuilt: Path, temporary: Pat
         )
         stored[label] = json.loads(store.read(keys[sae], METRICS))
     recovered = stored["new"]["loss_recovered"] - stored["old"]["loss_recovered"]
-    l0 = stored["new"]["l0"] / stored["old"]["l0"] - 1
+    l0 = stored["new"]["l0"] / max(stored["old"]["l0"], 1e-9) - 1
     agree = abs(recovered) <= LOSS_RECOVERED_TOLERANCE and abs(l0) <= L0_TOLERANCE
     print(
         f"  loss recovered {recovered:+.5f} (tolerance {LOSS_RECOVERED_TOLERANCE}),"

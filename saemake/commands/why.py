@@ -12,11 +12,13 @@ from typing import Any
 
 from saemake import names
 from saemake.commands import STORE
-from saemake.config import Config
+from saemake.config import Config, lm_name
+from saemake.errors import SaemakeError
 from saemake.evaluation.evaluate import RECIPE, key_of
-from saemake.names import SaeName
+from saemake.names import SAE_FILES, SaeName
 from saemake.recipes import evaluation_recipe, sae_recipe
 from saemake.store import Store, sha256
+from saemake.training import files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,29 +42,62 @@ def reasons_of(config: Config, path: str) -> Iterator[str]:
     Raises SaemakeError where the path names no artifact of the config.
     """
     saes = names.saes_of(config, path)
-    if not Path(path).exists():
+    place = Path(path)
+    if not place.exists():
         yield "it is not there"
-    judged = Path(path).name == "metrics.json" or "figures" in Path(path).parts
     for sae in saes:
-        for reason in (
-            *_sae_reasons(config, sae),
-            *(_metrics_reasons(config, sae) if judged else ()),
-        ):
-            yield reason if len(saes) == 1 else f"{sae}: {reason}"
+        found = list(sae_reasons(config, sae))
+        if place.name == "metrics.json" or "figures" in place.parts:
+            found += _metrics_reasons(config, sae)
+        yield from (reason if len(saes) == 1 else f"{sae}: {reason}" for reason in found)
+    if place.name == "metrics.json" and place.exists():
+        yield from _table_reasons(place, saes)
+    if place.exists() and place.parent.name == saes[0].sparsity_name:
+        yield from _file_reasons(config, place, saes[0])
 
 
-def _sae_reasons(config: Config, name: SaeName) -> Iterator[str]:
+def _table_reasons(path: Path, saes: list[SaeName]) -> Iterator[str]:
+    """Of a sweep's table: whether its rows are its SAEs' own metrics."""
+    if path.parent != Path(saes[0].sweep.folder):
+        return
+    try:
+        rows = json.loads(path.read_text())
+        wanted = [json.loads((Path(sae.folder) / "metrics.json").read_text()) for sae in saes]
+    except (OSError, ValueError) as error:
+        yield f"it or a row of it cannot be read ({type(error).__name__})"
+        return
+    if rows != wanted:
+        yield "its rows are not the metrics of the SAEs that the config names"
+
+
+def _file_reasons(config: Config, path: Path, sae: SaeName) -> Iterator[str]:
+    """Of an SAE's file: whether it is what the store has."""
+    recipe, store = sae_recipe(config, sae), Store(STORE, "saes")
+    if path.name not in SAE_FILES or store.fault(recipe.hash) or not store.holds(recipe.hash):
+        return
+    stored = store.read(recipe.hash, path.name)
+    if path.name == "config.json":
+        stored = files.named(lm_name(config, sae.sweep.model), stored)
+    if path.read_bytes() != stored:
+        yield f"it is not what the store has; delete {path} and run"
+
+
+def sae_reasons(config: Config, name: SaeName) -> Iterator[str]:
+    """Why an SAE's ae.pt is not what its provenance says and the config asks for."""
     wanted = sae_recipe(config, name)
     folder = Path(name.folder)
-    try:
-        provenance = json.loads((folder / "provenance.json").read_text())
-        found = sha256(folder / "ae.pt")
-    except (OSError, ValueError) as error:
-        there = Store(STORE, "saes").has(wanted.hash)
-        yield f"{folder}/ae.pt or its provenance cannot be read ({type(error).__name__}); " + (
+    if not (folder / "ae.pt").exists():
+        there = Store(STORE, "saes").holds(wanted.hash)
+        yield f"{folder}/ae.pt is not there; " + (
             "the store has it: a run links it" if there else "a run trains it"
         )
         return
+    try:
+        provenance = files.read_provenance(folder)
+    except SaemakeError as error:
+        yield str(error)
+        return
+    found = sha256(folder / "ae.pt")
     if found != provenance["ae_sha256"]:
         yield (
             f"{folder}/ae.pt is damaged: its sha256 {found[:16]}... is not provenance.json's"

@@ -53,13 +53,14 @@ def evaluate_sweep(
     """Put the metrics of every SAE of a sweep into the store, computing those that it lacks, and
     return their keys there: the evaluation's recipe with the SAE's very bytes.
     """
-    sums = {name: _checked_sum(folders[name]) for name in recipes}
+    sums = {name: _checked_sum(folders[name], recipe.sae) for name, recipe in recipes.items()}
     keys = {name: key_of(recipe.hash, sums[name]) for name, recipe in recipes.items()}
     with store.lock(keys.values()):
         missing = [name for name, key in keys.items() if not store.has(key)]
         log.info("%d of %d evaluations are missing", len(missing), len(keys))
         if missing:
             recipe = recipes[missing[0]]
+            tokens.check(recipe.tokens.hash)
             device = devices.choose(recipe.cpu_threads)
             sweep = missing[0].sweep
             saes = {
@@ -96,15 +97,18 @@ def judged_sae(store: Store, key: str) -> str | None:
         return None
 
 
-def _checked_sum(folder: Path) -> str:
-    """sha256 of an SAE's ae.pt; SaemakeError where it is not what its provenance says."""
+def _checked_sum(folder: Path, recipe_hash: str) -> str:
+    """sha256 of an SAE's ae.pt; SaemakeError where it is not what its provenance says, or was made
+    by another recipe."""
     path = folder / "ae.pt"
-    found = sha256(path)
-    if found != json.loads((folder / "provenance.json").read_text())["ae_sha256"]:
+    found, provenance = sha256(path), files.read_provenance(folder)
+    way_out = f"delete {folder} and run the same command again"
+    if found != provenance["ae_sha256"]:
         raise SaemakeError(
-            f"{path}: damaged, its sha256 is not that of its provenance.json; delete {folder} and"
-            " run the same command again"
+            f"{path}: damaged, its sha256 is not that of its provenance.json; {way_out}"
         )
+    if provenance["recipe_hash"] != recipe_hash:
+        raise SaemakeError(f"{path}: made by another recipe than the config's; {way_out}")
     return found
 
 

@@ -12,6 +12,7 @@ from transformers import AutoConfig
 from saemake.config import Config, Model
 from saemake.errors import SaemakeError, first_line
 from saemake.hub import reached
+from saemake.recipes import model_recipe
 from saemake.store import sha256
 
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -62,6 +63,7 @@ def fetch(config: Config, name: str) -> dict[str, Any]:
         )
     return {
         "model": name,
+        "recipe_hash": model_recipe(config, name).hash,
         "hub": model.hub,
         "revision": revision,
         "layers": found.num_hidden_layers,
@@ -78,8 +80,17 @@ def locate(config: Config, name: str, revision: str | None) -> Weights:
 
 
 def read(config: Config, description: Path) -> tuple[Weights, dict[str, Any]]:
-    """The weights and the content of a model.json."""
-    described = json.loads(description.read_text())
+    """The weights and the content of a model.json; SaemakeError where it is damaged, or of another
+    model than the config's."""
+    way_out = f"delete {description} and run the same command again"
+    try:
+        described = json.loads(description.read_text())
+    except (OSError, ValueError) as error:
+        raise SaemakeError(
+            f"{description}: cannot be read ({first_line(error)}); {way_out}"
+        ) from None
+    if described.get("recipe_hash") != model_recipe(config, described["model"]).hash:
+        raise SaemakeError(f"{description}: of another model than the config's; {way_out}")
     return locate(config, described["model"], described["revision"]), described
 
 

@@ -2,6 +2,7 @@
 document). A manifest lists them with their sha256, so that a GPU job can read without a network.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor
 
-from saemake.errors import SaemakeError
+from saemake.errors import SaemakeError, first_line
 from saemake.store import sha256
 
 MANIFEST = "manifest.json"
@@ -47,19 +48,30 @@ class Tokens:
 
     def __init__(self, manifest: Path) -> None:
         self.folder = manifest.parent
-        self.manifest: dict[str, Any] = json.loads(manifest.read_text())
+        try:
+            self.manifest: dict[str, Any] = json.loads(manifest.read_text())
+        except (OSError, ValueError) as error:
+            raise SaemakeError(
+                f"{manifest}: cannot be read ({first_line(error)}); delete it and run the same"
+                " command again"
+            ) from None
+
+    def check(self, recipe_hash: str) -> None:
+        """Raise SaemakeError where these are tokens of another recipe: results/ from elsewhere, or
+        older than the config, that Snakemake did not see to be stale."""
+        if self.manifest.get("recipe_hash") != recipe_hash:
+            raise SaemakeError(
+                f"{self.folder / MANIFEST}: of another recipe than the config's; delete it and run"
+                " the same command again"
+            )
 
     @property
     def count(self) -> int:
         return self.manifest["tokens"]
 
-    def documents(self, start: int = 0) -> Iterator[np.ndarray]:
-        """Each document's token ids, in order, from the document `start` on; a shard that changed
-        is refused."""
+    def documents(self) -> Iterator[np.ndarray]:
+        """Each document's token ids, in order; a shard that changed is refused."""
         for shard in self.manifest["shards"]:
-            if start >= shard["documents"]:
-                start -= shard["documents"]
-                continue
             path = self.folder / shard["file"]
             way_out = f"delete {self.folder / MANIFEST} and run the same command again"
             try:
@@ -69,14 +81,13 @@ class Tokens:
             except (OSError, SafetensorError) as error:
                 raise SaemakeError(f"{path}: {error}; {way_out}") from None
             ends = arrays["lengths"].cumsum(dtype=np.int64)
-            yield from np.split(arrays["ids"], ends[:-1])[start:]
-            start = 0
+            yield from np.split(arrays["ids"], ends[:-1])
 
     def contexts(self, batch: int, skip: int = 0) -> Iterator[Contexts]:
         """Batches of `batch` documents in order, without the first `skip` batches; the last may be
         smaller."""
         waiting: list[np.ndarray] = []
-        for document in self.documents(skip * batch):
+        for document in itertools.islice(self.documents(), skip * batch, None):
             waiting.append(document)
             if len(waiting) == batch:
                 yield _padded(waiting)

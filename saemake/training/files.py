@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import saemake
-from saemake import architectures, devices, source
+from saemake import architectures, devices
 from saemake.architectures import Architecture, Dictionary
 from saemake.errors import SaemakeError, first_line
 from saemake.recipes import SaeRecipe
@@ -68,7 +68,6 @@ def provenance_json(recipe: SaeRecipe, device: torch.device, more: dict[str, Any
         "recipe": recipe.model_dump(mode="json"),
         **more,
         "device": devices.describe(device),
-        "git": source.describe(),
         "software": {
             "saemake": saemake.__version__,
             "python": platform.python_version(),
@@ -76,6 +75,27 @@ def provenance_json(recipe: SaeRecipe, device: torch.device, more: dict[str, Any
         },
     }
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """The provenance.json of an SAE's folder; SaemakeError where it is missing or none."""
+    path = folder / "provenance.json"
+    try:
+        content = json.loads(path.read_text())
+        if {"recipe", "recipe_hash", "ae_sha256", "device", "software"} <= set(content):
+            return content
+        raise ValueError("it lacks what belongs there")
+    except (OSError, ValueError, TypeError) as error:
+        raise SaemakeError(
+            f"{path}: cannot be read ({first_line(error)}); delete {folder} and run the same"
+            " command again"
+        ) from None
+
+
+def circumstances(device: torch.device) -> dict[str, Any]:
+    """What the bytes of an SAE depend on besides its recipe: the kind of device, the software."""
+    versions = {name: importlib.metadata.version(name) for name in BYTES_DEPEND_ON}
+    return {"device": devices.describe(device), **versions}
 
 
 def training_csv(rows: list[dict[str, float]]) -> str:
@@ -105,10 +125,13 @@ def load(
             f"{path}: its config.json says {said[0]} of {said[1]} latents, its path"
             f" {kind.dict_class} of {width}; delete the folder and run the same command again"
         )
-    dictionary = kind.make_dictionary(trainer)
     try:
-        dictionary.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        dictionary = kind.make_dictionary(trainer)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        dictionary.load_state_dict(state)
+        if "k" in state and int(state["k"]) != trainer["k"]:
+            raise ValueError(f"k is {int(state['k'])} in it and {trainer['k']} in config.json")
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         line = first_line(error).split(". ")[0]
         raise SaemakeError(
             f"{path}: not the SAE that its config.json describes ({line}); delete the folder and"

@@ -17,6 +17,8 @@ from saemake.training import files
 from saemake.training.snapshots import Snapshots
 
 CHECKPOINT = "ae.pt"
+# Beside a checkpoint, the recipe hash of the SAE that it is of.
+OF_SAE = "of_sae.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +45,15 @@ class Wanted:
     checkpoint_steps: Sequence[int] = ()
 
     def is_in(self, stores: Stores) -> bool:
-        return stores.saes.has(self.recipe.hash) and self.has_checkpoints(stores)
+        # Both are looked at, so that whatever is damaged is dropped before it is made again.
+        checkpoints = self.has_checkpoints(stores)
+        return stores.saes.has(self.recipe.hash) and checkpoints
 
     def has_checkpoints(self, stores: Stores, before: int | None = None) -> bool:
         """Whether its checkpoints are there, all or those before a step."""
         steps = [step for step in self.checkpoint_steps if before is None or step < before]
-        return all(stores.checkpoints.has(checkpoint_key(self.recipe, step)) for step in steps)
+        there = [stores.checkpoints.has(checkpoint_key(self.recipe, step)) for step in steps]
+        return all(there)
 
 
 class Member:
@@ -102,7 +107,8 @@ class Member:
         """Store the SAE as it is before `step`; not where its weights are no numbers."""
         if self.is_finite():
             key = checkpoint_key(self.recipe, step)
-            store.put(key, {CHECKPOINT: files.sae_bytes(self.trainer.finished(scale))})
+            content = files.sae_bytes(self.trainer.finished(scale))
+            store.put(key, {CHECKPOINT: content, OF_SAE: self.recipe.hash.encode()})
             self.checkpoint = store.folder / key / CHECKPOINT
 
     def last_good(self) -> str:

@@ -6,9 +6,11 @@ that are compared before anything of it is read.
 """
 
 import dataclasses
+import io
 import json
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -21,11 +23,13 @@ SHARED = "shared.pt"
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """One in the store: the step that comes next, and the recipe hashes of the SAEs in it."""
+    """One in the store: the step that comes next, the recipe hashes of the SAEs in it, and what it
+    was made with: device, software, the LM's and the tokens' checksums."""
 
     key: str
     step: int
     members: frozenset[str]
+    made_with: str
 
 
 class Snapshots:
@@ -34,15 +38,16 @@ class Snapshots:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def covering(self, members: Collection[str]) -> Snapshot | None:
-        """The whole snapshot that has most of these SAEs, of those the furthest; a damaged one is
-        dropped, and said."""
+    def covering(self, members: Collection[str], made_with: str) -> Snapshot | None:
+        """The whole snapshot that saves most steps of these SAEs, made with the same; a damaged one
+        is dropped, and said."""
         ranked = sorted(
-            (len(found.members & set(members)), found.step, found.key, found)
+            (len(found.members & set(members)) * found.step, found.key, found)
             for found in self._all()
+            if found.made_with == made_with
         )
-        for count, _, key, found in reversed(ranked):
-            if count and self.store.has(key):
+        for saved, key, found in reversed(ranked):
+            if saved and self.store.has(key):
                 return found
         return None
 
@@ -50,19 +55,22 @@ class Snapshots:
         self,
         step: int,
         members: Collection[str],
+        made_with: str,
         shared: dict[str, Any],
         states: dict[str, dict[str, Any]],
     ) -> None:
         """Store the state of a pass before `step`: of its SAEs (by their recipes' hashes) what they
-        share, and the own state of each that has not diverged; then drop earlier ones."""
-        key = digest([sorted(members), step])
-        if self.store.has(key):
-            return
+        share, and the own state of each that has not diverged; then drop earlier ones.
+
+        Raises SaemakeError where there is no space; earlier ones are then left.
+        """
+        self.store.sweep()
+        key = digest([sorted(members), step, made_with])
         with self.store.entry(key) as folder:
-            torch.save(shared, folder / SHARED)
+            _save(shared, folder / SHARED)
             for member, state in states.items():
-                torch.save(state, folder / f"{member}.pt")
-            contents = {"step": step, "members": sorted(members)}
+                _save(state, folder / f"{member}.pt")
+            contents = {"step": step, "members": sorted(members), "made_with": made_with}
             (folder / CONTENTS).write_text(json.dumps(contents, indent=1) + "\n")
         self.prune(members, but=key)
 
@@ -75,7 +83,7 @@ class Snapshots:
         return self._load(snapshot, f"{member}.pt")
 
     def prune(self, members: Collection[str], but: str | None = None) -> None:
-        """Drop the snapshots that have none but these SAEs."""
+        """Drop the snapshots that have none but these SAEs, all but one of them."""
         for found in self._all():
             if found.key != but and found.members <= set(members):
                 self.store.drop(found.key)
@@ -88,7 +96,8 @@ class Snapshots:
         for key in self.store.entries():
             try:
                 contents = json.loads(self.store.read(key, CONTENTS))
-                yield Snapshot(key, contents["step"], frozenset(contents["members"]))
+                members = frozenset(contents["members"])
+                yield Snapshot(key, contents["step"], members, contents["made_with"])
             except (OSError, ValueError, KeyError, TypeError):
                 # Damaged, or dropped by another process just now.
                 self.store.has(key)
@@ -98,12 +107,51 @@ class Snapshots:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def _save(state: dict[str, Any], path: Path) -> None:
+    """torch.save, which says of a full disk only that its writer failed: the OSError comes out."""
+    with path.open("wb") as opened:
+        writer = _Writer(opened)
+        try:
+            torch.save(state, cast(BinaryIO, writer))
+        except RuntimeError:
+            if writer.error is not None:
+                raise writer.error from None
+            raise
+
+
+class _Writer(io.RawIOBase):
+    """A file that remembers what went wrong in it."""
+
+    def __init__(self, opened: BinaryIO) -> None:
+        self.opened = opened
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        try:
+            return self.opened.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        try:
+            self.opened.flush()
+        except OSError as error:
+            self.error = error
+            raise
+
+
 class Clock:
     """Says when a snapshot is due: each `seconds` of wall-clock time."""
 
     def __init__(self, seconds: float, now: Callable[[], float]) -> None:
         self.seconds, self.now = seconds, now
         self.last = now()
+
+    @property
+    def on(self) -> bool:
+        """Whether there are snapshots at all."""
+        return self.seconds != float("inf")
 
     def due(self) -> bool:
         if self.now() - self.last < self.seconds:

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
-from saemake import devices, interrupts, progress
+from saemake import devices, interrupts, progress, source
 from saemake.activations.buffer import ActivationBuffer, norm_factor
 from saemake.config import Logging
 from saemake.errors import SaemakeError
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.recipes import SaeRecipe
+from saemake.recipes import SaeRecipe, checkpoint_key, digest
+from saemake.store import Store
 from saemake.text.shards import Tokens
 from saemake.training import files
 from saemake.training.members import Member, Stores, Wanted
@@ -33,11 +34,21 @@ class Inputs:
     lm_description: dict[str, Any]
     tokens: Tokens
 
+    @property
+    def checksums(self) -> dict[str, Any]:
+        """Of the LM's files and of the tokens, with the revisions that they resolved to."""
+        manifest, names = self.tokens.manifest, {"model", "recipe_hash"}
+        return {
+            "lm": {key: value for key, value in self.lm_description.items() if key not in names},
+            "tokens_sha256": [shard["sha256"] for shard in manifest["shards"]],
+            "text_revision": manifest["text_revision"],
+        }
+
 
 @dataclass(frozen=True)
 class Conduct:
     """How a pass goes about it; nothing of it changes what comes out. `label` names the pass
-    beside its progress."""
+    beside its progress; infinite `snapshot_seconds` are no snapshots at all."""
 
     label: str
     report: Logging
@@ -47,35 +58,39 @@ class Conduct:
 def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct: Conduct) -> None:
     """Put every SAE that is wanted, with its checkpoints, into the stores, training those that they
     lack, from a snapshot where an earlier pass was interrupted. The recipes are of one pass: they
-    differ in architecture and what goes with it.
+    differ in architecture and what goes with it. The caller holds the locks of these SAEs.
 
-    Raises SaemakeError where the loss or a weight of an SAE is not finite: nothing of that one is
-    stored but earlier checkpoints; the others are. KeyboardInterrupt on Ctrl-C and SIGTERM, after
-    a snapshot.
+    Raises SaemakeError where the tokens are of another recipe, or the loss or a weight of an SAE is
+    not finite: nothing of that one is stored but earlier checkpoints; the others are.
+    KeyboardInterrupt on Ctrl-C and SIGTERM, after a snapshot.
     """
-    with stores.saes.lock(sae.recipe.hash for sae in wanted):
-        missing = [sae for sae in wanted if not sae.is_in(stores)]
-        done = len(wanted) - len(missing)
-        log.info("%d of %d SAEs are in the store; training %d", done, len(wanted), len(missing))
-        faults = [
-            fault
-            for group, snapshot in _groups(missing, stores)
-            for fault in _Pass(group, inputs, stores, conduct, snapshot).run()
-        ]
+    missing = [sae for sae in wanted if not sae.is_in(stores)]
+    done = len(wanted) - len(missing)
+    log.info("%d of %d SAEs are in the store; training %d", done, len(wanted), len(missing))
+    if not missing:
+        return
+    inputs.tokens.check(missing[0].recipe.tokens.hash)
+    device = devices.choose(missing[0].recipe.training.cpu_threads)
+    made_with = digest([files.circumstances(device), inputs.checksums])
+    faults = [
+        fault
+        for group, snapshot in _groups(missing, stores, made_with)
+        for fault in _Pass(group, inputs, stores, conduct, device, made_with, snapshot).run()
+    ]
     if faults:
         raise SaemakeError(
             f"{'; '.join(faults)}. Nothing of it is kept under its name; what else was trained is"
-            " in the store. Lower training.learning_rate, or take it out of the sweep"
+            " in the store"
         )
 
 
 def _groups(
-    missing: Sequence[Wanted], stores: Stores
+    missing: Sequence[Wanted], stores: Stores, made_with: str
 ) -> Iterator[tuple[list[Wanted], Snapshot | None]]:
     """What is missing, by the snapshot that it can go on from; at the end what has none."""
     rest = list(missing)
     while rest:
-        snapshot = stores.snapshots.covering([sae.recipe.hash for sae in rest])
+        snapshot = stores.snapshots.covering([sae.recipe.hash for sae in rest], made_with)
         group = [
             sae
             for sae in rest
@@ -98,19 +113,23 @@ class _Pass:
         inputs: Inputs,
         stores: Stores,
         conduct: Conduct,
+        device: torch.device,
+        made_with: str,
         snapshot: Snapshot | None,
     ) -> None:
         self.inputs, self.stores, self.conduct = inputs, stores, conduct
+        self.device, self.made_with = device, made_with
         self.hashes = [sae.recipe.hash for sae in wanted]
         self.started = time.monotonic()
         recipe = wanted[0].recipe
         self.training, self.steps = recipe.training, recipe.steps
-        self.device = devices.choose(self.training.cpu_threads)
         log.info("on %s", self.device)
         shared = stores.snapshots.shared(snapshot) if snapshot else None
         lm = LanguageModel(inputs.weights, recipe.layer, self.device, whole=False)
         self.buffer = _buffer(recipe, lm, inputs.tokens, shared["buffer"] if shared else None)
         self.faults: dict[str, str] = {}
+        # Of each part of the pass, one that was interrupted having several.
+        self.git = [*(shared["git"] if shared else []), source.describe()]
         if snapshot is None or shared is None:
             self.step, self.seconds, self.resumes = 0, 0.0, 0
             batches = iter(self.buffer.batch, None)
@@ -141,7 +160,7 @@ class _Pass:
             interrupts.watched() as interrupt,
         ):
             while self.step < self.steps and self.members:
-                if interrupt.requested or clock.due():
+                if (interrupt.requested and clock.on) or clock.due():
                     self._snapshot()
                 if interrupt.requested:
                     raise KeyboardInterrupt
@@ -169,7 +188,8 @@ class _Pass:
                 log.info("%s, step %d of %d: %s", member.name, step, self.steps, row)
                 member.rows.append(row)
                 if int(member.bad_step) >= 0:
-                    what = f"the loss is not finite from step {int(member.bad_step)} on"
+                    what = f"the loss is not finite from step {int(member.bad_step)} on: lower"
+                    what += " training.learning_rate, or take it out of the sweep"
                     self._drop(member, what)
         self.step += 1
 
@@ -183,33 +203,51 @@ class _Pass:
             "seconds": self.seconds + time.monotonic() - self.started,
             "resumes": self.resumes,
             "faults": self.faults,
+            "git": self.git,
             "buffer": self.buffer.state(),
         }
         states = {member.recipe.hash: member.state() for member in self.members}
-        self.stores.snapshots.put(self.step, self.hashes, shared, states)
-        log.info("snapshot before step %d", self.step)
+        try:
+            self.stores.snapshots.put(self.step, self.hashes, self.made_with, shared, states)
+            log.info("snapshot before step %d", self.step)
+        except SaemakeError as error:  # training itself is well: it goes on
+            log.warning("%s", error)
+            print(f"saemake: no snapshot: {error}", file=sys.stderr, flush=True)
 
     def _finish(self) -> None:
         seconds = self.seconds + time.monotonic() - self.started
+        saes = self.stores.saes
         for member in list(self.members):
-            if member.is_finite():
-                self.stores.saes.put(member.recipe.hash, self._files(member, seconds))
-            else:
+            if not member.is_finite():
                 self._drop(member, "a weight is not finite at the end")
-        self.stores.snapshots.prune(self.hashes)
+                continue
+            content = self._files(member, seconds)
+            if saes.has(member.recipe.hash) and not _same_sae(saes, member, content):
+                self._drop_checkpoints(member)
+            else:
+                saes.put(member.recipe.hash, content)
+        self.stores.snapshots.prune([*self.hashes, *saes.entries()])
         log.info("trained %d SAEs in %.0f s", len(self.members), seconds)
+
+    def _drop_checkpoints(self, member: Member) -> None:
+        """Of an SAE that was trained again for them, and came out another than the stored one."""
+        for step in member.wanted.checkpoint_steps:
+            self.stores.checkpoints.drop(checkpoint_key(member.recipe, step))
+        self._drop(
+            member,
+            "trained again for its checkpoints it is not the SAE in the store, which another device"
+            " or software made (python -m saemake verify); it and no checkpoint is kept",
+        )
 
     def _files(self, member: Member, seconds: float) -> dict[str, bytes]:
         """The files of a trained SAE, which takes raw activations."""
-        recipe, manifest = member.recipe, self.inputs.tokens.manifest
+        recipe = member.recipe
         weights = files.sae_bytes(member.trainer.finished(self.scale))
         config = files.config_json(member.trainer, recipe, self.scale)
-        description = self.inputs.lm_description
         more = {
             "ae_sha256": hashlib.sha256(weights).hexdigest(),
-            "lm": {key: value for key, value in description.items() if key != "model"},
-            "tokens_sha256": [shard["sha256"] for shard in manifest["shards"]],
-            "text_revision": manifest["text_revision"],
+            **self.inputs.checksums,
+            "git": self.git,
             "pass_wall_time_s": round(seconds, 1),
             "resumes": self.resumes,
         }
@@ -219,6 +257,10 @@ class _Pass:
             "training.csv": files.training_csv(member.rows).encode(),
             "provenance.json": files.provenance_json(recipe, self.device, more).encode(),
         }
+
+
+def _same_sae(saes: Store, member: Member, content: dict[str, bytes]) -> bool:
+    return saes.read(member.recipe.hash, "ae.pt") == content["ae.pt"]
 
 
 def _buffer(

@@ -49,7 +49,7 @@ class JanuaryAux(JanuaryStep):
     def get_auxiliary_loss(self, residual, activations):
         del residual, activations
         f = self.kept(self.x)
-        dead = self.num_tokens_since_fired >= self.dead_feature_threshold
+        dead = self.is_dead()
         self.dead_features = int(dead.sum())
         if not self.dead_features:
             return torch.tensor(0.0)
@@ -60,6 +60,9 @@ class JanuaryAux(JanuaryStep):
 
 
 class JanuaryTopK(JanuaryAux, TopKTrainer):
+    def is_dead(self):
+        return self.num_tokens_since_fired > self.dead_feature_threshold
+
     def kept(self, x):
         return self.ae.encode(x)
 
@@ -72,6 +75,9 @@ class JanuaryTopK(JanuaryAux, TopKTrainer):
 
 
 class JanuaryBatchTopK(JanuaryAux, BatchTopKTrainer):
+    def is_dead(self):
+        return self.num_tokens_since_fired >= self.dead_feature_threshold
+
     def kept(self, x):
         return self.ae.encode(x, use_threshold=False)
 
@@ -81,6 +87,7 @@ class JanuaryBatchTopK(JanuaryAux, BatchTopKTrainer):
 
 
 class JanuaryMatryoshka(JanuaryAux, MatryoshkaBatchTopKTrainer):
+    is_dead = JanuaryBatchTopK.is_dead
     kept = JanuaryBatchTopK.kept
     january_error = JanuaryBatchTopK.january_error
 

@@ -21,18 +21,25 @@ from saemake.training.snapshots import Snapshots
 from saemake.training.train import Conduct, Inputs, train_pass
 
 
+def noisy(steps):
+    """No token without a direction, which resampling would point a latent at."""
+    return (x + 0.01 for x in data(steps))
+
+
 @pytest.mark.parametrize("name", architectures.names())
 def test_a_trainer_goes_on_from_its_state_as_if_never_stopped(name, tmp_path):
     more = {"resample_steps": 10} if name in ("standard", "p_anneal") else {}
     arguments = {"decay_start_fraction": 1.0 if more else 0.8, **more}
     straight = make(name, **arguments)
-    for step, x in enumerate(data(40)):
+    if more:  # something to resample after the state is taken
+        straight.dictionary.encoder.bias.data[:32] = -10.0
+    for step, x in enumerate(noisy(40)):
         if step == 25:
             torch.save(straight.state(), tmp_path / "state.pt")
         straight.update(step, x)
     resumed = make(name, seed=5, **arguments)  # whatever it starts with is replaced
     resumed.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
-    for step, x in enumerate(data(40)):
+    for step, x in enumerate(noisy(40)):
         if step >= 25:
             resumed.update(step, x)
     assert str(resumed.state()) == str(straight.state())
@@ -95,7 +102,7 @@ def test_a_killed_pass_goes_on_from_its_snapshot(small, inputs, tmp_path, monkey
         with pytest.raises(Killed):
             go(saes, inputs, tmp_path / "killed", small)
     stores = Stores.under(tmp_path / "killed")
-    assert stores.snapshots.covering([saes[0].recipe.hash]).step == at
+    assert [snapshot.step for snapshot in stores.snapshots._all()] == [at]
     go(saes, inputs, tmp_path / "killed", small)
     assert stored(saes, tmp_path / "killed") == stored(saes, tmp_path / "straight")
     assert stores.snapshots.store.entries() == []
@@ -149,15 +156,29 @@ def test_checkpoints_before_the_snapshot_that_were_not_saved_need_a_new_start(
     assert all(sae.is_in(Stores.under(tmp_path)) for sae in saes)
 
 
+def test_an_sae_is_the_same_alone_in_its_sweep_and_among_all_architectures(small, inputs, tmp_path):
+    saes = [wanted(small, name)[0] for name in architectures.names()]
+    go(saes, inputs, tmp_path / "all", small, seconds=1e9)
+    together = stored(saes, tmp_path / "all")
+    for sae in saes:
+        go([sae], inputs, tmp_path / "alone", small, seconds=1e9)
+    assert stored(saes, tmp_path / "alone") == together
+    sweep = wanted(small, "top_k")
+    go(sweep, inputs, tmp_path / "sweep", small, seconds=1e9)
+    name = sweep[0].name
+    assert stored(sweep, tmp_path / "sweep")[name] == together[name]
+
+
 def test_snapshots_of_others_are_left_alone(tmp_path):
     snapshots = Snapshots(Store(tmp_path, "snapshots"))
     for step, names in ((3, "ab"), (5, "ab"), (4, "cd")):
-        snapshots.put(step, names, {"faults": {}}, {name: {} for name in names})
+        snapshots.put(step, names, "here", {"faults": {}}, {name: {} for name in names})
     assert sorted((s.step, "".join(sorted(s.members))) for s in snapshots._all()) == [
         (4, "cd"),
         (5, "ab"),
     ]
-    assert snapshots.covering(["b", "x"]).step == 5
-    assert snapshots.covering(["x"]) is None
+    assert snapshots.covering(["b", "x"], "here").step == 5
+    assert snapshots.covering(["x"], "here") is None
+    assert snapshots.covering(["b"], "another device or torch") is None
     snapshots.prune("abc")
     assert [s.step for s in snapshots._all()] == [4]

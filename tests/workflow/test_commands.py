@@ -1,10 +1,13 @@
 """`python -m saemake`: why, verify, store, on what the workflow has built."""
 
+import hashlib
+import io
 import json
 import subprocess
 import sys
 
 import pytest
+import torch
 from conftest import Workflow
 
 SWEEP = "results/demo/L3/top_k/256"
@@ -92,10 +95,10 @@ def test_verify_compares_metrics_where_the_software_is_another(built):
     provenance = json.loads(files["provenance.json"])
     provenance["software"]["torch"] = "2.0.0"
     try:
-        # Another SAE's weights under this name: the same shapes, and k as it is read from config.
-        for name, content in (("k_4", files["ae.pt"]), ("k_16", None)):
-            weights = content or (built.folder / SWEEP / "k_16" / "ae.pt").read_bytes()
-            weights += b" " if name == "k_4" else b""
+        other = torch.load(built.folder / SWEEP / "k_16" / "ae.pt", weights_only=True)
+        saved = io.BytesIO()
+        torch.save({**other, "k": torch.tensor(4, dtype=torch.int32)}, saved)
+        for name, weights in (("k_4", files["ae.pt"] + b" "), ("k_16", saved.getvalue())):
             rewrite(folder, weights, provenance)
             output = saemake(built, "verify", SAE, status=0 if name == "k_4" else 1)
             assert "as may be with other torch (2.0.0, here 2.13.0" in output
@@ -110,8 +113,6 @@ def test_verify_compares_metrics_where_the_software_is_another(built):
 
 
 def rewrite(folder, weights, provenance):
-    import hashlib
-
     said = {**provenance, "ae_sha256": hashlib.sha256(weights).hexdigest()}
     for name, content in (("ae.pt", weights), ("provenance.json", json.dumps(said).encode())):
         (folder / name).unlink()  # the store's file stays as it is

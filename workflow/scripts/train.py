@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from saemake import jobs, names
-from saemake.config import read
+from saemake.config import lm_name, read
 from saemake.llm import weights
 from saemake.recipes import checkpoint_key, sae_recipe
 from saemake.text.shards import Tokens
@@ -18,23 +18,26 @@ with jobs.job(snakemake.log[0]):
     steps = config.checkpoint_steps(sweep.model, sweep.architecture)
     stores = Stores.under(Path("results/.store"))
     lm_weights, description = weights.read(config, Path(snakemake.input.model))
-    train_pass(
-        [Wanted(str(member), recipe, steps) for member, recipe in recipes.items()],
-        Inputs(
-            weights=lm_weights,
-            lm_description=description,
-            tokens=Tokens(Path(snakemake.input.tokens)),
-        ),
-        stores,
-        Conduct(f"train {sweep}", config.logging, config.snapshots.every_seconds),
-    )
-    lm_name = config.models[sweep.model].hub or sweep.model
-    for member, recipe in recipes.items():
-        linked = [file for file in names.SAE_FILES if file != "config.json"]
-        folder = Path(member.folder)
-        stores.saes.link(recipe.hash, {file: folder / file for file in linked})
-        content = files.named(lm_name, stores.saes.read(recipe.hash, "config.json"))
-        jobs.write(f"{member.folder}/config.json", content)
-        for step in steps:
-            file = folder / names.checkpoint_file(step)
-            stores.checkpoints.link(checkpoint_key(recipe, step), {CHECKPOINT: file})
+    # Until all is linked, so that nobody prunes it in between.
+    with stores.saes.lock(recipe.hash for recipe in recipes.values()):
+        train_pass(
+            [Wanted(str(member), recipe, steps) for member, recipe in recipes.items()],
+            Inputs(
+                weights=lm_weights,
+                lm_description=description,
+                tokens=Tokens(Path(snakemake.input.tokens)),
+            ),
+            stores,
+            Conduct(f"train {sweep}", config.logging, config.snapshots.every_seconds),
+        )
+        for member, recipe in recipes.items():
+            linked = [file for file in names.SAE_FILES if file != "config.json"]
+            folder = Path(member.folder)
+            stores.saes.link(recipe.hash, {file: folder / file for file in linked})
+            content = files.named(
+                lm_name(config, sweep.model), stores.saes.read(recipe.hash, "config.json")
+            )
+            jobs.write(f"{member.folder}/config.json", content)
+            for step in steps:
+                file = folder / names.checkpoint_file(step)
+                stores.checkpoints.link(checkpoint_key(recipe, step), {CHECKPOINT: file})
