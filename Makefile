@@ -7,6 +7,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 2
+# Which slower checks: CI takes those marked acceptance only.
+SELECT ?= acceptance or long
 
 .PHONY: demo test lint acceptance lock
 
@@ -15,7 +17,7 @@ demo: $(VENV)/runs
 	@echo "The frontier: results/demo/L3/figures/loss_recovered_vs_l0.pdf"
 
 test: $(VENV)/tests
-	$(BIN)/pytest tests -m "not acceptance" -n 2
+	$(BIN)/pytest tests -m "not acceptance and not long" -n 2
 
 lint: $(VENV)/tests
 	$(BIN)/ruff check .
@@ -25,7 +27,7 @@ lint: $(VENV)/tests
 	$(BIN)/snakemake --lint
 
 acceptance: $(VENV)/acceptance $(VENV)-saebench/peers
-	$(BIN)/pytest tests -m acceptance -s
+	$(BIN)/pytest tests -m "$(SELECT)" -s
 
 $(VENV)/runs: envs/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

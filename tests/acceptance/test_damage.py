@@ -11,7 +11,7 @@ import time
 import pytest
 from conftest import Workflow
 
-pytestmark = pytest.mark.acceptance
+pytestmark = pytest.mark.long
 FOLDER = "results/demo/L3/top_k/256"
 TABLE = f"{FOLDER}/metrics.json"
 SAE = f"{FOLDER}/k_4/ae.pt"

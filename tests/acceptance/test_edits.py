@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import PROJECT, Workflow, merged
 
-pytestmark = pytest.mark.acceptance
+pytestmark = pytest.mark.long
 SUITE = {"architectures": ["top_k", "standard_new"], "widths": ["256"]}
 BUILT = {"models": {"demo": {"suite": SUITE}}}
 TRAINED = {"train": 1, "evaluate": 1, "metrics": 1, "figure": 2}

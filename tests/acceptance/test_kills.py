@@ -15,7 +15,7 @@ from conftest import Workflow, merged
 from saemake import architectures
 from saemake.store import sha256
 
-pytestmark = pytest.mark.acceptance
+pytestmark = pytest.mark.long
 SEED = 20261123
 FILES = ("ae.pt", "config.json", "training.csv")
 # About 5 s of training, with a snapshot each 0.2 s.
