@@ -29,7 +29,7 @@ EDITS = {
     "the seed": ({"training": {"seed": 1}}, EVERYTHING | {"tokens": 0}),
     "the recipe": ({"training": {"recipe": "dictionary_learning"}}, EVERYTHING | {"tokens": 0}),
     "the model's budget": (demo(train_tokens=30_720), EVERYTHING),
-    "another model's budget": ({"models": {"gemma-2-2b": {"train_tokens": 10_000_000}}}, {}),
+    "another model's budget": ({"models": {"gemma-2-2b": {"train_tokens": 250_000_000}}}, {}),
     "the number of documents that judge": (
         demo(evaluation_documents=12),
         {"tokens": 1, "evaluate": 2, "metrics": 2, "figure": 2},
