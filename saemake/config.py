@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from saemake import architectures
 from saemake.architectures.base import Settings
 from saemake.errors import SaemakeError, nearest
-from saemake.sections import Closed, Count, Number, Whole
+from saemake.sections import Closed, Count, Number, Whole, whole
 from saemake.training.settings import Training
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -67,17 +67,47 @@ class Model(Source):
     llm_batch_contexts: Count
     buffer_tokens: Count
     train_tokens: Count
-    evaluation_documents: Count
+    evaluations: dict[str, dict[str, Any]] = Field(default={})
+    baselines: dict[str, Any] = Field(default={})
     training: dict[str, Any] = Field(default={})
     architectures: dict[str, dict[str, Any]] = Field(default={})
     suite: Suite
 
 
-class Evaluation(Closed):
-    """How SAEs are judged. `inference`: how latents are chosen where an architecture has several
-    ways; 'loader' is each one's own."""
+class DictionaryLearning(Closed):
+    """The evaluation of dictionary_learning, on documents at the training's context. `held_out`
+    False judges on the text from its beginning, as the published suite was."""
 
-    inference: Literal["loader", "top_k", "threshold"]
+    documents: Count
+    held_out: bool
+
+
+class SaeBenchCore(Closed):
+    """SAE Bench's core evaluation, on packed contexts. `text` None is the model's own; `defects`
+    says whether what SAE Bench 0.6.0 computes wrongly is mended."""
+
+    text: str | None
+    held_out: bool
+    shuffle_seed: Whole | None
+    context_tokens: Annotated[int, BeforeValidator(whole), Field(gt=1)]
+    batch_contexts: Count
+    reconstruction_batches: Count
+    variance_batches: Count
+    defects: Literal["mended", "kept"]
+
+
+class Evaluations(Closed):
+    """How SAEs are judged; a model may override any key. Their names are those of
+    saemake.evaluation.names."""
+
+    dictionary_learning: DictionaryLearning
+    sae_bench_core: SaeBenchCore
+
+
+class Baselines(Closed):
+    """What SAEs are compared with: the identity, and PCA of so many tokens of the training text."""
+
+    pca_tokens: Count
 
 
 class Logging(Closed):
@@ -102,7 +132,8 @@ class Config(Closed):
     widths: dict[Name, Count]
     training: Training
     architectures: dict[str, dict[str, Any]]
-    evaluation: Evaluation
+    evaluations: Evaluations
+    baselines: Baselines
     logging: Logging
     snapshots: Snapshots
     root: Path
@@ -120,6 +151,32 @@ class Config(Closed):
         section = f"architectures.{architecture}"
         place = _override_place(own, section, model)
         return _validated(architectures.get(architecture).Settings, values, place)
+
+    def evaluations_of(self, model: str) -> Evaluations:
+        """`evaluations` with the model's own values on top."""
+        own, values = self.models[model].evaluations, self.evaluations.model_dump()
+        for name, section in own.items():
+            if name not in values:
+                raise ConfigError(
+                    f"models.{model}.evaluations.{name}",
+                    f"no evaluation '{name}'; {nearest(name, values)}",
+                )
+            values[name] |= section
+            kind: Any = Evaluations.model_fields[name].annotation
+            _validated(kind, values[name], _override_place(section, f"evaluations.{name}", model))
+        return Evaluations.model_validate(values)
+
+    def baselines_of(self, model: str) -> Baselines:
+        """`baselines` with the model's own values on top."""
+        own = self.models[model].baselines
+        values = {**self.baselines.model_dump(), **own}
+        return _validated(Baselines, values, _override_place(own, "baselines", model))
+
+    def text_of(self, model: str, use: str) -> str:
+        """The text that a model is trained on ('train') or judged on by an evaluation, a key of
+        `texts`."""
+        own = self.evaluations_of(model).sae_bench_core.text if use == "sae_bench_core" else None
+        return own or self.models[model].text
 
     def steps_of(self, model: str) -> int:
         """Training steps: int(train_tokens / batch_tokens), as the published suite counts."""
@@ -157,6 +214,7 @@ def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
         _check_names(config)
         _check_folders(config)
         for model in config.models:
+            _check_evaluations(config, model)
             _check_schedule(config, model)
             for architecture in config.architectures:
                 _check_decay(config, model, architecture)
@@ -271,6 +329,15 @@ def _check_folders(config: Config) -> None:
         if gguf is not None and not (folder / gguf).is_file():
             there = nearest(gguf, [path.name for path in folder.glob("*.gguf")])
             raise ConfigError(f"{place}.gguf_file", f"there is no {gguf} in {folder}; {there}")
+
+
+def _check_evaluations(config: Config, model: str) -> None:
+    config.baselines_of(model)
+    text = config.text_of(model, "sae_bench_core")
+    if text not in config.texts:
+        own = config.models[model].evaluations.get("sae_bench_core", {})
+        place = _override_place(own, "evaluations.sae_bench_core", model)("text")
+        raise ConfigError(f"{place}.text", f"no text '{text}'; {nearest(text, config.texts)}")
 
 
 def _check_schedule(config: Config, model: str) -> None:

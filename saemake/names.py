@@ -1,6 +1,5 @@
 """Names of artifacts: the paths under results/, read and written in one place."""
 
-import dataclasses
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,8 +10,15 @@ from saemake.config import Config, check_fits
 from saemake.errors import SaemakeError, nearest
 
 RESULTS = "results"
-SPLITS = ("train", "evaluation")
+EVALUATIONS = ("dictionary_learning", "sae_bench_core")
+# What text is tokenised for.
+USES = ("train", *EVALUATIONS)
 SAE_FILES = ("ae.pt", "config.json", "training.csv", "provenance.json")
+# The tables of what is judged; of an SAE there is also what was seen of each latent.
+TABLES = (*(f"{name}.json" for name in EVALUATIONS), "metrics.json")
+LATENTS = tuple(f"{name}_latents.parquet" for name in EVALUATIONS)
+BASELINES = "baselines"
+BASELINE_FILES = ("pca.safetensors", *TABLES)
 FIGURE_FORMATS = ("pdf", "svg")
 
 
@@ -85,15 +91,29 @@ def members(config: Config, sweep: Sweep) -> list[SaeName]:
     return [SaeName(sweep, value) for value in swept]
 
 
-def suite_sweeps(config: Config, model: str) -> list[Sweep]:
-    """The sweeps of a model's suite."""
+def suite_sweeps(config: Config, model: str, layer: int) -> list[Sweep]:
+    """The sweeps of a model's suite, at one layer (of the suite or not)."""
     suite = config.models[model].suite
     return [
         Sweep(model, layer, architecture, width)
-        for layer in suite.layers
         for architecture in suite.architectures
         for width in suite.widths
     ]
+
+
+def checkpointed_sweeps(config: Config, model: str, layer: int) -> list[Sweep]:
+    """Those of them whose checkpoints the config asks for."""
+    return [
+        sweep
+        for sweep in suite_sweeps(config, model, layer)
+        if config.checkpoint_steps(model, sweep.architecture)
+    ]
+
+
+def figures_of(config: Config, model: str) -> list[str]:
+    """The figures that a model's suite gives: those of the training where it has checkpoints."""
+    checkpointed = checkpointed_sweeps(config, model, 0)
+    return [name for name in figures.names() if checkpointed or name not in figures.TRAINING]
 
 
 def saes_of(config: Config, path: str) -> list[SaeName]:
@@ -107,12 +127,11 @@ def saes_of(config: Config, path: str) -> list[SaeName]:
         case (first, *_) if first != RESULTS:
             raise SaemakeError(f"{path}: artifacts are under {RESULTS}/")
         case (_, model, layer, "figures", _):
-            sweeps = [
-                dataclasses.replace(sweep, layer=int(layer[1:]))
-                for sweep in suite_sweeps(config, model)
-            ]
+            sweeps = suite_sweeps(config, model, int(layer[1:]))
             return list({sae: sae for sweep in sweeps for sae in members(config, sweep)})
-        case (_, model, layer, architecture, width, *inside) if layer.startswith("L"):
+        case (_, model, layer, architecture, width, *inside) if (
+            layer.startswith("L") and architecture != BASELINES
+        ):
             saes = members(config, Sweep(model, int(layer[1:]), architecture, width))
             return saes if len(inside) == 1 else [s for s in saes if s.sparsity_name == inside[0]]
         case _:
@@ -153,11 +172,11 @@ def _check_parts(config: Config, parts: list[str]) -> None:
     match rest:
         case ["model.json"]:
             return
-        case ["tokens", split, "manifest.json"] if split in SPLITS:
+        case ["tokens", use, "manifest.json"] if use in USES:
             return
         case ["tokens", *_]:
             raise SaemakeError(
-                "tokens are named " + " and ".join(f"tokens/{s}/manifest.json" for s in SPLITS)
+                "tokens are named " + " and ".join(f"tokens/{use}/manifest.json" for use in USES)
             )
         case [layer, *below]:
             _check_layer(config, model, layer, below)
@@ -181,6 +200,12 @@ def _check_layer(config: Config, model: str, layer: str, below: list[str]) -> No
             if stem not in figures.names():
                 raise _unknown("figure", stem, figures.names())
             _check_in_model(config, model, int(found[1]))
+            if stem not in figures_of(config, model):
+                raise _no_checkpoints(model, "the architectures of its suite")
+        case [name, file] if name == BASELINES:
+            if file not in BASELINE_FILES:
+                raise SaemakeError(f"no file '{file}' there; {nearest(file, BASELINE_FILES)}")
+            _check_in_model(config, model, int(found[1]))
         case [architecture, width, *inside]:
             _check_sweep(config, Sweep(model, int(found[1]), architecture, width), inside)
         case _:
@@ -192,7 +217,7 @@ def _check_layer(config: Config, model: str, layer: str, below: list[str]) -> No
 
 def _check_sweep(config: Config, sweep: Sweep, inside: list[str]) -> None:
     names = [member.sparsity_name for member in members(config, sweep)]
-    files = (*SAE_FILES, "metrics.json")
+    files = (*SAE_FILES, *TABLES, *LATENTS)
     match inside:
         case ["metrics.json"]:
             return
@@ -214,11 +239,15 @@ def _check_sweep(config: Config, sweep: Sweep, inside: list[str]) -> None:
 def _check_checkpoint(config: Config, sweep: Sweep, file: str) -> None:
     there = checkpoint_files(config, sweep.model, sweep.architecture)
     if not there:
-        key = f"architectures.{sweep.architecture}.checkpoints"
-        raise SaemakeError(
-            f"the config asks for no checkpoints of {sweep.architecture} of {sweep.model}; set"
-            f" {key}, a list of fractions of the training"
-        )
-    if f"checkpoints/{file}" not in there:
-        steps = [path.removeprefix("checkpoints/") for path in there]
-        raise SaemakeError(f"no checkpoint '{file}'; there are {', '.join(steps)}")
+        raise _no_checkpoints(sweep.model, sweep.architecture)
+    if f"checkpoints/{file}" in there or file in TABLES:
+        return
+    steps = [path.removeprefix("checkpoints/") for path in there]
+    raise SaemakeError(f"no checkpoint '{file}'; there are {', '.join(steps)}")
+
+
+def _no_checkpoints(model: str, architecture: str) -> SaemakeError:
+    return SaemakeError(
+        f"the config asks for no checkpoints of {architecture} of {model}; set"
+        " architectures.<name>.checkpoints, a list of fractions of the training"
+    )

@@ -5,9 +5,9 @@ from saemake.names import Sweep, members
 from saemake.recipes import tokens_recipe
 
 
-def of_tokens(config: Config, model: str, split: str) -> str:
-    recipe = tokens_recipe(config, model, split)
-    text = config.models[model].text
+def of_tokens(config: Config, model: str, use: str) -> str:
+    recipe = tokens_recipe(config, model, use)
+    text = config.text_of(model, use)
     return (
         f"{recipe.amount:,} {recipe.unit} of {text} ({recipe.split}) for {model},"
         f" contexts of {recipe.context_tokens}"
@@ -23,6 +23,7 @@ def of_training(config: Config, sweep: Sweep) -> str:
     )
 
 
-def of_evaluation(config: Config, sweep: Sweep) -> str:
-    documents = config.models[sweep.model].evaluation_documents
-    return f"{len(members(config, sweep))} SAEs {sweep} on {documents:,} held-out documents"
+def of_evaluation(config: Config, what: str, model: str, evaluation: str) -> str:
+    recipe = tokens_recipe(config, model, evaluation)
+    unit = "documents" if recipe.layout == "documents" else f"contexts of {recipe.context_tokens}"
+    return f"{what} by {evaluation} on {recipe.amount:,} {unit}"

@@ -45,7 +45,8 @@ class ModelRecipe(Recipe):
 
 
 class TokensRecipe(Recipe):
-    """The tokenised text: documents in the text's order, one a context."""
+    """The tokenised text: documents one a context, or packed into contexts of equal length; from
+    the text's beginning, or after the documents that the tokens with the hash `after` are of."""
 
     version: int
     model: ModelRecipe
@@ -55,6 +56,9 @@ class TokensRecipe(Recipe):
     subset: str | None
     split: str
     column: str
+    shuffle_seed: int | None
+    after: str | None
+    layout: Literal["documents", "packed"]
     context_tokens: int
     amount: int
     unit: Literal["tokens", "documents"]
@@ -77,15 +81,29 @@ class SaeRecipe(Recipe):
     steps: int
 
 
-class EvaluationRecipe(Recipe):
-    """One SAE's evaluation, made from the bytes of the SAE that its recipe gives."""
+class BaselinesRecipe(Recipe):
+    """The principal components of a layer's activations on the beginning of the training text."""
 
     version: int
-    sae: str
     tokens: TokensRecipe
+    layer: int
     llm_batch_contexts: int
+    pca_tokens: int
     cpu_threads: int
-    inference: str | None
+
+
+class EvaluationRecipe(Recipe):
+    """One evaluation of one thing: `subject` is the hash of the recipe of an SAE, a checkpoint or
+    a baseline. `settings` are what else its figures depend on."""
+
+    version: int
+    evaluation: str
+    settings: dict[str, Any]
+    subject: str
+    tokens: TokensRecipe
+    batch_contexts: int
+    cpu_threads: int
+    inferences: list[str | None]
     target_l0: float | None
 
 
@@ -101,29 +119,82 @@ def model_recipe(config: Config, name: str) -> ModelRecipe:
     )
 
 
-def tokens_recipe(config: Config, name: str, split: str) -> TokensRecipe:
-    """The tokens that a model is trained on ('train') or judged on ('evaluation')."""
-    model = config.models[name]
-    text = config.texts[model.text]
-    training = config.training_of(name)
-    batches = training.norm_batches + config.steps_of(name)
-    wanted = {
-        "train": batches * training.batch_tokens,
-        "evaluation": model.evaluation_documents,
-    }
+def tokens_recipe(config: Config, model: str, use: str) -> TokensRecipe:
+    """The tokens that a model's SAEs are trained on ('train'), or judged on by an evaluation."""
+    return {
+        "train": _training_tokens,
+        "dictionary_learning": _documents,
+        "sae_bench_core": _packed,
+    }[use](config, model)
+
+
+def _training_tokens(config: Config, model: str) -> TokensRecipe:
+    training = config.training_of(model)
+    batches = training.norm_batches + config.steps_of(model)
+    text = config.models[model].text
     return TokensRecipe(
-        version=versions.TOKENS,
-        model=model_recipe(config, name),
-        text_content=_content(config, text),
-        text_hub=text.hub,
-        text_revision=text.revision if text.hub else None,
-        subset=text.subset,
-        split=text.train_split if split == "train" else text.evaluation_split,
-        column=text.column,
-        context_tokens=model.context_tokens,
-        amount=wanted[split],
-        unit="tokens" if split == "train" else "documents",
+        **_source(config, model, text),
+        split=config.texts[text].train_split,
+        shuffle_seed=None,
+        after=None,
+        layout="documents",
+        context_tokens=config.models[model].context_tokens,
+        amount=batches * training.batch_tokens,
+        unit="tokens",
     )
+
+
+def _documents(config: Config, model: str) -> TokensRecipe:
+    evaluation = config.evaluations_of(model).dictionary_learning
+    text = config.models[model].text
+    return TokensRecipe(
+        **_source(config, model, text),
+        **_held_out(config, model, text, evaluation.held_out),
+        shuffle_seed=None,
+        layout="documents",
+        context_tokens=config.models[model].context_tokens,
+        amount=evaluation.documents,
+        unit="documents",
+    )
+
+
+def _packed(config: Config, model: str) -> TokensRecipe:
+    evaluation = config.evaluations_of(model).sae_bench_core
+    text = config.text_of(model, "sae_bench_core")
+    batches = evaluation.reconstruction_batches + evaluation.variance_batches
+    return TokensRecipe(
+        **_source(config, model, text),
+        **_held_out(config, model, text, evaluation.held_out),
+        shuffle_seed=evaluation.shuffle_seed,
+        layout="packed",
+        context_tokens=evaluation.context_tokens,
+        amount=batches * evaluation.batch_contexts,
+        unit="documents",
+    )
+
+
+def _source(config: Config, model: str, name: str) -> dict[str, Any]:
+    text = config.texts[name]
+    return {
+        "version": versions.TOKENS,
+        "model": model_recipe(config, model),
+        "text_content": _content(config, text),
+        "text_hub": text.hub,
+        "text_revision": text.revision if text.hub else None,
+        "subset": text.subset,
+        "column": text.column,
+    }
+
+
+def _held_out(config: Config, model: str, name: str, held_out: bool) -> dict[str, Any]:
+    """Where judging begins: in the split that is there for it, and where that is the one trained
+    on, after the documents of the training; not held out, at the beginning of the training's."""
+    text = config.texts[name]
+    if not held_out:
+        return {"split": text.train_split, "after": None}
+    trained_on = name == config.models[model].text and text.evaluation_split == text.train_split
+    after = _training_tokens(config, model).hash if trained_on else None
+    return {"split": text.evaluation_split, "after": after}
 
 
 def sae_recipe(config: Config, name: SaeName) -> SaeRecipe:
@@ -146,23 +217,78 @@ def sae_recipe(config: Config, name: SaeName) -> SaeRecipe:
     )
 
 
-def evaluation_recipe(config: Config, name: SaeName) -> EvaluationRecipe:
-    model = config.models[name.sweep.model]
-    return EvaluationRecipe(
-        version=versions.EVALUATION,
-        sae=sae_recipe(config, name).hash,
-        tokens=tokens_recipe(config, name.sweep.model, "evaluation"),
-        llm_batch_contexts=model.llm_batch_contexts,
-        cpu_threads=config.training_of(name.sweep.model).cpu_threads,
-        inference=_inference(config, name.sweep.architecture),
-        target_l0=architectures.get(name.sweep.architecture).target_l0(name.sparsity),
+def baselines_recipe(config: Config, model: str, layer: int) -> BaselinesRecipe:
+    return BaselinesRecipe(
+        version=versions.BASELINES,
+        tokens=_training_tokens(config, model),
+        layer=layer,
+        llm_batch_contexts=config.models[model].llm_batch_contexts,
+        pca_tokens=config.baselines_of(model).pca_tokens,
+        cpu_threads=config.training_of(model).cpu_threads,
     )
 
 
-def _inference(config: Config, architecture: str) -> str | None:
-    """The config's way of choosing latents where the architecture has it, else its loader's."""
-    ways, wanted = architectures.get(architecture).inferences, config.evaluation.inference
-    return wanted if wanted in ways else next(iter(ways), None)
+def evaluation_recipe(
+    config: Config,
+    model: str,
+    evaluation: str,
+    subject: str,
+    architecture: str | None = None,
+    sparsity: float | None = None,
+) -> EvaluationRecipe:
+    """Of a subject by its recipe's hash; of an SAE, with its architecture and sparsity."""
+    settings = getattr(config.evaluations_of(model), evaluation)
+    kind = architectures.get(architecture) if architecture else None
+    packed = evaluation == "sae_bench_core"
+    return EvaluationRecipe(
+        version=versions.EVALUATION,
+        evaluation=evaluation,
+        settings=settings.model_dump(mode="json", exclude={"text"}),
+        subject=subject,
+        tokens=tokens_recipe(config, model, evaluation),
+        batch_contexts=(
+            settings.batch_contexts if packed else config.models[model].llm_batch_contexts
+        ),
+        cpu_threads=config.training_of(model).cpu_threads,
+        inferences=list(kind.inferences) if kind and kind.inferences else [None],
+        target_l0=kind.target_l0(sparsity) if kind and sparsity is not None else None,
+    )
+
+
+def sae_evaluation_recipe(config: Config, name: SaeName, evaluation: str) -> EvaluationRecipe:
+    sweep = name.sweep
+    subject = sae_recipe(config, name).hash
+    return evaluation_recipe(
+        config, sweep.model, evaluation, subject, sweep.architecture, name.sparsity
+    )
+
+
+def checkpoint_evaluation_recipe(
+    config: Config, name: SaeName, step: int, evaluation: str
+) -> EvaluationRecipe:
+    """Of the SAE before that step; its L0 is no target yet."""
+    subject = checkpoint_key(sae_recipe(config, name), step)
+    return evaluation_recipe(config, name.sweep.model, evaluation, subject, name.sweep.architecture)
+
+
+def baseline_names(config: Config, model: str) -> list[str]:
+    """`identity`, `pca` (all components) and `pca/k_20`, ...: the first k, as many as the sweep of
+    top_k keeps."""
+    sweep = config.settings_of(model, "top_k").sweep if "top_k" in config.architectures else []
+    return ["identity", "pca", *(f"pca/k_{k}" for k in sweep)]
+
+
+def baseline_evaluation_recipe(
+    config: Config, model: str, layer: int, baseline: str, evaluation: str
+) -> EvaluationRecipe:
+    """Of a baseline by its name (see baseline_names)."""
+    subject = baseline_key(config, model, layer, baseline)
+    return evaluation_recipe(config, model, evaluation, subject)
+
+
+def baseline_key(config: Config, model: str, layer: int, baseline: str) -> str:
+    """What names a baseline of a layer."""
+    return digest([baselines_recipe(config, model, layer).hash, baseline])
 
 
 def checkpoint_key(recipe: SaeRecipe, step: int) -> str:
@@ -175,9 +301,30 @@ def sweep_hashes(config: Config, sweep: Sweep) -> list[str]:
     return [sae_recipe(config, member).hash[:16] for member in members(config, sweep)]
 
 
-def evaluation_hashes(config: Config, sweep: Sweep) -> list[str]:
-    """Short hashes of the recipes of a sweep's evaluations."""
-    return [evaluation_recipe(config, member).hash[:16] for member in members(config, sweep)]
+def evaluation_hashes(config: Config, sweep: Sweep, evaluation: str) -> list[str]:
+    """Short hashes of the recipes of one evaluation of a sweep."""
+    return [
+        sae_evaluation_recipe(config, member, evaluation).hash[:16]
+        for member in members(config, sweep)
+    ]
+
+
+def checkpoint_evaluation_hashes(config: Config, name: SaeName, evaluation: str) -> list[str]:
+    """Short hashes of the recipes of one evaluation of an SAE's checkpoints."""
+    steps = config.checkpoint_steps(name.sweep.model, name.sweep.architecture)
+    return [
+        checkpoint_evaluation_recipe(config, name, step, evaluation).hash[:16] for step in steps
+    ]
+
+
+def baseline_evaluation_hashes(
+    config: Config, model: str, layer: int, evaluation: str
+) -> list[str]:
+    """Short hashes of the recipes of one evaluation of a layer's baselines."""
+    return [
+        baseline_evaluation_recipe(config, model, layer, name, evaluation).hash[:16]
+        for name in baseline_names(config, model)
+    ]
 
 
 def _content(config: Config, source: Source, only: str | None = None) -> str | None:

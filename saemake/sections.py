@@ -19,11 +19,11 @@ def _number(value: Any) -> Any:
         return value
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
     """Snakemake's `--config section='{key: 1}'` gives every value as a string."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Whole = Annotated[int, BeforeValidator(_whole), Field(ge=0, lt=2**63)]
-Count = Annotated[int, BeforeValidator(_whole), Field(gt=0, lt=2**63)]
+Whole = Annotated[int, BeforeValidator(whole), Field(ge=0, lt=2**63)]
+Count = Annotated[int, BeforeValidator(whole), Field(gt=0, lt=2**63)]

@@ -142,6 +142,10 @@ class Store:
         """The content of an entry's file."""
         return (self.folder / key / name).read_bytes()
 
+    def sum_of(self, key: str, name: str) -> str:
+        """The sha256 of an entry's file, as it was put."""
+        return json.loads((self.folder / key / SUMS).read_text())[name]
+
     def files(self, key: str) -> list[str]:
         """The names of an entry's files."""
         return sorted(json.loads((self.folder / key / SUMS).read_text()))

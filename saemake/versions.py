@@ -3,6 +3,7 @@
 Raise one when its maths or order changes; architectures carry their own.
 """
 
-TOKENS = 1
+TOKENS = 2
 ACTIVATIONS = 1
-EVALUATION = 2
+EVALUATION = 3
+BASELINES = 1

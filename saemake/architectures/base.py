@@ -73,6 +73,21 @@ class Dictionary(nn.Module, abc.ABC):
 
     @property
     @abc.abstractmethod
+    def encoder_weight(self) -> Tensor:
+        """The encoder's weight, [F, D]."""
+
+    @property
+    @abc.abstractmethod
+    def encoder_bias(self) -> Tensor:
+        """What is added to each latent before it is rectified, [F]."""
+
+    @property
+    def decoder_rows(self) -> Tensor:
+        """The decoder's weight, a row a latent."""
+        return self.decoder_weight.T if self.d_model_dim == 0 else self.decoder_weight
+
+    @property
+    @abc.abstractmethod
     def decoder_weight(self) -> Tensor:
         """The decoder's weight, [D, F] or [F, D] (see `d_model_dim`)."""
 

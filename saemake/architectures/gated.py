@@ -29,6 +29,14 @@ class GatedDictionary(Dictionary):
         self.decoder = nn.Linear(width, d_model, bias=False)
 
     @property
+    def encoder_weight(self) -> Tensor:
+        return self.encoder.weight
+
+    @property
+    def encoder_bias(self) -> Tensor:
+        return self.mag_bias
+
+    @property
     def decoder_weight(self) -> Tensor:
         return self.decoder.weight
 

@@ -46,6 +46,14 @@ class JumpReluDictionary(Dictionary):
         self.threshold = nn.Parameter(torch.full((width,), INITIAL_THRESHOLD))
 
     @property
+    def encoder_weight(self) -> Tensor:
+        return self.W_enc.T
+
+    @property
+    def encoder_bias(self) -> Tensor:
+        return self.b_enc
+
+    @property
     def decoder_weight(self) -> Tensor:
         return self.W_dec
 

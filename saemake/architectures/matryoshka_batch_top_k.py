@@ -82,6 +82,10 @@ class MatryoshkaDictionary(KeptDictionary):
         self.b_dec = nn.Parameter(torch.zeros(d_model))
 
     @property
+    def encoder_weight(self) -> Tensor:
+        return self.W_enc.T
+
+    @property
     def decoder_weight(self) -> Tensor:
         return self.W_dec
 

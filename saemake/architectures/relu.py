@@ -47,6 +47,14 @@ class ReluDictionary(Dictionary):
         self.decoder = nn.Linear(width, d_model, bias=False)
 
     @property
+    def encoder_weight(self) -> Tensor:
+        return self.encoder.weight
+
+    @property
+    def encoder_bias(self) -> Tensor:
+        return self.encoder.bias
+
+    @property
     def decoder_weight(self) -> Tensor:
         return self.decoder.weight
 

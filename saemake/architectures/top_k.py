@@ -56,6 +56,10 @@ class KeptDictionary(Dictionary):
     def biases(self) -> tuple[nn.Parameter, nn.Parameter]:
         """Of the encoder [F] and of the decoder [D]."""
 
+    @property
+    def encoder_bias(self) -> Tensor:
+        return self.biases[0]
+
     @abc.abstractmethod
     def activations(self, x: Tensor) -> Tensor:
         """All latents [..., F], before any is dropped."""
@@ -96,6 +100,10 @@ class TopKDictionary(KeptDictionary):
         self.encoder = nn.Linear(d_model, width)
         self.decoder = nn.Linear(width, d_model, bias=False)
         self.b_dec = nn.Parameter(torch.zeros(d_model))
+
+    @property
+    def encoder_weight(self) -> Tensor:
+        return self.encoder.weight
 
     @property
     def decoder_weight(self) -> Tensor:

@@ -14,14 +14,21 @@ from pathlib import Path
 from saemake import names
 from saemake.commands import STORE
 from saemake.config import Config, ConfigError
-from saemake.evaluation.evaluate import judged_sae
-from saemake.names import SPLITS, SaeName, Sweep
-from saemake.recipes import checkpoint_key, sae_recipe, tokens_recipe
+from saemake.evaluation.evaluate import judged_subject
+from saemake.names import USES, SaeName, Sweep
+from saemake.recipes import (
+    baseline_key,
+    baseline_names,
+    baselines_recipe,
+    checkpoint_key,
+    sae_recipe,
+    tokens_recipe,
+)
 from saemake.store import Store
 from saemake.training.members import OF_SAE
 from saemake.training.snapshots import Snapshots
 
-KINDS = ("saes", "evaluations", "checkpoints", "tokens", "snapshots")
+KINDS = ("saes", "evaluations", "checkpoints", "baselines", "tokens", "snapshots")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,15 +53,22 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
 
 def _named(config: Config) -> dict[str, set[str]]:
-    """The keys of all that the config names, of the kinds that it names by itself."""
-    named: dict[str, set[str]] = {"saes": set(), "checkpoints": set(), "tokens": set()}
+    """The keys of all that the config names; of evaluations, what they may judge."""
+    named: dict[str, set[str]] = {kind: set() for kind in KINDS}
     for sae in _saes(config):
         recipe = sae_recipe(config, sae)
         named["saes"].add(recipe.hash)
         steps = config.checkpoint_steps(sae.sweep.model, sae.sweep.architecture)
         named["checkpoints"] |= {checkpoint_key(recipe, step) for step in steps}
-    for model, split in itertools.product(config.models, SPLITS):
-        named["tokens"].add(tokens_recipe(config, model, split).hash)
+    named["evaluations"] |= named["saes"] | named["checkpoints"]
+    for model, use in itertools.product(config.models, USES):
+        named["tokens"].add(tokens_recipe(config, model, use).hash)
+    for model in config.models:
+        for layer in range(config.models[model].layers):
+            named["baselines"].add(baselines_recipe(config, model, layer).hash)
+            named["evaluations"] |= {
+                baseline_key(config, model, layer, name) for name in baseline_names(config, model)
+            }
     return named
 
 
@@ -70,9 +84,9 @@ def _saes(config: Config) -> Iterator[SaeName]:
 
 
 def _is_named(store: Store, kind: str, key: str, named: dict[str, set[str]]) -> bool:
-    """An evaluation is named by the SAE that it judges, a snapshot by one that is wanted still."""
+    """An evaluation is named by what it judges, a snapshot by an SAE that is wanted still."""
     if kind == "evaluations":
-        return judged_sae(store, key) in named["saes"]
+        return judged_subject(store, key) in named["evaluations"]
     if kind == "snapshots":
         finished = set(Store(STORE, "saes").entries())
         return bool(Snapshots(store).members_of(key) & (named["saes"] - finished))

@@ -6,7 +6,6 @@ provenance.json says and the metrics agree within the tolerance; 1 where one dif
 
 import argparse
 import itertools
-import json
 import math
 import tempfile
 from collections.abc import Iterable
@@ -17,10 +16,11 @@ from saemake import names
 from saemake.commands.why import sae_reasons
 from saemake.config import Config
 from saemake.errors import SaemakeError
-from saemake.evaluation.evaluate import METRICS, evaluate_sweep
+from saemake.evaluation import subjects
+from saemake.evaluation.evaluate import evaluate, rows_of
 from saemake.llm import weights
 from saemake.names import RESULTS, SAE_FILES, SaeName, Sweep
-from saemake.recipes import evaluation_recipe, sae_recipe
+from saemake.recipes import sae_recipe
 from saemake.store import Store, sha256
 from saemake.text.shards import Tokens
 from saemake.training import files
@@ -116,20 +116,17 @@ def _other_circumstances(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 def _compare_metrics(config: Config, sae: SaeName, rebuilt: Path, temporary: Path) -> bool:
     lm_weights, _ = weights.read(config, Path(RESULTS, sae.sweep.model, "model.json"))
-    stored = {}
+    tokens = _tokens(sae.sweep.model, "dictionary_learning")
+    figures = {}
     for label, folder in (("old", Path(sae.folder)), ("new", rebuilt)):
         store = Store(temporary / label, "evaluations")
-        keys = evaluate_sweep(
-            {sae: evaluation_recipe(config, sae)},
-            width=config.widths[sae.sweep.width],
-            folders={sae: folder},
-            weights=lm_weights,
-            tokens=_tokens(sae.sweep.model, "evaluation"),
-            store=store,
-        )
-        stored[label] = json.loads(store.read(keys[sae], METRICS))
-    recovered = stored["new"]["loss_recovered"] - stored["old"]["loss_recovered"]
-    l0 = stored["new"]["l0"] / max(stored["old"]["l0"], 1e-9) - 1
+        judged = subjects.sae(config, sae, "dictionary_learning", folder)
+        evaluate([judged], sae.sweep.layer, lm_weights, tokens, store)
+        found = rows_of(judged, tokens, store)[0].dictionary_learning
+        assert found is not None
+        figures[label] = found
+    recovered = figures["new"].frac_recovered - figures["old"].frac_recovered
+    l0 = figures["new"].l0 / max(figures["old"].l0, 1e-9) - 1
     agree = abs(recovered) <= LOSS_RECOVERED_TOLERANCE and abs(l0) <= L0_TOLERANCE
     print(
         f"  loss recovered {recovered:+.5f} (tolerance {LOSS_RECOVERED_TOLERANCE}),"
@@ -138,8 +135,8 @@ def _compare_metrics(config: Config, sae: SaeName, rebuilt: Path, temporary: Pat
     return agree
 
 
-def _tokens(model: str, split: str) -> Tokens:
-    manifest = Path(RESULTS, model, "tokens", split, "manifest.json")
+def _tokens(model: str, use: str) -> Tokens:
+    manifest = Path(RESULTS, model, "tokens", use, "manifest.json")
     if not manifest.exists():
         raise SaemakeError(f"{manifest} is not there; build it: snakemake {manifest} --cores 1")
     return Tokens(manifest)

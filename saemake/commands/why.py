@@ -14,9 +14,9 @@ from saemake import names
 from saemake.commands import STORE
 from saemake.config import Config, lm_name
 from saemake.errors import SaemakeError
-from saemake.evaluation.evaluate import RECIPE, key_of
-from saemake.names import SAE_FILES, SaeName
-from saemake.recipes import evaluation_recipe, sae_recipe
+from saemake.evaluation.evaluate import RECIPE, evaluation_key
+from saemake.names import SAE_FILES, TABLES, SaeName
+from saemake.recipes import sae_evaluation_recipe, sae_recipe
 from saemake.store import Store, sha256
 from saemake.training import files
 
@@ -47,8 +47,9 @@ def reasons_of(config: Config, path: str) -> Iterator[str]:
         yield "it is not there"
     for sae in saes:
         found = list(sae_reasons(config, sae))
-        if place.name == "metrics.json" or "figures" in place.parts:
-            found += _metrics_reasons(config, sae)
+        if place.name in TABLES or "figures" in place.parts:
+            table = place.name if place.name in TABLES else "metrics.json"
+            found += _metrics_reasons(config, sae, table)
         yield from (reason if len(saes) == 1 else f"{sae}: {reason}" for reason in found)
     if place.name == "metrics.json" and place.exists():
         yield from _table_reasons(place, saes)
@@ -62,18 +63,22 @@ def _table_reasons(path: Path, saes: list[SaeName]) -> Iterator[str]:
         return
     try:
         rows = json.loads(path.read_text())
-        wanted = [json.loads((Path(sae.folder) / "metrics.json").read_text()) for sae in saes]
+        wanted = [
+            row
+            for sae in saes
+            for row in json.loads((Path(sae.folder) / "metrics.json").read_text())
+        ]
     except (OSError, ValueError) as error:
         yield f"it or a row of it cannot be read ({type(error).__name__})"
         return
-    if rows != wanted:
+    if rows[: len(wanted)] != wanted:
         yield "its rows are not the metrics of the SAEs that the config names"
 
 
 def _file_reasons(config: Config, path: Path, sae: SaeName) -> Iterator[str]:
     """Of an SAE's file: whether it is what the store has."""
     recipe, store = sae_recipe(config, sae), Store(STORE, "saes")
-    if path.name not in SAE_FILES or store.fault(recipe.hash) or not store.holds(recipe.hash):
+    if path.name not in SAE_FILES or not store.holds(recipe.hash):
         return
     stored = store.read(recipe.hash, path.name)
     if path.name == "config.json":
@@ -106,20 +111,23 @@ def sae_reasons(config: Config, name: SaeName) -> Iterator[str]:
     yield from differences(provenance["recipe"], wanted.model_dump(mode="json"))
 
 
-def _metrics_reasons(config: Config, name: SaeName) -> Iterator[str]:
-    path = Path(name.folder) / "metrics.json"
-    wanted = evaluation_recipe(config, name)
+def _metrics_reasons(config: Config, name: SaeName, table: str) -> Iterator[str]:
+    """Of a table of an SAE's folder: whether it judges the SAE that is there as the config asks."""
+    path = Path(name.folder) / table
     try:
-        metrics = json.loads(path.read_text())
-        hash_, made_of = metrics["evaluation"]["recipe_hash"], metrics["sae_sha256"]
-        if made_of != sha256(path.with_name("ae.pt")):
-            yield f"{path} judges another ae.pt, of sha256 {made_of[:16]}..."
-        if hash_ != wanted.hash:
-            stored = Store(STORE, "evaluations").read(key_of(hash_, made_of), RECIPE)
-            yield from differences(
-                json.loads(stored), wanted.model_dump(mode="json"), "evaluation."
-            )
-    except (OSError, ValueError, KeyError) as error:
+        content = json.loads(path.read_text())
+        sae = sha256(path.with_name("ae.pt"))
+        made = {key: value for row in content for key, value in row["evaluations"].items()}
+        for evaluation, found in made.items():
+            if found["sha256"] != sae:
+                yield f"{path} judges another ae.pt, of sha256 {found['sha256'][:16]}..."
+            wanted = sae_evaluation_recipe(config, name, evaluation)
+            if found["recipe_hash"] != wanted.hash:
+                key = evaluation_key(found["recipe_hash"], found["sha256"])
+                stored = json.loads(Store(STORE, "evaluations").read(key, RECIPE))
+                at = f"evaluations.{evaluation}."
+                yield from differences(stored, wanted.model_dump(mode="json"), at)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         yield f"{path} or how it was made cannot be read ({type(error).__name__})"
 
 

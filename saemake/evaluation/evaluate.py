@@ -1,103 +1,193 @@
-"""Evaluation of a sweep: one run of the LM over held-out text judges every SAE of it.
-
-Each document is one context, as in training; all tokens but padding count. The LM runs up to the
-layer once; what the SAEs change is only what comes after.
+"""Evaluation, once for everything that is judged together: one run of the LM over the text. What
+was judged before, by its very bytes, is in the store.
 """
 
+import dataclasses
+import io
 import json
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import pandas as pd
 import torch
-from torch import Tensor
 
-from saemake import devices, progress
+from saemake import devices
 from saemake.errors import SaemakeError
-from saemake.evaluation.metrics import Mean, SaeMetrics, Variance
+from saemake.evaluation import dictionary_learning, rows, sae_bench_core
+from saemake.evaluation.codecs import Codec, Judgement
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.names import SaeName
 from saemake.recipes import EvaluationRecipe, digest
 from saemake.store import Store, sha256
 from saemake.text.shards import Tokens
 from saemake.training import files
 
 log = logging.getLogger(__name__)
-METRICS = "metrics.json"
+FIGURES = "figures.json"
+LATENTS = "latents.parquet"
 RECIPE = "recipe.json"
-TOKENS_AT_ONCE = 4096
 # How far from the L0 that it was asked for an SAE may land without a warning, as a fraction.
 L0_TOLERANCE = 0.15
 
 
-class Codec(Protocol):
-    """What an evaluation asks of an SAE."""
+class Judge(Protocol):
+    """An evaluation: every codec on the tokens, one run of the LM."""
 
-    width: int
+    def __call__(
+        self,
+        codecs: Mapping[Any, Codec],
+        lm: LanguageModel,
+        tokens: Tokens,
+        recipe: EvaluationRecipe,
+        label: str,
+    ) -> dict[Any, Judgement]: ...
 
-    def encode(self, x: Tensor) -> Tensor: ...
-    def decode(self, f: Tensor) -> Tensor: ...
+
+JUDGES: dict[str, Judge] = {
+    "dictionary_learning": dictionary_learning.judge,
+    "sae_bench_core": sae_bench_core.judge,
+}
 
 
-def evaluate_sweep(
-    recipes: Mapping[SaeName, EvaluationRecipe],
-    *,
-    width: int,
-    folders: Mapping[SaeName, Path],
-    weights: Weights,
-    tokens: Tokens,
-    store: Store,
-) -> dict[SaeName, str]:
-    """Put the metrics of every SAE of a sweep into the store, computing those that it lacks, and
-    return their keys there: the evaluation's recipe with the SAE's very bytes.
-    """
-    sums = {name: _checked_sum(folders[name], recipe.sae) for name, recipe in recipes.items()}
-    keys = {name: key_of(recipe.hash, sums[name]) for name, recipe in recipes.items()}
-    with store.lock(keys.values()):
-        missing = [name for name, key in keys.items() if not store.has(key)]
-        log.info("%d of %d evaluations are missing", len(missing), len(keys))
-        if missing:
-            recipe = recipes[missing[0]]
-            tokens.check(recipe.tokens.hash)
-            device = devices.choose(recipe.cpu_threads)
-            sweep = missing[0].sweep
-            saes = {
-                name: files.load(
-                    folders[name], sweep.architecture, width, device, recipes[name].inference
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """Something to be judged: what its rows say of it, its evaluation's recipe, the sha256 of its
+    file, and how to load it with a way of choosing latents."""
+
+    subject: rows.Subject
+    recipe: EvaluationRecipe
+    sha256: str
+    load: Callable[[torch.device, str | None], Codec]
+
+    @property
+    def key(self) -> str:
+        return evaluation_key(self.recipe.hash, self.sha256)
+
+
+def evaluation_key(recipe_hash: str, judged_sha256: str) -> str:
+    """What names an evaluation in the store: its recipe with the judged bytes."""
+    return digest([recipe_hash, judged_sha256])
+
+
+def evaluate(
+    judged: Sequence[Judged], layer: int, weights: Weights, tokens: Tokens, store: Store
+) -> None:
+    """Put the evaluations of all that is judged, by one evaluation, into the store: those that it
+    lacks. Raises SaemakeError where the tokens are of another recipe, or something judged is not
+    what its path says, or not of the LM's width."""
+    with store.lock({one.key for one in judged}):
+        missing = {one.key: one for one in judged if not store.has(one.key)}
+        log.info("%d of %d evaluations are missing", len(missing), len(judged))
+        if not missing:
+            return
+        recipe = next(iter(missing.values())).recipe
+        tokens.check(recipe.tokens.hash)
+        device = devices.choose(recipe.cpu_threads)
+        codecs = {
+            (key, inference): one.load(device, inference)
+            for key, one in missing.items()
+            for inference in one.recipe.inferences
+        }
+        lm = LanguageModel(weights, layer, device, whole=True)
+        for (key, _), codec in codecs.items():
+            if codec.d_model != lm.d_model:
+                raise SaemakeError(
+                    f"{missing[key].subject.name}: of activations of width {codec.d_model}; the"
+                    f" model {weights.name} has {lm.d_model}"
                 )
-                for name in missing
+        label = f"{recipe.evaluation} of {len(missing)} on {weights.name}/L{layer}"
+        found = JUDGES[recipe.evaluation](codecs, lm, tokens, recipe, label)
+        for key, one in missing.items():
+            ways = {way: found[key, way] for way in one.recipe.inferences}
+            store.put(key, _entry(one.recipe, ways))
+
+
+def _entry(recipe: EvaluationRecipe, ways: Mapping[str | None, Judgement]) -> dict[str, bytes]:
+    figures = [
+        {"inference": way, "figures": {k: _number(v) for k, v in judgement.figures.items()}}
+        for way, judgement in ways.items()
+    ]
+    return {
+        FIGURES: _json(figures),
+        LATENTS: _parquet(ways),
+        RECIPE: _json(recipe.model_dump(mode="json")),
+    }
+
+
+def _number(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _parquet(ways: Mapping[str | None, Judgement]) -> bytes:
+    """One row a latent and way of choosing them; what is undefined is null."""
+    frames = [
+        pd.DataFrame(
+            {
+                "inference": pd.Series(
+                    [way] * len(next(iter(judgement.latents.values()))), dtype="string"
+                ),
+                "index": range(len(next(iter(judgement.latents.values())))),
+                **{name: values.cpu().numpy() for name, values in judgement.latents.items()},
             }
-            lm = LanguageModel(weights, sweep.layer, device, whole=True)
-            results = evaluate(
-                saes, lm, tokens, recipe.llm_batch_contexts, label=f"evaluate {sweep}"
-            )
-            for name, result in results.items():
-                content = {
-                    **result,
-                    "warnings": warnings(recipes[name], result["l0"]),
-                    **_circumstances(recipes[name], sums[name], tokens),
-                }
-                made_by = _json(recipes[name].model_dump(mode="json"))
-                store.put(keys[name], {METRICS: _json(content), RECIPE: made_by})
-    return keys
+        )
+        for way, judgement in ways.items()
+    ]
+    content = io.BytesIO()
+    pd.concat(frames, ignore_index=True).to_parquet(content, index=False)
+    return content.getvalue()
 
 
-def key_of(recipe_hash: str, sae_sha256: str) -> str:
-    """What names an evaluation in the store: its recipe with the SAE's very bytes."""
-    return digest([recipe_hash, sae_sha256])
+def rows_of(judged: Judged, tokens: Tokens, store: Store) -> list[rows.Row]:
+    """The rows of something whose evaluation is in the store, one a way of choosing latents."""
+    recipe, manifest = judged.recipe, tokens.manifest
+    circumstances = rows.Circumstances(
+        recipe_hash=recipe.hash,
+        split=recipe.tokens.split,
+        held_out=recipe.settings["held_out"],
+        documents=manifest["documents"],
+        tokens=manifest["tokens"],
+        context_tokens=recipe.tokens.context_tokens,
+        special_tokens=manifest["special_tokens"],
+        sha256=judged.sha256,
+    )
+    return [
+        rows.Row.model_validate(
+            {
+                **judged.subject.model_dump(),
+                "inference": way["inference"],
+                recipe.evaluation: way["figures"],
+                "warnings": warnings(recipe, way["inference"], way["figures"]["l0"]),
+                "evaluations": {recipe.evaluation: circumstances.model_dump()},
+            }
+        )
+        for way in json.loads(store.read(judged.key, FIGURES))
+    ]
 
 
-def judged_sae(store: Store, key: str) -> str | None:
-    """The recipe hash of the SAE that a stored evaluation judges; None where it cannot be read."""
+def warnings(recipe: EvaluationRecipe, inference: str | None, l0: float) -> list[str]:
+    """What a reader of the figures should know: an L0 that missed what the sparsity asked for."""
+    target = recipe.target_l0
+    if target is None or inference == "top_k" or abs(l0 / target - 1) <= L0_TOLERANCE:
+        return []
+    return [
+        f"{recipe.evaluation}: L0 {l0:.4g} is {abs(l0 / target - 1):.0%}"
+        f" {'over' if l0 > target else 'under'} the target {target:g}; a longer training brings it"
+        " closer"
+    ]
+
+
+def judged_subject(store: Store, key: str) -> str | None:
+    """The hash of what a stored evaluation judges; None where it cannot be read."""
     try:
-        return json.loads(store.read(key, RECIPE))["sae"]
+        return json.loads(store.read(key, RECIPE))["subject"]
     except (OSError, ValueError, KeyError):
         return None
 
 
-def _checked_sum(folder: Path, recipe_hash: str) -> str:
+def checked_sum(folder: Path, recipe_hash: str) -> str:
     """sha256 of an SAE's ae.pt; SaemakeError where it is not what its provenance says, or was made
     by another recipe."""
     path = folder / "ae.pt"
@@ -112,91 +202,5 @@ def _checked_sum(folder: Path, recipe_hash: str) -> str:
     return found
 
 
-@torch.no_grad()
-def evaluate(
-    saes: Mapping[Any, Codec], lm: LanguageModel, tokens: Tokens, batch_contexts: int, label: str
-) -> dict[Any, dict[str, float]]:
-    """The figures of each SAE on `tokens` (see SaeMetrics.results)."""
-    clean, ablated = Mean(), Mean()
-    variance = Variance(lm.d_model, lm.device)
-    running = {n: SaeMetrics(lm.d_model, sae.width, lm.device) for n, sae in saes.items()}
-    with progress.bar(tokens.count, label, "tok") as bar:
-        for contexts in tokens.contexts(batch_contexts):
-            hidden_BLD, clean_losses = lm.capture_with_losses(contexts)
-            clean.add(clean_losses)
-            ablated.add(lm.losses(contexts, torch.zeros_like(hidden_BLD)))
-            kept_BL = contexts.mask.bool().to(lm.device)
-            x_ND = hidden_BLD[kept_BL].float()
-            if not x_ND.isfinite().all():
-                raise SaemakeError(
-                    f"{label}: the LM's activations are not finite (dtype {lm.dtype})"
-                )
-            variance.add(x_ND)
-            for name, sae in saes.items():
-                x_hat_ND = _reconstruct(sae, x_ND, running[name])
-                spliced_BLD = hidden_BLD.clone()
-                spliced_BLD[kept_BL] = x_hat_ND.to(hidden_BLD.dtype)
-                running[name].loss.add(lm.losses(contexts, spliced_BLD))
-            bar.update(contexts.tokens)
-    return {
-        name: metrics.results(clean.value, ablated.value, variance.value)
-        for name, metrics in running.items()
-    }
-
-
-def _reconstruct(sae: Codec, x_ND: Tensor, running: SaeMetrics) -> Tensor:
-    """Reconstructions [N, D] of activations, a part at a time: latents [N, F] of a large batch and
-    dictionary would fill the memory. Adds what the latents say to `running`."""
-    parts = []
-    for x_PD in x_ND.split(TOKENS_AT_ONCE):
-        f_PF = sae.encode(x_PD)
-        x_hat_PD = sae.decode(f_PF)
-        running.add(x_PD, f_PF, x_hat_PD)
-        parts.append(x_hat_PD)
-    return torch.cat(parts)
-
-
-def warnings(recipe: EvaluationRecipe, l0: float) -> list[str]:
-    """What a reader of the figures should know: an L0 that missed what the sparsity asked for."""
-    target = recipe.target_l0
-    if target is None or abs(l0 / target - 1) <= L0_TOLERANCE:
-        return []
-    return [
-        f"L0 {l0:.4g} is {abs(l0 / target - 1):.0%} {'over' if l0 > target else 'under'} the target"
-        f" {target:g}; a longer training brings it closer"
-    ]
-
-
-def _circumstances(recipe: EvaluationRecipe, sae_sha256: str, tokens: Tokens) -> dict[str, Any]:
-    return {
-        "evaluation": {
-            "recipe_hash": recipe.hash,
-            "inference": recipe.inference,
-            "split": recipe.tokens.split,
-            "documents": tokens.manifest["documents"],
-            "tokens": tokens.count,
-            "context_tokens": recipe.tokens.context_tokens,
-        },
-        "sae_sha256": sae_sha256,
-    }
-
-
-def named(name: SaeName, width: int, stored: bytes) -> bytes:
-    """metrics.json: a stored evaluation with the SAE's name in front. The store holds no names: one
-    recipe may have several."""
-    sweep = name.sweep
-    content = {
-        "name": str(name),
-        "model": sweep.model,
-        "layer": sweep.layer,
-        "architecture": sweep.architecture,
-        "width": sweep.width,
-        "latents": width,
-        "sparsity": name.sparsity_name,
-        **json.loads(stored),
-    }
-    return _json(content)
-
-
-def _json(content: dict[str, Any]) -> bytes:
+def _json(content: Any) -> bytes:
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()

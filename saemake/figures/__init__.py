@@ -1,12 +1,29 @@
 """Figures of a model's layer. Their names are known without importing a plotting library."""
 
-# Figure to the column of metrics.json on its y axis, and that axis's label.
+# A frontier, to the columns of metrics.json on its axes, and the label of the second.
 FRONTIERS = {
-    "loss_recovered_vs_l0": ("loss_recovered", "loss recovered"),
-    "variance_explained_vs_l0": ("frac_variance_explained", "fraction of variance explained"),
+    "loss_recovered_vs_l0": (
+        "dictionary_learning.l0",
+        "dictionary_learning.frac_recovered",
+        "loss recovered",
+    ),
+    "variance_explained_vs_l0": (
+        "dictionary_learning.l0",
+        "dictionary_learning.frac_variance_explained",
+        "fraction of variance explained",
+    ),
+    "core_loss_recovered_vs_l0": (
+        "sae_bench_core.l0",
+        "sae_bench_core.ce_loss_score",
+        "loss recovered (SAE Bench core)",
+    ),
+}
+# A figure of the training, to the column that it shows at each checkpoint, and its label.
+TRAINING = {
+    "loss_recovered_vs_tokens": ("dictionary_learning.frac_recovered", "loss recovered"),
 }
 
 
 def names() -> list[str]:
     """The names of all figures."""
-    return sorted(FRONTIERS)
+    return sorted([*FRONTIERS, *TRAINING])

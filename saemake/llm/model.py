@@ -80,17 +80,17 @@ class LanguageModel:
         return _hidden(output)
 
     @torch.no_grad()
-    def capture_with_losses(self, contexts: Contexts) -> tuple[Tensor, Tensor]:
-        """The residual stream [B, L, D] and the losses of the untouched LM (see `losses`)."""
+    def run(self, contexts: Contexts) -> tuple[Tensor, Tensor]:
+        """The residual stream after the layer [B, L, D] and the logits [B, L, V] of the untouched
+        LM."""
         with self._traced.trace(**self._inputs(contexts)):
             output = self._blocks[self.layer].output.save()
             logits = self._traced.output.logits.save()
-        return _hidden(output), token_losses(logits, contexts)
+        return _hidden(output), logits
 
     @torch.no_grad()
-    def losses(self, contexts: Contexts, hidden_BLD: Tensor) -> Tensor:
-        """Cross-entropy in nats of each predicted token, float32 [predictions], with the residual
-        stream after the layer replaced.
+    def run_with(self, contexts: Contexts, hidden_BLD: Tensor) -> Tensor:
+        """The logits [B, L, V] with the residual stream after the layer replaced.
 
         Where blocks give the hidden states alone, those up to the layer are skipped: nothing that
         they give is used. Where they give a tuple, the model runs whole, since what else is in it
@@ -104,8 +104,8 @@ class LanguageModel:
             else:
                 for index in range(self.layer + 1):
                     self._blocks[index].skip(hidden_BLD)
-            logits = self._traced.output.logits.save()
-        return token_losses(logits, contexts)
+            replaced = self._traced.output.logits.save()
+        return replaced  # noqa: RET504 - nnsight fills it when the trace ends
 
     @functools.cached_property
     def _gives_tuples(self) -> bool:
@@ -132,6 +132,13 @@ def token_losses(logits_BLV: Tensor, contexts: Contexts) -> Tensor:
             )
         ]
     )
+
+
+def checked(activations: Tensor, label: str, lm: LanguageModel) -> Tensor:
+    """The activations themselves; SaemakeError where one is no finite number."""
+    if not activations.isfinite().all():
+        raise SaemakeError(f"{label}: the LM's activations are not finite (dtype {lm.dtype})")
+    return activations
 
 
 def _hidden(output: Any) -> Tensor:

@@ -1,5 +1,6 @@
-"""Text to token shards: each document one context, with the tokenizer's own special tokens, cut at
-the context's length; what is empty is left out. Runs on the CPU and may need the network.
+"""Text to token shards: documents one a context, with the tokenizer's own special tokens, cut at
+the context's length; or packed end to end into contexts of equal length, as SAE Bench's core does.
+What is empty is left out. Runs on the CPU and may need the network.
 """
 
 import itertools
@@ -26,33 +27,82 @@ DOCUMENTS_AT_ONCE = 1000
 SHARD_TOKENS = 2**24
 
 
+# A document or context, and the row of the text that it ends in.
+Document = tuple[int, np.ndarray]
+
+
 def make(
     config: Config,
     model: str,
-    split: str,
+    use: str,
     recipe: TokensRecipe,
     tokenizer: PreTrainedTokenizerBase,
     store: Store,
+    skip: int,
 ) -> None:
-    """Tokenise a split ('train' or 'evaluation') of the model's text into the store.
+    """Tokenise what a model is trained or judged on (see recipes.tokens_recipe) into the store,
+    without the first `skip` rows of the text.
 
     Raises SaemakeError where the text cannot be reached or gives too little, saying how much.
     """
-    text = config.texts[config.models[model].text]
-    label = f"tokens {model} {split}"
-    target = f"results/{model}/tokens/{split}/manifest.json"
+    text_name = config.text_of(model, use)
+    text = config.texts[text_name]
+    label = f"tokens {model} {use}"
+    target = f"results/{model}/tokens/{use}/manifest.json"
     revision = _resolve(text, target)
-    rows = _documents(config, text, recipe, revision, target)
-    documents = _tokenised(rows, tokenizer, recipe)
+    specials = special_tokens(tokenizer)
+    rows = _documents(config, text, recipe, revision, target, skip)
+    if recipe.layout == "documents":
+        documents = _tokenised(rows, tokenizer, recipe.context_tokens)
+    else:
+        whole = _tokenised(rows, tokenizer, None)
+        documents = packed(whole, recipe.context_tokens, specials["bos"], tokenizer.bos_token_id)
     with store.entry(recipe.hash) as folder:
         counts = _write(folder, _enough(documents, recipe, label), len(tokenizer))
-        _check_enough(config, model, split, recipe, counts)
+        _check_enough(config, model, use, text_name, recipe, counts)
         manifest = {
             "text_revision": revision,
             "recipe_hash": recipe.hash,
+            "special_tokens": specials,
             **counts,
         }
         (folder / shards.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """The ids of BOS, EOS and padding, and in `notes` what stands for one that the tokenizer lacks:
+    EOS, as in TransformerLens, which SAE Bench runs on; None where there is no EOS either."""
+    eos = tokenizer.eos_token_id
+    found = {"bos": tokenizer.bos_token_id, "eos": eos, "pad": tokenizer.pad_token_id}
+    notes = [] if eos is not None else ["the tokenizer has no EOS"]
+    for name in ("bos", "pad"):
+        if found[name] is None:
+            found[name] = eos
+            instead = "none is used" if eos is None else f"EOS ({eos}) stands for it"
+            notes.append(f"the tokenizer has no {name.upper()}: {instead}")
+    return {**found, "notes": notes}
+
+
+def packed(
+    documents: Iterator[Document], length: int, bos: int | None, own_bos: int | None
+) -> Iterator[Document]:
+    """Documents end to end in contexts of `length` tokens, uint32: `bos` begins each context and
+    each document (as SAELens's concat_and_batch_sequences does). `own_bos`, where a document has
+    it already, is taken off first; what does not fill a context at the end is left out."""
+    parts: list[np.ndarray] = []
+    size = 0
+    begin = np.array([] if bos is None else [bos], dtype=np.uint32)
+    for row, ids in documents:
+        at = 1 if own_bos is not None and ids[0] == own_bos else 0
+        while at < len(ids):
+            prefix = begin[:0] if ids[at] == bos else begin
+            taken = ids[at : at + max(length - size - len(prefix), 0)]
+            parts += [prefix, taken]
+            size += len(prefix) + len(taken)
+            at += len(taken)
+            if size == length:
+                yield row, np.concatenate(parts)
+                parts, size = [], 0
 
 
 def _resolve(text: Text, target: str) -> str | None:
@@ -74,9 +124,15 @@ def _reached(text: Text, target: str) -> AbstractContextManager[None]:
 
 
 def _documents(
-    config: Config, text: Text, recipe: TokensRecipe, revision: str | None, target: str
-) -> Iterator[str]:
-    """The text's documents in its own order, without the empty ones."""
+    config: Config,
+    text: Text,
+    recipe: TokensRecipe,
+    revision: str | None,
+    target: str,
+    skip: int,
+) -> Iterator[tuple[int, str]]:
+    """The text's documents and their rows, without the empty ones, in its own order; where the
+    recipe shuffles, of its files only, as SAELens does."""
     place = text.hub or str(config.path_of(text))
     with _reached(text, target):
         try:
@@ -89,33 +145,39 @@ def _documents(
             raise SaemakeError(
                 f"text {place}, split '{recipe.split}': {first_line(error)}"
             ) from None
-        for row in rows:
+        if recipe.shuffle_seed is not None:
+            rows = rows.shuffle(seed=recipe.shuffle_seed, buffer_size=1)
+        for index, row in enumerate(rows.skip(skip), start=skip):
             if not isinstance(row.get(recipe.column), str):
                 raise SaemakeError(
                     f"text {place}: a document has no text in column '{recipe.column}', only"
                     f" {', '.join(row)}; set the text's 'column'"
                 )
             if row[recipe.column]:
-                yield row[recipe.column]
+                yield index, row[recipe.column]
 
 
 def _tokenised(
-    documents: Iterator[str], tokenizer: PreTrainedTokenizerBase, recipe: TokensRecipe
-) -> Iterator[np.ndarray]:
-    """The token ids of each document that has any; uint32, a tenth of the memory of a list."""
+    documents: Iterator[tuple[int, str]],
+    tokenizer: PreTrainedTokenizerBase,
+    context_tokens: int | None,
+) -> Iterator[Document]:
+    """The token ids of each document that has any, cut at a length where one is given; uint32, a
+    tenth of the memory of a list."""
+    cut = {"truncation": True, "max_length": context_tokens} if context_tokens else {}
     while batch := list(itertools.islice(documents, DOCUMENTS_AT_ONCE)):
-        encoded = tokenizer(batch, truncation=True, max_length=recipe.context_tokens)
-        yield from (np.array(ids, dtype=np.uint32) for ids in encoded["input_ids"] if ids)
+        encoded = tokenizer([text for _, text in batch], **cut, verbose=False)
+        for (row, _), ids in zip(batch, encoded["input_ids"], strict=True):
+            if ids:
+                yield row, np.array(ids, dtype=np.uint32)
 
 
-def _enough(
-    documents: Iterator[np.ndarray], recipe: TokensRecipe, label: str
-) -> Iterator[np.ndarray]:
+def _enough(documents: Iterator[Document], recipe: TokensRecipe, label: str) -> Iterator[Document]:
     """Documents until the recipe's tokens, or its documents, are reached."""
     done = 0
     with progress.bar(recipe.amount, label, recipe.unit[:3]) as bar:
-        for document in documents:
-            yield document
+        for row, document in documents:
+            yield row, document
             more = len(document) if recipe.unit == "tokens" else 1
             done += more
             bar.update(more)
@@ -123,31 +185,35 @@ def _enough(
                 return
 
 
-def _write(folder: Path, documents: Iterator[np.ndarray], vocabulary: int) -> dict[str, Any]:
+def _write(folder: Path, documents: Iterator[Document], vocabulary: int) -> dict[str, Any]:
+    """Write shards; what is in them, and how many rows of the text were read for it."""
     listed: list[dict[str, Any]] = []
+    rows = 0
     for index, group in enumerate(_by_shard(documents)):
         path = folder / f"shard_{index:05d}.safetensors"
-        path.write_bytes(shards.pack(group, vocabulary))
+        path.write_bytes(shards.pack([document for _, document in group], vocabulary))
+        rows = group[-1][0] + 1
         listed.append(
             {
                 "file": path.name,
                 "documents": len(group),
-                "tokens": sum(map(len, group)),
+                "tokens": sum(len(document) for _, document in group),
                 "sha256": sha256(path),
             }
         )
     return {
         "documents": sum(shard["documents"] for shard in listed),
         "tokens": sum(shard["tokens"] for shard in listed),
+        "rows_read": rows,
         "shards": listed,
     }
 
 
-def _by_shard(documents: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    group: list[np.ndarray] = []
+def _by_shard(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    group: list[Document] = []
     size = 0
-    for document in documents:
-        group.append(document)
+    for row, document in documents:
+        group.append((row, document))
         size += len(document)
         if size >= SHARD_TOKENS:
             yield group
@@ -157,19 +223,33 @@ def _by_shard(documents: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
 
 
 def _check_enough(
-    config: Config, model: str, split: str, recipe: TokensRecipe, counts: dict[str, Any]
+    config: Config,
+    model: str,
+    use: str,
+    text: str,
+    recipe: TokensRecipe,
+    counts: dict[str, Any],
 ) -> None:
     if counts[recipe.unit] >= recipe.amount:
         return
+    unit = recipe.unit if recipe.layout == "documents" else "contexts"
+    after = ", after the documents trained on" if recipe.after else ""
     gave = (
-        f"text '{config.models[model].text}' (split '{recipe.split}') gave {counts['tokens']:,}"
-        f" tokens in {counts['documents']:,} documents, fewer than the {recipe.amount:,}"
-        f" {recipe.unit}"
+        f"text '{text}' (split '{recipe.split}'{after})"
+        f" gave {counts['tokens']:,} tokens in {counts['documents']:,}"
+        f" {'documents' if recipe.layout == 'documents' else 'contexts'}, fewer than the"
+        f" {recipe.amount:,} {unit}"
     )
-    if split == "evaluation":
+    key = f"models.{model}.evaluations.{use}"
+    if use == "dictionary_learning":
         raise SaemakeError(
-            f"{gave} of models.{model}.evaluation_documents; set that to at most"
-            f" {counts['documents']:,}"
+            f"{gave} of {key}.documents; set that to at most {counts['documents']:,}"
+        )
+    if use == "sae_bench_core":
+        batch = config.evaluations_of(model).sae_bench_core.batch_contexts
+        raise SaemakeError(
+            f"{gave} of {key}; set its reconstruction_batches and variance_batches to at most"
+            f" {counts['documents'] // batch:,} together (of batch_contexts {batch})"
         )
     training = config.training_of(model)
     fits = counts["tokens"] - training.norm_batches * training.batch_tokens

@@ -109,14 +109,19 @@ def training_csv(rows: list[dict[str, float]]) -> str:
 
 
 def load(
-    folder: Path, architecture: str, width: int, device: torch.device, inference: str | None = None
+    folder: Path,
+    architecture: str,
+    width: int,
+    device: torch.device,
+    inference: str | None = None,
+    file: str = "ae.pt",
 ) -> Dictionary:
-    """The dictionary in `folder` (ae.pt, config.json), in float32, for inference; `inference` is
-    its way of choosing latents, where it has several (None: its loader's).
+    """The dictionary in `folder` (its file and config.json), in float32, for inference; `inference`
+    is its way of choosing latents, where it has several (None: its loader's).
 
     Raises SaemakeError where it is of another architecture or width than asked, or damaged.
     """
-    path = folder / "ae.pt"
+    path = folder / file
     kind = architectures.get(architecture)
     trainer = json.loads((folder / "config.json").read_text())["trainer"]
     said = (trainer["dict_class"], trainer["dict_size"])

@@ -29,6 +29,7 @@ def checked_config():
 
 
 CONFIG = checked_config()
+EVALUATED = [f"{name}.json" for name in names.EVALUATIONS]
 SWEPT = [(model, architecture) for model in CONFIG.models for architecture in CONFIG.architectures]
 
 
@@ -65,14 +66,40 @@ def sweep_of(wildcards, model=None, architecture=None):
     )
 
 
-def suite_sweeps(wildcards):
-    """metrics.json of every sweep of a model's suite, at one layer."""
-    suite = CONFIG.models[wildcards.model].suite
-    return [
-        f"results/{wildcards.model}/L{wildcards.layer}/{architecture}/{width}/metrics.json"
-        for architecture in suite.architectures
-        for width in suite.widths
-    ]
+def sae_of(wildcards, model, architecture):
+    """The SAE that a job's wildcards name, with what the rule itself fixes."""
+    sweep = sweep_of(wildcards, model, architecture)
+    return next(
+        member
+        for member in names.members(CONFIG, sweep)
+        if member.sparsity_name == wildcards.sparsity
+    )
+
+
+def tokens_inputs(wildcards):
+    """What tokenising needs: the model's tokenizer, and where the text goes on after what was
+    trained on, how far that is."""
+    needed = {"model": f"results/{wildcards.model}/model.json"}
+    if recipes.tokens_recipe(CONFIG, wildcards.model, wildcards.use).after:
+        needed["after"] = f"results/{wildcards.model}/tokens/train/manifest.json"
+    return needed
+
+
+def figure_tables(wildcards):
+    """What a figure shows: metrics.json of every sweep of a model's suite, at one layer; of the
+    training's figures, also those of the checkpoints."""
+    layer = int(wildcards.layer)
+    training = wildcards.figure in figures.TRAINING
+    find = names.checkpointed_sweeps if training else names.suite_sweeps
+    tables = []
+    for sweep in find(CONFIG, wildcards.model, layer):
+        tables.append(f"{sweep.folder}/metrics.json")
+        if training:
+            tables += [
+                f"{member.folder}/checkpoints/metrics.json"
+                for member in names.members(CONFIG, sweep)
+            ]
+    return tables
 
 
 def all_checkpoints():
@@ -80,7 +107,8 @@ def all_checkpoints():
     return [
         f"{member.folder}/{file}"
         for model in CONFIG.build
-        for sweep in names.suite_sweeps(CONFIG, model)
+        for layer in CONFIG.models[model].suite.layers
+        for sweep in names.suite_sweeps(CONFIG, model, layer)
         for file in names.checkpoint_files(CONFIG, model, sweep.architecture)
         for member in names.members(CONFIG, sweep)
     ]
@@ -92,7 +120,7 @@ def all_figures():
         f"results/{model}/L{layer}/figures/{figure}.{suffix}"
         for model in CONFIG.build
         for layer in CONFIG.models[model].suite.layers
-        for figure in figures.names()
+        for figure in names.figures_of(CONFIG, model)
         for suffix in FIGURE_FORMATS
     ]
 
@@ -102,5 +130,6 @@ wildcard_constraints:
     architecture="|".join(CONFIG.architectures),
     layer="0|[1-9][0-9]*",
     width="|".join(map(re.escape, CONFIG.widths)),
-    split="|".join(names.SPLITS),
+    use="|".join(names.USES),
+    evaluation="|".join(names.EVALUATIONS),
     figure="|".join(figures.names()),

@@ -1,4 +1,5 @@
-"""Evaluation: one job a sweep, then the sweep's table."""
+"""Evaluation: one job a sweep and evaluation, in which one run of the LM judges all its SAEs; then
+the tables."""
 
 for model_name, architecture_name in SWEPT:
 
@@ -12,11 +13,15 @@ for model_name, architecture_name in SWEPT:
                 ["ae.pt", "config.json", "provenance.json"],
             ),
             model=f"results/{model_name}/model.json",
-            tokens=f"results/{model_name}/tokens/evaluation/manifest.json",
+            tokens=f"results/{model_name}/tokens/{{evaluation}}/manifest.json",
         output:
-            sae_files(model_name, architecture_name, ["metrics.json"]),
+            sae_files(
+                model_name,
+                architecture_name,
+                ["{evaluation}.json", "{evaluation}_latents.parquet"],
+            ),
         log:
-            f"logs/evaluate/{model_name}/L{{layer}}/{architecture_name}/{{width}}.log",
+            f"logs/evaluate/{model_name}/L{{layer}}/{architecture_name}/{{width}}_{{evaluation}}.log",
         conda:
             "../../envs/saemake.yaml"
         threads: CONFIG.training_of(model_name).cpu_threads
@@ -24,37 +29,102 @@ for model_name, architecture_name in SWEPT:
             gpu=1,
         params:
             recipes=lambda wildcards, m=model_name, a=architecture_name: " ".join(
-                recipes.evaluation_hashes(CONFIG, sweep_of(wildcards, m, a))
+                recipes.evaluation_hashes(CONFIG, sweep_of(wildcards, m, a), wildcards.evaluation)
             ),
             sweep=lambda wildcards, output, m=model_name, a=architecture_name: sweep_of(
                 wildcards, m, a
             ),
             plan=lambda wildcards, output, m=model_name, a=architecture_name: plan.of_evaluation(
-                CONFIG, sweep_of(wildcards, m, a)
+                CONFIG, str(sweep_of(wildcards, m, a)), m, wildcards.evaluation
             ),
         message:
             "evaluate {params.plan}"
         script:
             "../scripts/evaluate.py"
 
+    rule:
+        name:
+            rule_name("metrics", model_name, architecture_name)
+        input:
+            evaluations=sae_files(model_name, architecture_name, EVALUATED),
+            baselines=f"results/{model_name}/L{{layer}}/baselines/metrics.json",
+        output:
+            sae_files(model_name, architecture_name, ["metrics.json"]),
+            table=f"{sweep_folder(model_name, architecture_name)}/metrics.json",
+        log:
+            f"logs/metrics/{model_name}/L{{layer}}/{architecture_name}/{{width}}.log",
+        localrule: True
+        conda:
+            "../../envs/saemake.yaml"
+        message:
+            f"gather the sweep {model_name}/L{{wildcards.layer}}/{architecture_name}/{{wildcards.width}}"
+        script:
+            "../scripts/metrics.py"
 
-localrules:
-    metrics,
+    if CONFIG.checkpoint_steps(model_name, architecture_name):
 
+        rule:
+            name:
+                rule_name("evaluate_checkpoints", model_name, architecture_name)
+            input:
+                checkpoints=[
+                    f"{sweep_folder(model_name, architecture_name)}/{{sparsity}}/{file}"
+                    for file in names.checkpoint_files(CONFIG, model_name, architecture_name)
+                ],
+                config=f"{sweep_folder(model_name, architecture_name)}/{{sparsity}}/config.json",
+                model=f"results/{model_name}/model.json",
+                tokens=f"results/{model_name}/tokens/{{evaluation}}/manifest.json",
+            output:
+                f"{sweep_folder(model_name, architecture_name)}/{{sparsity}}/checkpoints/{{evaluation}}.json",
+            log:
+                f"logs/evaluate/{model_name}/L{{layer}}/{architecture_name}/{{width}}/{{sparsity}}_checkpoints_{{evaluation}}.log",
+            wildcard_constraints:
+                sparsity="|".join(map(re.escape, sparsity_names(model_name, architecture_name))),
+            conda:
+                "../../envs/saemake.yaml"
+            threads: CONFIG.training_of(model_name).cpu_threads
+            resources:
+                gpu=1,
+            params:
+                recipes=lambda wildcards, m=model_name, a=architecture_name: " ".join(
+                    recipes.checkpoint_evaluation_hashes(
+                        CONFIG,
+                        sae_of(wildcards, m, a),
+                        wildcards.evaluation,
+                    )
+                ),
+                sae=lambda wildcards, output, m=model_name, a=architecture_name: sae_of(
+                    wildcards, m, a
+                ),
+                plan=lambda wildcards, output, m=model_name, a=architecture_name: plan.of_evaluation(
+                    CONFIG,
+                    f"checkpoints of {sae_of(wildcards, m, a)}",
+                    m,
+                    wildcards.evaluation,
+                ),
+            message:
+                "evaluate {params.plan}"
+            script:
+                "../scripts/evaluate_checkpoints.py"
 
-rule metrics:
-    input:
-        lambda wildcards: [
-            f"{member.folder}/metrics.json"
-            for member in names.members(CONFIG, sweep_of(wildcards))
-        ],
-    output:
-        "results/{model}/L{layer}/{architecture}/{width}/metrics.json",
-    log:
-        "logs/metrics/{model}/L{layer}/{architecture}/{width}.log",
-    conda:
-        "../../envs/saemake.yaml"
-    message:
-        "gather the sweep {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}"
-    script:
-        "../scripts/metrics.py"
+        rule:
+            name:
+                rule_name("metrics_checkpoints", model_name, architecture_name)
+            input:
+                evaluations=[
+                    f"{sweep_folder(model_name, architecture_name)}/{{sparsity}}/checkpoints/{file}"
+                    for file in EVALUATED
+                ],
+            output:
+                f"{sweep_folder(model_name, architecture_name)}/{{sparsity}}/checkpoints/metrics.json",
+            log:
+                f"logs/metrics/{model_name}/L{{layer}}/{architecture_name}/{{width}}/{{sparsity}}_checkpoints.log",
+            wildcard_constraints:
+                sparsity="|".join(map(re.escape, sparsity_names(model_name, architecture_name))),
+            localrule: True
+            conda:
+                "../../envs/saemake.yaml"
+            message:
+                f"gather the checkpoints of {model_name}/L{{wildcards.layer}}/{architecture_name}/{{wildcards.width}}/{{wildcards.sparsity}}"
+            script:
+                "../scripts/metrics.py"

@@ -7,7 +7,7 @@ localrules:
 
 rule figure:
     input:
-        suite_sweeps,
+        figure_tables,
     output:
         pdf="results/{model}/L{layer}/figures/{figure}.pdf",
         svg="results/{model}/L{layer}/figures/{figure}.svg",

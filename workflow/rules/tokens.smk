@@ -22,18 +22,18 @@ rule model:
 
 rule tokens:
     input:
-        model="results/{model}/model.json",
+        unpack(tokens_inputs),
     output:
-        "results/{model}/tokens/{split}/manifest.json",
+        "results/{model}/tokens/{use}/manifest.json",
     log:
-        "logs/tokens/{model}/{split}.log",
+        "logs/tokens/{model}/{use}.log",
     conda:
         "../../envs/saemake.yaml"
     params:
         recipe=lambda wildcards: recipes.tokens_recipe(
-            CONFIG, wildcards.model, wildcards.split
+            CONFIG, wildcards.model, wildcards.use
         ).hash[:16],
-        plan=lambda wildcards, output: plan.of_tokens(CONFIG, wildcards.model, wildcards.split),
+        plan=lambda wildcards, output: plan.of_tokens(CONFIG, wildcards.model, wildcards.use),
     message:
         "tokenise {params.plan}"
     script:

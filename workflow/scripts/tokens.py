@@ -1,4 +1,4 @@
-"""Tokenise a split of a model's text into the store and link its shards beside the manifest."""
+"""Tokenise the text of a use into the store and link its shards beside the manifest."""
 
 from pathlib import Path
 
@@ -8,16 +8,22 @@ from saemake.llm import model, weights
 from saemake.recipes import tokens_recipe
 from saemake.store import Store
 from saemake.text import tokens
+from saemake.text.shards import Tokens
 
 with jobs.job(snakemake.log[0]):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
-    name, split = snakemake.wildcards.model, snakemake.wildcards.split
-    recipe = tokens_recipe(config, name, split)
+    name, use = snakemake.wildcards.model, snakemake.wildcards.use
+    recipe = tokens_recipe(config, name, use)
     store = Store(Path("results/.store"), "tokens")
     with store.lock([recipe.hash]):
         if not store.has(recipe.hash):
             lm_weights, _ = weights.read(config, Path(snakemake.input.model))
             tokenizer = model.load_tokenizer(lm_weights)
-            tokens.make(config, name, split, recipe, tokenizer, store)
+            skip = 0
+            if recipe.after is not None:
+                trained_on = Tokens(Path(snakemake.input.after))
+                trained_on.check(recipe.after)
+                skip = trained_on.manifest["rows_read"]
+            tokens.make(config, name, use, recipe, tokenizer, store, skip)
     manifest = Path(snakemake.output[0])
     store.link(recipe.hash, {file: manifest.parent / file for file in store.files(recipe.hash)})

@@ -1,0 +1,281 @@
+"""SAE Bench's core evaluation (release 0.6.0, `sae_bench.evals.core.main`), on packed contexts:
+first those on which the LM's behaviour is compared, then those for sparsity and variance.
+
+BOS, EOS and padding count nowhere and keep their own activation. Figures that SAE Bench takes of a
+batch (relative_reconstruction_bias, explained_variance_legacy) are of batches here too.
+
+With `defects: mended`, where SAE Bench is wrong:
+- explained_variance is 1 - E|x - x̂|² / (E|x|² - |E x|²); theirs has in place of |E x|² the square
+  of the mean of all x²;
+- mse is the mean over tokens and dimensions; theirs is the mean squared norm over the tokens of a
+  batch, once more divided by their number;
+- the Kullback-Leibler divergence is of log-softmaxes; theirs takes logarithms of softmaxes, which
+  may be 0;
+- a reconstruction of norm 0 has cosine similarity 0; theirs makes the mean NaN.
+With `defects: kept` the four are theirs.
+"""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saemake import progress
+from saemake.evaluation.codecs import Codec, Judgement
+from saemake.evaluation.running import Mean, Variance, recovered
+from saemake.llm.model import LanguageModel, checked
+from saemake.recipes import EvaluationRecipe
+from saemake.text.shards import Contexts, Tokens
+
+ROWS_AT_ONCE = 1024
+
+
+@torch.no_grad()
+def judge(
+    codecs: Mapping[Any, Codec],
+    lm: LanguageModel,
+    tokens: Tokens,
+    recipe: EvaluationRecipe,
+    label: str,
+) -> dict[Any, Judgement]:
+    """Every codec on `tokens`. What does not depend on a codec, the LM as it is, without the layer
+    and up to the layer, is computed once.
+
+    Raises SaemakeError where activations are not finite.
+    """
+    settings = recipe.settings
+    mended = settings["defects"] == "mended"
+    special = tokens.manifest["special_tokens"]
+    ignored = torch.tensor([special[n] for n in ("bos", "eos", "pad") if special[n] is not None])
+    behaviours = {key: _Behaviour(mended) for key in codecs}
+    ablated, clean = _Behaviour(mended), Mean()
+    activities = {key: _Activity(codec, lm, mended) for key, codec in codecs.items()}
+    batches = tokens.contexts(recipe.batch_contexts)
+    with progress.bar(tokens.count, label, "tok") as bar:
+        for contexts in itertools.islice(batches, settings["reconstruction_batches"]):
+            counted_BL = ~torch.isin(contexts.ids, ignored)
+            hidden_BLD, logits_BLV = lm.run(contexts)
+            counted = counted_BL.to(lm.device)
+            x_ND = checked(hidden_BLD[counted].float(), label, lm)
+            reference = _Reference(logits_BLV, contexts, counted_BL, clean, mended)
+            reference.compare(lm.run_with(contexts, torch.zeros_like(hidden_BLD)), ablated)
+            for key, codec in codecs.items():
+                spliced_BLD = hidden_BLD.clone()
+                spliced_BLD[counted] = codec.decode(codec.encode(x_ND)).to(hidden_BLD.dtype)
+                reference.compare(lm.run_with(contexts, spliced_BLD), behaviours[key])
+            bar.update(contexts.tokens)
+        variance = Variance(lm.d_model, lm.device)
+        for contexts in itertools.islice(batches, settings["variance_batches"]):
+            counted_BL = ~torch.isin(contexts.ids, ignored)
+            hidden_BLD = lm.capture(contexts)
+            x_ND = checked(hidden_BLD[counted_BL.to(lm.device)].float(), label, lm)
+            variance.add(x_ND)
+            batch = _Batch(x_ND, counted_BL.nonzero()[:, 0].to(lm.device), len(counted_BL))
+            for activity in activities.values():
+                activity.add(batch)
+            bar.update(contexts.tokens)
+    context = recipe.tokens.context_tokens * recipe.batch_contexts
+    amounts = {
+        "total_tokens_eval_reconstruction": settings["reconstruction_batches"] * context,
+        "total_tokens_eval_sparsity_variance": settings["variance_batches"] * context,
+    }
+    return {
+        key: Judgement(
+            {
+                **behaviours[key].figures(clean, ablated),
+                **activities[key].figures(variance),
+                **misc(latents := activities[key].latents()),
+                **amounts,
+            },
+            latents,
+        )
+        for key in codecs
+    }
+
+
+class _Behaviour:
+    """How the LM behaves with something put in place: its loss, and its divergence from itself."""
+
+    def __init__(self, mended: bool) -> None:
+        self.mended = mended
+        self.loss, self.kl = Mean(), Mean()
+
+    def figures(self, clean: Mean, ablated: "_Behaviour") -> dict[str, float | None]:
+        return {
+            "kl_div_score": 1 - self.kl.value / ablated.kl.value,
+            "kl_div_with_ablation": ablated.kl.value,
+            "kl_div_with_sae": self.kl.value,
+            "ce_loss_score": recovered(clean.value, self.loss.value, ablated.loss.value),
+            "ce_loss_with_ablation": ablated.loss.value,
+            "ce_loss_with_sae": self.loss.value,
+            "ce_loss_without_sae": clean.value,
+        }
+
+
+class _Reference:
+    """The untouched LM on a batch: others are compared with it where tokens count. As in SAE Bench,
+    the loss of a prediction counts where the token that it is made at does."""
+
+    def __init__(
+        self, logits_BLV: Tensor, contexts: Contexts, counted_BL: Tensor, clean: Mean, mended: bool
+    ) -> None:
+        device = logits_BLV.device
+        self.mended = mended
+        self.counted_BL = counted_BL.to(device)
+        self.ids_BL = contexts.ids.to(device)
+        self.logits_BLV = logits_BLV
+        self.log_sums = []
+        for row in range(len(logits_BLV)):
+            logits_PV = self._counted(logits_BLV, row)
+            log_sum_P = logits_PV.logsumexp(dim=-1)
+            self.log_sums.append(log_sum_P)
+            clean.add(self._losses(logits_PV, log_sum_P, row))
+
+    def compare(self, logits_BLV: Tensor, behaviour: _Behaviour) -> None:
+        """Add the losses and divergences of the LM with something in place."""
+        for row, own_log_sum_P in enumerate(self.log_sums):  # a copy of all would fill the memory
+            own_PV = self._counted(self.logits_BLV, row)
+            logits_PV = self._counted(logits_BLV, row)
+            log_sum_P = logits_PV.logsumexp(dim=-1)
+            behaviour.loss.add(self._losses(logits_PV, log_sum_P, row))
+            own_log_PV = own_PV - own_log_sum_P[:, None]
+            if self.mended:
+                difference_PV = own_log_PV - (logits_PV - log_sum_P[:, None])
+                behaviour.kl.add((own_log_PV.exp() * difference_PV).sum(dim=-1))
+            else:
+                own_PV, new_PV = own_PV.softmax(dim=-1), logits_PV.softmax(dim=-1)
+                behaviour.kl.add((own_PV * (own_PV.log() - new_PV.log())).sum(dim=-1))
+
+    def _counted(self, logits_BLV: Tensor, row: int) -> Tensor:
+        return logits_BLV[row, self.counted_BL[row]].float()
+
+    def _losses(self, logits_PV: Tensor, log_sum_P: Tensor, row: int) -> Tensor:
+        """Cross-entropies in nats of what follows each token that counts; the last has nothing."""
+        next_L = self.ids_BL[row].roll(-1)
+        targets_P = next_L[self.counted_BL[row]]
+        losses_P = log_sum_P - logits_PV.gather(1, targets_P[:, None])[:, 0]
+        return losses_P[: len(losses_P) - int(self.counted_BL[row, -1])]
+
+
+class _Batch:
+    """The activations of a batch, and what all codecs need of them."""
+
+    def __init__(self, x_ND: Tensor, contexts_N: Tensor, contexts: int) -> None:
+        self.x_ND, self.contexts_N, self.contexts = x_ND, contexts_N, contexts
+        self.norm_N = x_ND.norm(dim=-1)
+        self.from_mean_N = (x_ND - x_ND.mean(dim=0)).square().sum(dim=-1)
+
+
+class _Activity:
+    """The running figures of one codec's latents and reconstructions. Latents are weighed by the
+    norms of their decoder's rows, which SAE Bench's loaders fold into the encoder."""
+
+    def __init__(self, codec: Codec, lm: LanguageModel, mended: bool) -> None:
+        self.codec, self.mended = codec, mended
+        self.norm_F = codec.decoder_rows.norm(dim=-1)
+        self.l2_in, self.l2_out, self.l2_ratio, self.bias = Mean(), Mean(), Mean(), Mean()
+        self.l0, self.l1, self.cossim, self.mse = Mean(), Mean(), Mean(), Mean()
+        self.legacy, self.residual = Mean(), Mean()
+        # What their explained variance is made of: means of batches.
+        self.squares, self.residual_means = Mean(), Mean()
+        self.tokens = 0
+        self.firings_F = torch.zeros(codec.width, dtype=torch.long, device=lm.device)
+        self.contexts_F = torch.zeros(codec.width, dtype=torch.long, device=lm.device)
+
+    def add(self, batch: _Batch) -> None:
+        f_NF = self.codec.encode(batch.x_ND)
+        self._add_latents(f_NF, batch)
+        self._add_reconstructions(self.codec.decode(f_NF), batch)
+
+    def _add_latents(self, f_NF: Tensor, batch: _Batch) -> None:
+        self.l0.add((f_NF != 0).sum(dim=-1))
+        self.l1.add(f_NF @ self.norm_F)
+        width = f_NF.shape[1]
+        tokens_A, latents_A = (f_NF > 0).nonzero(as_tuple=True)
+        self.tokens += len(f_NF)
+        self.firings_F += latents_A.bincount(minlength=width)
+        pairs_A = batch.contexts_N[tokens_A] * width + latents_A
+        seen = pairs_A.bincount(minlength=batch.contexts * width).view(batch.contexts, width) > 0
+        self.contexts_F += seen.sum(dim=0)
+
+    def _add_reconstructions(self, x_hat_ND: Tensor, batch: _Batch) -> None:
+        out_N = x_hat_ND.norm(dim=-1)
+        product_N = (batch.x_ND * x_hat_ND).sum(dim=-1)
+        squared_N = (batch.x_ND - x_hat_ND).square().sum(dim=-1)
+        cosine_N = product_N / (batch.norm_N * out_N)
+        self.l2_in.add(batch.norm_N)
+        self.l2_out.add(out_N)
+        self.l2_ratio.add(out_N / batch.norm_N.where(batch.norm_N >= 1e-4, 1))
+        self.bias.add(out_N.square().mean() / product_N.mean())
+        self.cossim.add(cosine_N.where(out_N > 0, 0) if self.mended else cosine_N)
+        self.mse.add(squared_N / (batch.x_ND.shape[1] if self.mended else len(squared_N)))
+        self.legacy.add(1 - squared_N / batch.from_mean_N)
+        self.residual.add(squared_N)
+        self.squares.add(batch.norm_N.square().mean())
+        self.residual_means.add(squared_N.mean())
+
+    def figures(self, variance: Variance) -> dict[str, float | None]:
+        if self.mended:
+            explained = 1 - self.residual.value / variance.value
+        else:
+            of_all = self.squares.value / self.codec.d_model
+            explained = 1 - self.residual_means.value / (self.squares.value - of_all**2)
+        return {
+            "explained_variance": explained,
+            "explained_variance_legacy": self.legacy.value,
+            "mse": self.mse.value,
+            "cossim": self.cossim.value,
+            "l2_norm_in": self.l2_in.value,
+            "l2_norm_out": self.l2_out.value,
+            "l2_ratio": self.l2_ratio.value,
+            "relative_reconstruction_bias": self.bias.value,
+            "l0": self.l0.value,
+            "l1": self.l1.value,
+        }
+
+    def latents(self) -> dict[str, Tensor]:
+        """Of each latent: the share of tokens that it fires at, the tokens that it fires at in a
+        context where it does (NaN where in none), and what its weights say."""
+        encoder_FD = self.codec.encoder_weight * self.norm_F[:, None]
+        decoder_FD = self.codec.decoder_rows
+        return {
+            "feature_density": self.firings_F.double() / self.tokens,
+            "consistent_activation_heuristic": self.firings_F.double() / self.contexts_F,
+            "encoder_bias": self.codec.encoder_bias * self.norm_F,
+            "encoder_norm": encoder_FD.norm(dim=-1),
+            "encoder_decoder_cosine_sim": torch.cosine_similarity(encoder_FD, decoder_FD, dim=-1),
+            "max_encoder_cosine_sim": largest_cosines(encoder_FD),
+            "max_decoder_cosine_sim": largest_cosines(decoder_FD),
+        }
+
+
+def largest_cosines(rows_FD: Tensor) -> Tensor:
+    """The cosine similarity [F] of each row with the other row that is most like it."""
+    unit_FD = nn.functional.normalize(rows_FD, dim=-1)
+    largest = []
+    for start in range(0, len(unit_FD), ROWS_AT_ONCE):
+        cosines_RF = unit_FD[start : start + ROWS_AT_ONCE] @ unit_FD.T
+        cosines_RF.diagonal(offset=start).fill_(-torch.inf)
+        largest.append(cosines_RF.amax(dim=-1))
+    return torch.cat(largest)
+
+
+def misc(latents: Mapping[str, Tensor]) -> dict[str, float | None]:
+    """The miscellaneous figures, which are all of the latents'."""
+    density_F = latents["feature_density"]
+    total = density_F.sum()
+
+    def share_over(least: float) -> float:
+        return (density_F[density_F > least].sum() / total).item() if total > 0 else 0.0
+
+    return {
+        "freq_over_1_percent": (density_F > 0.01).double().mean().item(),
+        "freq_over_10_percent": (density_F > 0.1).double().mean().item(),
+        "normalized_freq_over_1_percent": share_over(0.01),
+        "normalized_freq_over_10_percent": share_over(0.1),
+        "average_max_encoder_cosine_sim": latents["max_encoder_cosine_sim"].mean().item(),
+        "average_max_decoder_cosine_sim": latents["max_decoder_cosine_sim"].mean().item(),
+        "frac_alive": (density_F > 0).double().mean().item(),
+    }

@@ -1,0 +1,125 @@
+"""What there is to judge under results/: SAEs, their checkpoints, baselines."""
+
+import functools
+from pathlib import Path
+
+import torch
+
+from saemake.config import Config
+from saemake.errors import SaemakeError
+from saemake.evaluation import baselines
+from saemake.evaluation.codecs import Codec
+from saemake.evaluation.evaluate import Judged, checked_sum
+from saemake.evaluation.rows import Subject
+from saemake.names import BASELINES, RESULTS, SaeName, checkpoint_file
+from saemake.recipes import (
+    baseline_evaluation_recipe,
+    baseline_names,
+    baselines_recipe,
+    checkpoint_evaluation_recipe,
+    checkpoint_key,
+    sae_evaluation_recipe,
+    sae_recipe,
+)
+from saemake.store import Store, sha256
+from saemake.training import files
+from saemake.training.members import CHECKPOINT
+
+
+def sae(config: Config, name: SaeName, evaluation: str, folder: Path | None = None) -> Judged:
+    """An SAE of the config, in its own folder or another."""
+    place = folder or Path(name.folder)
+    steps = config.steps_of(name.sweep.model)
+    return Judged(
+        _trained(config, name, str(name), steps),
+        sae_evaluation_recipe(config, name, evaluation),
+        checked_sum(place, sae_recipe(config, name).hash),
+        functools.partial(_load, config, name, place, "ae.pt"),
+    )
+
+
+def checkpoint(
+    config: Config, name: SaeName, step: int, evaluation: str, checkpoints: Store
+) -> Judged:
+    """An SAE of the config as it was before a step. Raises SaemakeError where the file is not the
+    one in the store."""
+    folder, file = Path(name.folder), checkpoint_file(step)
+    key = checkpoint_key(sae_recipe(config, name), step)
+    found = _stored_sum(folder / file, checkpoints, key, CHECKPOINT)
+    return Judged(
+        _trained(config, name, f"{name}/{file.removesuffix('.pt')}", step),
+        checkpoint_evaluation_recipe(config, name, step, evaluation),
+        found,
+        functools.partial(_load, config, name, folder, file),
+    )
+
+
+def all_baselines(
+    config: Config, model: str, layer: int, evaluation: str, d_model: int, fitted: Store
+) -> list[Judged]:
+    """The baselines of a layer. Raises SaemakeError where their file is not the one in the
+    store."""
+    path = Path(RESULTS, model, f"L{layer}", BASELINES, baselines.FILE)
+    key = baselines_recipe(config, model, layer).hash
+    content = _stored_sum(path, fitted, key, baselines.FILE)
+    return [
+        Judged(
+            _baseline(model, layer, name, d_model),
+            baseline_evaluation_recipe(config, model, layer, name, evaluation),
+            content,
+            functools.partial(_load_baseline, path, name),
+        )
+        for name in baseline_names(config, model)
+    ]
+
+
+def _stored_sum(path: Path, store: Store, key: str, name: str) -> str:
+    """sha256 of a file that is a link into the store."""
+    found = sha256(path)
+    if not store.holds(key) or found != store.sum_of(key, name):
+        raise SaemakeError(
+            f"{path}: damaged, or of another recipe than the config's; delete it and run the same"
+            " command again"
+        )
+    return found
+
+
+def _load(
+    config: Config, name: SaeName, folder: Path, file: str, device: torch.device, way: str | None
+) -> Codec:
+    width = config.widths[name.sweep.width]
+    return files.load(folder, name.sweep.architecture, width, device, way, file)
+
+
+def _load_baseline(path: Path, name: str, device: torch.device, way: str | None) -> Codec:
+    return baselines.load_codec(path, name, device)
+
+
+def _trained(config: Config, name: SaeName, label: str, steps: int) -> Subject:
+    sweep = name.sweep
+    return Subject(
+        name=label,
+        model=sweep.model,
+        layer=sweep.layer,
+        architecture=sweep.architecture,
+        width=sweep.width,
+        latents=config.widths[sweep.width],
+        sparsity=name.sparsity_name,
+        steps=steps,
+        tokens=steps * config.training_of(sweep.model).batch_tokens,
+    )
+
+
+def _baseline(model: str, layer: int, name: str, d_model: int) -> Subject:
+    architecture, _, sparsity = name.partition("/")
+    return Subject(
+        name=f"{model}/L{layer}/{BASELINES}/{name}",
+        model=model,
+        layer=layer,
+        architecture=architecture,
+        width=None,
+        latents=baselines.components_count(name, d_model),
+        sparsity=sparsity or None,
+        steps=None,
+        tokens=None,
+    )

@@ -1,0 +1,75 @@
+"""What SAEs are compared with, once a model and layer: the identity and principal components."""
+
+
+localrules:
+    metrics_baselines,
+
+
+rule baselines:
+    input:
+        model="results/{model}/model.json",
+        tokens="results/{model}/tokens/train/manifest.json",
+    output:
+        "results/{model}/L{layer}/baselines/pca.safetensors",
+    log:
+        "logs/baselines/{model}/L{layer}.log",
+    conda:
+        "../../envs/saemake.yaml"
+    threads: lambda wildcards: CONFIG.training_of(wildcards.model).cpu_threads
+    resources:
+        gpu=1,
+    params:
+        recipe=lambda wildcards: recipes.baselines_recipe(
+            CONFIG, wildcards.model, int(wildcards.layer)
+        ).hash[:16],
+    message:
+        "fit the principal components of {wildcards.model}/L{wildcards.layer}"
+    script:
+        "../scripts/baselines.py"
+
+
+rule evaluate_baselines:
+    input:
+        pca="results/{model}/L{layer}/baselines/pca.safetensors",
+        model="results/{model}/model.json",
+        tokens="results/{model}/tokens/{evaluation}/manifest.json",
+    output:
+        "results/{model}/L{layer}/baselines/{evaluation}.json",
+    log:
+        "logs/evaluate/{model}/L{layer}/baselines_{evaluation}.log",
+    conda:
+        "../../envs/saemake.yaml"
+    threads: lambda wildcards: CONFIG.training_of(wildcards.model).cpu_threads
+    resources:
+        gpu=1,
+    params:
+        recipes=lambda wildcards: " ".join(
+            recipes.baseline_evaluation_hashes(
+                CONFIG, wildcards.model, int(wildcards.layer), wildcards.evaluation
+            )
+        ),
+        plan=lambda wildcards, output: plan.of_evaluation(
+            CONFIG,
+            f"baselines of {wildcards.model}/L{wildcards.layer}",
+            wildcards.model,
+            wildcards.evaluation,
+        ),
+    message:
+        "evaluate {params.plan}"
+    script:
+        "../scripts/evaluate_baselines.py"
+
+
+rule metrics_baselines:
+    input:
+        evaluations=[f"results/{{model}}/L{{layer}}/baselines/{file}" for file in EVALUATED],
+    output:
+        "results/{model}/L{layer}/baselines/metrics.json",
+    log:
+        "logs/metrics/{model}/L{layer}/baselines.log",
+    conda:
+        "../../envs/saemake.yaml"
+    message:
+        "gather the baselines of {wildcards.model}/L{wildcards.layer}"
+    script:
+        "../scripts/metrics.py"
