@@ -19,11 +19,11 @@ from saemake.activations.buffer import ActivationBuffer, norm_factor
 from saemake.architectures import Architecture
 from saemake.architectures.constraints import OF_RECIPE
 from saemake.config import Config, read
-from saemake.evaluation.evaluate import evaluate
+from saemake.evaluation import dictionary_learning
 from saemake.llm.model import LanguageModel, load_tokenizer
 from saemake.llm.weights import Weights
-from saemake.names import SPLITS
-from saemake.recipes import tokens_recipe
+from saemake.names import SaeName, Sweep
+from saemake.recipes import sae_evaluation_recipe, tokens_recipe
 from saemake.store import Store
 from saemake.text.shards import Tokens
 from saemake.text.tokens import make as make_tokens
@@ -33,6 +33,7 @@ MODEL, LAYER, WIDTH = "demo", 3, 1024
 SPARSITY = {"top_k": 4, "batch_top_k": 4, "matryoshka_batch_top_k": 4, "jump_relu": 16}
 SEEDS = (0, 1, 2)
 JANUARY, RELEASE = "saebench", "dictionary_learning"
+JUDGE = "dictionary_learning"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ def trainer_of(config: Config, architecture: str, variant: Variant, seed: int) -
 
 def tokenised(config: Config, weights: Weights, split: str, folder: Path) -> Tokens:
     store, recipe = Store(folder, "tokens"), tokens_recipe(config, MODEL, split)
-    make_tokens(config, MODEL, split, recipe, load_tokenizer(weights), store)
+    make_tokens(config, MODEL, split, recipe, load_tokenizer(weights), store, skip=0)
     return Tokens(store.folder / recipe.hash / "manifest.json")
 
 
@@ -96,7 +97,9 @@ def main() -> None:
         if architecture in ONLY.get(variant.name, (architecture,))
     }
     with tempfile.TemporaryDirectory() as folder:
-        tokens = {split: tokenised(config, weights, split, Path(folder)) for split in SPLITS}
+        tokens = {
+            split: tokenised(config, weights, split, Path(folder)) for split in ("train", JUDGE)
+        }
         lm = LanguageModel(weights, LAYER, device, whole=False)
         model = config.models[MODEL]
         buffer = ActivationBuffer(
@@ -119,9 +122,10 @@ def main() -> None:
                 bar.update()
         saes = {key: trainer.finished(scale).eval() for key, trainer in trainers.items()}
         whole = LanguageModel(weights, LAYER, device, whole=True)
-        results = evaluate(
-            saes, whole, tokens["evaluation"], model.llm_batch_contexts, label="evaluate"
-        )
+        name = SaeName(Sweep(MODEL, LAYER, "top_k", "1k"), 8)
+        asked = sae_evaluation_recipe(config, name, JUDGE)
+        found = dictionary_learning.judge(saes, whole, tokens[JUDGE], asked, "evaluate")
+        results = {key: judgement.figures for key, judgement in found.items()}
     print("| architecture | trained as | L0 | loss recovered | dead latents |")
     print("| --- | --- | --- | --- | --- |")
     for architecture, variant in itertools.product(SPARSITY, PARTS):
@@ -129,7 +133,7 @@ def main() -> None:
         if rows[0] is not None:
             cells = [
                 _spread([row["l0"] for row in rows], ".2f"),
-                _spread([row["loss_recovered"] for row in rows], ".4f"),
+                _spread([row["frac_recovered"] for row in rows], ".4f"),
                 _spread([WIDTH * (1 - row["frac_alive"]) for row in rows], ".0f"),
             ]
             print(f"| {architecture} | {variant.name} | {' | '.join(cells)} |")

@@ -184,7 +184,7 @@ def _check_parts(config: Config, parts: list[str]) -> None:
             raise SaemakeError(
                 f"this is a folder; name a file in it, for example"
                 f" {RESULTS}/{model}/L{config.models[model].suite.layers[0]}/figures/"
-                f"{figures.names()[0]}.pdf"
+                f"{next(iter(figures.FRONTIERS))}.pdf"
             )
 
 

@@ -27,7 +27,11 @@ SMALL: dict[str, Any] = {
         "demo": {
             "train_tokens": 20_480,
             "buffer_tokens": 8_192,
-            "evaluation_documents": 10,
+            "evaluations": {
+                "dictionary_learning": {"documents": 10},
+                "sae_bench_core": {"reconstruction_batches": 1, "variance_batches": 2},
+            },
+            "baselines": {"pca_tokens": 4_096},
             "training": {"norm_batches": 2, "warmup_steps": 5},
             "architectures": {
                 "top_k": {"sweep": [4, 16], "threshold_start_step": 10},
@@ -146,6 +150,12 @@ class Workflow:
         return (self.folder / path).read_bytes()
 
 
+def of_saes(table: bytes) -> list[dict[str, Any]]:
+    """The rows of a sweep's metrics.json: each SAE's as its loader has it, no baselines."""
+    rows = [row for row in json.loads(table) if row["width"] is not None]
+    return list({row["name"]: row for row in reversed(rows)}.values())[::-1]
+
+
 @pytest.fixture
 def workflow(tmp_path: Path) -> Workflow:
     made = Workflow(tmp_path)
@@ -169,14 +179,21 @@ def demo(tmp_path_factory):
 def sweeps(demo):
     """The rows of each architecture's sweep, by L0."""
     tables = {
-        name: json.loads(demo.read(f"results/demo/L3/{name}/1k/metrics.json"))
+        name: of_saes(demo.read(f"results/demo/L3/{name}/1k/metrics.json"))
         for name in architectures.names()
     }
     for rows in tables.values():
         for row in rows:
             print(
-                f"| {row['architecture']}/{row['width']}/{row['sparsity']} | {row['l0']:.1f} |"
-                f" {row['loss_recovered']:.4f} | {row['frac_variance_explained']:.4f} |"
-                f" {row['frac_alive']:.3f} |{' warned' if row['warnings'] else ''}"
+                f"| {row['architecture']}/{row['width']}/{row['sparsity']} |"
+                f" {row['dictionary_learning']['l0']:.1f} |"
+                f" {row['dictionary_learning']['frac_recovered']:.4f} |"
+                f" {row['dictionary_learning']['frac_variance_explained']:.4f} |"
+                f" {row['dictionary_learning']['frac_alive']:.3f} |"
+                f" {row['sae_bench_core']['ce_loss_score']:.4f} |"
+                f"{' warned' if row['warnings'] else ''}"
             )
-    return {name: sorted(rows, key=lambda row: row["l0"]) for name, rows in tables.items()}
+    return {
+        name: sorted((row["dictionary_learning"] for row in rows), key=lambda row: row["l0"])
+        for name, rows in tables.items()
+    }

@@ -71,8 +71,7 @@ def _draw_training(rows: pd.DataFrame, figure: str, axes: Any) -> None:
         x="tokens",
         y=column,
         hue="SAE",
-        style="architecture",
-        markers=True,
+        marker="o",
         estimator=None,
         ax=axes,
     )

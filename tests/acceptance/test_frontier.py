@@ -9,7 +9,7 @@ ARCHITECTURES = ("top_k", "batch_top_k", "standard_new")
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_loss_recovered_rises_with_l0(sweeps, name):
-    recovered = [row["loss_recovered"] for row in sweeps[name]]
+    recovered = [row["frac_recovered"] for row in sweeps[name]]
     assert len(recovered) == 6
     assert recovered == sorted(recovered)
     assert sweeps[name][-1]["l0"] > 4 * sweeps[name][0]["l0"]
@@ -17,13 +17,13 @@ def test_loss_recovered_rises_with_l0(sweeps, name):
 
 def test_top_k_at_its_largest_recovers_more_than_95_percent(sweeps):
     assert sweeps["top_k"][-1]["l0"] < 128
-    assert sweeps["top_k"][-1]["loss_recovered"] > 0.95
+    assert sweeps["top_k"][-1]["frac_recovered"] > 0.95
 
 
 def test_top_k_beats_standard_new_at_equal_l0(sweeps):
     def line(name):
         rows = sweeps[name]
-        return np.log([row["l0"] for row in rows]), [row["loss_recovered"] for row in rows]
+        return np.log([row["l0"] for row in rows]), [row["frac_recovered"] for row in rows]
 
     l0, recovered = line("standard_new")
     top_l0, top_recovered = line("top_k")

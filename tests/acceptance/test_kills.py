@@ -13,6 +13,7 @@ import pytest
 from conftest import Workflow, merged
 
 from saemake import architectures
+from saemake.names import USES
 from saemake.store import sha256
 
 pytestmark = pytest.mark.long
@@ -23,6 +24,12 @@ OVER = {
     "models": {"demo": {"train_tokens": 102_400}},
     "snapshots": {"every_seconds": 0.2},
 }
+
+# What all have in common, built before anything is killed.
+SHARED = [
+    "results/demo/L3/baselines/metrics.json",
+    *(f"results/demo/tokens/{use}/manifest.json" for use in USES),
+]
 
 
 def target(name):
@@ -43,9 +50,7 @@ def straight(tmp_path_factory):
     """What each architecture gives when nothing interrupts it, and how long its run takes."""
     workflow = Workflow(tmp_path_factory.mktemp("straight"))
     workflow.configure(merged({"snapshots": {"every_seconds": 1e9}}, OVER))
-    workflow.succeed(
-        "results/demo/tokens/train/manifest.json", "results/demo/tokens/evaluation/manifest.json"
-    )
+    workflow.succeed(*SHARED)
     found, seconds = {}, {}
     for name in architectures.names():
         started = time.monotonic()
@@ -59,9 +64,7 @@ def straight(tmp_path_factory):
 def workflow(tmp_path_factory):
     made = Workflow(tmp_path_factory.mktemp("killed"))
     made.configure(OVER)
-    made.succeed(
-        "results/demo/tokens/train/manifest.json", "results/demo/tokens/evaluation/manifest.json"
-    )
+    made.succeed(*SHARED)
     return made
 
 
@@ -138,7 +141,8 @@ def test_a_plain_rerun_ends_with_the_same_bytes(straight, workflow, way):
         name = architectures.names()[turn % len(expected)]
         for kind in ("saes", "evaluations", "snapshots"):
             shutil.rmtree(workflow.folder / "results/.store" / kind, ignore_errors=True)
-        shutil.rmtree(workflow.folder / "results/demo/L3", ignore_errors=True)
+        for other in architectures.names():
+            shutil.rmtree(workflow.folder / "results/demo/L3" / other, ignore_errors=True)
         running = subprocess.Popen(
             workflow.command(target(name)),
             cwd=workflow.folder,

@@ -38,7 +38,7 @@ def saes(demo):
 def activations(demo):
     """Raw activations [N, D] of the demo's LM on held-out text."""
     lm = LanguageModel(Weights("demo", DEMO_LM, None, "float32"), 3, CPU, whole=False)
-    tokens = Tokens(demo.folder / "results/demo/tokens/evaluation/manifest.json")
+    tokens = Tokens(demo.folder / "results/demo/tokens/dictionary_learning/manifest.json")
     contexts = next(tokens.contexts(8))
     return lm.capture(contexts)[contexts.mask.bool()].float()
 

@@ -5,7 +5,19 @@ import yaml
 from conftest import CONFIG_FILE, PROJECT, merged, raw_config
 
 from saemake import architectures
-from saemake.config import Config, Evaluation, Logging, Model, Snapshots, Suite, Text, read
+from saemake.config import (
+    Baselines,
+    Config,
+    DictionaryLearning,
+    Evaluations,
+    Logging,
+    Model,
+    SaeBenchCore,
+    Snapshots,
+    Suite,
+    Text,
+    read,
+)
 from saemake.errors import SaemakeError
 from saemake.names import Sweep, members
 from saemake.training.settings import Training
@@ -151,7 +163,24 @@ def test_yaml_exponents_without_a_dot_are_numbers():
             "n_sparsity_updates': 10 updates do not fit.*anneal_start 10000 and anneal_end 10005",
         ),
         ({"training": {"recipe": "saebnch"}}, "'training.recipe'.*'saebench' or 'dictionary_learn"),
-        ({"evaluation": {"inference": "topk"}}, "'evaluation.inference'.*'top_k' or 'threshold'"),
+        (
+            {"evaluations": {"sae_bench_core": {"defects": "all"}}},
+            "'evaluations.sae_bench_core.defects'.*'mended' or 'kept'",
+        ),
+        ({"evaluations": {"core": {}}}, "'evaluations.core': unknown.*sae_bench_core"),
+        (
+            {"models": {"demo": {"evaluations": {"sae_bench": {}}}}},
+            "'models.demo.evaluations.sae_bench': no evaluation.*'sae_bench_core'",
+        ),
+        (
+            {"models": {"demo": {"evaluations": {"dictionary_learning": {"documents": 0}}}}},
+            "'models.demo.evaluations.dictionary_learning.documents'.*greater than 0",
+        ),
+        (
+            {"models": {"demo": {"evaluations": {"sae_bench_core": {"text": "pil"}}}}},
+            "'models.demo.evaluations.sae_bench_core.text': no text 'pil'.*'pile'",
+        ),
+        ({"models": {"demo": {"baselines": {"pca": 1}}}}, "'models.demo.baselines.pca': unknown"),
         (
             {"architectures": {"top_k": {"checkpoints": [0, 1.0]}}},
             "'architectures.top_k.checkpoints.1'.*less than 1",
@@ -235,7 +264,8 @@ def test_every_key_is_explained_in_the_readme():
     """A key is explained where the README has it in backticks at the start of a table's row."""
     text = (PROJECT / "config" / "README.md").read_text()
     explained = set(re.findall(r"^\| `([a-z_0-9]+)`", text, flags=re.MULTILINE))
-    sections = [Config, Model, Text, Suite, Training, Evaluation, Logging, Snapshots]
+    sections = [Config, Model, Text, Suite, Training, Logging, Snapshots]
+    sections += [Evaluations, DictionaryLearning, SaeBenchCore, Baselines]
     sections += [architectures.get(name).Settings for name in architectures.names()]
     keys = {key for section in sections for key in section.model_fields} - {"root"}
     assert keys == explained

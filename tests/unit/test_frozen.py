@@ -24,6 +24,7 @@ from saemake import architectures, versions
 from saemake.config import read
 from saemake.llm.model import load_tokenizer
 from saemake.llm.weights import Weights
+from saemake.names import USES
 from saemake.recipes import tokens_recipe
 from saemake.store import Store
 from saemake.text import tokens
@@ -54,13 +55,13 @@ def _digest(value):
 
 
 def text_results(folder):
-    """The version, and the shards' sha256 of a small part of the demo's text, of both kinds."""
+    """The version, and the shards' sha256 of a small part of the demo's text, for each use."""
     config = read(raw_config(SMALL), PROJECT, [CONFIG_FILE])
     tokenizer = load_tokenizer(Weights("demo", DEMO_LM, None, "float32"))
     sums = []
-    for split in ("train", "evaluation"):
-        recipe, store = tokens_recipe(config, "demo", split), Store(folder, split)
-        tokens.make(config, "demo", split, recipe, tokenizer, store)
+    for use in USES:
+        recipe, store = tokens_recipe(config, "demo", use), Store(folder, use)
+        tokens.make(config, "demo", use, recipe, tokenizer, store, skip=0)
         manifest = json.loads(store.read(recipe.hash, "manifest.json"))
         sums += [shard["sha256"] for shard in manifest["shards"]]
     return {"version": versions.TOKENS, "shards": sums}

@@ -13,8 +13,7 @@ from transformers import (
     LlamaConfig,
 )
 
-from saemake.evaluation.evaluate import evaluate
-from saemake.llm.model import LanguageModel, load_tokenizer
+from saemake.llm.model import LanguageModel, load_tokenizer, token_losses
 from saemake.llm.weights import Weights
 from saemake.text.shards import Contexts
 
@@ -24,33 +23,6 @@ TEXTS = [
     "Jobs.",
     "The Congress and the President must act upon the budget, and I ask you to act now.",
 ]
-
-
-class Identity:
-    width = 1
-
-    def encode(self, x):
-        self.x = x
-        return torch.ones(len(x), 1)
-
-    def decode(self, f):
-        return self.x
-
-
-class Zero(Identity):
-    def decode(self, f):
-        return torch.zeros_like(self.x)
-
-
-class OneBatch:
-    """Tokens with a single batch of contexts."""
-
-    def __init__(self, contexts):
-        self.only = contexts
-        self.count = contexts.tokens
-
-    def contexts(self, batch):
-        yield self.only
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +66,17 @@ def test_a_capturing_lm_holds_no_block_after_its_layer(demo_weights):
     assert [len(blocks) for blocks in lists] == [4]
 
 
+def clean_losses(lm, contexts):
+    hidden, logits = lm.run(contexts)
+    return hidden, token_losses(logits, contexts)
+
+
+def losses_with(lm, contexts, hidden):
+    return token_losses(lm.run_with(contexts, hidden), contexts)
+
+
 def test_clean_losses_are_transformers_own(demo_weights, plain, contexts):
-    _, losses = LanguageModel(demo_weights, 3, CPU, whole=True).capture_with_losses(contexts)
+    _, losses = clean_losses(LanguageModel(demo_weights, 3, CPU, whole=True), contexts)
     labels = contexts.ids.masked_fill(contexts.mask == 0, -100)
     with torch.no_grad():
         expected = plain(contexts.ids, attention_mask=contexts.mask, labels=labels).loss
@@ -105,13 +86,14 @@ def test_clean_losses_are_transformers_own(demo_weights, plain, contexts):
 
 def test_putting_back_what_was_there_changes_nothing(demo_weights, contexts):
     lm = LanguageModel(demo_weights, 3, CPU, whole=True)
-    hidden, clean = lm.capture_with_losses(contexts)
-    assert torch.equal(lm.losses(contexts, hidden), clean)
+    hidden, clean = clean_losses(lm, contexts)
+    assert torch.equal(losses_with(lm, contexts, hidden), clean)
 
 
 def test_replacing_equals_a_transformers_hook(demo_weights, plain, contexts):
     replacement = torch.randn(*contexts.ids.shape, 128, generator=torch.Generator().manual_seed(0))
-    losses = LanguageModel(demo_weights, 2, CPU, whole=True).losses(contexts, replacement)
+    lm = LanguageModel(demo_weights, 2, CPU, whole=True)
+    losses = losses_with(lm, contexts, replacement)
     hook = plain.gpt_neox.layers[2].register_forward_hook(lambda *_: replacement)
     labels = contexts.ids.masked_fill(contexts.mask == 0, -100)
     with torch.no_grad():
@@ -139,33 +121,21 @@ def test_other_families_are_captured_and_replaced_too(family, contexts, tmp_path
     AutoModelForCausalLM.from_config(FAMILIES[family]).save_pretrained(tmp_path)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     lm = LanguageModel(Weights(family, tmp_path, None, "float32"), 1, CPU, whole=True)
-    hidden, clean = lm.capture_with_losses(contexts)
+    hidden, clean = clean_losses(lm, contexts)
     labels = contexts.ids.masked_fill(contexts.mask == 0, -100)
     with torch.no_grad():
         expected = plain(contexts.ids, attention_mask=contexts.mask, labels=labels).loss
     assert clean.mean().item() == pytest.approx(expected.item(), abs=1e-5)
-    torch.testing.assert_close(lm.losses(contexts, hidden), clean)
-    assert not torch.allclose(lm.losses(contexts, torch.zeros_like(hidden)), clean)
+    torch.testing.assert_close(losses_with(lm, contexts, hidden), clean)
+    assert not torch.allclose(losses_with(lm, contexts, torch.zeros_like(hidden)), clean)
 
 
 def test_padding_changes_no_loss(demo_weights, contexts):
     lm = LanguageModel(demo_weights, 3, CPU, whole=True)
-    _, together = lm.capture_with_losses(contexts)
+    _, together = clean_losses(lm, contexts)
     alone = []
     for row in range(len(TEXTS)):
         length = int(contexts.mask[row].sum())
         one = Contexts(contexts.ids[row : row + 1, :length], contexts.mask[row : row + 1, :length])
-        alone.append(lm.capture_with_losses(one)[1])
+        alone.append(clean_losses(lm, one)[1])
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_an_identity_recovers_all_and_zeros_nothing(demo_weights, contexts, dtype):
-    weights = type(demo_weights)("demo", DEMO_LM, None, dtype)
-    lm = LanguageModel(weights, 3, CPU, whole=True)
-    saes = {"identity": Identity(), "zero": Zero()}
-    results = evaluate(saes, lm, OneBatch(contexts), 3, label="test")
-    assert results["identity"]["loss_recovered"] == 1.0
-    assert results["identity"]["frac_variance_explained"] == 1.0
-    assert results["zero"]["loss_recovered"] == 0.0
-    assert results["zero"]["ce_sae"] == results["zero"]["ce_ablated"]

@@ -43,7 +43,7 @@ BOTH = {"top_k", "standard_new"}
         ),
         ({"models": {"demo": {"architectures": {"top_k": {"sweep": [8, 9]}}}}}, set()),
         ({"models": {"gemma-2-2b": {"train_tokens": 10**9}}}, set()),
-        ({"models": {"demo": {"evaluation_documents": 5}}}, set()),
+        ({"models": {"demo": {"evaluations": {"dictionary_learning": {"documents": 5}}}}}, set()),
         ({"logging": {"every_steps": 7}}, set()),
         ({"build": []}, set()),
     ],
@@ -75,13 +75,13 @@ def test_a_local_model_is_its_content_not_its_place(tmp_path):
 
 def test_an_evaluation_changes_with_its_sae_and_with_its_text(config):
     name = SaeName(Sweep("demo", 3, "top_k", "1k"), 8)
-    base = recipes.evaluation_recipe(config, name).hash
+    base = recipes.sae_evaluation_recipe(config, name, "dictionary_learning").hash
     for over in (
-        {"models": {"demo": {"evaluation_documents": 5}}},
+        {"models": {"demo": {"evaluations": {"dictionary_learning": {"documents": 5}}}}},
         {"models": {"demo": {"train_tokens": 400_000}}},
     ):
         other = read(raw_config(over), PROJECT, [])
-        assert recipes.evaluation_recipe(other, name).hash != base
+        assert recipes.sae_evaluation_recipe(other, name, "dictionary_learning").hash != base
 
 
 def test_a_recipe_holds_no_path_of_this_machine(config):

@@ -56,7 +56,7 @@ def small():
 def inputs(small, demo_weights, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("tokens"), "tokens")
     recipe = tokens_recipe(small, "demo", "train")
-    tokens.make(small, "demo", "train", recipe, load_tokenizer(demo_weights), store)
+    tokens.make(small, "demo", "train", recipe, load_tokenizer(demo_weights), store, skip=0)
     manifest = store.folder / recipe.hash / "manifest.json"
     return Inputs(demo_weights, {}, Tokens(manifest))
 

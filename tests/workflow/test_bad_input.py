@@ -1,11 +1,16 @@
 """Bad input: one clear line, status not 0, nothing lost and no file under a final name."""
 
+import hashlib
+import io
+import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import PROJECT
 
 TARGET = "results/demo/L3/top_k/256/metrics.json"
@@ -56,9 +61,70 @@ def test_a_text_too_short_says_how_much_it_gave(workflow):
 
 
 def test_too_few_documents_to_judge_on(workflow):
-    workflow.configure({"models": {"demo": {"evaluation_documents": 1000}}})
-    output = workflow.fail("results/demo/tokens/evaluation/manifest.json")
+    judged = {"dictionary_learning": {"documents": 1000}}
+    workflow.configure({"models": {"demo": {"evaluations": judged}}})
+    output = workflow.fail("results/demo/tokens/dictionary_learning/manifest.json")
     assert "in 625 documents, fewer than the 1,000 documents" in output
+    assert "set that to at most 625" in output
+
+
+def test_too_few_contexts_to_judge_on(workflow):
+    judged = {"sae_bench_core": {"variance_batches": 1000}}
+    workflow.configure({"models": {"demo": {"evaluations": judged}}})
+    output = workflow.fail("results/demo/tokens/sae_bench_core/manifest.json")
+    assert "contexts, fewer than the 8,008 contexts of models.demo.evaluations" in output
+    assert re.search(r"to at most 1\d\d together \(of batch_contexts 8\)", output)
+    assert not list((workflow.folder / "results" / ".store" / "tokens").glob("*"))
+
+
+def test_an_evaluation_that_does_not_exist(workflow):
+    output = workflow.fail("results/demo/L3/top_k/256/k_4/sae_bench.json", "-n")
+    assert "an SAE has no file 'sae_bench.json'; did you mean 'sae_bench_core.json'?" in output
+
+
+def test_an_ae_of_another_width_or_model_than_its_path_says(workflow):
+    """Brought in with a provenance that says what the path asks for."""
+    workflow.succeed(TARGET.replace("metrics.json", "k_4/ae.pt"))
+    folder = workflow.folder / TARGET.replace("metrics.json", "k_4")
+    state = torch.load(folder / "ae.pt", weights_only=True)
+    trainer = json.loads((folder / "config.json").read_text())["trainer"]
+    narrower = {
+        key: value[:, :128]
+        if key == "decoder.weight"
+        else value[:128]
+        if "encoder" in key
+        else value
+        for key, value in state.items()
+    }
+    bring(folder, narrower, trainer)
+    output = workflow.fail(TARGET.replace("metrics.json", "k_4/dictionary_learning.json"))
+    assert "k_4/ae.pt: not the SAE that its config.json describes" in output
+    bring(folder, narrower, {**trainer, "dict_size": 128})
+    output = workflow.fail(TARGET.replace("metrics.json", "k_4/dictionary_learning.json"))
+    assert "its config.json says AutoEncoderTopK of 128 latents, its path" in output
+    thinner = {
+        "encoder.weight": state["encoder.weight"][:, :64],
+        "decoder.weight": state["decoder.weight"][:64],
+        "b_dec": state["b_dec"][:64],
+    }
+    bring(folder, {**state, **thinner}, {**trainer, "activation_dim": 64})
+    output = workflow.fail(TARGET.replace("metrics.json", "k_4/dictionary_learning.json"))
+    assert "demo/L3/top_k/256/k_4: of activations of width 64; the model demo has 128" in output
+
+
+def bring(folder, state, trainer):
+    weights = io.BytesIO()
+    torch.save({key: value.clone() for key, value in state.items()}, weights)
+    said = json.loads((folder / "provenance.json").read_text())
+    said["ae_sha256"] = hashlib.sha256(weights.getvalue()).hexdigest()
+    config = {**json.loads((folder / "config.json").read_text()), "trainer": trainer}
+    for name, content in (
+        ("ae.pt", weights.getvalue()),
+        ("config.json", json.dumps(config).encode()),
+        ("provenance.json", json.dumps(said).encode()),
+    ):
+        (folder / name).unlink()  # the store's file stays as it is
+        (folder / name).write_bytes(content)
 
 
 def test_layers_that_the_model_has_not(workflow):

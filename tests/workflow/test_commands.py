@@ -62,10 +62,14 @@ def test_the_fields_that_differ_are_named_old_and_new(built):
 
 
 def test_an_evaluation_alone_can_be_stale(built):
-    built.configure({"evaluation": {"inference": "threshold"}})
+    core = {"sae_bench_core": {"defects": "kept"}}
+    built.configure({"models": {"demo": {"evaluations": core}}})
     output = saemake(built, "why", SAE, TABLE, status=1)
     assert f"{SAE}: current" in output
-    assert 'demo/L3/top_k/256/k_4: evaluation.inference: "top_k" -> "threshold"' in output
+    assert (
+        "demo/L3/top_k/256/k_4: evaluations.sae_bench_core.settings.defects:"
+        ' "mended" -> "kept"' in output
+    )
 
 
 def test_what_is_missing_is_said_to_be(built):
@@ -138,15 +142,16 @@ def test_the_store_says_what_it_holds_and_prunes_what_no_config_names(built):
 
     assert counts() == {
         "saes": (2, 0),
-        "evaluations": (2, 0),
+        "evaluations": (12, 0),  # of two SAEs, two PCAs, one whole and the identity
         "checkpoints": (0, 0),
-        "tokens": (2, 0),
+        "baselines": (1, 0),
+        "tokens": (3, 0),
         "snapshots": (0, 0),
     }
     built.configure(over(sweep=[16]))
     assert counts()["saes"] == (2, 1)
     saemake(built, "store", "--prune", status=0)
-    assert (counts()["saes"], counts()["evaluations"]) == ((1, 0), (1, 0))
+    assert (counts()["saes"], counts()["evaluations"]) == ((1, 0), (8, 0))
     assert (built.folder / SAE).exists()  # a path under results/ is a link of its own
     built.configure()
     assert "a run links it" not in saemake(built, "why", SAE, status=0)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from conftest import SMALL, raw_config
+from conftest import SMALL, of_saes, raw_config
 
 from saemake import architectures
 
@@ -20,10 +20,13 @@ def test_all_builds_the_figures_and_a_second_run_does_nothing(workflow):
     first = workflow.succeed()
     figures = workflow.folder / "results/demo/L3/figures"
     assert sorted(path.name for path in figures.iterdir()) == [
-        "loss_recovered_vs_l0.pdf",
-        "loss_recovered_vs_l0.svg",
-        "variance_explained_vs_l0.pdf",
-        "variance_explained_vs_l0.svg",
+        f"{name}.{suffix}"
+        for name in (
+            "core_loss_recovered_vs_l0",
+            "loss_recovered_vs_l0",
+            "variance_explained_vs_l0",
+        )
+        for suffix in ("pdf", "svg")
     ]
     assert (figures / "loss_recovered_vs_l0.pdf").read_bytes().startswith(b"%PDF")
     assert "train demo/L3/top_k/256 (2 SAEs): 100%" in first  # progress is seen
@@ -32,12 +35,15 @@ def test_all_builds_the_figures_and_a_second_run_does_nothing(workflow):
 
 def test_from_a_path_to_metrics_and_back_from_the_store(workflow):
     workflow.succeed(TABLE)
-    rows = json.loads(workflow.read(TABLE))
+    rows = [row for row in json.loads(workflow.read(TABLE)) if row["inference"] == "top_k"]
     assert [row["sparsity"] for row in rows] == ["k_4", "k_16"]
-    assert [row["l0"] for row in rows] == [4.0, 16.0]
+    for evaluation in ("dictionary_learning", "sae_bench_core"):
+        assert [row[evaluation]["l0"] for row in rows] == [4.0, 16.0]
     for row in rows:
-        assert row["ce_clean"] < row["ce_sae"] < row["ce_ablated"]
-        assert 0 < row["loss_recovered"] < 1
+        documents, core = row["dictionary_learning"], row["sae_bench_core"]
+        assert documents["loss_original"] < documents["loss_reconstructed"] < documents["loss_zero"]
+        assert 0 < documents["frac_recovered"] < 1
+        assert 0 < core["ce_loss_score"] < 1
     assert "training 2" in workflow.trained(LOG)
     before = {name: workflow.read(f"{SWEEP}/{name}") for name in ("k_4/ae.pt", "metrics.json")}
 
@@ -47,7 +53,7 @@ def test_from_a_path_to_metrics_and_back_from_the_store(workflow):
     workflow.succeed(TABLE)
     assert "2 of 3 SAEs are in the store; training 1" in workflow.trained(LOG)
     assert workflow.read(f"{SWEEP}/k_4/ae.pt") == before["k_4/ae.pt"]
-    assert len(json.loads(workflow.read(TABLE))) == 3
+    assert len(of_saes(workflow.read(TABLE))) == 3
 
     # One sparsity less trains nothing.
     workflow.configure()
@@ -113,13 +119,13 @@ def test_a_damaged_ae_in_the_store_is_made_again(workflow):
 
 def test_what_was_trained_stays_when_a_later_job_fails(workflow):
     workflow.succeed(f"{SWEEP}/k_4/ae.pt")
-    manifest = workflow.folder / "results/demo/tokens/evaluation/manifest.json"
-    workflow.succeed("results/demo/tokens/evaluation/manifest.json")
+    manifest = workflow.folder / "results/demo/tokens/dictionary_learning/manifest.json"
+    workflow.succeed("results/demo/tokens/dictionary_learning/manifest.json")
     shard = next(manifest.parent.glob("shard_*"))
     shard.unlink()
     output = workflow.fail(TABLE)
     assert f"saemake: {shard.relative_to(workflow.folder)}: " in output
-    assert "delete results/demo/tokens/evaluation/manifest.json" in output
+    assert "delete results/demo/tokens/dictionary_learning/manifest.json" in output
     assert (workflow.folder / SWEEP / "k_4" / "ae.pt").exists()
     assert not (workflow.folder / TABLE).exists()
     manifest.unlink()  # the way out that it says
@@ -130,15 +136,16 @@ def test_what_was_trained_stays_when_a_later_job_fails(workflow):
 def test_the_other_architectures_go_the_same_way(workflow, architecture):
     target = f"results/demo/L0/{architecture}/256/metrics.json"
     workflow.succeed(target)
-    rows = json.loads(workflow.read(target))
+    rows = of_saes(workflow.read(target))
     assert len(rows) == 2
-    assert all(0 < row["l0"] < 256 for row in rows)
-    assert all(row["ce_clean"] < row["ce_ablated"] for row in rows)
     target_l0 = architectures.get(architecture).target_l0
     for row, asked in zip(rows, (4, 16), strict=True):
-        missed = target_l0(asked) is not None and abs(row["l0"] / asked - 1) > 0.15
-        assert bool(row["warnings"]) == missed
-        assert not missed or f"the target {asked}" in row["warnings"][0]
+        l0 = row["dictionary_learning"]["l0"]
+        assert 0 < l0 < 256
+        missed = target_l0(asked) is not None and abs(l0 / asked - 1) > 0.15
+        said = [line for line in row["warnings"] if line.startswith("dictionary_learning")]
+        assert bool(said) == missed
+        assert not missed or f"the target {asked}" in said[0]
     # 20,480 tokens do not suffice for JumpReLU to come down to 4.
     assert rows[0]["warnings"] or architecture != "jump_relu"
 
@@ -157,7 +164,7 @@ def test_checkpoints_are_saved_on_the_way_and_change_nothing(workflow):
     assert "0 of 2 SAEs are in the store; training 2" in workflow.trained(LOG)
     assert {name: workflow.read(f"{SWEEP}/k_4/{name}") for name in before} == before
     folder = workflow.folder / SWEEP / "k_4"
-    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == [
+    assert sorted(path.name for path in (folder / "checkpoints").glob("*.pt")) == [
         *("ae_0.pt", "ae_20.pt", "ae_4.pt")
     ]
     states = [
@@ -170,22 +177,23 @@ def test_checkpoints_are_saved_on_the_way_and_change_nothing(workflow):
     assert not states[0]["b_dec"].any()  # before the first step, which sets it to the median
     norm_factor = json.loads(before["config.json"])["trainer"]["norm_factor"]
     assert states[1]["b_dec"].norm() > 0.1 * norm_factor  # in raw activations' units
-    workflow.succeed(f"{SWEEP}/k_16/checkpoints/ae_20.pt")
-
-
-def test_how_latents_are_chosen_is_the_evaluations_choice(workflow):
-    workflow.succeed(TABLE)
-    before = {name: workflow.read(f"{SWEEP}/{name}") for name in ("k_4/ae.pt", "metrics.json")}
-    workflow.configure({"evaluation": {"inference": "threshold"}})
-    output = workflow.succeed(TABLE)
-    assert "rule train" not in output
-    assert workflow.read(f"{SWEEP}/k_4/ae.pt") == before["k_4/ae.pt"]
-    old, new = json.loads(before["metrics.json"]), json.loads(workflow.read(TABLE))
-    assert [row["evaluation"]["inference"] for row in (*old, *new)] == [
-        *("top_k", "top_k", "threshold", "threshold")
-    ]
-    assert [row["l0"] for row in old] == [4, 16]
-    assert all(row["l0"] not in (4, 16) for row in new)
+    rows = json.loads(workflow.read(f"{SWEEP}/k_4/checkpoints/metrics.json"))
+    shown = [row for row in rows if row["inference"] == "top_k"]
+    assert [(row["steps"], row["tokens"]) for row in shown] == [(0, 0), (4, 2048), (20, 10_240)]
+    assert [row["name"] for row in shown][1] == "demo/L3/top_k/256/k_4/checkpoints/ae_4"
+    assert all(row["sae_bench_core"]["l0"] == 4 for row in shown)
+    explained = [row["dictionary_learning"]["frac_variance_explained"] for row in shown]
+    assert explained == sorted(explained)
+    figure = workflow.folder / "results/demo/L3/figures/loss_recovered_vs_tokens.pdf"
+    assert figure.read_bytes().startswith(b"%PDF")
+    # A checkpoint that has changed is not judged.
+    path = folder / "checkpoints/ae_4.pt"
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (folder / "checkpoints/dictionary_learning.json").unlink()
+    output = workflow.fail(f"{SWEEP}/k_4/checkpoints/dictionary_learning.json")
+    assert f"saemake: {SWEEP}/k_4/checkpoints/ae_4.pt: damaged" in output
 
 
 @pytest.mark.parametrize("checkpoints", [[], [0, 0.5]])
@@ -220,7 +228,7 @@ def test_one_recipe_under_two_names_is_trained_once_and_named_twice(workflow):
     twin = "results/twin/L3/top_k/w256"
     workflow.succeed(f"{twin}/metrics.json")
     assert "2 of 2 SAEs are in the store" in workflow.trained("twin/L3/top_k/w256.log")
-    row = json.loads(workflow.read(f"{twin}/metrics.json"))[0]
+    row = of_saes(workflow.read(f"{twin}/metrics.json"))[0]
     assert (row["name"], row["width"]) == ("twin/L3/top_k/w256/k_4", "w256")
     config = json.loads(workflow.read(f"{twin}/k_4/config.json"))
     assert config["trainer"]["lm_name"] == "twin"

@@ -84,7 +84,16 @@ def configure(workflow, hub_id="somebody/lm", **more):
         "llm_batch_contexts": 32,
         "buffer_tokens": 8192,
         "train_tokens": 20_480,
-        "evaluation_documents": 10,
+        "evaluations": {
+            "dictionary_learning": {"documents": 10},
+            "sae_bench_core": {
+                "text": "state-of-the-union",
+                "batch_contexts": 8,
+                "reconstruction_batches": 1,
+                "variance_batches": 1,
+            },
+        },
+        "baselines": {"pca_tokens": 2_048},
         "training": {"batch_tokens": 512, "norm_batches": 2, "warmup_steps": 5, "cpu_threads": 1},
         "architectures": {
             "top_k": {"sweep": [4], "threshold_start_step": 10},

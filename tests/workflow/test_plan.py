@@ -15,18 +15,22 @@ def test_a_published_sweep_is_planned_with_its_tokens_and_steps(workflow):
     counts = dict(re.findall(r"^(\w+) +(\d+)$", output, flags=re.MULTILINE))
     assert counts == {
         "model": "1",
-        "tokens": "2",
+        "tokens": "3",
+        "baselines": "1",
         "train__gemma_2_2b__top_k": "1",
-        "evaluate__gemma_2_2b__top_k": "1",
-        "metrics": "1",
-        "total": "6",
+        "evaluate__gemma_2_2b__top_k": "2",
+        "evaluate_baselines": "2",
+        "metrics_baselines": "1",
+        "metrics__gemma_2_2b__top_k": "1",
+        "total": "12",
     }
     assert (
         "train 6 SAEs gemma-2-2b/L12/top_k/16k (k_20, k_40, k_80, k_160, k_320, k_640):"
         " 499,998,720 tokens in 244,140 steps of 2,048"
     ) in output
     assert "tokenise 500,203,520 tokens of pile (train) for gemma-2-2b" in output
-    assert "evaluate 6 SAEs gemma-2-2b/L12/top_k/16k on 200 held-out documents" in output
+    assert "evaluate gemma-2-2b/L12/top_k/16k by dictionary_learning on 200 documents" in output
+    assert "evaluate gemma-2-2b/L12/top_k/16k by sae_bench_core on 35,200 contexts of 128" in output
 
 
 def test_the_published_command_works_from_the_project_itself():
