@@ -10,6 +10,7 @@ import torch
 from conftest import SMALL, of_saes, raw_config
 
 from saemake import architectures
+from saemake.text.shards import Tokens
 
 SWEEP = "results/demo/L3/top_k/256"
 TABLE = f"{SWEEP}/metrics.json"
@@ -115,6 +116,27 @@ def test_a_damaged_ae_in_the_store_is_made_again(workflow):
     output = workflow.succeed(f"{SWEEP}/k_4/ae.pt")
     assert "damaged (ae.pt has changed); making it again" in output
     assert path.read_bytes() == right
+
+
+@pytest.mark.parametrize("held_out", [True, False])
+def test_what_was_trained_on_does_not_judge_unless_asked(workflow, held_out):
+    """A text with one split only: judging begins after the documents of the training."""
+    evaluations = {"dictionary_learning": {"held_out": held_out}}
+    workflow.configure(
+        {
+            "texts": {"state-of-the-union": {"evaluation_split": "train"}},
+            "models": {"demo": {"evaluations": evaluations}},
+        }
+    )
+    folder = workflow.folder / "results/demo/tokens"
+    manifests = [folder / use / "manifest.json" for use in ("train", "dictionary_learning")]
+    workflow.succeed(*(str(path.relative_to(workflow.folder)) for path in manifests))
+    trained, judged = map(Tokens, manifests)
+    rows = [tokens.manifest["rows_read"] for tokens in (trained, judged)]
+    assert rows[1] == (rows[0] if held_out else 0) + 10
+    trained_on = {document.tobytes() for document in trained.documents()}
+    common = [document.tobytes() in trained_on for document in judged.documents()]
+    assert common == [not held_out] * 10
 
 
 def test_what_was_trained_stays_when_a_later_job_fails(workflow):
