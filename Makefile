@@ -26,7 +26,7 @@ lint: $(VENV)/tests
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
-acceptance: $(VENV)/acceptance $(VENV)-saebench/peers
+acceptance: $(VENV)/acceptance $(VENV)-saebench/peers $(VENV)-dictionary-learning/peers
 	$(BIN)/pytest tests -m "$(SELECT)" -s
 
 $(VENV)/runs: envs/requirements.txt pyproject.toml
@@ -50,6 +50,14 @@ $(VENV)-saebench/peers: envs/saebench.txt
 	$(PYTHON) -m venv $(VENV)-saebench
 	$(VENV)-saebench/bin/pip install --quiet $$(grep '^torch==' $<)
 	$(VENV)-saebench/bin/pip install --quiet --no-deps -r $<
+	touch $@
+
+# What dictionary_learning's own evaluation runs in: it speaks to the nnsight of 2024, which wants the
+# transformers of then, and torchvision as above.
+$(VENV)-dictionary-learning/peers: envs/dictionary-learning.txt
+	$(PYTHON) -m venv $(VENV)-dictionary-learning
+	$(VENV)-dictionary-learning/bin/pip install --quiet $$(grep '^torch==' $<)
+	$(VENV)-dictionary-learning/bin/pip install --quiet --no-deps -r $<
 	touch $@
 
 # The local part of a version (2.13.0+cpu) is this machine's build of it: the pin is without.
