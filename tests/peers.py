@@ -69,12 +69,15 @@ def packed(
 
 
 @torch.no_grad()
-def random_pythia(name: str, contexts_CL: Tensor, seed: int = 0) -> GPTNeoXForCausalLM:
+def random_pythia(
+    name: str, contexts_CL: Tensor, *, vocabulary: int = PYTHIA_VOCABULARY, seed: int = 0
+) -> GPTNeoXForCausalLM:
     """A GPT-NeoX of that Pythia's shape, all of whose weights are drawn but the unembedding's. That
-    is fitted to what follows what in `contexts`, so that zeros in the middle cost something."""
+    is fitted to what follows what in `contexts`, so that zeros in the middle cost something. With a
+    smaller vocabulary it is judged faster, by the same rules."""
     d_model, layers, heads = PYTHIA[name]
     config = GPTNeoXConfig(
-        vocab_size=PYTHIA_VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=d_model,
         num_hidden_layers=layers,
         num_attention_heads=heads,
