@@ -5,9 +5,11 @@ import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
+import jsonschema
+import pandas as pd
 import pytest
 import torch
-from conftest import SMALL, of_saes, raw_config
+from conftest import PROJECT, SMALL, of_saes, raw_config
 
 from saemake import architectures
 from saemake.text.shards import Tokens
@@ -40,6 +42,17 @@ def test_from_a_path_to_metrics_and_back_from_the_store(workflow):
     assert [row["sparsity"] for row in rows] == ["k_4", "k_16"]
     for evaluation in ("dictionary_learning", "sae_bench_core"):
         assert [row[evaluation]["l0"] for row in rows] == [4.0, 16.0]
+    schema = json.loads((PROJECT / "docs/metrics.schema.json").read_text())
+    for path in (TABLE, f"{SWEEP}/k_4/metrics.json", f"{SWEEP}/k_4/sae_bench_core.json"):
+        jsonschema.validate(json.loads(workflow.read(path)), schema)
+    tidy = pd.json_normalize(json.loads(workflow.read(TABLE)))
+    assert tidy["architecture"].tolist() == ["top_k"] * 4 + ["identity"] + ["pca"] * 3
+    assert tidy["sae_bench_core.kl_div_with_sae"].notna().all()
+    latents = pd.read_parquet(workflow.folder / SWEEP / "k_4/sae_bench_core_latents.parquet")
+    assert latents.groupby("inference")["index"].max().to_dict() == {"threshold": 255, "top_k": 255}
+    assert latents["feature_density"].mean() == pytest.approx(
+        tidy["sae_bench_core.l0"][:2].mean() / 256, rel=1e-6
+    )
     for row in rows:
         documents, core = row["dictionary_learning"], row["sae_bench_core"]
         assert documents["loss_original"] < documents["loss_reconstructed"] < documents["loss_zero"]

@@ -1,0 +1,212 @@
+"""SAE Bench's core evaluation of a sweep of six SAEs, here and by sae_bench itself, side by side.
+
+    PYTHONPATH=tests .venv/bin/python benchmarks/evaluation.py [--layer 8] [--ours-only] ...
+
+A language model of a Pythia's shape (random weights, whole vocabulary), six TopK SAEs of 4k latents
+(k 20 to 640), the same contexts, two threads, float32. Prints a table, and appends what it measured
+as JSON to --out. Ours is timed with one, six and seven SAEs, each in a process of its own, from
+loading the LM on; sae_bench by its own multiple_evals, which has the LM of its six SAEs loaded
+once. Peak memory is the process's largest resident set.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import peers
+import torch
+from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
+from transformers import AutoTokenizer
+
+from saemake import architectures, devices
+from saemake.config import Config, read
+from saemake.evaluation import sae_bench_core
+from saemake.llm.model import LanguageModel, load_tokenizer
+from saemake.llm.weights import Weights
+from saemake.names import SaeName, Sweep
+from saemake.recipes import sae_evaluation_recipe, sae_recipe, tokens_recipe
+from saemake.store import Store
+from saemake.text.shards import MANIFEST, Tokens
+from saemake.text.tokens import make as make_tokens
+from saemake.training import files
+
+KS = (20, 40, 80, 160, 320, 640, 30)
+WIDTH, BATCH, THREADS = 4096, 16, 2
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", default="pythia-160m-deduped", choices=peers.PYTHIA)
+    parser.add_argument("--layer", type=int, default=8)
+    parser.add_argument("--reconstruction", type=int, default=1)
+    parser.add_argument("--variance", type=int, default=10)
+    parser.add_argument("--ours-only", action="store_true")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--judge", type=int, help="(used by itself)")
+    parser.add_argument("--root", type=Path, help="(used by itself)")
+    return parser.parse_args()
+
+
+def configured(asked: argparse.Namespace, root: Path, lm: Path) -> Config:
+    core = {
+        "text": None,
+        "held_out": False,
+        "batch_contexts": BATCH,
+        "reconstruction_batches": asked.reconstruction,
+        "variance_batches": asked.variance,
+    }
+    model = {
+        "folder": str(lm),
+        "layers": peers.PYTHIA[asked.shape][1],
+        "dtype": "float32",
+        "text": "judged",
+        "context_tokens": 128,
+        "llm_batch_contexts": BATCH,
+        "buffer_tokens": 65_536,
+        "train_tokens": 500_000_000,
+        "evaluations": {"sae_bench_core": core},
+        "training": {"cpu_threads": THREADS},
+        "architectures": {"top_k": {"sweep": list(KS)}},
+        "suite": {"layers": [asked.layer], "architectures": ["top_k"], "widths": ["4k"]},
+    }
+    over = {
+        "models": {"judged": model},
+        "texts": {"judged": {"folder": str(root / "text"), "evaluation_split": "train"}},
+    }
+    return read(raw_config(over), PROJECT, [CONFIG_FILE])
+
+
+def prepare(asked: argparse.Namespace, root: Path) -> Path:
+    """The LM, the text, its contexts and the SAEs under `root`; the LM's folder."""
+    documents = peers.demo_documents("train", 15_000)
+    peers.write_parquet(root / "text", documents)
+    contexts = peers.packed(documents, AutoTokenizer.from_pretrained(DEMO_LM), 64, 128)
+    model = peers.random_pythia(asked.shape, contexts)
+    lm = peers.lay_out_hub(root, f"EleutherAI/{asked.shape}", model, DEMO_LM)
+    config = configured(asked, root, lm)
+    kind = architectures.get("top_k")
+    for k in KS:
+        recipe_of = sae_recipe(config, SaeName(Sweep("judged", asked.layer, "top_k", "4k"), k))
+        trainer = kind(
+            d_model=model.config.hidden_size,
+            width=WIDTH,
+            sparsity=k,
+            settings=config.settings_of("judged", "top_k"),
+            training=config.training_of("judged"),
+            steps=100,
+            device=torch.device("cpu"),
+        )
+        folder = root / "downloaded" / f"k_{k}"
+        folder.mkdir(parents=True)
+        (folder / "ae.pt").write_bytes(files.sae_bytes(trainer.finished(1.0)))
+        content = files.config_json(trainer, recipe_of, 1.0)
+        (folder / "config.json").write_bytes(
+            files.named(f"EleutherAI/{asked.shape}", content.encode())
+        )
+    return lm
+
+
+def tokenised(config: Config, lm: Path, root: Path) -> Tokens:
+    recipe, store = tokens_recipe(config, "judged", "sae_bench_core"), Store(root, "tokens")
+    if not store.has(recipe.hash):
+        tokenizer = load_tokenizer(Weights("judged", lm, None, "float32"))
+        make_tokens(config, "judged", "sae_bench_core", recipe, tokenizer, store, skip=0)
+    return Tokens(store.folder / recipe.hash / MANIFEST)
+
+
+def judge(asked: argparse.Namespace) -> None:
+    """Judge the first SAEs and print seconds and peak MiB: run in a process of its own."""
+    root = asked.root
+    lm_folder = Path((root / "lm.txt").read_text())
+    config = configured(asked, root, lm_folder)
+    text = tokenised(config, lm_folder, root)
+    started = time.monotonic()
+    device = devices.choose(THREADS)
+    saes = {
+        k: files.load(root / "downloaded" / f"k_{k}", "top_k", WIDTH, device)
+        for k in KS[: asked.judge]
+    }
+    name = SaeName(Sweep("judged", asked.layer, "top_k", "4k"), KS[0])
+    recipe = sae_evaluation_recipe(config, name, "sae_bench_core")
+    lm = LanguageModel(
+        Weights("judged", lm_folder, None, "float32"), asked.layer, device, whole=True
+    )
+    found = sae_bench_core.judge(saes, lm, text, recipe, f"{asked.judge} SAEs")
+    seconds = time.monotonic() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        json.dumps({"seconds": seconds, "peak_mib": peak, "kl": found[20].figures["kl_div_score"]})
+    )
+
+
+def ours(asked: argparse.Namespace, root: Path, saes: int, variance: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--judge", str(saes), "--root", str(root)]
+    command += ["--shape", asked.shape, "--layer", str(asked.layer)]
+    command += ["--reconstruction", str(asked.reconstruction), "--variance", str(variance)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def theirs(asked: argparse.Namespace, root: Path) -> float:
+    """Seconds of sae_bench's evaluation of the six."""
+    job = {
+        "model_name": asked.shape,
+        "layer": asked.layer,
+        "dataset": str(root / "text"),
+        "context_size": 128,
+        "batch_prompts": BATCH,
+        "reconstruction_batches": asked.reconstruction,
+        "variance_batches": asked.variance,
+        "threads": THREADS,
+        "repository": "saemake/demo",
+        "saes": [{"folder": f"k_{k}"} for k in KS[:6]],
+    }
+    peers.judge_with_sae_bench(root, job)
+    return sum(json.loads((root / "seconds.json").read_text()).values())
+
+
+def main() -> None:
+    asked = options()
+    if asked.judge:
+        judge(asked)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "lm.txt").write_text(str(prepare(asked, root)))
+        measured: dict[str, Any] = {
+            saes: ours(asked, root, saes, asked.variance) for saes in (1, 6, 7)
+        }
+        tenth = ours(asked, root, 6, max(asked.variance // 10, 1))
+        sae_bench = None if asked.ours_only else theirs(asked, root)
+    report = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": devices.describe(torch.device("cpu")),
+        "torch": torch.__version__,
+        **{key: getattr(asked, key) for key in ("shape", "layer", "reconstruction", "variance")},
+        "ours": measured,
+        "ours_six_a_tenth_of_the_text": tenth,
+        "sae_bench_six_seconds": sae_bench,
+    }
+    print("| SAEs | seconds | peak MiB |\n| --- | --- | --- |")
+    for saes, found in measured.items():
+        print(f"| {saes} | {found['seconds']:.1f} | {found['peak_mib']:.0f} |")
+    print(f"six, of variance a tenth of the text: peak {tenth['peak_mib']:.0f} MiB")
+    seventh = measured[7]["seconds"] - measured[6]["seconds"]
+    print(f"the seventh costs {seventh / measured[1]['seconds']:.3f} of the first")
+    if sae_bench is not None:
+        ratio = sae_bench / measured[6]["seconds"]
+        print(f"sae_bench, six: {sae_bench:.1f} s, {ratio:.2f} times ours")
+    if asked.out:
+        with asked.out.open("a") as opened:
+            opened.write(json.dumps(report) + "\n")
+
+
+if __name__ == "__main__":
+    main()
