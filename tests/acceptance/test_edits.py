@@ -15,14 +15,14 @@ from saemake.store import Store
 pytestmark = pytest.mark.long
 SUITE = {"architectures": ["top_k", "standard_new"], "widths": ["256"]}
 BUILT = {"models": {"demo": {"suite": SUITE}}}
-BASELINES = {"evaluate_baselines": 2, "metrics_baselines": 1}
+BASELINES = {"evaluate_baselines": 2, "join_baselines": 1}
 # One sweep; a sweep of top_k, whose ks are also those of the baselines; all.
-SWEEP = {"train": 1, "evaluate": 2, "metrics": 1, "figure": 3}
+SWEEP = {"train": 1, "evaluate": 2, "join": 1, "metrics": 1, "figure": 3}
 TOP_K = {**SWEEP, **BASELINES, "metrics": 2}
-SUITE_JOBS = {"train": 2, "evaluate": 4, "metrics": 2, "figure": 3}
+SUITE_JOBS = {"train": 2, "evaluate": 4, "join": 2, "metrics": 2, "figure": 3}
 JUDGED = {
-    **{"evaluate": 2, "evaluate_baselines": 1, "metrics_baselines": 1},
-    **{"metrics": 2, "figure": 3},
+    **{"evaluate": 2, "evaluate_baselines": 1, "join_baselines": 1},
+    **{"join": 2, "metrics": 2, "figure": 3},
 }
 
 
@@ -69,7 +69,7 @@ EDITS = {
     ),
     "checkpoints asked for": (
         of("top_k", checkpoints=[0, 0.5]),
-        {**SWEEP, "figure": 4, "evaluate_checkpoints": 4, "metrics_checkpoints": 2},
+        {**SWEEP, "figure": 4, "evaluate_checkpoints": 4, "join_checkpoints": 2},
         0,
     ),
 }

@@ -20,9 +20,10 @@ def test_a_published_sweep_is_planned_with_its_tokens_and_steps(workflow):
         "train__gemma_2_2b__top_k": "1",
         "evaluate__gemma_2_2b__top_k": "2",
         "evaluate_baselines": "2",
-        "metrics_baselines": "1",
-        "metrics__gemma_2_2b__top_k": "1",
-        "total": "12",
+        "join_baselines": "1",
+        "join__gemma_2_2b__top_k": "1",
+        "metrics": "1",
+        "total": "13",
     }
     assert (
         "train 6 SAEs gemma-2-2b/L12/top_k/16k (k_20, k_40, k_80, k_160, k_320, k_640):"

@@ -2,7 +2,7 @@
 
 
 localrules:
-    metrics_baselines,
+    join_baselines,
 
 
 rule baselines:
@@ -60,16 +60,16 @@ rule evaluate_baselines:
         "../scripts/evaluate_baselines.py"
 
 
-rule metrics_baselines:
+rule join_baselines:
     input:
         evaluations=[f"results/{{model}}/L{{layer}}/baselines/{file}" for file in EVALUATED],
     output:
         "results/{model}/L{layer}/baselines/metrics.json",
     log:
-        "logs/metrics/{model}/L{layer}/baselines.log",
+        "logs/join/{model}/L{layer}/baselines.log",
     conda:
         "../../envs/saemake.yaml"
     message:
-        "gather the baselines of {wildcards.model}/L{wildcards.layer}"
+        "join the evaluations of the baselines of {wildcards.model}/L{wildcards.layer}"
     script:
-        "../scripts/metrics.py"
+        "../scripts/join.py"

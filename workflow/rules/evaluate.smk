@@ -44,22 +44,20 @@ for model_name, architecture_name in SWEPT:
 
     rule:
         name:
-            rule_name("metrics", model_name, architecture_name)
+            rule_name("join", model_name, architecture_name)
         input:
             evaluations=sae_files(model_name, architecture_name, EVALUATED),
-            baselines=f"results/{model_name}/L{{layer}}/baselines/metrics.json",
         output:
             sae_files(model_name, architecture_name, ["metrics.json"]),
-            table=f"{sweep_folder(model_name, architecture_name)}/metrics.json",
         log:
-            f"logs/metrics/{model_name}/L{{layer}}/{architecture_name}/{{width}}.log",
+            f"logs/join/{model_name}/L{{layer}}/{architecture_name}/{{width}}.log",
         localrule: True
         conda:
             "../../envs/saemake.yaml"
         message:
-            f"gather the sweep {model_name}/L{{wildcards.layer}}/{architecture_name}/{{wildcards.width}}"
+            f"join the evaluations of {model_name}/L{{wildcards.layer}}/{architecture_name}/{{wildcards.width}}"
         script:
-            "../scripts/metrics.py"
+            "../scripts/join.py"
 
     if CONFIG.checkpoint_steps(model_name, architecture_name):
 
@@ -109,7 +107,7 @@ for model_name, architecture_name in SWEPT:
 
         rule:
             name:
-                rule_name("metrics_checkpoints", model_name, architecture_name)
+                rule_name("join_checkpoints", model_name, architecture_name)
             input:
                 evaluations=[
                     f"{sweep_folder(model_name, architecture_name)}/{{sparsity}}/checkpoints/{file}"
@@ -118,13 +116,38 @@ for model_name, architecture_name in SWEPT:
             output:
                 f"{sweep_folder(model_name, architecture_name)}/{{sparsity}}/checkpoints/metrics.json",
             log:
-                f"logs/metrics/{model_name}/L{{layer}}/{architecture_name}/{{width}}/{{sparsity}}_checkpoints.log",
+                f"logs/join/{model_name}/L{{layer}}/{architecture_name}/{{width}}/{{sparsity}}_checkpoints.log",
             wildcard_constraints:
                 sparsity="|".join(map(re.escape, sparsity_names(model_name, architecture_name))),
             localrule: True
             conda:
                 "../../envs/saemake.yaml"
             message:
-                f"gather the checkpoints of {model_name}/L{{wildcards.layer}}/{architecture_name}/{{wildcards.width}}/{{wildcards.sparsity}}"
+                f"join the evaluations of the checkpoints of {model_name}/L{{wildcards.layer}}/{architecture_name}/{{wildcards.width}}/{{wildcards.sparsity}}"
             script:
-                "../scripts/metrics.py"
+                "../scripts/join.py"
+
+
+localrules:
+    metrics,
+
+
+# One output: Snakemake sees that the set of its inputs has changed. Of a job with several outputs
+# it would not, where one of them is new and nothing asks for it.
+rule metrics:
+    input:
+        saes=lambda wildcards: [
+            f"{member.folder}/metrics.json"
+            for member in names.members(CONFIG, sweep_of(wildcards))
+        ],
+        baselines="results/{model}/L{layer}/baselines/metrics.json",
+    output:
+        "results/{model}/L{layer}/{architecture}/{width}/metrics.json",
+    log:
+        "logs/metrics/{model}/L{layer}/{architecture}/{width}.log",
+    conda:
+        "../../envs/saemake.yaml"
+    message:
+        "gather the sweep {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}"
+    script:
+        "../scripts/metrics.py"
