@@ -66,6 +66,8 @@ class _Running:
 
     def __init__(self, codec: Codec, lm: LanguageModel) -> None:
         self.codec = codec
+        # The library's loader folds the norms of the decoder's directions into the latents.
+        self.norm_F = codec.decoder_rows.norm(dim=-1)
         self.loss = Mean()
         self.l2_loss, self.l1_loss, self.l0 = Mean(), Mean(), Mean()
         self.cossim, self.l2_ratio = Mean(), Mean()
@@ -85,7 +87,7 @@ class _Running:
         in_P, out_P = x_PD.norm(dim=-1), x_hat_PD.norm(dim=-1)
         product_P = (x_PD * x_hat_PD).sum(dim=-1)
         self.l2_loss.add((x_PD - x_hat_PD).norm(dim=-1))
-        self.l1_loss.add(f_PF.norm(p=1, dim=-1))
+        self.l1_loss.add(f_PF.abs() @ self.norm_F)
         self.l0.add(active_PF.sum(dim=-1))
         self.cossim.add(torch.where(out_P > 0, product_P / (in_P * out_P), 0))
         self.l2_ratio.add(out_P / in_P)

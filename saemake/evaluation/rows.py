@@ -31,7 +31,9 @@ class DictionaryLearningFigures(Closed):
     """dictionary_learning's `evaluate`, on documents at the training's context; all tokens."""
 
     l2_loss: float = Field(description="mean |x - x̂|")
-    l1_loss: float = Field(description="mean sum of |latents|")
+    l1_loss: float = Field(
+        description="mean sum of |latents|, weighed by the norms of their decoder directions"
+    )
     l0: float = Field(description="mean number of latents that are not 0")
     frac_variance_explained: float = Field(description="1 - var(x - x̂) / var(x)")
     cossim: float = Field(description="mean cosine similarity of x̂ and x")
