@@ -18,6 +18,7 @@ from saemake.config import Config, read
 from saemake.llm.weights import Weights
 
 PROJECT = Path(__file__).resolve().parents[1]
+LAYER = "results/demo/L3"
 DEMO_LM = PROJECT / "resources" / "demo" / "lm"
 CONFIG_FILE = PROJECT / "config" / "config.yaml"
 
@@ -157,10 +158,33 @@ def of_saes(table: bytes) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def workflow(tmp_path: Path) -> Workflow:
+def fresh(tmp_path: Path) -> Workflow:
+    """Nothing but the config."""
     made = Workflow(tmp_path)
     made.configure()
     return made
+
+
+@pytest.fixture(scope="session")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """What every SAE of the demo at layer 3 needs: its model, texts and baselines. Not to be
+    changed."""
+    made = Workflow(tmp_path_factory.mktemp("begun"))
+    made.configure()
+    made.succeed("results/demo/tokens/train/manifest.json", f"{LAYER}/baselines/metrics.json")
+    return made
+
+
+def copied(source: Workflow, folder: Path) -> Workflow:
+    """A copy that Snakemake and the store take for the original: with its times and hard links."""
+    subprocess.run(["cp", "-a", f"{source.folder}/.", str(folder)], check=True)
+    return Workflow(folder)
+
+
+@pytest.fixture
+def workflow(begun: Workflow, tmp_path: Path) -> Workflow:
+    """A copy of `begun`."""
+    return copied(begun, tmp_path)
 
 
 @pytest.fixture(scope="session")

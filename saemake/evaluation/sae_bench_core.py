@@ -59,7 +59,8 @@ def judge(
             hidden_BLD, logits_BLV = lm.run(contexts)
             counted = counted_BL.to(lm.device)
             x_ND = checked(hidden_BLD[counted].float(), label, lm)
-            reference = _Reference(logits_BLV, contexts, counted_BL, clean, mended)
+            reference = _Reference(logits_BLV, contexts, counted_BL)
+            clean.add(reference.losses())
             reference.compare(lm.run_with(contexts, torch.zeros_like(hidden_BLD)), ablated)
             for key, codec in codecs.items():
                 spliced_BLD = hidden_BLD.clone()
@@ -118,44 +119,39 @@ class _Reference:
     """The untouched LM on a batch: others are compared with it where tokens count. As in SAE Bench,
     the loss of a prediction counts where the token that it is made at does."""
 
-    def __init__(
-        self, logits_BLV: Tensor, contexts: Contexts, counted_BL: Tensor, clean: Mean, mended: bool
-    ) -> None:
-        device = logits_BLV.device
-        self.mended = mended
-        self.counted_BL = counted_BL.to(device)
-        self.ids_BL = contexts.ids.to(device)
-        self.logits_BLV = logits_BLV
-        self.log_sums = []
-        for row in range(len(logits_BLV)):
-            logits_PV = self._counted(logits_BLV, row)
-            log_sum_P = logits_PV.logsumexp(dim=-1)
-            self.log_sums.append(log_sum_P)
-            clean.add(self._losses(logits_PV, log_sum_P, row))
+    def __init__(self, logits_BLV: Tensor, contexts: Contexts, counted_BL: Tensor) -> None:
+        self.counted_BL = counted_BL.to(logits_BLV.device)
+        self.next_BL = contexts.ids.to(logits_BLV.device).roll(-1, dims=1)
+        rows = [self._counted(logits_BLV, row) for row in range(len(logits_BLV))]
+        self.logs = [logits_PV.log_softmax(dim=-1) for logits_PV in rows]
+        self.probabilities = [log_PV.exp() for log_PV in self.logs]
+
+    def losses(self) -> Tensor:
+        """Of the untouched LM."""
+        zero = self.logs[0].new_zeros(())
+        return torch.cat([self._losses(log_PV, row, zero) for row, log_PV in enumerate(self.logs)])
 
     def compare(self, logits_BLV: Tensor, behaviour: _Behaviour) -> None:
         """Add the losses and divergences of the LM with something in place."""
-        for row, own_log_sum_P in enumerate(self.log_sums):  # a copy of all would fill the memory
-            own_PV = self._counted(self.logits_BLV, row)
+        for row, own_log_PV in enumerate(self.logs):  # a copy of all would fill the memory
             logits_PV = self._counted(logits_BLV, row)
             log_sum_P = logits_PV.logsumexp(dim=-1)
-            behaviour.loss.add(self._losses(logits_PV, log_sum_P, row))
-            own_log_PV = own_PV - own_log_sum_P[:, None]
-            if self.mended:
-                difference_PV = own_log_PV - (logits_PV - log_sum_P[:, None])
-                behaviour.kl.add((own_log_PV.exp() * difference_PV).sum(dim=-1))
+            own_PV = self.probabilities[row]
+            behaviour.loss.add(self._losses(logits_PV, row, log_sum_P))
+            if behaviour.mended:
+                difference_PV = (own_log_PV - logits_PV).add_(log_sum_P[:, None])
+                behaviour.kl.add(torch.linalg.vecdot(own_PV, difference_PV))
             else:
-                own_PV, new_PV = own_PV.softmax(dim=-1), logits_PV.softmax(dim=-1)
+                new_PV = logits_PV.softmax(dim=-1)
                 behaviour.kl.add((own_PV * (own_PV.log() - new_PV.log())).sum(dim=-1))
 
     def _counted(self, logits_BLV: Tensor, row: int) -> Tensor:
         return logits_BLV[row, self.counted_BL[row]].float()
 
-    def _losses(self, logits_PV: Tensor, log_sum_P: Tensor, row: int) -> Tensor:
+    def _losses(self, logits_PV: Tensor, row: int, log_sum_P: Tensor) -> Tensor:
         """Cross-entropies in nats of what follows each token that counts; the last has nothing."""
-        next_L = self.ids_BL[row].roll(-1)
-        targets_P = next_L[self.counted_BL[row]]
-        losses_P = log_sum_P - logits_PV.gather(1, targets_P[:, None])[:, 0]
+        next_P = self.next_BL[row, self.counted_BL[row]]
+        losses_P = log_sum_P - logits_PV.gather(1, next_P[:, None])[:, 0]
         return losses_P[: len(losses_P) - int(self.counted_BL[row, -1])]
 
 

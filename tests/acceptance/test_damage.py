@@ -12,6 +12,13 @@ import pytest
 from conftest import Workflow
 
 pytestmark = pytest.mark.long
+
+
+@pytest.fixture
+def workflow(fresh):
+    return fresh
+
+
 FOLDER = "results/demo/L3/top_k/256"
 TABLE = f"{FOLDER}/metrics.json"
 SAE = f"{FOLDER}/k_4/ae.pt"

@@ -13,7 +13,13 @@ import pytest
 import torch
 from conftest import PROJECT
 
-TARGET = "results/demo/L3/top_k/256/metrics.json"
+FOLDER = "results/demo/L3/top_k/256/k_4"
+TARGET = f"{FOLDER}/dictionary_learning.json"
+
+
+@pytest.fixture
+def workflow(fresh):
+    return fresh
 
 
 @pytest.mark.parametrize(
@@ -84,8 +90,8 @@ def test_an_evaluation_that_does_not_exist(workflow):
 
 def test_an_ae_of_another_width_or_model_than_its_path_says(workflow):
     """Brought in with a provenance that says what the path asks for."""
-    workflow.succeed(TARGET.replace("metrics.json", "k_4/ae.pt"))
-    folder = workflow.folder / TARGET.replace("metrics.json", "k_4")
+    workflow.succeed(f"{FOLDER}/ae.pt")
+    folder = workflow.folder / FOLDER
     state = torch.load(folder / "ae.pt", weights_only=True)
     trainer = json.loads((folder / "config.json").read_text())["trainer"]
     narrower = {
@@ -97,10 +103,10 @@ def test_an_ae_of_another_width_or_model_than_its_path_says(workflow):
         for key, value in state.items()
     }
     bring(folder, narrower, trainer)
-    output = workflow.fail(TARGET.replace("metrics.json", "k_4/dictionary_learning.json"))
+    output = workflow.fail(TARGET)
     assert "k_4/ae.pt: not the SAE that its config.json describes" in output
     bring(folder, narrower, {**trainer, "dict_size": 128})
-    output = workflow.fail(TARGET.replace("metrics.json", "k_4/dictionary_learning.json"))
+    output = workflow.fail(TARGET)
     assert "its config.json says AutoEncoderTopK of 128 latents, its path" in output
     thinner = {
         "encoder.weight": state["encoder.weight"][:, :64],
@@ -108,7 +114,7 @@ def test_an_ae_of_another_width_or_model_than_its_path_says(workflow):
         "b_dec": state["b_dec"][:64],
     }
     bring(folder, {**state, **thinner}, {**trainer, "activation_dim": 64})
-    output = workflow.fail(TARGET.replace("metrics.json", "k_4/dictionary_learning.json"))
+    output = workflow.fail(TARGET)
     assert "demo/L3/top_k/256/k_4: of activations of width 64; the model demo has 128" in output
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import Workflow
+from conftest import copied
 
 SWEEP = "results/demo/L3/top_k/256"
 TABLE = f"{SWEEP}/metrics.json"
@@ -16,9 +16,8 @@ SAE = f"{SWEEP}/k_4/ae.pt"
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    workflow = Workflow(tmp_path_factory.mktemp("built"))
-    workflow.configure()
+def built(begun, tmp_path_factory):
+    workflow = copied(begun, tmp_path_factory.mktemp("built"))
     workflow.succeed(TABLE)
     return workflow
 

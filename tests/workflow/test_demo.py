@@ -19,8 +19,11 @@ TABLE = f"{SWEEP}/metrics.json"
 LOG = "demo/L3/top_k/256.log"
 
 
-def test_all_builds_the_figures_and_a_second_run_does_nothing(workflow):
-    first = workflow.succeed()
+def test_all_builds_the_figures_and_a_second_run_does_nothing(fresh):
+    workflow = fresh
+    suite = {"architectures": ["top_k", "standard_new"]}
+    workflow.configure({"models": {"demo": {"suite": suite}}})
+    first = workflow.succeed("--cores", "2")
     figures = workflow.folder / "results/demo/L3/figures"
     assert sorted(path.name for path in figures.iterdir()) == [
         f"{name}.{suffix}"
@@ -169,10 +172,14 @@ def test_what_was_trained_stays_when_a_later_job_fails(workflow):
 
 @pytest.mark.parametrize("architecture", sorted(set(architectures.names()) - {"top_k"}))
 def test_the_other_architectures_go_the_same_way(workflow, architecture):
-    target = f"results/demo/L0/{architecture}/256/metrics.json"
-    workflow.succeed(target)
-    rows = of_saes(workflow.read(target))
-    assert len(rows) == 2
+    sweep = raw_config(SMALL)["models"]["demo"]["architectures"][architecture]["sweep"]
+    sparsity = architectures.get(architecture).sparsity
+    tables = [
+        f"results/demo/L0/{architecture}/256/{sparsity}_{value}/dictionary_learning.json"
+        for value in sweep
+    ]
+    workflow.succeed(*tables)
+    rows = [of_saes(workflow.read(table))[0] for table in tables]
     target_l0 = architectures.get(architecture).target_l0
     for row, asked in zip(rows, (4, 16), strict=True):
         l0 = row["dictionary_learning"]["l0"]
@@ -259,11 +266,12 @@ def test_an_sae_that_diverges_is_named_and_the_others_are_kept(workflow, checkpo
 def test_one_recipe_under_two_names_is_trained_once_and_named_twice(workflow):
     demo = raw_config(SMALL)["models"]["demo"]
     workflow.configure({"models": {"twin": demo}, "widths": {"w256": 256}})
-    workflow.succeed(TABLE)
+    workflow.succeed(f"{SWEEP}/k_4/dictionary_learning.json")
     twin = "results/twin/L3/top_k/w256"
-    workflow.succeed(f"{twin}/metrics.json")
+    table = f"{twin}/k_4/dictionary_learning.json"
+    workflow.succeed(table)
     assert "2 of 2 SAEs are in the store" in workflow.trained("twin/L3/top_k/w256.log")
-    row = of_saes(workflow.read(f"{twin}/metrics.json"))[0]
+    row = of_saes(workflow.read(table))[0]
     assert (row["name"], row["width"]) == ("twin/L3/top_k/w256/k_4", "w256")
     config = json.loads(workflow.read(f"{twin}/k_4/config.json"))
     assert config["trainer"]["lm_name"] == "twin"

@@ -60,6 +60,11 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
+def workflow(fresh):
+    return fresh
+
+
+@pytest.fixture
 def hub(workflow):
     Hub.gated, Hub.served = False, []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
