@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PROJECT
+from conftest import PROJECT, copied
 
 FOLDER = "results/demo/L3/top_k/256/k_4"
 TARGET = f"{FOLDER}/dictionary_learning.json"
@@ -88,8 +88,9 @@ def test_an_evaluation_that_does_not_exist(workflow):
     assert "an SAE has no file 'sae_bench.json'; did you mean 'sae_bench_core.json'?" in output
 
 
-def test_an_ae_of_another_width_or_model_than_its_path_says(workflow):
+def test_an_ae_of_another_width_or_model_than_its_path_says(begun, tmp_path):
     """Brought in with a provenance that says what the path asks for."""
+    workflow = copied(begun, tmp_path)
     workflow.succeed(f"{FOLDER}/ae.pt")
     folder = workflow.folder / FOLDER
     state = torch.load(folder / "ae.pt", weights_only=True)

@@ -115,7 +115,7 @@ def test_a_hub_model_goes_the_whole_way_and_training_needs_no_network(workflow, 
     described = json.loads(workflow.read(MODEL))
     assert (described["hub"], described["revision"]) == ("somebody/lm", COMMIT)
     offline = {**hub, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}
-    workflow.succeed("results/hubbed/L3/top_k/256/metrics.json", **offline)
+    workflow.succeed("results/hubbed/L3/top_k/256/k_4/dictionary_learning.json", **offline)
     config = json.loads(workflow.read("results/hubbed/L3/top_k/256/k_4/config.json"))
     assert config["trainer"]["lm_name"] == "somebody/lm"
 
