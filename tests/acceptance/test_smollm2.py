@@ -22,7 +22,7 @@ from saemake.recipes import sae_evaluation_recipe
 from saemake.text.shards import Tokens
 from saemake.training import files
 
-pytestmark = pytest.mark.acceptance
+pytestmark = pytest.mark.long
 SMOLLM2 = PROJECT / "config" / "smollm2.yaml"
 FOLDER = "results/smollm2-135m/L8"
 FIGURE = f"{FOLDER}/figures/loss_recovered_vs_l0.pdf"
