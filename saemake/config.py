@@ -97,8 +97,8 @@ class SaeBenchCore(Closed):
 
 
 class Evaluations(Closed):
-    """How SAEs are judged; a model may override any key. Their names are those of
-    saemake.evaluation.names."""
+    """How SAEs are judged; a model may override any key. Their names are also in
+    saemake.names."""
 
     dictionary_learning: DictionaryLearning
     sae_bench_core: SaeBenchCore

@@ -161,11 +161,13 @@ def _documents(config: Config, model: str) -> TokensRecipe:
 def _packed(config: Config, model: str) -> TokensRecipe:
     evaluation = config.evaluations_of(model).sae_bench_core
     text = config.text_of(model, "sae_bench_core")
+    begins = _held_out(config, model, text, evaluation.held_out)
     batches = evaluation.reconstruction_batches + evaluation.variance_batches
     return TokensRecipe(
         **_source(config, model, text),
-        **_held_out(config, model, text, evaluation.held_out),
-        shuffle_seed=evaluation.shuffle_seed,
+        **begins,
+        # What comes after the documents of the training is known in the text's own order only.
+        shuffle_seed=None if begins["after"] else evaluation.shuffle_seed,
         layout="packed",
         context_tokens=evaluation.context_tokens,
         amount=batches * evaluation.batch_contexts,
@@ -189,10 +191,12 @@ def _source(config: Config, model: str, name: str) -> dict[str, Any]:
 def _held_out(config: Config, model: str, name: str, held_out: bool) -> dict[str, Any]:
     """Where judging begins: in the split that is there for it, and where that is the one trained
     on, after the documents of the training; not held out, at the beginning of the training's."""
-    text = config.texts[name]
+    text, trained = config.texts[name], config.texts[config.models[model].text]
     if not held_out:
         return {"split": text.train_split, "after": None}
-    trained_on = name == config.models[model].text and text.evaluation_split == text.train_split
+    place = {"hub", "revision", "folder", "subset"}
+    same = text.model_dump(include=place) == trained.model_dump(include=place)
+    trained_on = same and text.evaluation_split == trained.train_split
     after = _training_tokens(config, model).hash if trained_on else None
     return {"split": text.evaluation_split, "after": after}
 

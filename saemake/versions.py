@@ -3,7 +3,7 @@
 Raise one when its maths or order changes; architectures carry their own.
 """
 
-TOKENS = 2
+TOKENS = 3
 ACTIVATIONS = 1
 EVALUATION = 3
 BASELINES = 1

@@ -54,9 +54,12 @@ def demo_documents(split: str, count: int) -> list[str]:
 
 
 def write_parquet(folder: Path, documents: Sequence[str]) -> None:
-    """A dataset that SAE Bench reads: train.parquet with a column `text`."""
+    """A dataset that SAE Bench reads, a column `text` in three files, whose order it shuffles."""
     folder.mkdir(parents=True)
-    pd.DataFrame({"text": list(documents)}).to_parquet(folder / "train.parquet")
+    size = -(-len(documents) // 3)
+    for index in range(3):
+        part = pd.DataFrame({"text": list(documents[index * size : (index + 1) * size])})
+        part.to_parquet(folder / f"train-{index:05d}-of-00003.parquet")
 
 
 def packed(

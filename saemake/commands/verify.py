@@ -124,9 +124,11 @@ def _compare_metrics(config: Config, sae: SaeName, rebuilt: Path, temporary: Pat
         evaluate([judged], sae.sweep.layer, lm_weights, tokens, store)
         found = rows_of(judged, tokens, store)[0].dictionary_learning
         assert found is not None
-        figures[label] = found
-    recovered = figures["new"].frac_recovered - figures["old"].frac_recovered
-    l0 = figures["new"].l0 / max(figures["old"].l0, 1e-9) - 1
+        # What is no number agrees with nothing.
+        nan = math.nan
+        figures[label] = [nan if v is None else v for v in (found.frac_recovered, found.l0)]
+    recovered = figures["new"][0] - figures["old"][0]
+    l0 = figures["new"][1] / max(figures["old"][1], 1e-9) - 1
     agree = abs(recovered) <= LOSS_RECOVERED_TOLERANCE and abs(l0) <= L0_TOLERANCE
     print(
         f"  loss recovered {recovered:+.5f} (tolerance {LOSS_RECOVERED_TOLERANCE}),"

@@ -10,13 +10,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from saemake import names
+from saemake import figures, names
 from saemake.commands import STORE
 from saemake.config import Config, lm_name
 from saemake.errors import SaemakeError
 from saemake.evaluation.evaluate import RECIPE, evaluation_key
-from saemake.names import SAE_FILES, TABLES, SaeName
-from saemake.recipes import sae_evaluation_recipe, sae_recipe
+from saemake.names import (
+    BASELINES,
+    EVALUATIONS,
+    SAE_FILES,
+    TABLES,
+    SaeName,
+    checkpoint_file,
+)
+from saemake.recipes import (
+    EvaluationRecipe,
+    checkpoint_evaluation_recipe,
+    sae_evaluation_recipe,
+    sae_recipe,
+)
 from saemake.store import Store, sha256
 from saemake.training import files
 
@@ -47,8 +59,7 @@ def reasons_of(config: Config, path: str) -> Iterator[str]:
         yield "it is not there"
     for sae in saes:
         found = list(sae_reasons(config, sae))
-        if place.name in TABLES or "figures" in place.parts:
-            table = place.name if place.name in TABLES else "metrics.json"
+        for table in _tables(config, sae, place):
             found += _metrics_reasons(config, sae, table)
         yield from (reason if len(saes) == 1 else f"{sae}: {reason}" for reason in found)
     if place.name == "metrics.json" and place.exists():
@@ -57,22 +68,37 @@ def reasons_of(config: Config, path: str) -> Iterator[str]:
         yield from _file_reasons(config, place, saes[0])
 
 
+def _tables(config: Config, sae: SaeName, place: Path) -> list[Path]:
+    """The tables of an SAE that an artifact is, or is made of."""
+    folder, checkpoints = Path(sae.folder), Path(sae.folder, "checkpoints")
+    if "figures" in place.parts:
+        training = place.stem in figures.TRAINING
+        has = config.checkpoint_steps(sae.sweep.model, sae.sweep.architecture)
+        own = [] if training and not has else [folder / "metrics.json"]
+        return own + ([checkpoints / "metrics.json"] if training and has else [])
+    if place.name.endswith("_latents.parquet"):
+        return [folder / f"{place.name.removesuffix('_latents.parquet')}.json"]
+    if place.name not in TABLES:
+        return []
+    return [checkpoints / place.name if place.parent == checkpoints else folder / place.name]
+
+
 def _table_reasons(path: Path, saes: list[SaeName]) -> Iterator[str]:
     """Of a sweep's table: whether its rows are its SAEs' own metrics."""
     if path.parent != Path(saes[0].sweep.folder):
         return
     try:
         rows = json.loads(path.read_text())
+        baselines = path.parents[2] / BASELINES
+        folders = [*(Path(sae.folder) for sae in saes), baselines]
         wanted = [
-            row
-            for sae in saes
-            for row in json.loads((Path(sae.folder) / "metrics.json").read_text())
+            row for folder in folders for row in json.loads((folder / "metrics.json").read_text())
         ]
     except (OSError, ValueError) as error:
         yield f"it or a row of it cannot be read ({type(error).__name__})"
         return
-    if rows[: len(wanted)] != wanted:
-        yield "its rows are not the metrics of the SAEs that the config names"
+    if rows != wanted:
+        yield "its rows are not the metrics of the SAEs that the config names, and the baselines'"
 
 
 def _file_reasons(config: Config, path: Path, sae: SaeName) -> Iterator[str]:
@@ -111,24 +137,38 @@ def sae_reasons(config: Config, name: SaeName) -> Iterator[str]:
     yield from differences(provenance["recipe"], wanted.model_dump(mode="json"))
 
 
-def _metrics_reasons(config: Config, name: SaeName, table: str) -> Iterator[str]:
-    """Of a table of an SAE's folder: whether it judges the SAE that is there as the config asks."""
-    path = Path(name.folder) / table
+def _metrics_reasons(config: Config, name: SaeName, path: Path) -> Iterator[str]:
+    """Of a table of an SAE or of its checkpoints: whether it judges the files that are there as the
+    config asks."""
+    evaluations = EVALUATIONS if path.name == "metrics.json" else (path.stem,)
     try:
-        content = json.loads(path.read_text())
-        sae = sha256(path.with_name("ae.pt"))
-        made = {key: value for row in content for key, value in row["evaluations"].items()}
-        for evaluation, found in made.items():
-            if found["sha256"] != sae:
-                yield f"{path} judges another ae.pt, of sha256 {found['sha256'][:16]}..."
-            wanted = sae_evaluation_recipe(config, name, evaluation)
-            if found["recipe_hash"] != wanted.hash:
-                key = evaluation_key(found["recipe_hash"], found["sha256"])
-                stored = json.loads(Store(STORE, "evaluations").read(key, RECIPE))
-                at = f"evaluations.{evaluation}."
-                yield from differences(stored, wanted.model_dump(mode="json"), at)
+        rows = {row["steps"]: row["evaluations"] for row in json.loads(path.read_text())}
+        for evaluation in evaluations:
+            for steps, file, wanted in _judged(config, name, path, evaluation):
+                found = rows[steps][evaluation]
+                if found["sha256"] != sha256(file):
+                    yield f"{path} judges another {file.name}, of sha256 {found['sha256'][:16]}..."
+                if found["recipe_hash"] != wanted.hash:
+                    key = evaluation_key(found["recipe_hash"], found["sha256"])
+                    stored = json.loads(Store(STORE, "evaluations").read(key, RECIPE))
+                    at = f"evaluations.{evaluation}."
+                    yield from differences(stored, wanted.model_dump(mode="json"), at)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         yield f"{path} or how it was made cannot be read ({type(error).__name__})"
+
+
+def _judged(
+    config: Config, name: SaeName, path: Path, evaluation: str
+) -> Iterator[tuple[int, Path, EvaluationRecipe]]:
+    """What a table has rows of: steps trained, the file, the evaluation's recipe."""
+    folder = Path(name.folder)
+    if path.parent == folder:
+        steps = config.steps_of(name.sweep.model)
+        yield steps, folder / "ae.pt", sae_evaluation_recipe(config, name, evaluation)
+        return
+    for step in config.checkpoint_steps(name.sweep.model, name.sweep.architecture):
+        recipe = checkpoint_evaluation_recipe(config, name, step, evaluation)
+        yield step, folder / checkpoint_file(step), recipe
 
 
 def differences(old: Any, new: Any, at: str = "") -> Iterator[str]:

@@ -72,7 +72,7 @@ def fit(weights: Weights, tokens: Tokens, recipe: BaselinesRecipe) -> bytes:
 def load_codec(path: Path, name: str, device: torch.device) -> Linear:
     """The named baseline (see recipes.baseline_names) of a file that `fit` made.
 
-    Raises SaemakeError where the file is damaged or has fewer components than the name says.
+    Raises SaemakeError where the file is damaged.
     """
     try:
         tensors = load(path.read_bytes())

@@ -27,5 +27,5 @@ class Codec(Protocol):
 class Judgement:
     """What an evaluation found: its figures, and what it saw of each latent (values [F])."""
 
-    figures: dict[str, float | None]
+    figures: dict[str, float]
     latents: dict[str, Tensor]

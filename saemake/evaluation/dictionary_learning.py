@@ -13,7 +13,7 @@ from torch import Tensor
 
 from saemake import progress
 from saemake.evaluation.codecs import Codec, Judgement
-from saemake.evaluation.running import Mean, Variance, recovered
+from saemake.evaluation.running import Mean, Variance, ratio, recovered
 from saemake.llm.model import LanguageModel, checked, token_losses
 from saemake.recipes import EvaluationRecipe
 from saemake.text.shards import Contexts, Tokens
@@ -41,6 +41,7 @@ def judge(
         for contexts in tokens.contexts(recipe.batch_contexts):
             hidden_BLD, logits_BLV = lm.run(contexts)
             clean.add(token_losses(logits_BLV, contexts))
+            del logits_BLV
             zeros_BLD = torch.zeros_like(hidden_BLD)
             ablated.add(token_losses(lm.run_with(contexts, zeros_BLD), contexts))
             kept_BL = contexts.mask.bool().to(lm.device)
@@ -103,10 +104,10 @@ class _Running:
             "l2_loss": self.l2_loss.value,
             "l1_loss": self.l1_loss.value,
             "l0": self.l0.value,
-            "frac_variance_explained": 1 - self.residual.value / variance,
+            "frac_variance_explained": 1 - ratio(self.residual.value, variance),
             "cossim": self.cossim.value,
             "l2_ratio": self.l2_ratio.value,
-            "relative_reconstruction_bias": _ratio(self.out_squared, self.in_times_out),
+            "relative_reconstruction_bias": ratio(self.out_squared.value, self.in_times_out.value),
             "loss_original": clean,
             "loss_reconstructed": self.loss.value,
             "loss_zero": ablated,
@@ -114,8 +115,3 @@ class _Running:
             "frac_alive": (self.active_F > 0).double().mean().item(),
         }
         return Judgement(figures, {"density": self.active_F.double() / self.l0.count})
-
-
-def _ratio(above: Mean, below: Mean) -> float | None:
-    """None where there is nothing to divide by: reconstructions that are all 0."""
-    return above.value / below.value if below.value else None

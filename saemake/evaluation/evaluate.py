@@ -78,13 +78,13 @@ def evaluate(
     """Put the evaluations of all that is judged, by one evaluation, into the store: those that it
     lacks. Raises SaemakeError where the tokens are of another recipe, or something judged is not
     what its path says, or not of the LM's width."""
+    tokens.check(judged[0].recipe.tokens.hash)
     with store.lock({one.key for one in judged}):
         missing = {one.key: one for one in judged if not store.has(one.key)}
         log.info("%d of %d evaluations are missing", len(missing), len(judged))
         if not missing:
             return
         recipe = next(iter(missing.values())).recipe
-        tokens.check(recipe.tokens.hash)
         device = devices.choose(recipe.cpu_threads)
         codecs = {
             (key, inference): one.load(device, inference)
@@ -117,8 +117,8 @@ def _entry(recipe: EvaluationRecipe, ways: Mapping[str | None, Judgement]) -> di
     }
 
 
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _parquet(ways: Mapping[str | None, Judgement]) -> bytes:
@@ -167,10 +167,10 @@ def rows_of(judged: Judged, tokens: Tokens, store: Store) -> list[rows.Row]:
     ]
 
 
-def warnings(recipe: EvaluationRecipe, inference: str | None, l0: float) -> list[str]:
+def warnings(recipe: EvaluationRecipe, inference: str | None, l0: float | None) -> list[str]:
     """What a reader of the figures should know: an L0 that missed what the sparsity asked for."""
     target = recipe.target_l0
-    if target is None or inference == "top_k" or abs(l0 / target - 1) <= L0_TOLERANCE:
+    if target is None or l0 is None or inference == "top_k" or abs(l0 / target - 1) <= L0_TOLERANCE:
         return []
     return [
         f"{recipe.evaluation}: L0 {l0:.4g} is {abs(l0 / target - 1):.0%}"

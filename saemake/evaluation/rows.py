@@ -6,10 +6,12 @@ Every metrics.json is a list of rows, one a judged thing and way of choosing its
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from saemake.errors import SaemakeError, first_line
 from saemake.sections import Closed
 
 
@@ -28,29 +30,30 @@ class Subject(Closed):
 
 
 class DictionaryLearningFigures(Closed):
-    """dictionary_learning's `evaluate`, on documents at the training's context; all tokens."""
+    """dictionary_learning's `evaluate`, on documents at the training's context; all tokens. Null
+    where a figure is not defined: a division by 0, an overflow of the LM's dtype."""
 
-    l2_loss: float = Field(description="mean |x - x̂|")
-    l1_loss: float = Field(
+    l2_loss: float | None = Field(description="mean |x - x̂|")
+    l1_loss: float | None = Field(
         description="mean sum of |latents|, weighed by the norms of their decoder directions"
     )
-    l0: float = Field(description="mean number of latents that are not 0")
-    frac_variance_explained: float = Field(description="1 - var(x - x̂) / var(x)")
-    cossim: float = Field(description="mean cosine similarity of x̂ and x")
-    l2_ratio: float = Field(description="mean |x̂| / |x|")
+    l0: float | None = Field(description="mean number of latents that are not 0")
+    frac_variance_explained: float | None = Field(description="1 - var(x - x̂) / var(x)")
+    cossim: float | None = Field(description="mean cosine similarity of x̂ and x")
+    l2_ratio: float | None = Field(description="mean |x̂| / |x|")
     relative_reconstruction_bias: float | None = Field(
-        description="E|x̂|² / E[x̂·x] (arXiv:2404.16014, equation 10); null where all x̂ are 0"
+        description="E|x̂|² / E[x̂·x] (arXiv:2404.16014, equation 10)"
     )
-    loss_original: float = Field(description="the LM's cross-entropy in nats a token")
-    loss_reconstructed: float = Field(description="the same with x̂ in place of x")
-    loss_zero: float = Field(description="the same with zeros in place of x")
-    frac_recovered: float = Field(description="(zero - reconstructed) / (zero - original)")
-    frac_alive: float = Field(description="share of latents that fired")
+    loss_original: float | None = Field(description="the LM's cross-entropy in nats a token")
+    loss_reconstructed: float | None = Field(description="the same with x̂ in place of x")
+    loss_zero: float | None = Field(description="the same with zeros in place of x")
+    frac_recovered: float | None = Field(description="(zero - reconstructed) / (zero - original)")
+    frac_alive: float | None = Field(description="share of latents that fired")
 
 
 class SaeBenchCoreFigures(Closed):
     """SAE Bench's core evaluation, on packed contexts; BOS, EOS and padding count nowhere. Latents
-    are weighed by the norms of their decoder directions."""
+    are weighed by the norms of their decoder directions. Null as above."""
 
     kl_div_score: float | None = Field(description="1 - with_sae / with_ablation")
     kl_div_with_ablation: float | None = Field(description="KL of the LM to itself without x, nats")
@@ -58,32 +61,42 @@ class SaeBenchCoreFigures(Closed):
     ce_loss_score: float | None = Field(
         description="loss recovered: (ablation - sae) / (ablation - without)"
     )
-    ce_loss_with_ablation: float = Field(description="cross-entropy in nats with zeros for x")
-    ce_loss_with_sae: float = Field(description="cross-entropy in nats with x̂ for x")
-    ce_loss_without_sae: float = Field(description="the LM's own cross-entropy in nats")
-    explained_variance: float = Field(description="1 - E|x - x̂|² / (E|x|² - |E x|²)")
-    explained_variance_legacy: float = Field(
+    ce_loss_with_ablation: float | None = Field(
+        description="cross-entropy in nats with zeros for x"
+    )
+    ce_loss_with_sae: float | None = Field(description="cross-entropy in nats with x̂ for x")
+    ce_loss_without_sae: float | None = Field(description="the LM's own cross-entropy in nats")
+    explained_variance: float | None = Field(description="1 - E|x - x̂|² / (E|x|² - |E x|²)")
+    explained_variance_legacy: float | None = Field(
         description="mean over tokens of 1 - |x - x̂|² / |x - batch mean|²; the published figure"
     )
-    mse: float = Field(description="mean over tokens and dimensions of (x - x̂)²")
+    mse: float | None = Field(description="mean over tokens and dimensions of (x - x̂)²")
     cossim: float | None = Field(description="mean cosine similarity of x̂ and x")
-    l2_norm_in: float = Field(description="mean |x|")
-    l2_norm_out: float = Field(description="mean |x̂|")
-    l2_ratio: float = Field(description="mean |x̂| / |x|")
+    l2_norm_in: float | None = Field(description="mean |x|")
+    l2_norm_out: float | None = Field(description="mean |x̂|")
+    l2_ratio: float | None = Field(description="mean |x̂| / |x|")
     relative_reconstruction_bias: float | None = Field(
         description="mean over batches of E|x̂|² / E[x̂·x]"
     )
-    l0: float = Field(description="mean number of latents that are not 0")
-    l1: float = Field(description="mean sum of latents")
-    freq_over_1_percent: float = Field(description="share of latents that fire at over 1 %")
-    freq_over_10_percent: float = Field(description="share of latents that fire at over 10 %")
-    normalized_freq_over_1_percent: float = Field(description="those latents' share of firings")
-    normalized_freq_over_10_percent: float = Field(description="those latents' share of firings")
-    average_max_encoder_cosine_sim: float = Field(
+    l0: float | None = Field(description="mean number of latents that are not 0")
+    l1: float | None = Field(description="mean sum of latents")
+    freq_over_1_percent: float | None = Field(description="share of latents that fire at over 1 %")
+    freq_over_10_percent: float | None = Field(
+        description="share of latents that fire at over 10 %"
+    )
+    normalized_freq_over_1_percent: float | None = Field(
+        description="those latents' share of firings"
+    )
+    normalized_freq_over_10_percent: float | None = Field(
+        description="those latents' share of firings"
+    )
+    average_max_encoder_cosine_sim: float | None = Field(
         description="mean of each encoder direction's largest cosine with another"
     )
-    average_max_decoder_cosine_sim: float = Field(description="the same of decoder directions")
-    frac_alive: float = Field(description="share of latents that fired")
+    average_max_decoder_cosine_sim: float | None = Field(
+        description="the same of decoder directions"
+    )
+    frac_alive: float | None = Field(description="share of latents that fired")
     total_tokens_eval_reconstruction: int = Field(description="for KL and cross-entropy")
     total_tokens_eval_sparsity_variance: int = Field(description="for the rest")
 
@@ -135,11 +148,21 @@ def read(file: bytes) -> list[Row]:
     return TypeAdapter(list[Row]).validate_json(file)
 
 
-def joined(files: Sequence[bytes]) -> list[Row]:
+def read_file(path: Path) -> list[Row]:
+    """The rows of a file; SaemakeError where it is damaged."""
+    try:
+        return read(path.read_bytes())
+    except ValueError as error:
+        way_out = "delete it and run the same command again"
+        raise SaemakeError(f"{path}: cannot be read ({first_line(error)}); {way_out}") from None
+
+
+def joined(evaluations: Sequence[Sequence[Row]]) -> list[Row]:
     """One row of the rows that several evaluations give of the same thing, in the order of the
     first."""
     found: dict[tuple[str, str | None], dict[str, Any]] = {}
-    for row in (row for file in files for row in json.loads(file)):
+    plain = (row.model_dump(exclude_unset=True) for rows in evaluations for row in rows)
+    for row in plain:
         there = found.setdefault((row["name"], row["inference"]), row)
         if there is not row:
             row["warnings"] = [*there["warnings"], *row["warnings"]]

@@ -1,6 +1,7 @@
 """Means and variances as running sums: memory does not grow with the text."""
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ class Mean:
 
     @property
     def value(self) -> float:
-        return float(self.total) / self.count
+        """NaN of nothing."""
+        return ratio(float(self.total), self.count)
 
 
 class Variance:
@@ -38,10 +40,17 @@ class Variance:
 
     @property
     def value(self) -> float:
-        return float(self.squares - self.sum_D.pow(2).sum() / self.count) / self.count
+        """NaN of nothing."""
+        of_mean = self.sum_D.pow(2).sum() / max(self.count, 1)
+        return ratio(float(self.squares - of_mean), self.count)
+
+
+def ratio(above: float, below: float) -> float:
+    """NaN where there is nothing to divide by."""
+    return above / below if below else math.nan
 
 
 def recovered(clean: float, replaced: float, ablated: float) -> float:
     """(ablated - replaced) / (ablated - clean): 1 where the replacement costs nothing, 0 where it
-    is as bad as zeros."""
-    return (ablated - replaced) / (ablated - clean)
+    is as bad as zeros; NaN where zeros change nothing."""
+    return ratio(ablated - replaced, ablated - clean)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from saemake import progress
 from saemake.evaluation.codecs import Codec, Judgement
-from saemake.evaluation.running import Mean, Variance, recovered
+from saemake.evaluation.running import Mean, Variance, ratio, recovered
 from saemake.llm.model import LanguageModel, checked
 from saemake.recipes import EvaluationRecipe
 from saemake.text.shards import Contexts, Tokens
@@ -103,9 +103,9 @@ class _Behaviour:
         self.mended = mended
         self.loss, self.kl = Mean(), Mean()
 
-    def figures(self, clean: Mean, ablated: "_Behaviour") -> dict[str, float | None]:
+    def figures(self, clean: Mean, ablated: "_Behaviour") -> dict[str, float]:
         return {
-            "kl_div_score": 1 - self.kl.value / ablated.kl.value,
+            "kl_div_score": 1 - ratio(self.kl.value, ablated.kl.value),
             "kl_div_with_ablation": ablated.kl.value,
             "kl_div_with_sae": self.kl.value,
             "ce_loss_score": recovered(clean.value, self.loss.value, ablated.loss.value),
@@ -181,6 +181,8 @@ class _Activity:
         self.contexts_F = torch.zeros(codec.width, dtype=torch.long, device=lm.device)
 
     def add(self, batch: _Batch) -> None:
+        if not len(batch.x_ND):  # nothing in it counts, and a mean of nothing is no number
+            return
         f_NF = self.codec.encode(batch.x_ND)
         self._add_latents(f_NF, batch)
         self._add_reconstructions(self.codec.decode(f_NF), batch)
@@ -212,12 +214,12 @@ class _Activity:
         self.squares.add(batch.norm_N.square().mean())
         self.residual_means.add(squared_N.mean())
 
-    def figures(self, variance: Variance) -> dict[str, float | None]:
+    def figures(self, variance: Variance) -> dict[str, float]:
         if self.mended:
-            explained = 1 - self.residual.value / variance.value
+            explained = 1 - ratio(self.residual.value, variance.value)
         else:
             of_all = self.squares.value / self.codec.d_model
-            explained = 1 - self.residual_means.value / (self.squares.value - of_all**2)
+            explained = 1 - ratio(self.residual_means.value, self.squares.value - of_all**2)
         return {
             "explained_variance": explained,
             "explained_variance_legacy": self.legacy.value,
@@ -258,7 +260,7 @@ def largest_cosines(rows_FD: Tensor) -> Tensor:
     return torch.cat(largest)
 
 
-def misc(latents: Mapping[str, Tensor]) -> dict[str, float | None]:
+def misc(latents: Mapping[str, Tensor]) -> dict[str, float]:
     """The miscellaneous figures, which are all of the latents'."""
     density_F = latents["feature_density"]
     total = density_F.sum()

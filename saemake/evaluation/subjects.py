@@ -76,11 +76,11 @@ def all_baselines(
 def _stored_sum(path: Path, store: Store, key: str, name: str) -> str:
     """sha256 of a file that is a link into the store."""
     found = sha256(path)
-    if not store.holds(key) or found != store.sum_of(key, name):
-        raise SaemakeError(
-            f"{path}: damaged, or of another recipe than the config's; delete it and run the same"
-            " command again"
-        )
+    way_out = "delete it and run the same command again"
+    if not store.holds(key):
+        raise SaemakeError(f"{path}: the store has nothing of the config's recipe; {way_out}")
+    if found != store.sum_of(key, name):
+        raise SaemakeError(f"{path}: damaged, it is not what the store has; {way_out}")
     return found
 
 

@@ -25,6 +25,7 @@ from saemake.text import shards
 
 DOCUMENTS_AT_ONCE = 1000
 SHARD_TOKENS = 2**24
+OTHER_TEXT = "judge on another text or split, or train on less of this one"
 
 
 # A document or context, and the row of the text that it ends in.
@@ -146,7 +147,8 @@ def _documents(
                 f"text {place}, split '{recipe.split}': {first_line(error)}"
             ) from None
         if recipe.shuffle_seed is not None:
-            rows = rows.shuffle(seed=recipe.shuffle_seed, buffer_size=1)
+            # One row at a time from one file at a time: the files' order alone changes.
+            rows = rows.shuffle(seed=recipe.shuffle_seed, buffer_size=1, max_buffer_input_shards=1)
         for index, row in enumerate(rows.skip(skip), start=skip):
             if not isinstance(row.get(recipe.column), str):
                 raise SaemakeError(
@@ -242,11 +244,14 @@ def _check_enough(
     )
     key = f"models.{model}.evaluations.{use}"
     if use == "dictionary_learning":
-        raise SaemakeError(
-            f"{gave} of {key}.documents; set that to at most {counts['documents']:,}"
+        fewer = (
+            f"set that to at most {counts['documents']:,}" if counts["documents"] else OTHER_TEXT
         )
+        raise SaemakeError(f"{gave} of {key}.documents; {fewer}")
     if use == "sae_bench_core":
         batch = config.evaluations_of(model).sae_bench_core.batch_contexts
+        if counts["documents"] < 2 * batch:
+            raise SaemakeError(f"{gave} of {key}; choose a smaller batch_contexts, or {OTHER_TEXT}")
         raise SaemakeError(
             f"{gave} of {key}; set its reconstruction_batches and variance_batches to at most"
             f" {counts['documents'] // batch:,} together (of batch_contexts {batch})"

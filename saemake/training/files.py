@@ -14,6 +14,7 @@ import torch
 import saemake
 from saemake import architectures, devices
 from saemake.architectures import Architecture, Dictionary
+from saemake.architectures.top_k import KeptDictionary
 from saemake.errors import SaemakeError, first_line
 from saemake.recipes import SaeRecipe
 
@@ -134,7 +135,9 @@ def load(
         dictionary = kind.make_dictionary(trainer)
         state = torch.load(path, map_location="cpu", weights_only=True)
         dictionary.load_state_dict(state)
-        if "k" in state and int(state["k"]) != trainer["k"]:
+        if isinstance(dictionary, KeptDictionary) and file != "ae.pt":
+            dictionary.set_k(int(state["k"]))  # a checkpoint's own, while k is still falling
+        elif "k" in state and int(state["k"]) != trainer["k"]:
             raise ValueError(f"k is {int(state['k'])} in it and {trainer['k']} in config.json")
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         line = first_line(error).split(". ")[0]

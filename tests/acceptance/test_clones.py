@@ -29,7 +29,9 @@ def content(path):
         assert said.pop("pass_wall_time_s") > 0
         return said
     if path.name == "sums.json":
-        return {key: value for key, value in json.loads(path.read_text()).items() if "prov" not in key}
+        return {
+            key: value for key, value in json.loads(path.read_text()).items() if "prov" not in key
+        }
     return path.read_bytes()
 
 

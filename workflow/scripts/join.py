@@ -9,5 +9,5 @@ from saemake.evaluation import rows
 with jobs.job(snakemake.log[0]):
     evaluations = map(Path, snakemake.input.evaluations)
     for folder, files in itertools.groupby(evaluations, key=lambda path: path.parent):
-        joined = rows.joined([file.read_bytes() for file in files])
+        joined = rows.joined([rows.read_file(file) for file in files])
         jobs.write(f"{folder}/metrics.json", rows.content(joined))
