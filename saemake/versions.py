@@ -6,4 +6,4 @@ Raise one when its maths or order changes; architectures carry their own.
 TOKENS = 3
 ACTIVATIONS = 1
 EVALUATION = 3
-BASELINES = 1
+BASELINES = 2

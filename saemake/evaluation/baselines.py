@@ -59,13 +59,12 @@ def fit(weights: Weights, tokens: Tokens, recipe: BaselinesRecipe) -> bytes:
     mean_D = sum_D / count
     covariance_DD = products_DD / count - torch.outer(mean_D, mean_D)
     variances_D, directions_DD = torch.linalg.eigh(covariance_DD.cpu())
-    return save(
+    return save(  # no metadata: safetensors writes it in an order of its own each time
         {
             "mean": mean_D.float().cpu(),
             "components": directions_DD.T.flip(0).float().contiguous(),
             "variances": variances_D.flip(0).float().contiguous(),
-        },
-        {"recipe_hash": recipe.hash, "tokens": str(count)},
+        }
     )
 
 

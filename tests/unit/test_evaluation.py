@@ -283,6 +283,7 @@ def test_principal_components_are_numpys(lm, demo_weights, tmp_path):
     )
     path = tmp_path / "pca.safetensors"
     path.write_bytes(baselines.fit(demo_weights, text, asked))
+    assert {baselines.fit(demo_weights, text, asked) for _ in range(4)} == {path.read_bytes()}
     x = torch.cat([lm.capture(one)[one.mask.bool()] for one in text.contexts(2)])
     centred = x.double().numpy() - x.double().numpy().mean(axis=0)
     kept = np.linalg.svd(centred, full_matrices=False)[2][:3]
