@@ -16,7 +16,7 @@ With `defects: kept` the four are theirs.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ from saemake.recipes import EvaluationRecipe
 from saemake.text.shards import Contexts, Tokens
 
 ROWS_AT_ONCE = 1024
+LOGITS_AT_ONCE = 2**20
 
 
 @torch.no_grad()
@@ -61,7 +62,7 @@ def judge(
             x_ND = checked(hidden_BLD[counted].float(), label, lm)
             reference = _Reference(logits_BLV, contexts, counted_BL)
             clean.add(reference.losses())
-            reference.compare(lm.run_with(contexts, torch.zeros_like(hidden_BLD)), ablated)
+            reference.compare(_without_layer(lm, contexts), ablated)
             for key, codec in codecs.items():
                 spliced_BLD = hidden_BLD.clone()
                 spliced_BLD[counted] = codec.decode(codec.encode(x_ND)).to(hidden_BLD.dtype)
@@ -120,39 +121,52 @@ class _Reference:
     the loss of a prediction counts where the token that it is made at does."""
 
     def __init__(self, logits_BLV: Tensor, contexts: Contexts, counted_BL: Tensor) -> None:
-        self.counted_BL = counted_BL.to(logits_BLV.device)
-        self.next_BL = contexts.ids.to(logits_BLV.device).roll(-1, dims=1)
-        rows = [self._counted(logits_BLV, row) for row in range(len(logits_BLV))]
-        self.logs = [logits_PV.log_softmax(dim=-1) for logits_PV in rows]
-        self.probabilities = [log_PV.exp() for log_PV in self.logs]
+        self.context_P, self.position_P = counted_BL.to(logits_BLV.device).nonzero(as_tuple=True)
+        following_BL = contexts.ids.roll(-1, dims=1).to(logits_BLV.device)
+        self.next_P = following_BL[self.context_P, self.position_P]
+        self.has_next_P = self.position_P < contexts.ids.shape[1] - 1
+        self.rows = max(LOGITS_AT_ONCE // logits_BLV.shape[-1], 1)
+        self.logs = list(self._logs(logits_BLV))
 
     def losses(self) -> Tensor:
         """Of the untouched LM."""
-        zero = self.logs[0].new_zeros(())
-        return torch.cat([self._losses(log_PV, row, zero) for row, log_PV in enumerate(self.logs)])
+        return torch.cat([self._losses(log_RV, part) for part, log_RV in enumerate(self.logs)])
 
-    def compare(self, logits_BLV: Tensor, behaviour: _Behaviour) -> None:
+    def compare(self, logits_BLV: Tensor, behaviour: "_Behaviour") -> None:
         """Add the losses and divergences of the LM with something in place."""
-        for row, own_log_PV in enumerate(self.logs):  # a copy of all would fill the memory
-            logits_PV = self._counted(logits_BLV, row)
-            log_sum_P = logits_PV.logsumexp(dim=-1)
-            own_PV = self.probabilities[row]
-            behaviour.loss.add(self._losses(logits_PV, row, log_sum_P))
+        for part, log_RV in enumerate(self._logs(logits_BLV)):
+            own_log_RV = self.logs[part]
+            behaviour.loss.add(self._losses(log_RV, part))
+            own_RV = own_log_RV.exp()
             if behaviour.mended:
-                difference_PV = (own_log_PV - logits_PV).add_(log_sum_P[:, None])
-                behaviour.kl.add(torch.linalg.vecdot(own_PV, difference_PV))
+                difference_RV = own_log_RV - log_RV
             else:
-                new_PV = logits_PV.softmax(dim=-1)
-                behaviour.kl.add((own_PV * (own_PV.log() - new_PV.log())).sum(dim=-1))
+                difference_RV = own_RV.log() - log_RV.exp().log_()
+            behaviour.kl.add(difference_RV.mul_(own_RV).sum(dim=-1))
 
-    def _counted(self, logits_BLV: Tensor, row: int) -> Tensor:
-        return logits_BLV[row, self.counted_BL[row]].float()
+    def _logs(self, logits_BLV: Tensor) -> Iterator[Tensor]:
+        """Logarithms of probabilities, of so few positions at once that they stay in the cache."""
+        parts = zip(self.context_P.split(self.rows), self.position_P.split(self.rows), strict=True)
+        for context_R, position_R in parts:
+            yield logits_BLV[context_R, position_R].float().log_softmax(dim=-1)
 
-    def _losses(self, logits_PV: Tensor, row: int, log_sum_P: Tensor) -> Tensor:
+    def _losses(self, log_RV: Tensor, part: int) -> Tensor:
         """Cross-entropies in nats of what follows each token that counts; the last has nothing."""
-        next_P = self.next_BL[row, self.counted_BL[row]]
-        losses_P = log_sum_P - logits_PV.gather(1, next_P[:, None])[:, 0]
-        return losses_P[: len(losses_P) - int(self.counted_BL[row, -1])]
+        of_part = slice(part * self.rows, (part + 1) * self.rows)
+        losses_R = -log_RV.gather(1, self.next_P[of_part, None])[:, 0]
+        return losses_R[self.has_next_P[of_part]]
+
+
+def _without_layer(lm: LanguageModel, contexts: Contexts) -> Tensor:
+    """The logits with zeros after the layer. As a rule no token is seen then, and all contexts give
+    the same: where two do, they are not all computed."""
+    shape = (*contexts.ids.shape, lm.d_model)
+    zeros_BLD = torch.zeros(shape, dtype=lm.dtype, device=lm.device)
+    if len(contexts.ids) > 2 and contexts.mask.all():
+        two_BLV = lm.run_with(Contexts(contexts.ids[:2], contexts.mask[:2]), zeros_BLD[:2])
+        if two_BLV[0].equal(two_BLV[1]):
+            return two_BLV[:1].expand(len(contexts.ids), -1, -1)
+    return lm.run_with(contexts, zeros_BLD)
 
 
 class _Batch:
