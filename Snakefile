@@ -12,6 +12,8 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/baselines.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/hub.smk"
+include: "workflow/rules/published.smk"
 
 
 rule all:

@@ -110,6 +110,25 @@ class Baselines(Closed):
     pca_tokens: Count
 
 
+class Tolerances(Closed):
+    """How far a rebuilt SAE may be from the published one: L0 relatively, loss recovered
+    absolutely; and from which mean cosine of their decoders' directions their features are the
+    same."""
+
+    l0: Annotated[Number, Field(ge=0)]
+    loss_recovered: Annotated[Number, Field(ge=0)]
+    decoder_cosine: Annotated[Number, Field(gt=0, le=1)]
+
+
+class Published(Closed):
+    """The catalogue of published SAEs, a CSV; where a repository is not to be read at `main`, its
+    revision; and what counts as reproduced."""
+
+    catalogue: str
+    revisions: dict[str, str]
+    tolerances: Tolerances
+
+
 class Logging(Closed):
     """What training reports; never part of a recipe."""
 
@@ -134,6 +153,7 @@ class Config(Closed):
     architectures: dict[str, dict[str, Any]]
     evaluations: Evaluations
     baselines: Baselines
+    published: Published
     logging: Logging
     snapshots: Snapshots
     root: Path

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -63,11 +64,23 @@ def _end_with_parent() -> None:
 
 def write(path: str, content: bytes) -> None:
     """Write a file whole: beside its place first, then renamed into it."""
-    target = Path(path)
+    with _whole(Path(path)) as temporary:
+        temporary.write_bytes(content)
+
+
+def copy(source: str, path: str) -> None:
+    """Copy a file whole. No link: it would be as old as its source, and stale to Snakemake beside
+    younger inputs of its job."""
+    with _whole(Path(path)) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+@contextlib.contextmanager
+def _whole(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
+        yield temporary
         temporary.replace(target)
     except OSError as error:
         raise disk_fault(error, target) from error

@@ -267,6 +267,17 @@ def sae_evaluation_recipe(config: Config, name: SaeName, evaluation: str) -> Eva
     )
 
 
+def published_evaluation_recipe(
+    config: Config, name: SaeName, place: str, evaluation: str
+) -> EvaluationRecipe:
+    """Of the published SAE of that name, which lies in a place on the Hub."""
+    sweep = name.sweep
+    subject = digest(["published", place])
+    return evaluation_recipe(
+        config, sweep.model, evaluation, subject, sweep.architecture, name.sparsity
+    )
+
+
 def checkpoint_evaluation_recipe(
     config: Config, name: SaeName, step: int, evaluation: str
 ) -> EvaluationRecipe:

@@ -18,15 +18,17 @@ from saemake.sections import Closed
 class Subject(Closed):
     """What a row is of."""
 
-    name: str = Field(description="its path under results/; a checkpoint's with its step")
+    name: str = Field(
+        description="its path under results/, a checkpoint's with its step; or under published/"
+    )
     model: str = Field(description="a key of the config's models")
     layer: int = Field(description="the block whose output is encoded, from 0")
     architecture: str = Field(description="or `identity` or `pca`, the baselines")
     width: str | None = Field(description="the config's name of the width; null for a baseline")
     latents: int = Field(description="how many latents there are")
     sparsity: str | None = Field(description="`k_80`, `l0_80`, `penalty_0.03`; null for none")
-    steps: int | None = Field(description="of training; null for a baseline")
-    tokens: int | None = Field(description="trained on: steps times batch; null for a baseline")
+    steps: int | None = Field(description="of training here; null where none was")
+    tokens: int | None = Field(description="trained on here: steps times batch; null where none")
 
 
 class DictionaryLearningFigures(Closed):

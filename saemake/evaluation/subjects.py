@@ -1,10 +1,12 @@
-"""What there is to judge under results/: SAEs, their checkpoints, baselines."""
+"""What there is to judge: SAEs, their checkpoints and baselines under results/, published SAEs."""
 
 import functools
+import json
 from pathlib import Path
 
 import torch
 
+from saemake.catalogue.entries import PUBLISHED, Entry
 from saemake.config import Config
 from saemake.errors import SaemakeError
 from saemake.evaluation import baselines
@@ -18,6 +20,7 @@ from saemake.recipes import (
     baselines_recipe,
     checkpoint_evaluation_recipe,
     checkpoint_key,
+    published_evaluation_recipe,
     sae_evaluation_recipe,
     sae_recipe,
 )
@@ -35,6 +38,25 @@ def sae(config: Config, name: SaeName, evaluation: str, folder: Path | None = No
         sae_evaluation_recipe(config, name, evaluation),
         checked_sum(place, sae_recipe(config, name).hash),
         functools.partial(_load, config, name, place, "ae.pt"),
+    )
+
+
+def published(config: Config, name: SaeName, entry: Entry, evaluation: str) -> Judged:
+    """A published SAE, as fetched. Raises SaemakeError where its file is damaged."""
+    folder = Path(PUBLISHED, str(name))
+    source = folder / "source.json"
+    found = sha256(folder / "ae.pt")
+    if found != json.loads(source.read_text())["sha256"]["ae.pt"]:
+        raise SaemakeError(
+            f"{folder}/ae.pt: damaged, its sha256 is not that of its source.json; delete {folder}"
+            " and run the same command again"
+        )
+    subject = _trained(config, name, str(folder), None)
+    return Judged(
+        subject,
+        published_evaluation_recipe(config, name, entry.hub_folder, evaluation),
+        found,
+        functools.partial(_load, config, name, folder, "ae.pt"),
     )
 
 
@@ -95,8 +117,10 @@ def _load_baseline(path: Path, name: str, device: torch.device, way: str | None)
     return baselines.load_codec(path, name, device)
 
 
-def _trained(config: Config, name: SaeName, label: str, steps: int) -> Subject:
+def _trained(config: Config, name: SaeName, label: str, steps: int | None) -> Subject:
+    """`steps` None: not trained here."""
     sweep = name.sweep
+    batch = config.training_of(sweep.model).batch_tokens
     return Subject(
         name=label,
         model=sweep.model,
@@ -106,7 +130,7 @@ def _trained(config: Config, name: SaeName, label: str, steps: int) -> Subject:
         latents=config.widths[sweep.width],
         sparsity=name.sparsity_name,
         steps=steps,
-        tokens=steps * config.training_of(sweep.model).batch_tokens,
+        tokens=None if steps is None else steps * batch,
     )
 
 

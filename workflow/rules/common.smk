@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from saemake import figures, names, plan, recipes
+from saemake.catalogue import entries, targets
 from saemake.config import identifier, read
 from saemake.errors import SaemakeError
 from saemake.names import FIGURE_FORMATS, SAE_FILES, SaeName, Sweep
@@ -15,21 +16,24 @@ TAKES_A_PATH = {"--report", "--archive", "--directory", "-d", "--configfile", "-
 
 
 def checked_config():
-    """The typed config, after every target on the command line was found to be an artifact."""
+    """The typed config and its catalogue, after every target on the command line was found to be an
+    artifact."""
     base = Path(workflow.basedir, "config", "config.yaml")
     others = [Path(path) for path in workflow.configfiles if Path(path) != base]
     try:
         checked = read(config, Path(workflow.basedir), [base, *others])
         for before, argument in pairwise(sys.argv):
             if before not in TAKES_A_PATH:
-                names.check_target(checked, argument)
-        return checked
+                targets.check_target(checked, argument)
+        return checked, entries.load(checked)
     except SaemakeError as error:
         sys.exit(f"saemake: {error}")
 
 
-CONFIG = checked_config()
+CONFIG, CATALOGUE = checked_config()
 EVALUATED = [f"{name}.json" for name in names.EVALUATIONS]
+# Snakemake cannot see into what else a comparison depends on.
+COMPARED_BY = repr(CONFIG.published.tolerances)
 SWEPT = [(model, architecture) for model in CONFIG.models for architecture in CONFIG.architectures]
 
 
@@ -74,6 +78,59 @@ def sae_of(wildcards, model, architecture):
         for member in names.members(CONFIG, sweep)
         if member.sparsity_name == wildcards.sparsity
     )
+
+
+def rebuilt_name(hub_folder):
+    """The SAE that is laid out in a folder under hub/."""
+    return CATALOGUE.wanted(CONFIG, CATALOGUE.at(hub_folder))
+
+
+def rebuilt_files(hub_folder):
+    """What an SAE's folder under hub/ is made of."""
+    folder = rebuilt_name(hub_folder).folder
+    of = {"weights": "ae.pt", "config": "config.json", "judged": "dictionary_learning.json"}
+    return {key: f"{folder}/{file}" for key, file in of.items()}
+
+
+def published_entry(wildcards):
+    """The catalogue's entry of the SAE that a job's wildcards name."""
+    sweep = sweep_of(wildcards)
+    return next(
+        entry
+        for name, entry in CATALOGUE.of_sweep(sweep).items()
+        if name.sparsity_name == wildcards.sparsity
+    )
+
+
+def published_rule_name(sweep):
+    """`published__demo__3__top_k__1k`."""
+    parts = [sweep.model, sweep.layer, sweep.architecture, sweep.width]
+    return "__".join(["published", *(identifier(str(part)) for part in parts)])
+
+
+def published_files(sweep, files):
+    """Those files of every published SAE of a sweep."""
+    return [f"published/{name}/{file}" for name in CATALOGUE.of_sweep(sweep) for file in files]
+
+
+def published_hashes(sweep, evaluation):
+    """Short hashes of the recipes of one evaluation of the published SAEs of a sweep."""
+    return [
+        recipes.published_evaluation_recipe(CONFIG, name, entry.hub_folder, evaluation).hash[:16]
+        for name, entry in CATALOGUE.of_sweep(sweep).items()
+    ]
+
+
+def published_figure_tables(wildcards):
+    """What a figure of rebuilt and published SAEs shows: each comparison of a layer, of which that
+    of figures needs no published weights."""
+    file = {"rebuilt_and_published": "against_catalogue.json", "decoder_match": "comparison.json"}
+    return [
+        path
+        for sweep in CATALOGUE.sweeps()
+        if (sweep.model, sweep.layer) == (wildcards.model, int(wildcards.layer))
+        for path in published_files(sweep, [file[wildcards.published_figure]])
+    ]
 
 
 def tokens_inputs(wildcards):
@@ -133,3 +190,6 @@ wildcard_constraints:
     use="|".join(names.USES),
     evaluation="|".join(names.EVALUATIONS),
     figure="|".join(figures.names()),
+    published_figure="|".join(targets.FIGURES),
+    # Only as the catalogue has them: a wildcard of its own would take any path under hub/.
+    folder="|".join(re.escape(f"{entry.repository}/{entry.path}") for entry in CATALOGUE.entries),

@@ -1,0 +1,226 @@
+"""A rebuilt SAE beside its published one: figures, configuration, weights, and a verdict."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saemake.architectures import Dictionary
+from saemake.catalogue.entries import Entry
+from saemake.config import Tolerances
+from saemake.evaluation.rows import Row, read_file
+from saemake.training import files
+
+ROWS_AT_ONCE = 1024
+COSINE = 0.9
+# Of an evaluation: its L0 and loss recovered, and what the catalogue has of both.
+COMPARED = {
+    "sae_bench_core": ("l0", "ce_loss_score", "core_l0", "core_loss_recovered"),
+    "dictionary_learning": ("l0", "frac_recovered", "bundled_l0", "bundled_frac_recovered"),
+}
+# What a config.json has that is of a run and not of an SAE.
+OF_A_RUN = ("device", "wandb_name", "submodule_name", "norm_factor", "recipe")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """The folder of an SAE that was judged."""
+
+    folder: Path
+    config: dict[str, Any]
+    rows: list[Row]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Place":
+        """SaemakeError where its files are damaged."""
+        config = json.loads((folder / "config.json").read_text())
+        return cls(folder, config, read_file(folder / "metrics.json"))
+
+    def load(self, entry: Entry, device: torch.device) -> Dictionary:
+        return files.load(self.folder, entry.architecture, entry.latents, device)
+
+
+def compare(
+    entry: Entry,
+    name: str,
+    rebuilt: Place,
+    published: Place,
+    tolerances: Tolerances,
+    device: torch.device,
+) -> dict[str, Any]:
+    """comparison.json: the rebuilt SAE beside the published one that was judged as it was."""
+    one, other = (place.load(entry, device) for place in (rebuilt, published))
+    same, match = same_weights(one, other), decoder_match(one, other)
+    compared = figures(rebuilt.rows[0], entry, published.rows[0])
+    faults = deviations(compared, "published", tolerances)
+    source = json.loads((published.folder / "source.json").read_text())
+    return {
+        **_heads(entry, name, rebuilt.rows[0]),
+        "published_commit": source["commit"],
+        "published_sha256": source["sha256"]["ae.pt"],
+        "verdict": verdict(same, match, faults, tolerances),
+        "because": faults,
+        "figures": compared,
+        "decoder": match,
+        "config": differing(rebuilt.config, published.config),
+        "tolerances": tolerances.model_dump(),
+    }
+
+
+def against_catalogue(
+    entry: Entry, name: str, rebuilt: list[Row], tolerances: Tolerances
+) -> dict[str, Any]:
+    """against_catalogue.json: the rebuilt SAE's figures beside the catalogue's, without the
+    published weights. The catalogue's are of its authors' text; `verdict` says `within` or
+    `outside` the tolerances, or `unknown` where the catalogue has none of them."""
+    compared = figures(rebuilt[0], entry, None)
+    faults = deviations(compared, "catalogue", tolerances)
+    known = any(
+        figure["catalogue"] is not None for of in compared.values() for figure in of.values()
+    )
+    return {
+        **_heads(entry, name, rebuilt[0]),
+        "verdict": ("outside" if faults else "within") if known else "unknown",
+        "because": faults,
+        "figures": compared,
+        "tolerances": tolerances.model_dump(),
+    }
+
+
+def content(compared: Mapping[str, Any]) -> bytes:
+    """A comparison as a file."""
+    return (json.dumps(compared, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _heads(entry: Entry, name: str, row: Row) -> dict[str, Any]:
+    return {
+        "name": name,
+        "architecture": row.architecture,
+        "width": row.width,
+        "sparsity": row.sparsity,
+        "repository": entry.repository,
+        "path": entry.path,
+        "inference": row.inference,
+    }
+
+
+def figures(row: Row, entry: Entry, published: Row | None) -> dict[str, dict[str, Any]]:
+    """By evaluation: L0 and loss recovered of the rebuilt SAE, of the published one judged here
+    (None where it is not there), and of the catalogue (None where it says nothing)."""
+    found = {}
+    for evaluation, (l0, loss, known_l0, known_loss) in COMPARED.items():
+        found[evaluation] = {
+            name: {
+                "rebuilt": _figure(row, evaluation, figure),
+                "published": _figure(published, evaluation, figure) if published else None,
+                "catalogue": entry.figures.get(known),
+            }
+            for name, figure, known in (("l0", l0, known_l0), ("loss_recovered", loss, known_loss))
+        }
+    return found
+
+
+def _figure(row: Row, evaluation: str, name: str) -> float | None:
+    section = getattr(row, evaluation)
+    return getattr(section, name) if section else None
+
+
+def deviations(
+    compared: Mapping[str, Mapping[str, Any]], beside: str, tolerances: Tolerances
+) -> list[str]:
+    """What of the rebuilt SAE is out of tolerance from what stands `beside` it ('published' or
+    'catalogue'), a sentence each; and what cannot be told."""
+    found = []
+    for evaluation, of_both in compared.items():
+        l0, loss = of_both["l0"], of_both["loss_recovered"]
+        if l0[beside] is None or loss[beside] is None:
+            continue
+        if l0["rebuilt"] is None or loss["rebuilt"] is None:
+            found.append(f"{evaluation}: the rebuilt one's figures are not defined")
+            continue
+        apart = abs(l0["rebuilt"] - l0[beside])
+        if apart > tolerances.l0 * abs(l0[beside]):
+            found.append(
+                f"{evaluation}: L0 {l0['rebuilt']:.4g}, {beside} {l0[beside]:.4g}: more than"
+                f" {tolerances.l0:.0%} apart"
+            )
+        if abs(loss["rebuilt"] - loss[beside]) > tolerances.loss_recovered:
+            found.append(
+                f"{evaluation}: loss recovered {loss['rebuilt']:.4f}, {beside} {loss[beside]:.4f}:"
+                f" more than {tolerances.loss_recovered:g} apart"
+            )
+    return found
+
+
+def differing(
+    rebuilt: Mapping[str, Any], published: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The fields of two config.json that differ, by dotted name; what only one has is None in the
+    other. What is of a run only is left out."""
+    one, other = _flat(rebuilt), _flat(published)
+    return {
+        key: {"rebuilt": one.get(key), "published": other.get(key)}
+        for key in sorted(one.keys() | other.keys())
+        if one.get(key) != other.get(key) and key.rpartition(".")[2] not in OF_A_RUN
+    }
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def same_weights(rebuilt: Dictionary, published: Dictionary) -> bool:
+    """Whether all parameters and buffers are equal to the bit."""
+    one, other = rebuilt.state_dict(), published.state_dict()
+    return all(one[key].equal(other[key]) for key in one)
+
+
+def decoder_match(rebuilt: Dictionary, published: Dictionary) -> dict[str, dict[str, float]]:
+    """How well one's decoder directions are found in the other's, both ways: the mean over latents
+    of the largest cosine similarity, and the fraction of latents where it is over 0.9."""
+    one, other = _unit(rebuilt.decoder_rows), _unit(published.decoder_rows)
+    return {
+        "published_in_rebuilt": _matched(largest_cosines(other, one)),
+        "rebuilt_in_published": _matched(largest_cosines(one, other)),
+    }
+
+
+def _unit(rows_FD: Tensor) -> Tensor:
+    return nn.functional.normalize(rows_FD.float(), dim=-1)
+
+
+def _matched(largest_F: Tensor) -> dict[str, float]:
+    return {
+        "mean_max_cosine": largest_F.double().mean().item(),
+        "fraction_above_0.9": (largest_F > COSINE).double().mean().item(),
+    }
+
+
+def largest_cosines(these_FD: Tensor, those_GD: Tensor) -> Tensor:
+    """Of each of these unit vectors [F, D], its largest product with one of those [G, D]; [F]."""
+    parts = these_FD.split(ROWS_AT_ONCE)
+    return torch.cat([(part_RD @ those_GD.T).amax(dim=-1) for part_RD in parts])
+
+
+def verdict(
+    same: bool, match: Mapping[str, Mapping[str, float]], faults: list[str], tolerances: Tolerances
+) -> str:
+    """`identical`: the same weights. `reproduced`: the same features and figures within tolerance.
+    `equivalent`: figures within tolerance of other features, as of another seed. `different`:
+    figures out of tolerance."""
+    if same:
+        return "identical"
+    if faults:
+        return "different"
+    cosine = min(way["mean_max_cosine"] for way in match.values())
+    return "reproduced" if cosine >= tolerances.decoder_cosine else "equivalent"

@@ -1,0 +1,168 @@
+"""The catalogue: a CSV with one published SAE a row (resources/saebench/README.md)."""
+
+import csv
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from saemake import architectures
+from saemake.config import Config, ConfigError
+from saemake.errors import SaemakeError, nearest
+from saemake.names import RESULTS, SaeName, Sweep, members
+
+HUB = "hub"
+PUBLISHED = "published"
+# A part of a Hub path: none is hidden, and none leads upwards.
+PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+FIGURES = (
+    "core_l0",
+    "core_loss_recovered",
+    "core_ce_clean",
+    "core_ce_sae",
+    "core_ce_ablated",
+    "bundled_frac_recovered",
+    "bundled_l0",
+)
+COLUMNS = ("model", "layer", "width", "architecture", "sparsity", "repository", "path", *FIGURES)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A published SAE: what it is, where on the Hub its folder is, and its published figures, those
+    that there are. `latents` is its width."""
+
+    model: str
+    layer: int
+    latents: int
+    architecture: str
+    sparsity: float
+    repository: str
+    path: str
+    figures: Mapping[str, float]
+
+    @property
+    def hub_folder(self) -> str:
+        """Where a rebuilt one is laid out as published."""
+        return f"{HUB}/{self.repository}/{self.path}"
+
+
+class Catalogue:
+    """All entries, found by the Hub's names and by ours."""
+
+    def __init__(self, entries: list[Entry], widths: Mapping[str, int]) -> None:
+        self.entries = entries
+        self._width = {latents: name for name, latents in widths.items()}
+        self._at = {entry.hub_folder: entry for entry in entries}
+        self._of = {self.name(entry): entry for entry in entries}
+
+    def name(self, entry: Entry) -> SaeName:
+        """Our name of it."""
+        width = self._width.get(entry.latents, str(entry.latents))
+        sweep = Sweep(entry.model, entry.layer, entry.architecture, width)
+        return SaeName(sweep, entry.sparsity)
+
+    def named(self, name: str) -> Entry:
+        """The published one of our name, without results/; KeyError where there is none."""
+        return {str(ours): entry for ours, entry in self._of.items()}[name]
+
+    def of_sweep(self, sweep: Sweep) -> dict[SaeName, Entry]:
+        """The published ones of a sweep, in the catalogue's order."""
+        return {name: entry for name, entry in self._of.items() if name.sweep == sweep}
+
+    def sweeps(self) -> list[Sweep]:
+        """The sweeps that have a published SAE, in the catalogue's order."""
+        return list(dict.fromkeys(name.sweep for name in self._of))
+
+    def at(self, hub_folder: str) -> Entry:
+        """The one laid out in a folder under hub/; SaemakeError, naming the nearest, where there is
+        none."""
+        if hub_folder not in self._at:
+            raise SaemakeError(f"no published SAE of that name; {nearest(hub_folder, self._at)}")
+        return self._at[hub_folder]
+
+    def under(self, hub_folder: str) -> list[Entry]:
+        """Those laid out below a folder: of a repository, an architecture or a layer."""
+        return [entry for entry in self.entries if entry.hub_folder.startswith(f"{hub_folder}/")]
+
+    def wanted(self, config: Config, entry: Entry) -> SaeName:
+        """Our name of it, found in the config. Raises SaemakeError where the config trains no such
+        SAE, saying what it lacks."""
+        name = self.name(entry)
+        if name not in (there := members(config, name.sweep)):
+            raise SaemakeError(
+                f"{name}: published, but not of this config, whose sweep is"
+                f" {', '.join(one.sparsity_name for one in there)}; set"
+                f" models.{entry.model}.architectures.{entry.architecture}.sweep"
+            )
+        return name
+
+
+def load(config: Config) -> Catalogue:
+    """The config's catalogue. Raises ConfigError where it is missing or says what cannot be."""
+    return _load(config.root / config.published.catalogue, tuple(config.widths.items()))
+
+
+@functools.cache
+def _load(path: Path, widths: tuple[tuple[str, int], ...]) -> Catalogue:
+    try:
+        with path.open(newline="") as lines:
+            rows = list(csv.DictReader(lines, strict=True))
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise ConfigError("published.catalogue", f"{path} cannot be read: {error}") from None
+    entries = []
+    for line, row in enumerate(rows, start=2):
+        try:
+            entries.append(_entry(row))
+        except (ValueError, SaemakeError) as error:
+            raise ConfigError("published.catalogue", f"{path}, line {line}: {error}") from None
+    catalogue = Catalogue(entries, dict(widths))
+    for known, what in ((catalogue._at, "place on the Hub"), (catalogue._of, "SAE")):
+        if len(known) < len(entries):
+            raise ConfigError("published.catalogue", f"{path}: the same {what} on two lines")
+    return catalogue
+
+
+def _entry(row: Mapping[str, str | None]) -> Entry:
+    if set(row) != set(COLUMNS) or None in row.values():
+        raise ValueError(f"the columns are {', '.join(map(str, row))}, not {', '.join(COLUMNS)}")
+    said = {column: value or "" for column, value in row.items()}
+    for column in ("repository", "path"):
+        if not all(PART.fullmatch(part) for part in said[column].split("/")):
+            raise ValueError(f"{column} '{said[column]}' is no path on the Hub")
+    if said["repository"].count("/") != 1:
+        raise ValueError(f"repository '{said['repository']}' is not OWNER/NAME")
+    architectures.get(said["architecture"])
+    return Entry(
+        model=said["model"],
+        layer=int(said["layer"]),
+        latents=int(said["width"]),
+        architecture=said["architecture"],
+        sparsity=_number(said["sparsity"]),
+        repository=said["repository"],
+        path=said["path"],
+        figures={name: float(said[name]) for name in FIGURES if said[name]},
+    )
+
+
+def _number(text: str) -> float:
+    """As YAML reads it, since names tell an int from a float."""
+    return int(text) if text.isdecimal() else float(text)
+
+
+def find(catalogue: Catalogue, text: str) -> list[Entry]:
+    """The entries with every word of `text` in one of their names, ours or the Hub's, or which
+    `text` names a file of; upper and lower case are one."""
+    words = text.lower().replace("/tree/main/", "/").split()
+    for before in ("https://huggingface.co/", f"{HUB}/", f"{RESULTS}/", f"{PUBLISHED}/"):
+        words = [word.removeprefix(before) for word in words]
+
+    def matches(entry: Entry) -> bool:
+        names = (f"{entry.repository}/{entry.path}/", f"{catalogue.name(entry)}/")
+        ours, theirs = (name.lower() for name in names)
+        return all(
+            word in f"{ours} {theirs}" or f"{word}/".startswith((ours, theirs)) for word in words
+        )
+
+    return [entry for entry in catalogue.entries if matches(entry)]

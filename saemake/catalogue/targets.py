@@ -1,0 +1,153 @@
+"""Names under hub/ and published/: which files there are, and which SAE each is of.
+
+hub/{owner}/{repository}/{folders as published}/trainer_{i}/    a rebuilt one, laid out as published
+published/{model}/L{layer}/{architecture}/{width}/{sparsity}/   the published one itself
+published/repositories/{owner}/{repository}.json                the commit that it is taken from
+"""
+
+import re
+from pathlib import PurePosixPath
+
+from saemake import names
+from saemake.catalogue import entries
+from saemake.catalogue.entries import HUB, PART, PUBLISHED, Catalogue
+from saemake.config import Config
+from saemake.errors import SaemakeError, nearest
+from saemake.names import EVALUATIONS, FIGURE_FORMATS, LATENTS, SaeName, checkpoint_files
+
+HUB_FILES = ("ae.pt", "config.json", "eval_results.json")
+WEIGHTS = ("ae.pt", "config.json", "source.json")
+TABLES = (*(f"{name}.json" for name in EVALUATIONS), "metrics.json")
+COMPARISONS = ("comparison.json", "against_catalogue.json")
+FILES = (*WEIGHTS, *TABLES, *LATENTS, *COMPARISONS)
+FIGURES = ("rebuilt_and_published", "decoder_match")
+REPOSITORIES = "repositories"
+
+
+def check_target(config: Config, path: str) -> None:
+    """Raise SaemakeError, naming the nearest right name, where `path` is no artifact of this
+    config. What a config names but a file need not exist for."""
+    top, *parts = path.rstrip("/").split("/")
+    if top not in (HUB, PUBLISHED) or not parts:
+        names.check_target(config, path)
+        return
+    try:
+        for part in parts:
+            if not PART.fullmatch(part):
+                raise SaemakeError(f"'{part}' is no part of a path on the Hub")
+        if top == HUB:
+            saes_of_hub(config, path)
+        else:
+            _check_published(config, parts)
+    except SaemakeError as error:
+        raise SaemakeError(f"{path}: {error}") from None
+
+
+def saes_of(config: Config, path: str) -> list[SaeName]:
+    """The SAEs that an artifact is, or is made of, whatever it is under (see names.saes_of).
+
+    Raises SaemakeError where `path` is no such artifact of this config.
+    """
+    check_target(config, path)
+    catalogue = entries.load(config)
+    top, *parts = path.rstrip("/").split("/")
+    if top == HUB:
+        return saes_of_hub(config, path)
+    if top != PUBLISHED:
+        return names.saes_of(config, path)
+    if parts[0] == REPOSITORIES or parts[-1] in WEIGHTS:
+        return []
+    if parts[2] == "figures":
+        layer = f"{parts[0]}/{parts[1]}"
+        swept = [sweep for sweep in catalogue.sweeps() if f"{sweep.model}/L{sweep.layer}" == layer]
+        return [name for sweep in swept for name in catalogue.of_sweep(sweep)]
+    return names.saes_of(config, _rebuilt(parts))
+
+
+def saes_of_hub(config: Config, path: str) -> list[SaeName]:
+    """The SAEs of a file, or of all below a folder, under hub/. Raises SaemakeError where it is
+    neither as published."""
+    catalogue = entries.load(config)
+    folder = path.rstrip("/")
+    if below := catalogue.under(folder):
+        return [catalogue.wanted(config, entry) for entry in below]
+    inside = PurePosixPath(folder)
+    of_checkpoint = inside.parent.name == "checkpoints"
+    if inside.suffix not in (".pt", ".json"):
+        return [catalogue.wanted(config, catalogue.at(folder))]
+    parent = inside.parent.parent if of_checkpoint else inside.parent
+    name = catalogue.wanted(config, catalogue.at(str(parent)))
+    checkpoints = checkpoint_files(config, name.sweep.model, name.sweep.architecture)
+    files = [*HUB_FILES, *checkpoints]
+    file = str(inside.relative_to(parent))
+    if file not in files:
+        raise SaemakeError(f"an SAE has no file '{file}' there; {nearest(file, files)}")
+    return [name]
+
+
+def hub_folder_files(config: Config, folder: str) -> list[str]:
+    """The files that a rebuilt SAE, or all below a folder, have under hub/: without a trailing
+    slash."""
+    catalogue = entries.load(config)
+    below = catalogue.under(folder) or [catalogue.at(folder)]
+    return [
+        f"{entry.hub_folder}/{file}"
+        for entry in below
+        for file in (*HUB_FILES, *checkpoint_files(config, entry.model, entry.architecture))
+    ]
+
+
+def is_hub_folder(config: Config, path: str) -> bool:
+    """Whether a target is a folder that a rebuilt SAE, or several, are laid out in."""
+    if not path.startswith(f"{HUB}/"):
+        return False
+    catalogue, folder = entries.load(config), path.rstrip("/")
+    return bool(catalogue.under(folder)) or any(e.hub_folder == folder for e in catalogue.entries)
+
+
+def _check_published(config: Config, parts: list[str]) -> None:
+    catalogue = entries.load(config)
+    if parts[0] == REPOSITORIES:
+        there = {f"{REPOSITORIES}/{entry.repository}.json" for entry in catalogue.entries}
+        if (file := "/".join(parts)) not in there:
+            raise SaemakeError(f"no published SAE is there; {nearest(file, there)}")
+        return
+    model, layer, *below = parts if len(parts) > 3 else [*parts, "", "", ""]
+    found = re.fullmatch(r"L(0|[1-9][0-9]*)", layer)
+    layers = {f"{sweep.model}/L{sweep.layer}" for sweep in catalogue.sweeps()}
+    if not found or f"{model}/{layer}" not in layers:
+        raise SaemakeError(f"nothing is published there; {nearest(f'{model}/{layer}', layers)}")
+    match below:
+        case ["figures", file]:
+            drawn = [f"{name}.{suffix}" for name in FIGURES for suffix in FIGURE_FORMATS]
+            if file not in drawn:
+                raise SaemakeError(f"'{file}' is no figure there; {nearest(file, drawn)}")
+        case [_, _, sparsity, file]:
+            _check_file(config, catalogue, parts, sparsity, file)
+        case [architecture, width, "comparison.json"]:
+            names.check_target(
+                config, f"{names.RESULTS}/{model}/{layer}/{architecture}/{width}/metrics.json"
+            )
+        case _:
+            raise SaemakeError(
+                "this is a folder; name a file in it:"
+                f" {PUBLISHED}/{model}/{layer}/<architecture>/<width>/<sparsity>/comparison.json"
+            )
+
+
+def _check_file(
+    config: Config, catalogue: Catalogue, parts: list[str], sparsity: str, file: str
+) -> None:
+    sae = "/".join(parts[:-1])
+    there = {str(catalogue.name(entry)) for entry in catalogue.entries}
+    if sae not in there:
+        raise SaemakeError(f"no such SAE is published; {nearest(sae, there)}")
+    if file not in FILES:
+        raise SaemakeError(f"a published SAE has no file '{file}'; {nearest(file, FILES)}")
+    if file not in WEIGHTS:
+        names.check_target(config, _rebuilt([*parts[:-1], file]))
+
+
+def _rebuilt(parts: list[str]) -> str:
+    """The table under results/ that one under published/ goes with."""
+    return "/".join([names.RESULTS, *parts[:-1], "metrics.json"])

@@ -1,0 +1,44 @@
+"""Published SAEs by name, both ways: every word is looked for in the Hub's names and in ours.
+
+For each: the target that rebuilds it, the one that lays it out as published, and its published L0
+and loss recovered by SAE Bench's core evaluation.
+"""
+
+import argparse
+
+from saemake.catalogue import entries
+from saemake.config import Config
+from saemake.errors import SaemakeError, nearest
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="a name, or words of it")
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    catalogue = entries.load(config)
+    found = entries.find(catalogue, " ".join(options.text))
+    if not found:
+        why = _meant(catalogue, options.text)
+        raise SaemakeError(f"find: no published SAE has all of this in its names; {why}")
+    for entry in found:
+        core = "L0 {core_l0:.4g}, loss recovered {core_loss_recovered:.4f}"
+        print(f"{catalogue.name(entry).folder}/ae.pt")
+        print(f"  {entry.hub_folder}/ae.pt")
+        print(f"  published: {core.format(**entry.figures) if entry.figures else 'no figures'}")
+    print(f"{len(found)} of {len(catalogue.entries)} published SAEs")
+    return 0
+
+
+def _meant(catalogue: entries.Catalogue, words: list[str]) -> str:
+    """A clause on the word that is in no name."""
+    unknown = [word for word in words if not entries.find(catalogue, word)]
+    if not unknown:
+        return "each word is in some name, but in none all of them"
+    known = {
+        part
+        for entry in catalogue.entries
+        for part in f"{entry.hub_folder}/{catalogue.name(entry)}".split("/")
+    }
+    word = unknown[0].rstrip("/").rpartition("/")[2]
+    return f"'{word}' is in none; {nearest(word, known)}"

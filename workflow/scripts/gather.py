@@ -1,0 +1,10 @@
+"""Gather JSON objects, one a file, into a list."""
+
+import json
+from pathlib import Path
+
+from saemake import jobs
+
+with jobs.job(snakemake.log[0]):
+    gathered = [json.loads(Path(path).read_text()) for path in snakemake.input]
+    jobs.write(snakemake.output[0], (json.dumps(gathered, indent=1) + "\n").encode())
