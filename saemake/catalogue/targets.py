@@ -86,9 +86,8 @@ def saes_of_hub(config: Config, path: str) -> list[SaeName]:
 
 
 def hub_folder_files(config: Config, folder: str) -> list[str]:
-    """The files that a rebuilt SAE, or all below a folder, have under hub/: without a trailing
-    slash."""
-    catalogue = entries.load(config)
+    """The files that a rebuilt SAE, or all below a folder, have under hub/."""
+    catalogue, folder = entries.load(config), folder.rstrip("/")
     below = catalogue.under(folder) or [catalogue.at(folder)]
     return [
         f"{entry.hub_folder}/{file}"

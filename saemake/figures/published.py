@@ -30,7 +30,8 @@ def _frontiers(rows: pd.DataFrame, title: str) -> Figure:
     drawn = Figure(figsize=(12, 4), layout="constrained")
     panels = drawn.subplots(1, len(PANELS))
     for axes, (evaluation, label) in zip(panels, PANELS.items(), strict=True):
-        long = pd.concat([_side(rows, evaluation, side) for side in ("rebuilt", "catalogue")])
+        both = [_side(rows, evaluation, side) for side in ("rebuilt", "catalogue")]
+        long = pd.concat(both, ignore_index=True)
         _lines(long.dropna(subset=["l0", "loss_recovered"]), axes)
         axes.set(title=f"{title}: {label}", xlabel="L0 (active latents a token)")
         axes.set_ylabel("loss recovered")

@@ -82,7 +82,7 @@ def test_folders_and_checkpoints(published: Config) -> None:
     repository = EXAMPLE.rsplit("/", 3)[0]
     assert len(targets.saes_of(published, repository)) == 42
     assert len(targets.saes_of(published, EXAMPLE.rsplit("/", 2)[0] + "/")) == 6
-    files = targets.hub_folder_files(published, f"{EXAMPLE}/".rstrip("/"))
+    files = targets.hub_folder_files(published, f"{EXAMPLE}/")
     assert files == [f"{EXAMPLE}/{file}" for file in targets.HUB_FILES]
     top_k = ODD.replace("batch_top_k", "top_k")
     (name,) = targets.saes_of(published, f"{top_k}/trainer_0/checkpoints/ae_24414.pt")
