@@ -311,6 +311,11 @@ def checkpoint_key(recipe: SaeRecipe, step: int) -> str:
     return digest([recipe.hash, step])
 
 
+def revision_key(kind: str, hub: str, revision: str) -> str:
+    """What names, in the store, what a revision of a "model" or "dataset" was first found to be."""
+    return digest([kind, hub, revision])
+
+
 def sweep_hashes(config: Config, sweep: Sweep) -> list[str]:
     """Short hashes of the recipes of a sweep's SAEs: what Snakemake compares for staleness."""
     return [sae_recipe(config, member).hash[:16] for member in members(config, sweep)]

@@ -32,6 +32,10 @@ class Store:
         self.folder = root / kind
         self.locks = root / "locks"
 
+    def beside(self, kind: str) -> "Store":
+        """The entries of another kind under the same root."""
+        return Store(self.folder.parent, kind)
+
     def has(self, key: str) -> bool:
         """Whether the entry is there and its files are what was put; a damaged one is dropped,
         and said, so that it is made again."""

@@ -1,8 +1,8 @@
 """What the store holds, how large it is, and what of it no config names.
 
 With --prune, what the given config does not name is removed: SAEs, evaluations, checkpoints,
-tokens, snapshots, and what kills left half-written. Nothing that a running job holds is touched.
-Paths under results/ stay, since they are links to the same files.
+tokens, snapshots, the commits of Hub revisions, and what kills left half-written. Nothing that a
+running job holds is touched. Paths under results/ stay, since they are links to the same files.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from saemake import names
 from saemake.commands import STORE
-from saemake.config import Config, ConfigError
+from saemake.config import Config, ConfigError, Source
 from saemake.evaluation.evaluate import judged_subject
 from saemake.names import USES, SaeName, Sweep
 from saemake.recipes import (
@@ -21,6 +21,7 @@ from saemake.recipes import (
     baseline_names,
     baselines_recipe,
     checkpoint_key,
+    revision_key,
     sae_recipe,
     tokens_recipe,
 )
@@ -28,7 +29,7 @@ from saemake.store import Store
 from saemake.training.members import OF_SAE
 from saemake.training.snapshots import Snapshots
 
-KINDS = ("saes", "evaluations", "checkpoints", "baselines", "tokens", "snapshots")
+KINDS = ("saes", "evaluations", "checkpoints", "baselines", "tokens", "snapshots", "revisions")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +64,11 @@ def _named(config: Config) -> dict[str, set[str]]:
     named["evaluations"] |= named["saes"] | named["checkpoints"]
     for model, use in itertools.product(config.models, USES):
         named["tokens"].add(tokens_recipe(config, model, use).hash)
+    sources: list[tuple[str, Source]] = [("model", model) for model in config.models.values()]
+    sources += [("dataset", text) for text in config.texts.values()]
+    for kind, source in sources:
+        if source.hub is not None:
+            named["revisions"].add(revision_key(kind, source.hub, source.revision))
     for model in config.models:
         for layer in range(config.models[model].layers):
             named["baselines"].add(baselines_recipe(config, model, layer).hash)

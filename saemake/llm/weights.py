@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import AutoConfig
 
 from saemake.config import Config, Model
 from saemake.errors import SaemakeError, first_line
-from saemake.hub import reached
+from saemake.hub import patiently, pinned, reached
 from saemake.recipes import model_recipe
-from saemake.store import sha256
+from saemake.store import Store, sha256
 
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
@@ -32,15 +33,18 @@ class Weights:
         return {"gguf_file": self.gguf_file} if self.gguf_file else {}
 
 
-def fetch(config: Config, name: str) -> dict[str, Any]:
+def fetch(config: Config, name: str, revisions: Store) -> dict[str, Any]:
     """Fetch the model's files, check them against the config, and describe them (model.json).
+    `revisions` keeps which commit the model's revision is.
 
     Raises SaemakeError where the model cannot be reached or has not the config's layers.
     """
     model = config.models[name]
-    revision = None
-    if model.hub is not None:
-        revision = _snapshot(model.hub, model.revision, offline=False).name
+    hub, revision = model.hub, None
+    if hub is not None:
+        revision = pinned(
+            revisions, "model", hub, model.revision, lambda named: _fetched(hub, named).name
+        )
     weights = locate(config, name, revision)
     try:
         found = AutoConfig.from_pretrained(
@@ -98,21 +102,30 @@ def _folder(config: Config, model: Model, revision: str | None) -> Path:
     if model.hub is None:
         return config.path_of(model)
     assert revision is not None
-    return _snapshot(model.hub, revision, offline=True)
+    try:
+        return _snapshot(model.hub, revision, offline=True)
+    except LocalEntryNotFoundError:  # the cache was emptied since, or is another machine's
+        return _fetched(model.hub, revision)
 
 
-def _snapshot(hub: str, revision: str, *, offline: bool) -> Path:
-    """The folder of a Hub model's files in the cache; its name is the commit."""
+def _fetched(hub: str, revision: str) -> Path:
+    """The folder of a Hub model's files, from the cache or the Hub. SaemakeError where neither
+    has it."""
     otherwise = (
         f"where there is a network, type `hf download {hub} --revision {revision}`, then run the"
         " same command again"
     )
     with reached(f"model '{hub}'", hub, revision, otherwise):
-        return Path(
-            snapshot_download(
-                hub, revision=revision, allow_patterns=HUB_FILES, local_files_only=offline
-            )
+        return patiently(lambda: _snapshot(hub, revision, offline=False))
+
+
+def _snapshot(hub: str, revision: str, *, offline: bool) -> Path:
+    """The folder of a Hub model's files in the cache; its name is the commit."""
+    return Path(
+        snapshot_download(
+            hub, revision=revision, allow_patterns=HUB_FILES, local_files_only=offline
         )
+    )
 
 
 def _files(weights: Weights) -> list[Path]:

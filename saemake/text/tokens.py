@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from saemake import progress
 from saemake.config import Config, Text
 from saemake.errors import SaemakeError, first_line
-from saemake.hub import FAILURES, reached
+from saemake.hub import FAILURES, every_row, patiently, pinned, reached
 from saemake.recipes import TokensRecipe
 from saemake.store import Store, sha256
 from saemake.text import shards
@@ -50,7 +50,7 @@ def make(
     text = config.texts[text_name]
     label = f"tokens {model} {use}"
     target = f"results/{model}/tokens/{use}/manifest.json"
-    revision = _resolve(text, target)
+    revision = _resolve(text, target, store.beside("revisions"))
     specials = special_tokens(tokenizer)
     rows = _documents(config, text, recipe, revision, target, skip)
     if recipe.layout == "documents":
@@ -106,12 +106,17 @@ def packed(
                 parts, size = [], 0
 
 
-def _resolve(text: Text, target: str) -> str | None:
-    """The commit that the text's revision names today; None for a local text."""
-    if text.hub is None:
+def _resolve(text: Text, target: str, revisions: Store) -> str | None:
+    """The commit that the text's revision is; None for a local text."""
+    hub = text.hub
+    if hub is None:
         return None
+
+    def commit(revision: str) -> str:
+        return patiently(lambda: HfApi().dataset_info(hub, revision=revision)).sha
+
     with _reached(text, target):
-        return HfApi().dataset_info(text.hub, revision=text.revision).sha
+        return pinned(revisions, "dataset", hub, text.revision, commit)
 
 
 def _reached(text: Text, target: str) -> AbstractContextManager[None]:
@@ -137,8 +142,11 @@ def _documents(
     place = text.hub or str(config.path_of(text))
     with _reached(text, target):
         try:
-            rows = load_dataset(
-                place, text.subset, split=recipe.split, revision=revision, streaming=True
+            rows = patiently(
+                lambda: load_dataset(
+                    place, text.subset, split=recipe.split, revision=revision, streaming=True
+                ),
+                was_reached=True,
             )
         except FAILURES:  # some are kinds of FileNotFoundError
             raise
@@ -149,7 +157,7 @@ def _documents(
         if recipe.shuffle_seed is not None:
             # One row at a time from one file at a time: the files' order alone changes.
             rows = rows.shuffle(seed=recipe.shuffle_seed, buffer_size=1, max_buffer_input_shards=1)
-        for index, row in enumerate(rows.skip(skip), start=skip):
+        for index, row in enumerate(every_row(rows.skip(skip)), start=skip):
             if not isinstance(row.get(recipe.column), str):
                 raise SaemakeError(
                     f"text {place}: a document has no text in column '{recipe.column}', only"

@@ -148,6 +148,7 @@ def test_the_store_says_what_it_holds_and_prunes_what_no_config_names(built):
         "baselines": (1, 0),
         "tokens": (3, 0),
         "snapshots": (0, 0),
+        "revisions": (0, 0),
     }
     built.configure(over(sweep=[16]))
     assert counts()["saes"] == (2, 1)

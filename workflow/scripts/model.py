@@ -6,8 +6,10 @@ from pathlib import Path
 from saemake import jobs
 from saemake.config import read
 from saemake.llm import weights
+from saemake.store import Store
 
 with jobs.job(snakemake.log[0]):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
-    description = weights.fetch(config, snakemake.wildcards.model)
+    revisions = Store(Path("results/.store"), "revisions")
+    description = weights.fetch(config, snakemake.wildcards.model, revisions)
     jobs.write(snakemake.output[0], (json.dumps(description, indent=1) + "\n").encode())
