@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 from saemake import architectures
 from saemake.architectures.base import Settings
 from saemake.errors import SaemakeError, nearest
-from saemake.sections import Closed, Count, Number, Whole, whole
+from saemake.sections import Closed, Count, Flag, Number, Whole, whole
 from saemake.training.settings import Training
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -123,6 +123,14 @@ class Snapshots(Closed):
     every_seconds: Annotated[Number, Field(ge=0)]
 
 
+class Publishing(Closed):
+    """How a suite is pushed to the Hub; never part of a recipe."""
+
+    private: Flag
+    overwrite: Flag
+    license: str | None
+
+
 class Config(Closed):
     """The whole configuration, checked. `root` is the folder that relative folders start from."""
 
@@ -136,6 +144,7 @@ class Config(Closed):
     baselines: Baselines
     logging: Logging
     snapshots: Snapshots
+    publishing: Publishing
     root: Path
 
     def training_of(self, model: str) -> Training:

@@ -12,6 +12,7 @@ from saemake.config import (
     Evaluations,
     Logging,
     Model,
+    Publishing,
     SaeBenchCore,
     Snapshots,
     Suite,
@@ -265,7 +266,7 @@ def test_every_key_is_explained_in_the_readme():
     text = (PROJECT / "config" / "README.md").read_text()
     explained = set(re.findall(r"^\| `([a-z_0-9]+)`", text, flags=re.MULTILINE))
     sections = [Config, Model, Text, Suite, Training, Logging, Snapshots]
-    sections += [Evaluations, DictionaryLearning, SaeBenchCore, Baselines]
+    sections += [Evaluations, DictionaryLearning, SaeBenchCore, Baselines, Publishing]
     sections += [architectures.get(name).Settings for name in architectures.names()]
     keys = {key for section in sections for key in section.model_fields} - {"root"}
     assert keys == explained
