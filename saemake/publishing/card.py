@@ -1,6 +1,6 @@
 """The model card of a suite: the same bytes for the same files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -71,8 +71,8 @@ With saemake {version}, in its checkout; `{config}` is this repository's:
     python -m saemake verify {results}/{example}/ae.pt --configfile {config}
 
 The first builds every SAE, table and figure under {results}/, the second trains one SAE again and
-compares the bytes. They are the same on the same kind of device with the software below.
-{folders}
+compares the bytes. They are the same on the same kind of device with the software below.{folders}
+
 ## Provenance
 
 | what | |
@@ -148,22 +148,23 @@ def _folders(config: Config, model: str) -> str:
     if not folders:
         return ""
     listed = ", ".join(f"`{folder}`" for folder in folders)
-    return f"They read {listed}, not on the Hub; each provenance.json says what was in it.\n"
+    return f"\nThey read {listed}, not on the Hub: provenance.json says what was in each."
 
 
-def _provenance(saes: Sequence[SaeName]) -> dict[str, Iterable[str]]:
+def _provenance(saes: Sequence[SaeName]) -> dict[str, list[str]]:
     """What the SAEs were made of and with, to the values that it had, mostly one."""
-    read = [files.read_provenance(Path(sae.folder)) for sae in saes]
-    found: dict[str, Iterable[str]] = {}
-    for one in read:
-        for what, value in _told(one).items():
-            found[what] = dict.fromkeys([*found.get(what, ()), value])
-    return found
+    told = [_told(files.read_provenance(Path(sae.folder))) for sae in saes]
+    return {what: list(dict.fromkeys(one[what] for one in told)) for what in told[0]}
 
 
 def _told(provenance: dict[str, Any]) -> dict[str, str]:
     lm, recipe, software = provenance["lm"], provenance["recipe"], provenance["software"]
     tokens, training = recipe["tokens"], recipe["training"]
+    commits = [
+        f"{git['commit']}{'' if git['clean'] else ' and changes'}"
+        for git in provenance["git"]
+        if git is not None
+    ]
     text = tokens["text_hub"] or f"a local folder of content {tokens['text_content']}"
     weights = [
         f"{name} {value}"
@@ -180,15 +181,11 @@ def _told(provenance: dict[str, Any]) -> dict[str, str]:
         f" {recipe['steps'] * training['batch_tokens']:,} tokens",
         "device": provenance["device"],
         "software": ", ".join(f"{name} {version}" for name, version in software.items()),
-        "saemake's commit": ", ".join(
-            f"{git['commit']}{'' if git['clean'] else ' and changes'}"
-            for git in provenance["git"]
-            if git is not None
-        ),
+        "saemake's commit": ", ".join(commits) or "unknown",
     }
 
 
-def _table(found: dict[str, Iterable[str]]) -> str:
+def _table(found: dict[str, list[str]]) -> str:
     return "\n".join(f"| {what} | {'; '.join(values)} |" for what, values in found.items())
 
 

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 import httpx2
 from huggingface_hub import constants
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
 
 from saemake.errors import SaemakeError, first_line
 
@@ -29,7 +33,12 @@ def talking(repo_id: str, page: str) -> Iterator[None]:
         raise SaemakeError(
             f"{repo_id}: the environment says to be offline; unset HF_HUB_OFFLINE and {AGAIN}"
         ) from None
-    except (httpx2.HTTPError, ConnectionError) as error:
+    except PermissionError as error:
+        if error.filename is not None:  # of a file here
+            raise
+        # So hf_xet says that its token may not write.
+        raise SaemakeError(no_rights(repo_id, _short(first_line(error)))) from None
+    except (httpx2.HTTPError, ConnectionError, LocalEntryNotFoundError) as error:
         raise _lost(error, repo_id) from None
 
 

@@ -12,12 +12,12 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils.sha import git_hash
 
 from saemake.config import Config, Publishing
-from saemake.evaluation.evaluate import checked_sum
 from saemake.names import RESULTS
 from saemake.publishing.faults import no_rights, talking
 from saemake.publishing.names import CARD, CONFIG, suite_files, suite_saes
 from saemake.recipes import sae_recipe
 from saemake.store import sha256
+from saemake.training.files import checked_sum
 
 State = Literal["new", "unchanged", "different"]
 # What the Hub puts into a repository that it makes.
@@ -129,12 +129,12 @@ def _not_ours(repository: Repository, model: str, states: dict[File, State]) -> 
     others = sorted(set(repository.files) - OF_THE_HUB)
     if not others:
         return None
-    other_id = "push to another repository"
+    way_out = "push to another repository"
     if CONFIG not in repository.files:
         collides = [file.path for file in states if file.path in repository.files]
         return (
             f"{repository.id} was not made by saemake: it has {(collides or others)[0]} and no"
-            f" {CONFIG} ({repository.page}); {other_id}"
+            f" {CONFIG} ({repository.page}); {way_out}"
         )
     if any(file.path == CONFIG and state == "unchanged" for file, state in states.items()):
         return None
@@ -142,7 +142,7 @@ def _not_ours(repository: Repository, model: str, states: dict[File, State]) -> 
     if found == model:
         return None
     holds = f"the suite of '{found}'" if found else f"a {CONFIG} that saemake did not write"
-    return f"{repository.id} has {holds}, not of '{model}' ({repository.page}); {other_id}"
+    return f"{repository.id} has {holds}, not of '{model}' ({repository.page}); {way_out}"
 
 
 def _published_model(repository: Repository) -> str | None:

@@ -25,11 +25,13 @@ def push(planned: Plan) -> dict[str, Any]:
     """
     if planned.refusal:
         raise SaemakeError(f"{planned.refusal} (nothing was sent)")
-    commits = _send(planned)
-    after = planned
-    if commits:
+    if planned.to_send:
+        commits = _send(planned)
         repository = look(planned.repository.id)
         after = plan(repository, planned.model, list(planned.states), planned.publishing)
+    else:
+        print(f"saemake: {planned.repository.id}: nothing to send, all is there", flush=True)
+        commits, after = [], planned
     _check_arrived(after)
     return {
         "repository": after.repository.id,

@@ -17,16 +17,29 @@ def config_yaml(config: Config, model: str) -> str:
     suite = config.models[model].suite
     content = {
         "build": [model],
-        "models": {model: _portable(said["models"][model])},
+        "models": {model: _portable({**said["models"][model], **_own_sections(config, model)})},
         "texts": {text: _portable(said["texts"][text]) for text in _texts(config, model)},
         "widths": {width: config.widths[width] for width in suite.widths},
-        "training": said["training"],
         "architectures": {name: said["architectures"][name] for name in suite.architectures},
-        "evaluations": said["evaluations"],
-        "baselines": said["baselines"],
         "logging": said["logging"],
     }
     return yaml.safe_dump(content, sort_keys=False)
+
+
+def _own_sections(config: Config, model: str) -> dict[str, Any]:
+    """The sections that a model may override, as they are for it: whole."""
+    sections = {
+        "training": config.training_of(model),
+        "evaluations": config.evaluations_of(model),
+        "baselines": config.baselines_of(model),
+    }
+    return {
+        **{name: section.model_dump(mode="json") for name, section in sections.items()},
+        "architectures": {
+            name: config.settings_of(model, name).model_dump(mode="json")
+            for name in config.models[model].suite.architectures
+        },
+    }
 
 
 def folders(config: Config, model: str) -> list[str]:

@@ -22,7 +22,6 @@ from saemake.architectures.relu import ReluDictionary
 from saemake.architectures.top_k import KeptDictionary
 from saemake.config import Config
 from saemake.errors import SaemakeError
-from saemake.evaluation.evaluate import checked_sum
 from saemake.names import SaeName
 from saemake.recipes import sae_recipe
 from saemake.training import files
@@ -95,7 +94,7 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
     """sae_weights.safetensors (W_enc [D, F], W_dec [F, D], biases, thresholds; all float32) and
     cfg.json of an SAE under results/. Raises SaemakeError where its files are none, or damaged."""
     folder, sweep = Path(name.folder), name.sweep
-    checked_sum(folder, sae_recipe(config, name).hash)
+    files.checked_sum(folder, sae_recipe(config, name).hash)
     dictionary = files.load(
         folder, sweep.architecture, config.widths[sweep.width], torch.device("cpu")
     )
