@@ -7,21 +7,28 @@ one, over HTTP, with its errors, its redirects to a CDN, its permissions, and fa
 """
 
 import base64
+import contextlib
 import hashlib
+import http.client
 import http.server
 import json
+import os
 import re
 import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from email.message import Message
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Self
+from unittest import mock
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+import datasets
+from huggingface_hub import constants as hub_constants
 
 # As the .gitattributes that the Hub puts into a new repository, in its main points.
 LFS_SUFFIXES = {".bin", ".gz", ".parquet", ".pt", ".safetensors", ".zst"}
@@ -189,10 +196,11 @@ class LocalHub:
     endpoint: str
 
     def __init__(self) -> None:
+        # Method, path and range of each.
         self.requests: list[tuple[str, str, str | None]] = []
         self._repositories: dict[tuple[str, str], Repository] = {}
         self._users: dict[str, User] = {}
-        self._faults: list[Fault] = []
+        self.faults: list[Fault] = []
         self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -205,6 +213,10 @@ class LocalHub:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Be there no more."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -223,6 +235,28 @@ class LocalHub:
             "HF_TOKEN": "",
             "NO_PROXY": "127.0.0.1,localhost",
         }
+
+    @contextlib.contextmanager
+    def inside(self, home: Path) -> Iterator[None]:
+        """Have this very process take it for the real one. Its client has read its environment
+        already, when it was imported."""
+        with (
+            mock.patch.dict(os.environ, self.environment(home)),
+            mock.patch.object(hub_constants, "ENDPOINT", self.endpoint),
+            mock.patch.object(
+                hub_constants,
+                "HUGGINGFACE_CO_URL_TEMPLATE",
+                self.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
+            ),
+            mock.patch.object(hub_constants, "HF_HUB_CACHE", str(home / "hub")),
+            mock.patch.object(hub_constants, "HF_TOKEN_PATH", str(home / "token")),
+            mock.patch.object(hub_constants, "HF_HUB_OFFLINE", False),
+            mock.patch.object(hub_constants, "HF_HUB_DISABLE_XET", True),
+            mock.patch.object(datasets.config, "HF_ENDPOINT", self.endpoint),
+            mock.patch.object(datasets.config, "HF_HUB_OFFLINE", False),
+            mock.patch.object(datasets.config, "HF_DATASETS_CACHE", home / "datasets"),
+        ):
+            yield
 
     def commit(self, kind: str, repo_id: str, files: Files, message: str = "") -> str:
         """Add or replace files of a "model" or "dataset", which is made where it is not there yet;
@@ -275,7 +309,7 @@ class LocalHub:
     ) -> None:
         """Close the connection in the middle of the body (of a PUT or POST the client's, else the
         server's) where that has more than `after_bytes`; `reset` closes it with an RST."""
-        self._faults.append(Fault(path_part, times, method, after_bytes, reset))
+        self.faults.append(Fault(path_part, times, method, after_bytes, reset))
 
     def answer(
         self,
@@ -287,17 +321,17 @@ class LocalHub:
         retry_after: int | None = None,
     ) -> None:
         """Answer with an error, as a server does that is busy (503) or asked too often (429)."""
-        self._faults.append(Fault(path_part, times, method, None, False, status, retry_after))
+        self.faults.append(Fault(path_part, times, method, None, False, status, retry_after))
 
     def mend(self) -> None:
         """No more faults."""
-        self._faults.clear()
+        self.faults.clear()
 
     def fault(self, method: str, path: str, body_bytes: int | None = None) -> Fault | None:
         """The fault that befalls a request: with `body_bytes`, a drop in a body of that many, else
         an answer. Used up by that."""
         with self._lock:
-            for fault in self._faults:
+            for fault in self.faults:
                 if not fault.matches(method, path):
                     continue
                 if body_bytes is None:
@@ -640,8 +674,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         busy = hub.fault(self.command, parts.path)
         if busy:
             later = {} if busy.retry_after is None else {"Retry-After": str(busy.retry_after)}
-            said = HTTPStatus(busy.status).phrase
-            self._send(Answer(json.dumps({"error": said}).encode(), busy.status, later))
+            said = json.dumps({"error": http.client.responses.get(busy.status, "unknown")})
+            self._send(Answer(said.encode(), busy.status, later))
             return
         asked = Request(self.command, parts.path, parse_qs(parts.query), self.headers, body)
         self._send(hub.respond(asked))
