@@ -9,7 +9,6 @@ import torch
 import yaml
 from conftest import PROJECT, SMALL, merged, raw_config
 from hub_server import LocalHub
-from huggingface_hub import constants
 from safetensors.torch import load
 
 from saemake import architectures, names, recipes
@@ -174,14 +173,7 @@ def test_flags_on_the_command_line_are_strings():
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    with LocalHub() as made:
-        for name, value in made.environment(tmp_path / "hf").items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setattr(constants, "ENDPOINT", made.endpoint)
-        files = f"{made.endpoint}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    with LocalHub() as made, made.inside(tmp_path / "hf"):
         made.grant("hf_right", "somebody", {"somebody"})
         monkeypatch.setenv("HF_TOKEN", "hf_right")
         yield made
@@ -380,13 +372,10 @@ def test_without_the_right_to_write(hub, files, monkeypatch, exists, token):
     assert hub.commits("model", REPO) == before
 
 
-def test_a_private_repository_of_another_is_not_written(hub, files, monkeypatch):
-    hub.commit("model", "somebody/saes", {"README.md": b"theirs"})
-    hub.hide("model", "somebody/saes")
-    hub.grant("hf_member", "member", {"somebody"})
-    monkeypatch.setenv("HF_TOKEN", "hf_member")
-    assert "somebody/saes is there already, and this token does not see it" in refused(files)
-    assert hub.files("model", "somebody/saes") == {"README.md": b"theirs"}
+def test_a_repository_that_the_token_does_not_see_is_not_made_again(hub, files):
+    hub.answer("/api/repos/create", 409)
+    assert f"{REPO} is there already, and this token does not see it" in refused(files)
+    assert hub.commits("model", REPO) == []
 
 
 def test_a_change_on_the_hub_in_the_middle_is_not_overwritten(hub, files):

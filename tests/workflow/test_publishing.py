@@ -102,6 +102,7 @@ def test_a_push_that_is_killed_goes_on_and_the_next_sends_nothing(workflow, hub,
     assert not (workflow.folder / PUSH / "receipt.json").exists()
 
     said = workflow.succeed(f"{PUSH}/receipt.json", **environment)
+    assert "hf_right" not in said
     assert "unchanged     1 files" in said  # the plan comes first
     assert f"saemake: {REPO}: 20 of 20 files are there" in said
     receipt = json.loads(workflow.read(f"{PUSH}/receipt.json"))
