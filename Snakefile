@@ -14,6 +14,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/hub.smk"
 include: "workflow/rules/published.smk"
+include: "workflow/rules/publish.smk"
 
 
 rule all:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 from saemake import architectures
 from saemake.architectures.base import Settings
 from saemake.errors import SaemakeError, nearest
-from saemake.sections import Closed, Count, Number, Whole, whole
+from saemake.sections import Closed, Count, Flag, Number, Whole, whole
 from saemake.training.settings import Training
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -142,6 +142,14 @@ class Snapshots(Closed):
     every_seconds: Annotated[Number, Field(ge=0)]
 
 
+class Publishing(Closed):
+    """How a suite is pushed to the Hub; never part of a recipe."""
+
+    private: Flag
+    overwrite: Flag
+    license: str | None
+
+
 class Config(Closed):
     """The whole configuration, checked. `root` is the folder that relative folders start from."""
 
@@ -156,6 +164,7 @@ class Config(Closed):
     published: Published
     logging: Logging
     snapshots: Snapshots
+    publishing: Publishing
     root: Path
 
     def training_of(self, model: str) -> Training:

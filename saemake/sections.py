@@ -24,6 +24,12 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
+def _flag(value: Any) -> Any:
+    """The same of true and false."""
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Whole = Annotated[int, BeforeValidator(whole), Field(ge=0, lt=2**63)]
 Count = Annotated[int, BeforeValidator(whole), Field(gt=0, lt=2**63)]

@@ -8,7 +8,6 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
@@ -21,9 +20,8 @@ from saemake.evaluation.codecs import Codec, Judgement
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.recipes import EvaluationRecipe, digest
-from saemake.store import Store, sha256
+from saemake.store import Store
 from saemake.text.shards import Tokens
-from saemake.training import files
 
 log = logging.getLogger(__name__)
 FIGURES = "figures.json"
@@ -185,21 +183,6 @@ def judged_subject(store: Store, key: str) -> str | None:
         return json.loads(store.read(key, RECIPE))["subject"]
     except (OSError, ValueError, KeyError):
         return None
-
-
-def checked_sum(folder: Path, recipe_hash: str) -> str:
-    """sha256 of an SAE's ae.pt; SaemakeError where it is not what its provenance says, or was made
-    by another recipe."""
-    path = folder / "ae.pt"
-    found, provenance = sha256(path), files.read_provenance(folder)
-    way_out = f"delete {folder} and run the same command again"
-    if found != provenance["ae_sha256"]:
-        raise SaemakeError(
-            f"{path}: damaged, its sha256 is not that of its provenance.json; {way_out}"
-        )
-    if provenance["recipe_hash"] != recipe_hash:
-        raise SaemakeError(f"{path}: made by another recipe than the config's; {way_out}")
-    return found
 
 
 def _json(content: Any) -> bytes:

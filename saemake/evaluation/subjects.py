@@ -11,7 +11,7 @@ from saemake.config import Config
 from saemake.errors import SaemakeError
 from saemake.evaluation import baselines
 from saemake.evaluation.codecs import Codec
-from saemake.evaluation.evaluate import Judged, checked_sum
+from saemake.evaluation.evaluate import Judged
 from saemake.evaluation.rows import Subject
 from saemake.names import BASELINES, RESULTS, SaeName, checkpoint_file
 from saemake.recipes import (
@@ -36,7 +36,7 @@ def sae(config: Config, name: SaeName, evaluation: str, folder: Path | None = No
     return Judged(
         _trained(config, name, str(name), steps),
         sae_evaluation_recipe(config, name, evaluation),
-        checked_sum(place, sae_recipe(config, name).hash),
+        files.checked_sum(place, sae_recipe(config, name).hash),
         functools.partial(_load, config, name, place, "ae.pt"),
     )
 

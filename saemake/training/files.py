@@ -17,6 +17,7 @@ from saemake.architectures import Architecture, Dictionary
 from saemake.architectures.top_k import KeptDictionary
 from saemake.errors import SaemakeError, first_line
 from saemake.recipes import SaeRecipe
+from saemake.store import sha256
 
 PROVENANCE_PACKAGES = ("torch", "transformers", "nnsight", "datasets", "snakemake")
 # Of these and saemake itself, what a change in may change an SAE's bytes.
@@ -91,6 +92,21 @@ def read_provenance(folder: Path) -> dict[str, Any]:
             f"{path}: cannot be read ({first_line(error)}); delete {folder} and run the same"
             " command again"
         ) from None
+
+
+def checked_sum(folder: Path, recipe_hash: str) -> str:
+    """sha256 of an SAE's ae.pt; SaemakeError where it is not what its provenance says, or was made
+    by another recipe."""
+    path = folder / "ae.pt"
+    found, provenance = sha256(path), read_provenance(folder)
+    way_out = f"delete {folder} and run the same command again"
+    if found != provenance["ae_sha256"]:
+        raise SaemakeError(
+            f"{path}: damaged, its sha256 is not that of its provenance.json; {way_out}"
+        )
+    if provenance["recipe_hash"] != recipe_hash:
+        raise SaemakeError(f"{path}: made by another recipe than the config's; {way_out}")
+    return found
 
 
 def circumstances(device: torch.device) -> dict[str, Any]:

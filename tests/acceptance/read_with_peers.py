@@ -1,5 +1,6 @@
 """Run by test_loaders.py in the environment of sae-bench: reconstruct activations with each SAE
-that its loaders and SAELens's read. Argument: the folder that has the files and takes the results.
+that its loaders and SAELens's read, of dictionary_learning's format and of SAELens's own; of that
+also encode them. Argument: the folder that has the files and takes the results.
 """
 
 import json
@@ -40,13 +41,18 @@ def main() -> None:
     root = Path(sys.argv[1])
     activations = torch.load(root / "activations.pt", weights_only=True)
     folders = json.loads((root / "folders.json").read_text())
-    sae_bench, sae_lens = {}, {}
+    sae_bench, sae_lens, exported, latents = {}, {}, {}, {}
     with torch.no_grad():
         for folder in folders:
             sae_bench[folder] = with_sae_bench(folder, root)(activations).clone()
             sae_lens[folder] = with_sae_lens(folder)(activations).clone()
+            sae = SAE.load_from_disk(root / "saelens" / folder)
+            latents[folder] = sae.encode(activations).clone()
+            exported[folder] = sae.decode(latents[folder]).clone()
     torch.save(sae_bench, root / "sae_bench.pt")
     torch.save(sae_lens, root / "sae_lens.pt")
+    torch.save(exported, root / "exported.pt")
+    torch.save(latents, root / "latents.pt")
 
 
 if __name__ == "__main__":

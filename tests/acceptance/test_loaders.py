@@ -1,6 +1,8 @@
 """The real loaders read every ae.pt of the demo, all eight architectures: dictionary_learning's
-beside us, SAE Bench's and SAELens's in an environment of their own."""
+beside us, SAE Bench's and SAELens's in an environment of their own; and SAELens what is exported in
+its own format."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -9,12 +11,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import DEMO_LM, PROJECT
+from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
 from dictionary_learning.utils import load_dictionary
 
-from saemake import architectures
+from saemake import architectures, names
+from saemake.config import read
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
+from saemake.names import Sweep
+from saemake.publishing import saelens
+from saemake.publishing.names import SAELENS_FILES
 from saemake.text.shards import Tokens
 from saemake.training import files
 
@@ -44,18 +50,46 @@ def activations(demo):
 
 
 @pytest.fixture(scope="module")
-def ours(saes, activations):
+def our_latents(saes, activations):
     layer, found = saes
     results = {}
     for folder in found:
         sae = files.load(layer / folder, folder.parts[0], 1024, CPU)
         with torch.no_grad():
-            results[str(folder)] = sae.decode(sae.encode(activations))
+            results[str(folder)] = sae.encode(activations)
     return results
 
 
 @pytest.fixture(scope="module")
-def peers(saes, activations, tmp_path_factory):
+def ours(saes, our_latents):
+    layer, found = saes
+    results = {}
+    for folder in found:
+        sae = files.load(layer / folder, folder.parts[0], 1024, CPU)
+        with torch.no_grad():
+            results[str(folder)] = sae.decode(our_latents[str(folder)])
+    return results
+
+
+@pytest.fixture(scope="module")
+def exported(demo):
+    """The folder of all SAEs in SAELens's format: of each architecture one by the rule, the others
+    by what the rule calls, a job each being slow."""
+    config = read(raw_config(), PROJECT, [CONFIG_FILE])
+    sweeps = [Sweep("demo", 3, name, "1k") for name in architectures.names()]
+    saes = [names.members(config, sweep) for sweep in sweeps]
+    demo.succeed(*(f"saelens/{members[0]}/{SAELENS_FILES[0]}" for members in saes))
+    with contextlib.chdir(demo.folder):
+        for sae in (sae for members in saes for sae in members[1:]):
+            folder = Path("saelens", str(sae))
+            folder.mkdir(parents=True)
+            for name, content in zip(SAELENS_FILES, saelens.export(config, sae), strict=True):
+                (folder / name).write_bytes(content)
+    return demo.folder / "saelens" / "demo" / "L3"
+
+
+@pytest.fixture(scope="module")
+def peers(saes, activations, exported, tmp_path_factory):
     """What SAE Bench's and SAELens's loaders reconstruct, by loader and folder. The files are laid
     out as the Hub's client caches them, so that it is asked for real."""
     layer, found = saes
@@ -69,6 +103,7 @@ def peers(saes, activations, tmp_path_factory):
                 shutil.copy(layer / folder / name, place / folder / name)
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(REVISION)
+    (root / "saelens").symlink_to(exported)
     torch.save(activations, root / "activations.pt")
     (root / "folders.json").write_text(json.dumps([str(folder) for folder in found]))
     done = subprocess.run(
@@ -83,7 +118,7 @@ def peers(saes, activations, tmp_path_factory):
     assert done.returncode == 0, done.stdout
     return {
         loader: torch.load(root / f"{loader}.pt", weights_only=True)
-        for loader in ("sae_bench", "sae_lens")
+        for loader in ("sae_bench", "sae_lens", "exported", "latents")
     }
 
 
@@ -108,6 +143,15 @@ def test_dictionary_learning_reads_every_one(saes, ours, activations):
     print(f"\ndictionary_learning: {len(theirs)} SAEs within {agree(theirs, ours):.1e}")
 
 
-@pytest.mark.parametrize("loader", ["sae_bench", "sae_lens"])
+@pytest.mark.parametrize("loader", ["sae_bench", "sae_lens", "exported"])
 def test_peers_read_every_one(peers, ours, loader):
     print(f"\n{loader}: {len(peers[loader])} SAEs within {agree(peers[loader], ours):.1e}")
+
+
+def test_sae_lens_encodes_what_is_exported_to_the_same_latents(peers, our_latents):
+    latents = peers["latents"]
+    print(f"\nsae_lens: {len(latents)} SAEs within {agree(latents, our_latents):.1e}")
+    for name, expected in our_latents.items():
+        fire, expected_fire = latents[name] > 0, expected > 0
+        # Rounding may put a latent on the other side of a threshold, once in many.
+        assert (fire != expected_fire).float().mean() < 1e-5, name

@@ -13,6 +13,7 @@ from saemake.config import (
     Logging,
     Model,
     Published,
+    Publishing,
     SaeBenchCore,
     Snapshots,
     Suite,
@@ -268,7 +269,7 @@ def test_every_key_is_explained_in_the_readme():
     explained = set(re.findall(r"^\| `([a-z_0-9]+)`", text, flags=re.MULTILINE))
     sections = [Config, Model, Text, Suite, Training, Logging, Snapshots]
     sections += [Evaluations, DictionaryLearning, SaeBenchCore, Baselines]
-    sections += [Published, Tolerances]
+    sections += [Published, Tolerances, Publishing]
     sections += [architectures.get(name).Settings for name in architectures.names()]
     keys = {key for section in sections for key in section.model_fields} - {"root"}
     assert keys == explained

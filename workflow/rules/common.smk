@@ -2,6 +2,7 @@
 
 import re
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from saemake.catalogue import entries, targets
 from saemake.config import identifier, read
 from saemake.errors import SaemakeError
 from saemake.names import FIGURE_FORMATS, SAE_FILES, SaeName, Sweep
+from saemake.publishing import names as publishing
+from saemake.publishing import rebuilding
 
 # Options of snakemake whose value may be a path under results/ and is no target.
 TAKES_A_PATH = {"--report", "--archive", "--directory", "-d", "--configfile", "--profile"}
@@ -25,6 +28,7 @@ def checked_config():
         for before, argument in pairwise(sys.argv):
             if before not in TAKES_A_PATH:
                 targets.check_target(checked, argument)
+                publishing.check_target(checked, argument)
         return checked, entries.load(checked)
     except SaemakeError as error:
         sys.exit(f"saemake: {error}")

@@ -1,0 +1,194 @@
+"""The model card of a suite: the same bytes for the same files."""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+import saemake
+from saemake import names
+from saemake.config import Config, lm_name
+from saemake.evaluation import rows
+from saemake.evaluation.rows import Row
+from saemake.names import RESULTS, SaeName
+from saemake.publishing import rebuilding
+from saemake.publishing.names import CONFIG, suite_saes
+from saemake.training import files
+
+# Columns of the metrics table, to the evaluation and the figure in its rows.
+COLUMNS = {
+    "L0": ("dictionary_learning", "l0"),
+    "loss recovered": ("dictionary_learning", "frac_recovered"),
+    "variance explained": ("dictionary_learning", "frac_variance_explained"),
+    "alive": ("dictionary_learning", "frac_alive"),
+    "core L0": ("sae_bench_core", "l0"),
+    "core loss recovered": ("sae_bench_core", "ce_loss_score"),
+    "core variance explained": ("sae_bench_core", "explained_variance"),
+}
+WEIGHTS = {".safetensors", ".bin", ".gguf"}
+CARD = """---
+{front}
+---
+
+# Sparse autoencoders of {lm}
+
+{count} sparse autoencoders (SAEs) of the residual stream of {lm}, layer {layers} (the output of
+that block, counted from 0): {architectures}, {widths} latents. Each is a folder
+`L<layer>/<architecture>/<width>/<sparsity>` in the format of dictionary_learning, whose loader, SAE
+Bench's and SAELens's read it. They take raw activations.
+
+```python
+from dictionary_learning.utils import load_dictionary
+from huggingface_hub import snapshot_download
+
+folder = snapshot_download("{repo}", allow_patterns="{example}/*")
+sae, config = load_dictionary(f"{{folder}}/{example}", device="cpu")
+```
+
+| file | what |
+| --- | --- |
+| `ae.pt`, `config.json` | one SAE |
+| `metrics.json` | its evaluations; beside the SAEs, those of the sweep and of the baselines |
+| `training.csv` | its training curve |
+| `provenance.json` | its whole recipe, its sha256, the software and the device |
+| `checkpoints/` | the SAE on the way, where there are any |
+| `L<layer>/figures/` | figures, PDF and SVG |
+| `{config}` | the configuration that rebuilds all of it |
+
+## Metrics
+
+The columns that begin with "core" are SAE Bench's core evaluation, the others those of
+dictionary_learning; metrics.json says of what text, and whether it was held out.
+
+{metrics}
+
+## Rebuild
+
+With saemake {version}, in its checkout; `{config}` is this repository's:
+
+    snakemake --configfile {config} --cores 1
+    python -m saemake verify {results}/{example}/ae.pt --configfile {config}
+
+The first builds every SAE, table and figure under {results}/, the second trains one SAE again and
+compares the bytes. They are the same on the same kind of device with the software below.{folders}
+
+## Provenance
+
+| what | |
+| --- | --- |
+{provenance}
+"""
+
+
+def render(config: Config, model: str, repo: str) -> str:
+    """README.md for the repository `repo`, of the suite's files under results/."""
+    suite, lm = config.models[model].suite, lm_name(config, model)
+    saes = suite_saes(config, model)
+    return CARD.format(
+        front=_front_matter(config, model),
+        lm=lm,
+        count=len(saes),
+        layers=", ".join(map(str, suite.layers)),
+        architectures=", ".join(f"`{name}`" for name in suite.architectures),
+        widths=", ".join(f"{config.widths[width]:,}" for width in suite.widths),
+        repo=repo,
+        example=_inside(saes[0].folder, model),
+        config=CONFIG,
+        metrics="\n".join(_metrics(config, model, layer) for layer in suite.layers).rstrip(),
+        version=saemake.__version__,
+        results=f"{RESULTS}/{model}",
+        folders=_folders(config, model),
+        provenance=_table(_provenance(saes)),
+    )
+
+
+def _front_matter(config: Config, model: str) -> str:
+    text = config.texts[config.models[model].text]
+    data = ModelCardData(
+        license=config.publishing.license,
+        library_name="saemake",
+        base_model=config.models[model].hub,
+        datasets=[text.hub] if text.hub else None,
+        tags=["sparse-autoencoder", "dictionary_learning", "interpretability"],
+    )
+    return data.to_yaml()
+
+
+def _metrics(config: Config, model: str, layer: int) -> str:
+    """A layer's table, its warnings and its figures."""
+    found: dict[str, Row] = {}
+    for sweep in names.suite_sweeps(config, model, layer):
+        for row in rows.read_file(Path(sweep.folder, "metrics.json")):
+            if row.width is not None:  # no baseline
+                # Of an SAE's ways of choosing latents its loader's, which comes first.
+                found.setdefault(row.name, row)
+    lines = [f"### Layer {layer}", ""]
+    lines += [f"| SAE | {' | '.join(COLUMNS)} |", f"| --- |{' ---: |' * len(COLUMNS)}"]
+    for row in found.values():
+        figures = [_figure(row, evaluation, name) for evaluation, name in COLUMNS.values()]
+        lines.append(f"| {_inside(row.name, model)} | {' | '.join(figures)} |")
+    warnings = [
+        f"- {_inside(row.name, model)}: {line}" for row in found.values() for line in row.warnings
+    ]
+    lines += ["", *warnings, ""] if warnings else [""]
+    for name in names.figures_of(config, model):
+        lines += [f"![{name.replace('_', ' ')}](L{layer}/figures/{name}.svg)", ""]
+    return "\n".join(lines)
+
+
+def _figure(row: Row, evaluation: str, name: str) -> str:
+    value = getattr(getattr(row, evaluation), name, None)
+    return "" if value is None else f"{value:.4g}"
+
+
+def _folders(config: Config, model: str) -> str:
+    """What to put where before rebuilding, of a model and texts that are not on the Hub."""
+    folders = rebuilding.folders(config, model)
+    if not folders:
+        return ""
+    listed = ", ".join(f"`{folder}`" for folder in folders)
+    return f"\nThey read {listed}, not on the Hub: provenance.json says what was in each."
+
+
+def _provenance(saes: Sequence[SaeName]) -> dict[str, list[str]]:
+    """What the SAEs were made of and with, to the values that it had, mostly one."""
+    told = [_told(files.read_provenance(Path(sae.folder))) for sae in saes]
+    return {what: list(dict.fromkeys(one[what] for one in told)) for what in told[0]}
+
+
+def _told(provenance: dict[str, Any]) -> dict[str, str]:
+    lm, recipe, software = provenance["lm"], provenance["recipe"], provenance["software"]
+    tokens, training = recipe["tokens"], recipe["training"]
+    commits = [
+        f"{git['commit']}{'' if git['clean'] else ' and changes'}"
+        for git in provenance["git"]
+        if git is not None
+    ]
+    text = tokens["text_hub"] or f"a local folder of content {tokens['text_content']}"
+    weights = [
+        f"{name} {value}"
+        for name, value in lm["sha256"].items()
+        if PurePath(name).suffix in WEIGHTS
+    ]
+    return {
+        "language model": lm["hub"] or "a local folder",
+        "its revision": lm["revision"] or "none",
+        "sha256 of its weights": ", ".join(weights),
+        "text": f"{text}, split {tokens['split']}",
+        "revision of the text": provenance["text_revision"] or "none",
+        "training": f"recipe `{training['recipe']}`, seed {training['seed']},"
+        f" {recipe['steps'] * training['batch_tokens']:,} tokens",
+        "device": provenance["device"],
+        "software": ", ".join(f"{name} {version}" for name, version in software.items()),
+        "saemake's commit": ", ".join(commits) or "unknown",
+    }
+
+
+def _table(found: dict[str, list[str]]) -> str:
+    return "\n".join(f"| {what} | {'; '.join(values)} |" for what, values in found.items())
+
+
+def _inside(path: str, model: str) -> str:
+    """A path as it is in the repository: without results/ and the model."""
+    return path.removeprefix(f"{RESULTS}/").removeprefix(f"{model}/")

@@ -1,0 +1,96 @@
+"""SAEs in SAELens's format, and a model's suite on the Hub. What a push does is only ever asked for
+by name: no other rule needs it."""
+
+
+localrules:
+    model_card,
+    plan_push,
+    push,
+
+
+rule saelens:
+    input:
+        [
+            f"results/{{model}}/L{{layer}}/{{architecture}}/{{width}}/{{sparsity}}/{file}"
+            for file in ("ae.pt", "config.json", "provenance.json")
+        ],
+    output:
+        weights="saelens/{model}/L{layer}/{architecture}/{width}/{sparsity}/sae_weights.safetensors",
+        cfg="saelens/{model}/L{layer}/{architecture}/{width}/{sparsity}/cfg.json",
+    log:
+        "logs/saelens/{model}/L{layer}/{architecture}/{width}/{sparsity}.log",
+    wildcard_constraints:
+        sparsity="[^/]+",
+    conda:
+        "../../envs/saemake.yaml"
+    params:
+        version=publishing.SAELENS_VERSION,
+        sae=lambda wildcards, output: sae_of(wildcards, wildcards.model, wildcards.architecture),
+    message:
+        "write {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} as SAELens reads it"
+    script:
+        "../scripts/saelens.py"
+
+
+rule model_card:
+    input:
+        lambda wildcards: publishing.suite_files(CONFIG, wildcards.model),
+    output:
+        card="published-to/{owner}/{repo}/{model}/README.md",
+        config="published-to/{owner}/{repo}/{model}/saemake.yaml",
+    log:
+        "logs/publish/{owner}/{repo}/{model}/card.log",
+    wildcard_constraints:
+        owner="[^/]+",
+        repo="[^/]+",
+    conda:
+        "../../envs/saemake.yaml"
+    params:
+        config=lambda wildcards: recipes.digest(
+            [rebuilding.config_yaml(CONFIG, wildcards.model), CONFIG.publishing.license]
+        )[:16],
+    message:
+        "write the model card of {wildcards.model} for {wildcards.owner}/{wildcards.repo}"
+    script:
+        "../scripts/model_card.py"
+
+
+rule plan_push:
+    input:
+        suite=lambda wildcards: publishing.suite_files(CONFIG, wildcards.model),
+        card="published-to/{owner}/{repo}/{model}/README.md",
+        config="published-to/{owner}/{repo}/{model}/saemake.yaml",
+    output:
+        "published-to/{owner}/{repo}/{model}/plan.txt",
+    log:
+        "logs/publish/{owner}/{repo}/{model}/plan.log",
+    wildcard_constraints:
+        owner="[^/]+",
+        repo="[^/]+",
+    conda:
+        "../../envs/saemake.yaml"
+    params:
+        # Never the same: what the Hub has, only the Hub knows, so it is asked each time.
+        asked_at=lambda wildcards: time.time_ns(),
+    message:
+        "compare {wildcards.model} with {wildcards.owner}/{wildcards.repo} on the Hub, sending nothing"
+    script:
+        "../scripts/plan_push.py"
+
+
+rule push:
+    input:
+        rules.plan_push.output,
+    output:
+        "published-to/{owner}/{repo}/{model}/receipt.json",
+    log:
+        "logs/publish/{owner}/{repo}/{model}/push.log",
+    wildcard_constraints:
+        owner="[^/]+",
+        repo="[^/]+",
+    conda:
+        "../../envs/saemake.yaml"
+    message:
+        "push {wildcards.model} to {wildcards.owner}/{wildcards.repo} on the Hub"
+    script:
+        "../scripts/push.py"
