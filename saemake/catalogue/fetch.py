@@ -16,7 +16,7 @@ from saemake import architectures
 from saemake.catalogue.entries import PUBLISHED, Entry
 from saemake.catalogue.targets import REPOSITORIES
 from saemake.errors import SaemakeError, first_line, nearest
-from saemake.hub import reached
+from saemake.hub import patiently, reached
 from saemake.store import sha256
 
 WEIGHTS = "ae.pt"
@@ -30,7 +30,7 @@ def pin(repository: str, revision: str) -> dict[str, str]:
     Raises SaemakeError where it cannot be reached or is none.
     """
     with _reached(repository, revision):
-        commit = HfApi().model_info(repository, revision=revision).sha
+        commit = patiently(lambda: HfApi().model_info(repository, revision=revision)).sha
     assert commit is not None
     return {"repository": repository, "revision": revision, "commit": commit}
 
@@ -129,10 +129,10 @@ def _listed(entry: Entry, commit: str) -> dict[str, RepoFile]:
     """The files in the SAE's folder, by name."""
     api = HfApi()
     paths = [f"{entry.path}/{name}" for name in (WEIGHTS, CONFIG, BUNDLED)]
-    found = api.get_paths_info(entry.repository, paths, revision=commit)
+    found = patiently(lambda: api.get_paths_info(entry.repository, paths, revision=commit))
     files = {Path(file.path).name: file for file in found if isinstance(file, RepoFile)}
     if not files:
-        folders = api.list_repo_files(entry.repository, revision=commit)
+        folders = patiently(lambda: api.list_repo_files(entry.repository, revision=commit))
         known = {str(Path(file).parent) for file in folders if Path(file).name == WEIGHTS}
         raise SaemakeError(
             f"{entry.repository}/{entry.path}: no such folder at {commit};"
@@ -142,7 +142,8 @@ def _listed(entry: Entry, commit: str) -> dict[str, RepoFile]:
 
 
 def _downloaded(entry: Entry, commit: str, name: str) -> Path:
-    return Path(hf_hub_download(entry.repository, f"{entry.path}/{name}", revision=commit))
+    file = f"{entry.path}/{name}"
+    return Path(patiently(lambda: hf_hub_download(entry.repository, file, revision=commit)))
 
 
 def _mapping(content: bytes, what: str) -> dict[str, Any]:
