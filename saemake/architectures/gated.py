@@ -66,6 +66,9 @@ class Gated(Architecture):
     sparsity = "penalty"
     trainer_class = "GatedSAETrainer"
     dict_class = "GatedAutoEncoder"
+    # The gate's reconstruction too, which gives nothing for the decoder's weight.
+    step_products = 8
+    step_latents = 8.5
     Settings = PenaltySettings
     adam_betas = (0.0, 0.999)
     constraint = constraints.UNIT_NORM

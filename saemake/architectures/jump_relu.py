@@ -121,6 +121,9 @@ class JumpRelu(Architecture):
     sparsity = "l0"
     trainer_class = "JumpReluTrainer"
     dict_class = "JumpReluAutoEncoder"
+    # No bias before the encoder: nothing is wanted for its input.
+    step_products = 5
+    step_latents = 6.0
     Settings = JumpReluSettings
     adam_betas = (0.0, 0.999)
 

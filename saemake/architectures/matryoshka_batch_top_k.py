@@ -109,6 +109,7 @@ class MatryoshkaBatchTopK(BatchTopK):
     version = 1
     trainer_class = "MatryoshkaBatchTopKTrainer"
     dict_class = "MatryoshkaBatchTopKSAE"
+    step_latents = 5.5
     Settings = MatryoshkaSettings
 
     settings: MatryoshkaSettings

@@ -66,6 +66,7 @@ class PAnneal(ResamplingArchitecture):
     name = "p_anneal"
     version = 1
     trainer_class = "PAnnealTrainer"
+    step_latents = 5.0
     Settings = PAnnealSettings
     constraint = constraints.UNIT_NORM
 
