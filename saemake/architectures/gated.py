@@ -68,7 +68,8 @@ class Gated(Architecture):
     dict_class = "GatedAutoEncoder"
     # The gate's reconstruction too, which gives nothing for the decoder's weight.
     step_products = 8
-    step_latents = 8.5
+    live_latents = 8.0
+    held_latents = 22.0
     Settings = PenaltySettings
     adam_betas = (0.0, 0.999)
     constraint = constraints.UNIT_NORM

@@ -123,7 +123,8 @@ class JumpRelu(Architecture):
     dict_class = "JumpReluAutoEncoder"
     # No bias before the encoder: nothing is wanted for its input.
     step_products = 5
-    step_latents = 6.0
+    live_latents = 5.6
+    held_latents = 21.5
     Settings = JumpReluSettings
     adam_betas = (0.0, 0.999)
 

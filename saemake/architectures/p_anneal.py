@@ -66,7 +66,8 @@ class PAnneal(ResamplingArchitecture):
     name = "p_anneal"
     version = 1
     trainer_class = "PAnnealTrainer"
-    step_latents = 5.0
+    live_latents = 4.8
+    held_latents = 8.0
     Settings = PAnnealSettings
     constraint = constraints.UNIT_NORM
 

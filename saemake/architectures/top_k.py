@@ -132,7 +132,8 @@ class TopK(Architecture):
     sparsity = "k"
     trainer_class = "TopKTrainer"
     dict_class = "AutoEncoderTopK"
-    step_latents = 4.5
+    live_latents = 3.3
+    held_latents = 6.0
     Settings: ClassVar[type[base.Settings]] = TopKSettings
     inferences: ClassVar[tuple[str, ...]] = ("top_k", "threshold")
 

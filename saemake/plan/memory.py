@@ -1,7 +1,8 @@
 """Memory that a job takes at its largest: of a GPU, or of the process that computes on a CPU.
 
 What stays (the LM, the SAEs with Adam's moments, the buffer) and what lives for a moment (a step's
-tensors, a refilled buffer, a batch's logits), of which the larger counts.
+tensors, a refilled buffer, a batch's logits). Of a GPU the largest moment counts. A CPU's process
+keeps freed memory for what comes next, which does not always fit into it: it holds more.
 
 Shapes: B activations in a batch, D the model's width, F latents, L positions, V vocabulary.
 """
@@ -19,35 +20,34 @@ MIB = 2**20
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # A process that has imported all that a job does, before it computes.
 PROCESS_BYTES = 430 * MIB
-# What of the moment's tensors a CPU's process holds, over what lives: freed memory is kept for the
-# next ones (devices.choose), and what does not fit together is taken anew.
-KEPT = 2.0
-# A codec's latents as it judges, float32: what lives of each.
-JUDGED_LATENTS = 5.0
-# A step's gradients, and what clipping and projecting them takes: of the parameters.
-GRADIENTS = 1.5
+# An SAE's gradients, and what clipping and projecting them takes: of its parameters, what lives and
+# what a CPU's process holds.
+LIVE_GRADIENTS, HELD_GRADIENTS = 2.0, 5.0
+# Of a codec's latents [N, F] in float32 as it judges, the same. What a process holds varies from
+# run to run then, batches being of many sizes.
+LIVE_JUDGED, HELD_JUDGED = 4.0, 10.0
 
 
 @dataclass(frozen=True)
 class Memory:
     """Bytes of a job at its largest: `lm`, `saes` (with Adam's moments, in training) and `buffer`
-    stay; `moment` is what lives besides, when most does."""
+    stay; `live` are those of the largest moment, `held` what a CPU's process holds for moments."""
 
     lm: int
     saes: int
     buffer: int
-    moment: int
+    live: int
+    held: int
 
     @property
     def on_gpu(self) -> int:
         """Of the device."""
-        return self.lm + self.saes + self.buffer + self.moment
+        return self.lm + self.saes + self.buffer + self.live
 
     @property
     def on_cpu(self) -> int:
         """Of the process."""
-        stays = PROCESS_BYTES + self.lm + self.saes + self.buffer
-        return round(stays + KEPT * self.moment)
+        return PROCESS_BYTES + self.lm + self.saes + self.buffer + self.held
 
 
 def of_training(
@@ -68,12 +68,16 @@ def of_training(
     # While it is refilled: what was unread, what is new, and both together.
     refilled = 2 * buffer + _block(model, shape, positions)
     batch = training.batch_tokens * latents * FLOAT32_BYTES
-    step = round(kind.step_latents * batch + GRADIENTS * one)
+    lm, loaded = _lm(model, shape, layer + 1), _lm(model, shape, model.layers)
+    live = round(kind.live_latents * batch + LIVE_GRADIENTS * one)
+    held = round(kind.held_latents * batch + HELD_GRADIENTS * one)
     return Memory(
-        lm=_lm(model, shape, layer + 1),
+        lm=lm,
         saes=3 * saes * one,
         buffer=buffer,
-        moment=max(refilled, step),
+        live=max(refilled, live),
+        # The LM is loaded whole, and what it has after the layer given up.
+        held=loaded - lm + refilled + held,
     )
 
 
@@ -99,12 +103,14 @@ def of_judging(
         # The untouched LM's, in float32.
         compared = positions * shape.vocabulary * FLOAT32_BYTES
     rows = min(positions, TOKENS_AT_ONCE) if documents else positions
-    coded = round(JUDGED_LATENTS * rows * widest * FLOAT32_BYTES)
+    lm_runs = _block(model, shape, positions) + logits + compared
+    coded = rows * widest * FLOAT32_BYTES
     return Memory(
         lm=_lm(model, shape, model.layers),
         saes=sum(sae_bytes(shape.d_model, f) for f in latents),
         buffer=0,
-        moment=max(_block(model, shape, positions) + logits + compared, coded),
+        live=max(lm_runs, round(LIVE_JUDGED * coded)),
+        held=lm_runs + round(HELD_JUDGED * coded),
     )
 
 
@@ -113,11 +119,13 @@ def of_fitting(config: Config, name: str, shape: Shape, layer: int) -> Memory:
     model = config.models[name]
     positions = model.llm_batch_contexts * model.context_tokens
     activations = 3 * positions * shape.d_model * 8
+    moment = _block(model, shape, positions) + activations
     return Memory(
         lm=_lm(model, shape, layer + 1),
         saes=3 * 8 * shape.d_model**2,
         buffer=0,
-        moment=_block(model, shape, positions) + activations,
+        live=moment,
+        held=moment,
     )
 
 
