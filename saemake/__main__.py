@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from saemake import commands
-from saemake.commands import find, store, verify, why
+from saemake.commands import find, plan, store, verify, why
 from saemake.errors import SaemakeError, first_line
 
 
@@ -13,7 +13,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m saemake", description=__doc__)
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (find, why, verify, store):
+    for module in (find, plan, why, verify, store):
         name = module.__name__.rpartition(".")[2]
         about = (module.__doc__ or "").partition("\n\n")[0]
         command = subparsers.add_parser(name, help=about, description=module.__doc__)

@@ -16,11 +16,13 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 from saemake import architectures
 from saemake.architectures.base import Settings
 from saemake.errors import SaemakeError, nearest
+from saemake.llm.shape import Shape
 from saemake.sections import Closed, Count, Flag, Number, Whole, whole
 from saemake.training.settings import Training
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 DType = Literal["float32", "bfloat16", "float16"]
+Rate = Annotated[Number, Field(gt=0)]
 
 
 class Source(Closed):
@@ -40,12 +42,15 @@ class Source(Closed):
 
 
 class Text(Source):
-    """A text that `datasets` reads: its splits and the column with the documents."""
+    """A text that `datasets` reads: its splits and the column with the documents. `document_tokens`
+    and `document_bytes` are for `plan` only."""
 
     subset: str | None = None
     train_split: str = "train"
     evaluation_split: str
     column: str = "text"
+    document_tokens: Count | None = None
+    document_bytes: Count | None = None
 
 
 class Suite(Closed):
@@ -57,10 +62,12 @@ class Suite(Closed):
 
 
 class Model(Source):
-    """A language model with its text and its budgets."""
+    """A language model with its text and its budgets. `shape` is what `plan` counts with before the
+    model is there, whose own it must be."""
 
     gguf_file: str | None = None
     layers: Count
+    shape: Shape | None = None
     dtype: DType
     text: str
     context_tokens: Count
@@ -150,6 +157,18 @@ class Publishing(Closed):
     license: str | None
 
 
+class Device(Closed):
+    """What a device does a second and holds, for `plan`: float32 and bfloat16 matrix products, and
+    bytes to and from its memory, of each of which jobs reach the share `utilisation`."""
+
+    float32_tflops: Rate
+    bfloat16_tflops: Rate
+    gigabytes_per_second: Rate
+    memory_gib: Rate
+    utilisation: Annotated[Rate, Field(le=1)]
+    source: str
+
+
 class Config(Closed):
     """The whole configuration, checked. `root` is the folder that relative folders start from."""
 
@@ -165,6 +184,7 @@ class Config(Closed):
     logging: Logging
     snapshots: Snapshots
     publishing: Publishing
+    devices: dict[Name, Device]
     root: Path
 
     def training_of(self, model: str) -> Training:

@@ -131,6 +131,14 @@ class Architecture(abc.ABC):
     # none to name where there is one only.
     inferences: ClassVar[tuple[str, ...]] = ()
     adam_betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    # What `plan` counts with. Matrix products of a training step, each of 2 * B * D * F operations:
+    # encoder and decoder, and backward what either gives for its weight and for its input.
+    step_products: ClassVar[int] = 6
+    # Of memory, numbers of 4 bytes for each of the batch's latents [B, F]: what lives at a step's
+    # largest, and what a CPU's process then holds, freed memory being kept (devices.choose) and not
+    # all of it fitting what comes next. Measured (docs/benchmarks.md).
+    live_latents: ClassVar[float] = 4.0
+    held_latents: ClassVar[float] = 8.0
 
     def __init__(
         self,
@@ -173,6 +181,12 @@ class Architecture(abc.ABC):
     def target_l0(cls, sparsity: float) -> float | None:
         """The L0 that this sparsity asks for; None where it asks for none."""
         return None
+
+    @classmethod
+    def dead_products(cls, settings: Any, training: Training, steps: int) -> float:
+        """Matrix products that a step has besides while latents are dead: the mean over all steps,
+        were some dead as soon as they can be."""
+        return 0.0
 
     @property
     @abc.abstractmethod

@@ -109,6 +109,8 @@ class MatryoshkaBatchTopK(BatchTopK):
     version = 1
     trainer_class = "MatryoshkaBatchTopKTrainer"
     dict_class = "MatryoshkaBatchTopKSAE"
+    live_latents = 5.5
+    held_latents = 17.0
     Settings = MatryoshkaSettings
 
     settings: MatryoshkaSettings

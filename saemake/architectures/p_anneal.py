@@ -66,6 +66,8 @@ class PAnneal(ResamplingArchitecture):
     name = "p_anneal"
     version = 1
     trainer_class = "PAnnealTrainer"
+    live_latents = 4.8
+    held_latents = 8.0
     Settings = PAnnealSettings
     constraint = constraints.UNIT_NORM
 

@@ -18,6 +18,8 @@ class Standard(ResamplingArchitecture):
     trainer_class = "StandardTrainer"
     Settings = ResamplingSettings
     constraint = constraints.UNIT_NORM
+    live_latents = 3.3
+    held_latents = 7.0
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
         f_BF = self.dictionary.encode(x_BD)

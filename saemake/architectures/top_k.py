@@ -13,6 +13,7 @@ from saemake.architectures.base import Architecture, Dictionary, Forward
 from saemake.architectures.constraints import Constraint
 from saemake.sections import Count, Number, Whole
 from saemake.training import schedule
+from saemake.training.settings import Training
 
 
 class TopKSettings(base.Settings):
@@ -131,6 +132,8 @@ class TopK(Architecture):
     sparsity = "k"
     trainer_class = "TopKTrainer"
     dict_class = "AutoEncoderTopK"
+    live_latents = 3.3
+    held_latents = 6.0
     Settings: ClassVar[type[base.Settings]] = TopKSettings
     inferences: ClassVar[tuple[str, ...]] = ("top_k", "threshold")
 
@@ -140,6 +143,12 @@ class TopK(Architecture):
     @classmethod
     def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
         return TopKDictionary(config["activation_dim"], config["dict_size"], config["k"])
+
+    @classmethod
+    def dead_products(cls, settings: Any, training: Training, steps: int) -> float:
+        """AuxK decodes once more: a product forward, two backward."""
+        before = settings.dead_after_tokens // training.batch_tokens
+        return 3 * max(1 - before / steps, 0) if settings.auxk_alpha > 0 else 0.0
 
     @property
     def constraint(self) -> Constraint:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import AutoConfig
 
 from saemake.config import Config, Model
 from saemake.errors import SaemakeError, first_line
 from saemake.hub import patiently, pinned, reached
+from saemake.llm.shape import Shape, shape_of
 from saemake.recipes import model_recipe
 from saemake.store import Store, sha256
 
@@ -65,6 +66,8 @@ def fetch(config: Config, name: str, revisions: Store) -> dict[str, Any]:
             f"config key 'models.{name}.context_tokens' says {model.context_tokens}; the model"
             f" takes {longest} at most: write that or less"
         )
+    if model.shape is not None:
+        _check_shape(name, model.shape, found)
     return {
         "model": name,
         "recipe_hash": model_recipe(config, name).hash,
@@ -75,6 +78,57 @@ def fetch(config: Config, name: str, revisions: Store) -> dict[str, Any]:
         "vocabulary": found.vocab_size,
         "sha256": {path.name: sha256(path) for path in _files(weights)},
     }
+
+
+def _check_shape(name: str, said: Shape, found: Any) -> None:
+    try:
+        there = shape_of(found)
+    except ValueError as error:
+        raise SaemakeError(
+            f"config key 'models.{name}.shape' does not fit: {error}; take it out"
+        ) from None
+    for key, value in there:
+        if value != getattr(said, key):
+            raise SaemakeError(
+                f"config key 'models.{name}.shape.{key}' says {getattr(said, key)}; the model has"
+                f" {value}: write that"
+            )
+
+
+def shape(config: Config, name: str) -> Shape:
+    """The shape of a model, from the config or, without a network, from its own files.
+
+    Raises SaemakeError where neither says it.
+    """
+    model = config.models[name]
+    if model.shape is not None:
+        return model.shape
+    otherwise = f"give models.{name}.shape (config/README.md)"
+    place = config.path_of(model) if model.hub is None else _config_folder(model)
+    if place is None:
+        raise SaemakeError(f"model '{name}' is not on this machine: {otherwise}")
+    try:
+        own = AutoConfig.from_pretrained(
+            place,
+            local_files_only=True,
+            **({"gguf_file": model.gguf_file} if model.gguf_file else {}),
+        )
+        return shape_of(own)
+    except (OSError, ValueError) as error:
+        raise SaemakeError(f"model '{name}' ({place}): {first_line(error)}; {otherwise}") from None
+
+
+def cached(config: Config, name: str) -> bool:
+    """Whether a model's files are on this machine; nothing is asked of the network."""
+    model = config.models[name]
+    return model.hub is None or _config_folder(model) is not None
+
+
+def _config_folder(model: Model) -> Path | None:
+    """Where the Hub's cache has a model's config, at the revision that it names."""
+    assert model.hub is not None
+    found = try_to_load_from_cache(model.hub, "config.json", revision=model.revision)
+    return Path(found).parent if isinstance(found, str) else None
 
 
 def locate(config: Config, name: str, revision: str | None) -> Weights:

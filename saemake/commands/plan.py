@@ -1,0 +1,168 @@
+"""What targets cost, without running anything: SAEs to train, operations, memory, disk, downloads.
+
+With --device, also hours on it. Without a target: what a plain `snakemake` builds. What the store
+has is not counted, and jobs that have nothing to do are left out. No network is used.
+"""
+
+import argparse
+import json
+from typing import Any
+
+from saemake.commands import STORE
+from saemake.config import Config, Device
+from saemake.errors import SaemakeError, nearest
+from saemake.plan.jobs import targets_of_build
+from saemake.plan.operations import NOTHING, Operations
+from saemake.plan.totals import Plan, plan
+
+UNITS = ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", nargs="*", help="under results/: any artifact")
+    parser.add_argument("--device", metavar="NAME", help="hours on it; one of the config's devices")
+    parser.add_argument("--json", action="store_true", help="the same as JSON, in bytes and FLOPs")
+
+
+def run(config: Config, options: argparse.Namespace) -> int:
+    device = None
+    if options.device is not None:
+        if options.device not in config.devices:
+            known = nearest(options.device, config.devices)
+            raise SaemakeError(f"no device '{options.device}' in the config; {known}")
+        device = config.devices[options.device]
+    made = plan(config, options.target or targets_of_build(config), STORE)
+    if options.json:
+        print(json.dumps(as_json(made, device), indent=1))
+    else:
+        print("\n".join(_lines(made, device, options.device)))
+    return 0
+
+
+def as_json(made: Plan, device: Device | None) -> dict[str, Any]:
+    """The plan as plain values: FLOPs, bytes, hours."""
+    largest = {
+        place: {"job": job.name, "bytes": getattr(job.memory, place)}
+        for place in ("on_gpu", "on_cpu")
+        if (job := made.largest(on_gpu=place == "on_gpu"))
+    }
+    disk, download = made.disk, made.download
+    hours = made.hours_by_stage(device) if device else {}
+    return {
+        "saes_to_train": [str(sae) for saes in made.work.train.values() for sae in saes],
+        "saes_in_store": [str(sae) for sae in made.work.stored],
+        "tokens_to_tokenise": made.tokens,
+        "text_known": made.known,
+        "flops": {stage: vars(found) for stage, found in made.by_stage().items()},
+        "jobs": [
+            {"stage": job.stage, "job": job.name, "flops": vars(job.operations)}
+            | {"memory": {"on_gpu": job.memory.on_gpu, "on_cpu": job.memory.on_cpu}}
+            | ({"hours": job.hours(device)} if device else {})
+            for job in made.jobs
+        ],
+        "largest_job": largest,
+        "disk": {**vars(disk), "total": disk.total},
+        "download": {"models": download.models, "texts": download.texts},
+        "hours": hours and {**hours, "total": sum(hours.values())},
+    }
+
+
+def _lines(made: Plan, device: Device | None, name: str | None) -> list[str]:
+    rows = [*_saes(made), *_tokens(made), *_operations(made), *_memory(made, device)]
+    rows += [*_disk(made), *_download(made)]
+    if device is not None and name is not None:
+        rows += _hours(made, device, name)
+    return [f"{label:<22}{said}" for label, said in rows]
+
+
+def _saes(made: Plan) -> list[tuple[str, str]]:
+    trained = sum(map(len, made.work.train.values()))
+    passes = f" in {_count(len(made.work.train), 'pass')}" if made.work.train else ""
+    return [
+        ("SAEs to train", f"{trained}{passes}"),
+        ("SAEs in the store", str(len(made.work.stored))),
+    ]
+
+
+def _tokens(made: Plan) -> list[tuple[str, str]]:
+    return [("tokens to make", f"{what}: about {tokens:,}") for what, tokens in made.tokens.items()]
+
+
+def _operations(made: Plan) -> list[tuple[str, str]]:
+    about = "" if made.known else "about "
+    stages = made.by_stage()
+    rows = [(stage, f"{about}{_parts(found)}") for stage, found in stages.items()]
+    total = sum(stages.values(), NOTHING)
+    return [*rows, ("together", f"{about}{_parts(total)}")] if len(rows) > 1 else rows
+
+
+def _parts(found: Operations) -> str:
+    said = f"LLM {_flop(found.lm)}, SAEs {_flop(found.saes)}"
+    return said + (
+        f" (up to {_flop(found.dead)} more while latents are dead)" if found.dead else ""
+    )
+
+
+def _memory(made: Plan, device: Device | None) -> list[tuple[str, str]]:
+    rows = []
+    for place, on_gpu in (("a GPU", True), ("a CPU", False)):
+        job = made.largest(on_gpu=on_gpu)
+        if job is not None:
+            size = job.memory.on_gpu if on_gpu else job.memory.on_cpu
+            rows.append((f"memory on {place}", f"about {_bytes(size)}: {job.name}"))
+    return rows
+
+
+def _disk(made: Plan) -> list[tuple[str, str]]:
+    parts = [f"{kind} {_bytes(size)}" for kind, size in vars(made.disk).items() if size]
+    return [
+        ("disk", f"about {_bytes(made.disk.total)}" + (f": {', '.join(parts)}" if parts else ""))
+    ]
+
+
+def _download(made: Plan) -> list[tuple[str, str]]:
+    found = made.download
+    rows = [
+        ("download", f"{model}, at most {_bytes(size)}") for model, size in found.models.items()
+    ]
+    rows += [
+        ("download", f"{text}, " + ("of unknown size" if size is None else f"about {_bytes(size)}"))
+        for text, size in found.texts.items()
+    ]
+    return rows or [("download", "nothing")]
+
+
+def _hours(made: Plan, device: Device, name: str) -> list[tuple[str, str]]:
+    stages = made.hours_by_stage(device)
+    parts = ", ".join(f"{stage} {_time(hours)}" for stage, hours in stages.items())
+    total = sum(stages.values())
+    rows = [(f"time on {name}", f"about {_time(total)}" + (f": {parts}" if parts else ""))]
+    largest = made.largest(on_gpu=True)
+    if largest and largest.memory.on_gpu > device.memory_gib * 2**30:
+        rows.append(("", f"its {device.memory_gib:g} GiB do not hold {largest.name}"))
+    rates = (
+        f"{device.bfloat16_tflops:g} bfloat16 and {device.float32_tflops:g} float32 TFLOP/s,"
+        f" {device.gigabytes_per_second:g} GB/s, {device.utilisation:.0%} of them reached"
+    )
+    return [*rows, ("", f"({rates}; {device.source})")]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "es" if thing.endswith("s") else "s")
+
+
+def _flop(amount: int) -> str:
+    for size, unit in UNITS:
+        if amount >= size:
+            return f"{amount / size:.3g} {unit}"
+    return f"{amount:,} FLOP"
+
+
+def _bytes(amount: int) -> str:
+    return f"{amount / 2**30:,.1f} GiB" if amount >= 2**30 else f"{amount / 2**20:,.1f} MiB"
+
+
+def _time(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:,.1f} h"
+    return f"{hours * 60:.0f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"

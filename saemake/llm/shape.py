@@ -1,0 +1,73 @@
+"""The shape of a language model: what its matrices cost, without its weights or a network."""
+
+from typing import Any
+
+from saemake.sections import Closed, Count
+
+
+class Shape(Closed):
+    """Of a decoder whose blocks are attention and an MLP. `gated_mlp` says that the MLP has a third
+    matrix, `tied` that the embedding is also the unembedding. Biases and norms are left out: next
+    to nothing."""
+
+    d_model: Count
+    heads: Count
+    kv_heads: Count
+    head_width: Count
+    mlp_width: Count
+    gated_mlp: bool
+    vocabulary: Count
+    tied: bool
+
+    @property
+    def attention_width(self) -> int:
+        """Features of all heads' queries together."""
+        return self.heads * self.head_width
+
+    @property
+    def block_weights(self) -> int:
+        """Entries of a block's matrices."""
+        attention = 2 * self.d_model * (self.heads + self.kv_heads) * self.head_width
+        return attention + (3 if self.gated_mlp else 2) * self.d_model * self.mlp_width
+
+    @property
+    def head_weights(self) -> int:
+        """Entries of the unembedding."""
+        return self.d_model * self.vocabulary
+
+    def weights(self, blocks: int) -> int:
+        """Entries of all matrices of a model of so many blocks."""
+        embeddings = self.head_weights * (1 if self.tied else 2)
+        return blocks * self.block_weights + embeddings
+
+
+def shape_of(config: Any) -> Shape:
+    """The shape that a transformers config describes, its matrices counted on a model without
+    weights. Raises ValueError where its blocks are not attention and an MLP, such as experts'."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    text = config.get_text_config()
+    d_model, heads = text.hidden_size, text.num_attention_heads
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    blocks = next(
+        module
+        for module in model.modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == text.num_hidden_layers
+    )
+    found = sum(weight.numel() for weight in blocks[0].parameters() if weight.dim() == 2)
+    for gated_mlp in (False, True):
+        shape = Shape(
+            d_model=d_model,
+            heads=heads,
+            kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+            head_width=getattr(text, "head_dim", None) or d_model // heads,
+            mlp_width=getattr(text, "intermediate_size", None) or 4 * d_model,
+            gated_mlp=gated_mlp,
+            vocabulary=text.vocab_size,
+            tied=bool(text.tie_word_embeddings),
+        )
+        if shape.block_weights == found:
+            return shape
+    raise ValueError(f"the blocks of a {type(model).__name__} are more than attention and an MLP")

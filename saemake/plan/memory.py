@@ -1,0 +1,140 @@
+"""Memory that a job takes at its largest: of a GPU, or of the process that computes on a CPU.
+
+What stays (the LM, the SAEs with Adam's moments, the buffer) and what lives for a moment (a step's
+tensors, a refilled buffer, a batch's logits). Of a GPU the largest moment counts. A CPU's process
+keeps freed memory for what comes next, which does not always fit into it: it holds more.
+
+Shapes: B activations in a batch, D the model's width, F latents, L positions, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from saemake.architectures import Architecture
+from saemake.config import Config, Model
+from saemake.evaluation.dictionary_learning import TOKENS_AT_ONCE
+from saemake.llm.shape import Shape
+from saemake.plan.storage import FLOAT32_BYTES, sae_bytes
+
+MIB = 2**20
+ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+# A process that has imported all that a job does, before it computes.
+PROCESS_BYTES = 430 * MIB
+# An SAE's gradients, and what clipping and projecting them takes: of its parameters, what lives and
+# what a CPU's process holds.
+LIVE_GRADIENTS, HELD_GRADIENTS = 2.0, 5.0
+# Of a codec's latents [N, F] in float32 as it judges, the same. What a process holds varies from
+# run to run then, batches being of many sizes.
+LIVE_JUDGED, HELD_JUDGED = 4.0, 10.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a job at its largest: `lm`, `saes` (with Adam's moments, in training) and `buffer`
+    stay; `live` are those of the largest moment, `held` what a CPU's process holds for moments."""
+
+    lm: int
+    saes: int
+    buffer: int
+    live: int
+    held: int
+
+    @property
+    def on_gpu(self) -> int:
+        """Of the device."""
+        return self.lm + self.saes + self.buffer + self.live
+
+    @property
+    def on_cpu(self) -> int:
+        """Of the process."""
+        return PROCESS_BYTES + self.lm + self.saes + self.buffer + self.held
+
+
+def of_training(
+    config: Config,
+    name: str,
+    shape: Shape,
+    layer: int,
+    kind: type[Architecture],
+    latents: int,
+    saes: int,
+) -> Memory:
+    """A pass over so many SAEs."""
+    model, training = config.models[name], config.training_of(name)
+    element = ELEMENT_BYTES[training.autocast]
+    one = sae_bytes(shape.d_model, latents)
+    buffer = model.buffer_tokens * shape.d_model * element
+    positions = model.llm_batch_contexts * model.context_tokens
+    # While it is refilled: what was unread, what is new, and both together.
+    refilled = 2 * buffer + _block(model, shape, positions)
+    batch = training.batch_tokens * latents * FLOAT32_BYTES
+    lm, loaded = _lm(model, shape, layer + 1), _lm(model, shape, model.layers)
+    live = round(kind.live_latents * batch + LIVE_GRADIENTS * one)
+    held = round(kind.held_latents * batch + HELD_GRADIENTS * one)
+    return Memory(
+        lm=lm,
+        saes=3 * saes * one,
+        buffer=buffer,
+        live=max(refilled, live),
+        # The LM is loaded whole, and what it has after the layer given up.
+        held=loaded - lm + refilled + held,
+    )
+
+
+def of_judging(
+    config: Config,
+    name: str,
+    shape: Shape,
+    evaluation: str,
+    latents: Sequence[int],
+) -> Memory:
+    """An evaluation of codecs of so many latents."""
+    model = config.models[name]
+    core = config.evaluations_of(name).sae_bench_core
+    documents = evaluation == "dictionary_learning"
+    contexts = model.llm_batch_contexts if documents else core.batch_contexts
+    length = model.context_tokens if documents else core.context_tokens
+    positions, widest = contexts * length, max(latents)
+    logits = positions * shape.vocabulary * ELEMENT_BYTES[model.dtype]
+    if documents:
+        # A context at a time in float32, and its log-softmax.
+        compared = 2 * length * shape.vocabulary * FLOAT32_BYTES
+    else:
+        # The untouched LM's, in float32.
+        compared = positions * shape.vocabulary * FLOAT32_BYTES
+    rows = min(positions, TOKENS_AT_ONCE) if documents else positions
+    lm_runs = _block(model, shape, positions) + logits + compared
+    coded = rows * widest * FLOAT32_BYTES
+    return Memory(
+        lm=_lm(model, shape, model.layers),
+        saes=sum(sae_bytes(shape.d_model, f) for f in latents),
+        buffer=0,
+        live=max(lm_runs, round(LIVE_JUDGED * coded)),
+        held=lm_runs + round(HELD_JUDGED * coded),
+    )
+
+
+def of_fitting(config: Config, name: str, shape: Shape, layer: int) -> Memory:
+    """Baselines: sums in float64."""
+    model = config.models[name]
+    positions = model.llm_batch_contexts * model.context_tokens
+    activations = 3 * positions * shape.d_model * 8
+    moment = _block(model, shape, positions) + activations
+    return Memory(
+        lm=_lm(model, shape, layer + 1),
+        saes=3 * 8 * shape.d_model**2,
+        buffer=0,
+        live=moment,
+        held=moment,
+    )
+
+
+def _lm(model: Model, shape: Shape, blocks: int) -> int:
+    return shape.weights(blocks) * ELEMENT_BYTES[model.dtype]
+
+
+def _block(model: Model, shape: Shape, positions: int) -> int:
+    """A block at work: the residual stream three times, what the heads have of it, and the MLP's
+    inside, twice."""
+    features = 3 * shape.d_model + 4 * shape.attention_width + 2 * shape.mlp_width
+    return positions * features * ELEMENT_BYTES[model.dtype]

@@ -1,0 +1,103 @@
+"""Disk that outputs take, and what is downloaded for them."""
+
+import math
+from dataclasses import dataclass
+
+from saemake.config import Config
+from saemake.llm.shape import Shape
+from saemake.plan.jobs import Evaluate, Tokenise, Work
+from saemake.plan.text import Texts
+
+FLOAT32_BYTES = 4
+# Of each latent and way of choosing latents, in an evaluation's parquet: the floats of SAE Bench's
+# core, and the index.
+LATENT_BYTES = 64
+# The widest that a model's file holds its weights in.
+FILE_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes under results/, each kind; snapshots are of the largest pass, twice while one replaces
+    the one before, and gone at its end."""
+
+    tokens: int
+    saes: int
+    checkpoints: int
+    evaluations: int
+    snapshots: int
+
+    @property
+    def total(self) -> int:
+        return self.tokens + self.saes + self.checkpoints + self.evaluations + self.snapshots
+
+
+def sae_bytes(d_model: int, latents: int) -> int:
+    """An ae.pt: encoder and decoder, and the biases."""
+    return FLOAT32_BYTES * (2 * d_model * latents + latents + d_model)
+
+
+def disk(config: Config, work: Work, shapes: dict[str, Shape], texts: Texts) -> Disk:
+    """What the work writes."""
+    saes = checkpoints = snapshots = 0
+    for sweep, missing in work.train.items():
+        model = config.models[sweep.model]
+        d_model = shapes[sweep.model].d_model
+        one = sae_bytes(d_model, config.widths[sweep.width])
+        steps = config.checkpoint_steps(sweep.model, sweep.architecture)
+        saes += len(missing) * one
+        checkpoints += len(missing) * len(steps) * one
+        element = 2 if config.training_of(sweep.model).autocast == "bfloat16" else 4
+        # An SAE with Adam's two moments, and the buffer.
+        state = 3 * len(missing) * one + model.buffer_tokens * d_model * element
+        snapshots = max(snapshots, 2 * state)
+    return Disk(
+        tokens=sum(_token_bytes(config, job, shapes, texts) for job in work.tokenise),
+        saes=saes,
+        checkpoints=checkpoints,
+        evaluations=sum(_latent_bytes(job, work, shapes) for job in work.evaluate),
+        snapshots=snapshots,
+    )
+
+
+def _token_bytes(config: Config, job: Tokenise, shapes: dict[str, Shape], texts: Texts) -> int:
+    reading = texts.reading(job.model, job.use, 1)
+    token = 2 if shapes[job.model].vocabulary <= 2**16 else 4
+    return reading.tokens * token + reading.contexts * 4
+
+
+def _latent_bytes(job: Evaluate, work: Work, shapes: dict[str, Shape]) -> int:
+    most = shapes[job.model].d_model if job.judged is None else math.inf
+    return sum(LATENT_BYTES * int(min(latents, most)) for latents in work.evaluate[job])
+
+
+@dataclass(frozen=True)
+class Download:
+    """Bytes from the Hub: a model's files at most (as float32), a text's about; None where nothing
+    is known of it."""
+
+    models: dict[str, int]
+    texts: dict[str, int | None]
+
+
+def download(
+    config: Config, work: Work, shapes: dict[str, Shape], texts: Texts, cached: set[str]
+) -> Download:
+    """What the work fetches; `cached` are the models that are on this machine."""
+    models = {
+        name: FILE_BYTES * shapes[name].weights(config.models[name].layers)
+        for name in work.fetch
+        if config.models[name].hub is not None and name not in cached
+    }
+    found: dict[str, int | None] = {}
+    for job in work.tokenise:
+        name = config.text_of(job.model, job.use)
+        text = config.texts[name]
+        if text.hub is None:
+            continue
+        bytes_ = None
+        if text.document_tokens is not None and text.document_bytes is not None:
+            tokens = texts.reading(job.model, job.use, 1).tokens
+            bytes_ = math.ceil(tokens / text.document_tokens) * text.document_bytes
+        found[f"{name} ({job.use} of {job.model})"] = bytes_
+    return Download(models, found)

@@ -1,0 +1,93 @@
+"""How much text a job reads: as it is in the store, or about, before it is tokenised."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+
+from saemake.config import Config
+from saemake.plan.jobs import Stored
+from saemake.recipes import tokens_recipe
+from saemake.text.shards import Tokens
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a job reads of a text. `positions` of the LM's batches count padding, `pairs` are those
+    of two positions of one context, summed; `known` says whether the text was there to count."""
+
+    contexts: int
+    tokens: int
+    positions: int
+    pairs: int
+    known: bool
+
+    def share(self, part: float) -> "Reading":
+        """That part of it."""
+        amounts = (self.contexts, self.tokens, self.positions, self.pairs)
+        contexts, tokens, positions, pairs = (round(part * amount) for amount in amounts)
+        return Reading(contexts, tokens, positions, pairs, self.known)
+
+
+class Texts:
+    """The texts of a config, each counted once."""
+
+    def __init__(self, config: Config, stored: Stored) -> None:
+        self.config, self.stored = config, stored
+        self._lengths: dict[str, list[int]] = {}
+
+    def reading(
+        self, model: str, use: str, batch_contexts: int, tokens: int | None = None
+    ) -> Reading:
+        """Of what is tokenised for a use, in batches of so many contexts; all, or the batches until
+        so many tokens."""
+        recipe = tokens_recipe(self.config, model, use)
+        if self.stored.has("tokens", recipe.hash):
+            folder = self.stored.folder("tokens", recipe.hash)
+            if recipe.hash not in self._lengths:
+                self._lengths[recipe.hash] = list(_lengths(folder))
+            return counted_lengths(self._lengths[recipe.hash], batch_contexts, tokens)
+        length = self.about(model, use)
+        contexts = recipe.amount
+        if recipe.unit == "tokens":
+            contexts = math.ceil(recipe.amount / length)
+        if tokens is not None:
+            batches = math.ceil(tokens / (length * batch_contexts))
+            contexts = min(contexts, batches * batch_contexts)
+        full = recipe.context_tokens
+        # Of a batch one context as a rule is full, and the others are padded to it.
+        return Reading(contexts, contexts * length, contexts * full, contexts * full**2, False)
+
+    def about(self, model: str, use: str) -> int:
+        """Tokens in a context: those of the text's typical document, or a whole context."""
+        recipe = tokens_recipe(self.config, model, use)
+        typical = self.config.texts[self.config.text_of(model, use)].document_tokens
+        if recipe.layout == "packed" or typical is None:
+            return recipe.context_tokens
+        return min(typical, recipe.context_tokens)
+
+
+def _lengths(folder: Path) -> Iterator[int]:
+    """The lengths of the contexts of a manifest's shards."""
+    for shard in Tokens(folder / "manifest.json").manifest["shards"]:
+        with safe_open(folder / shard["file"], framework="np") as opened:
+            yield from opened.get_tensor("lengths").tolist()
+
+
+def counted_lengths(lengths: list[int], batch_contexts: int, tokens: int | None = None) -> Reading:
+    """Of contexts of these lengths, in batches padded to the longest in each; all, or the batches
+    until so many tokens."""
+    batches = [lengths[i : i + batch_contexts] for i in range(0, len(lengths), batch_contexts)]
+    if tokens is not None:
+        read = np.cumsum([sum(batch) for batch in batches])
+        batches = batches[: int(np.searchsorted(read, tokens)) + 1]
+    return Reading(
+        contexts=sum(len(batch) for batch in batches),
+        tokens=sum(sum(batch) for batch in batches),
+        positions=sum(len(batch) * max(batch) for batch in batches),
+        pairs=sum(len(batch) * max(batch) ** 2 for batch in batches),
+        known=True,
+    )

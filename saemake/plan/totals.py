@@ -1,0 +1,167 @@
+"""The plan as a whole: everything that targets cost, job by job, and summed."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from saemake import architectures
+from saemake.config import Config, Device, DType
+from saemake.llm import weights
+from saemake.names import Sweep
+from saemake.plan import memory, operations
+from saemake.plan.hours import Traffic, hours
+from saemake.plan.jobs import Evaluate, Fit, Stored, Work, work
+from saemake.plan.memory import Memory
+from saemake.plan.operations import NOTHING, Lm, Operations
+from saemake.plan.storage import Disk, Download, disk, download, sae_bytes
+from saemake.plan.text import Texts
+
+
+@dataclass(frozen=True)
+class JobCost:
+    """A job: its stage, its name, and what it takes."""
+
+    stage: str
+    name: str
+    operations: Operations
+    memory: Memory
+    traffic: Traffic
+    lm_dtype: DType
+    sae_dtype: DType
+
+    def hours(self, device: Device) -> float:
+        return hours(device, self.operations, self.traffic, self.lm_dtype, self.sae_dtype)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What targets cost. `known` says whether all text was there to count."""
+
+    work: Work
+    tokens: dict[str, int]
+    jobs: list[JobCost]
+    disk: Disk
+    download: Download
+    known: bool
+
+    def by_stage(self) -> dict[str, Operations]:
+        """Operations of each stage, in the jobs' order."""
+        found: dict[str, Operations] = {}
+        for job in self.jobs:
+            found[job.stage] = found.get(job.stage, NOTHING) + job.operations
+        return found
+
+    def hours_by_stage(self, device: Device) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for job in self.jobs:
+            found[job.stage] = found.get(job.stage, 0) + job.hours(device)
+        return found
+
+    def largest(self, *, on_gpu: bool) -> JobCost | None:
+        """The job that takes most memory; None where there is none."""
+        by_memory = {True: lambda job: job.memory.on_gpu, False: lambda job: job.memory.on_cpu}
+        return max(self.jobs, key=by_memory[on_gpu], default=None)
+
+
+def plan(config: Config, targets: Iterable[str], store: Path) -> Plan:
+    """What the store lacks of the targets, and what it costs. Nothing is run or fetched.
+
+    Raises SaemakeError where a target is no artifact of this config, or a model's shape is known
+    neither from the config nor on this machine.
+    """
+    stored = Stored(store)
+    return _Costs(config, work(config, targets, stored), stored).plan()
+
+
+class _Costs:
+    def __init__(self, config: Config, needed: Work, stored: Stored) -> None:
+        self.config, self.work = config, needed
+        self.texts = Texts(config, stored)
+        self.shapes = {name: weights.shape(config, name) for name in needed.fetch}
+
+    def plan(self) -> Plan:
+        config, needed, texts = self.config, self.work, self.texts
+        tokens = {
+            f"{job.model} {job.use}": texts.reading(job.model, job.use, 1).tokens
+            for job in needed.tokenise
+        }
+        jobs = [self._train(sweep, len(saes)) for sweep, saes in needed.train.items()]
+        jobs += [self._fit(job) for job in needed.fit]
+        jobs += [self._evaluate(job, latents) for job, latents in needed.evaluate.items()]
+        cached = {name for name in needed.fetch if weights.cached(config, name)}
+        return Plan(
+            needed,
+            tokens,
+            jobs,
+            disk(config, needed, self.shapes, texts),
+            download(config, needed, self.shapes, texts, cached),
+            not needed.tokenise,
+        )
+
+    def _lm(self, model: str, layer: int) -> Lm:
+        return Lm(self.shapes[model], self.config.models[model].layers, layer)
+
+    def _train(self, sweep: Sweep, saes: int) -> JobCost:
+        config, name = self.config, sweep.model
+        model, training, steps = (
+            config.models[name],
+            config.training_of(name),
+            config.steps_of(name),
+        )
+        kind, latents = architectures.get(sweep.architecture), config.widths[sweep.width]
+        settings = config.settings_of(name, sweep.architecture)
+        shape = self.shapes[name]
+        reading = self.texts.reading(name, "train", model.llm_batch_contexts)
+        lm = self._lm(name, sweep.layer)
+        parameters = sae_bytes(shape.d_model, latents) // 4
+        return JobCost(
+            "training",
+            str(sweep),
+            operations.of_training(lm, reading, kind, settings, training, steps, latents, saes),
+            memory.of_training(config, name, shape, sweep.layer, kind, latents, saes),
+            Traffic.of_training(
+                parameters, latents, training.batch_tokens, training.autocast, steps, saes
+            ),
+            model.dtype,
+            training.autocast,
+        )
+
+    def _fit(self, job: Fit) -> JobCost:
+        model = self.config.models[job.model]
+        tokens = self.config.baselines_of(job.model).pca_tokens
+        reading = self.texts.reading(job.model, "train", model.llm_batch_contexts, tokens)
+        return JobCost(
+            "baselines",
+            f"{job.model}/L{job.layer}/baselines",
+            operations.of_fitting(self._lm(job.model, job.layer), reading),
+            memory.of_fitting(self.config, job.model, self.shapes[job.model], job.layer),
+            Traffic(0),
+            model.dtype,
+            "float32",
+        )
+
+    def _evaluate(self, job: Evaluate, codecs: list[int]) -> JobCost:
+        config, model, shape = self.config, self.config.models[job.model], self.shapes[job.model]
+        latents = codecs if job.judged else [min(f, shape.d_model) for f in codecs]
+        core = config.evaluations_of(job.model).sae_bench_core
+        documents = job.evaluation == "dictionary_learning"
+        batch = model.llm_batch_contexts if documents else core.batch_contexts
+        reading = self.texts.reading(job.model, job.evaluation, batch)
+        lm = self._lm(job.model, job.layer)
+        predicted = reading.tokens
+        if documents:
+            done = operations.of_dictionary_learning(lm, reading, latents)
+        else:
+            done = operations.of_core(lm, reading, latents, core)
+            predicted = core.reconstruction_batches * batch * core.context_tokens
+        return JobCost(
+            "baselines" if job.judged is None else "evaluation",
+            f"{job.judged or f'{job.model}/L{job.layer}/baselines'} by {job.evaluation}",
+            done,
+            memory.of_judging(config, job.model, shape, job.evaluation, latents),
+            Traffic.of_judging(
+                sum(latents), reading.tokens, shape.vocabulary, predicted * (2 + len(latents))
+            ),
+            model.dtype,
+            "float32",
+        )

@@ -1,0 +1,353 @@
+"""What a plan says: its operations against torch's count of real jobs, and by hand."""
+
+import contextlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, merged, raw_config
+from peers import PYTHIA as PYTHIA_SIZES
+from peers import PYTHIA_VOCABULARY
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, Gemma2Config, GPTNeoXConfig, MixtralConfig
+
+from saemake import __main__, architectures, names
+from saemake.config import Config, read
+from saemake.errors import SaemakeError
+from saemake.evaluation import baselines, subjects
+from saemake.evaluation.evaluate import evaluate
+from saemake.llm import model, weights
+from saemake.llm.shape import Shape, shape_of
+from saemake.names import EVALUATIONS, SAE_FILES, USES, Sweep
+from saemake.plan.jobs import Stored, targets_of_build
+from saemake.plan.operations import Lm, Operations
+from saemake.plan.text import Reading, Texts, counted_lengths
+from saemake.plan.totals import plan
+from saemake.recipes import baselines_recipe, sae_recipe, tokens_recipe
+from saemake.store import Store
+from saemake.text import tokens
+from saemake.text.shards import Tokens
+from saemake.training.members import Stores, Wanted
+from saemake.training.train import Conduct, Inputs, train_pass
+
+STORE = Path("results/.store")
+PYTHIA = "pythia-160m-deduped"
+TOP_K = "results/demo/L3/top_k/256"
+
+
+def read_config(over: dict | None = None) -> Config:
+    return read(raw_config(over), PROJECT, [CONFIG_FILE])
+
+
+class Jobs:
+    """The demo's jobs, run as the rules' scripts do, in the working directory."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.weights = weights.locate(config, "demo", None)
+        self.stores = Stores.under(STORE)
+
+    def tokenise(self) -> None:
+        tokenizer = model.load_tokenizer(self.weights)
+        for use in USES:
+            recipe = tokens_recipe(self.config, "demo", use)
+            store = Store(STORE, "tokens")
+            tokens.make(self.config, "demo", use, recipe, tokenizer, store, skip=0)
+
+    def tokens(self, use: str) -> Tokens:
+        key = tokens_recipe(self.config, "demo", use).hash
+        return Tokens(STORE / "tokens" / key / "manifest.json")
+
+    def train(self, sweep: Sweep) -> None:
+        recipes = {sae: sae_recipe(self.config, sae) for sae in names.members(self.config, sweep)}
+        description = weights.fetch(self.config, "demo")
+        train_pass(
+            [Wanted(str(sae), recipe) for sae, recipe in recipes.items()],
+            Inputs(self.weights, description, self.tokens("train")),
+            self.stores,
+            Conduct("test", self.config.logging, snapshot_seconds=float("inf")),
+        )
+        for sae, recipe in recipes.items():
+            self.stores.saes.link(recipe.hash, {f: Path(sae.folder, f) for f in SAE_FILES})
+
+    def evaluate(self, sweep: Sweep, evaluation: str) -> None:
+        saes = names.members(self.config, sweep)
+        judged = [subjects.sae(self.config, sae, evaluation) for sae in saes]
+        store = Store(STORE, "evaluations")
+        evaluate(judged, sweep.layer, self.weights, self.tokens(evaluation), store)
+
+    def fit(self, layer: int) -> None:
+        recipe = baselines_recipe(self.config, "demo", layer)
+        store = Store(STORE, "baselines")
+        fitted = baselines.fit(self.weights, self.tokens("train"), recipe)
+        store.put(recipe.hash, {baselines.FILE: fitted})
+        place = Path(f"results/demo/L{layer}/baselines", baselines.FILE)
+        store.link(recipe.hash, {baselines.FILE: place})
+
+    def evaluate_baselines(self, layer: int, evaluation: str) -> None:
+        fitted = Store(STORE, "baselines")
+        judged = subjects.all_baselines(self.config, "demo", layer, evaluation, 128, fitted)
+        store = Store(STORE, "evaluations")
+        evaluate(judged, layer, self.weights, self.tokens(evaluation), store)
+
+
+@contextlib.contextmanager
+def counted():
+    """Counts operations, attention's too: its fused kernel on a CPU is not one that torch counts,
+    what it is made of is."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield counter
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """A folder with the demo's texts, tokenised for a small config."""
+    with contextlib.chdir(tmp_path_factory.mktemp("plan")):
+        jobs = Jobs(read_config(SMALL))
+        jobs.tokenise()
+        yield jobs
+
+
+def operations(jobs: Jobs, target: str, stage: str, named: str = "") -> Operations:
+    """What is planned of a stage's job for a target."""
+    made = plan(jobs.config, [target], STORE)
+    return next(j.operations for j in made.jobs if j.stage == stage and named in j.name)
+
+
+def agree(planned: int, counter: FlopCounterMode, what: str) -> None:
+    ratio = planned / counter.get_total_flops()
+    print(f"{what}: planned {ratio:.4f} of what torch counts")
+    assert ratio == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("name", architectures.names())
+def test_operations_of_a_sweep_are_what_torch_counts(ready, name):
+    sweep = Sweep("demo", 3, name, "256")
+    target = f"{sweep.folder}/metrics.json"
+    planned = operations(ready, target, "training")
+    with counted() as counter:
+        ready.train(sweep)
+    agree(planned.lm + planned.saes, counter, f"{name}, training")
+    for evaluation in EVALUATIONS:
+        planned = operations(ready, target, "evaluation", evaluation)
+        with counted() as counter:
+            ready.evaluate(sweep, evaluation)
+        agree(planned.lm + planned.saes, counter, f"{name}, {evaluation}")
+    left = plan(ready.config, [target], STORE)
+    assert [job.stage for job in left.jobs if job.stage != "baselines"] == []
+    assert left.work.stored == names.members(ready.config, sweep)
+
+
+@pytest.mark.parametrize("name", ["top_k", "batch_top_k", "matryoshka_batch_top_k"])
+def test_operations_with_dead_latents_are_what_torch_counts(ready, name):
+    """k 4 of 256 latents that count as dead after one batch: some are from then on."""
+    own = {"sweep": [4], "dead_after_tokens": 512}
+    over = merged({"models": {"demo": {"architectures": {name: own}}}}, SMALL)
+    jobs = Jobs(read_config(over))
+    sweep = Sweep("demo", 3, name, "256")
+    planned = operations(jobs, f"{sweep.folder}/k_4/ae.pt", "training")
+    assert planned.dead > 0
+    with counted() as counter:
+        jobs.train(sweep)
+    agree(planned.lm + planned.saes + planned.dead, counter, f"{name}, dead")
+
+
+def test_operations_of_baselines_are_what_torch_counts(ready):
+    target = "results/demo/L3/baselines/metrics.json"
+    planned = operations(ready, target, "baselines", "baselines")
+    with counted() as counter:
+        ready.fit(3)
+    agree(planned.lm + planned.saes, counter, "fitting")
+    for evaluation in EVALUATIONS:
+        planned = operations(ready, target, "baselines", evaluation)
+        with counted() as counter:
+            ready.evaluate_baselines(3, evaluation)
+        agree(planned.lm + planned.saes, counter, f"baselines, {evaluation}")
+    assert plan(ready.config, [target], STORE).jobs == []
+
+
+def test_operations_by_hand():
+    """A block: queries and keys 2 * (4 * 6 + 4 * 3), values and output the same, MLP 2 * 4 * 5."""
+    shape = Shape(
+        d_model=4,
+        heads=2,
+        kv_heads=1,
+        head_width=3,
+        mlp_width=5,
+        gated_mlp=False,
+        vocabulary=7,
+        tied=True,
+    )
+    assert shape.block_weights == 4 * 6 * 2 + 4 * 3 * 2 + 2 * 4 * 5
+    assert shape.weights(blocks=2) == 2 * 112 + 28
+    lm = Lm(shape, blocks=3, layer=0)
+    reading = Reading(contexts=2, tokens=9, positions=10, pairs=50, known=True)
+    block = 2 * 112 * 10 + 4 * 6 * 50
+    assert lm.to_layer(reading) == block
+    assert lm.after_layer(reading) == 2 * block + 2 * 28 * 10
+    assert lm.whole(reading) == 3 * block + 2 * 28 * 10
+
+
+def test_a_text_is_counted_with_its_padding(ready):
+    """Batches of two: 3 and 5 are padded to 5, the last stands alone."""
+    assert counted_lengths([3, 5, 2], 2) == Reading(3, 10, 2 * 5 + 2, 2 * 25 + 4, True)
+    assert counted_lengths([3, 5, 2], 2, 8) == Reading(2, 8, 10, 50, True)
+    texts = Texts(ready.config, Stored(STORE))
+    whole = texts.reading("demo", "train", 32)
+    tokens = ready.tokens("train")
+    assert (whole.contexts, whole.tokens) == (tokens.manifest["documents"], tokens.count)
+    assert whole.positions == sum(batch.ids.numel() for batch in tokens.contexts(32))
+    assert texts.reading("demo", "train", 32, 100).contexts == 32
+
+
+def test_a_text_that_is_not_there_is_estimated(ready, tmp_path):
+    texts = Texts(ready.config, Stored(tmp_path))
+    reading = texts.reading(PYTHIA, "train", 32)
+    wanted = tokens_recipe(ready.config, PYTHIA, "train").amount
+    assert reading.contexts == -(-wanted // 500)
+    assert reading.positions == reading.contexts * 1024
+    assert not reading.known
+    core = texts.reading(PYTHIA, "sae_bench_core", 16)
+    assert (core.contexts, core.tokens, core.positions) == (35_200, 4_505_600, 4_505_600)
+
+
+@pytest.mark.parametrize(
+    ("target", "stages"),
+    [
+        ("results/demo/model.json", []),
+        ("results/demo/tokens/train/manifest.json", []),
+        (f"{TOP_K}/k_4/ae.pt", ["training"]),
+        (f"{TOP_K}/k_4/sae_bench_core_latents.parquet", ["training", "evaluation"]),
+        (f"{TOP_K}/k_4/metrics.json", ["training", "evaluation", "evaluation"]),
+        (f"{TOP_K}/metrics.json", ["training", "baselines"] + 2 * ["evaluation", "baselines"]),
+        ("results/demo/L3/baselines/pca.safetensors", ["baselines"]),
+        ("results/demo/L3/baselines/sae_bench_core.json", ["baselines"] * 2),
+        (f"{TOP_K}/k_4/checkpoints/ae_20.pt", ["training"]),
+        (f"{TOP_K}/k_4/checkpoints/metrics.json", ["training", "evaluation", "evaluation"]),
+        (
+            "results/demo/L3/figures/loss_recovered_vs_l0.pdf",
+            ["training"] * 3 + ["baselines"] * 3 + ["evaluation"] * 6,
+        ),
+        (
+            "results/demo/L3/figures/loss_recovered_vs_tokens.svg",
+            ["training"] + ["baselines"] * 3 + ["evaluation"] * 6,
+        ),
+    ],
+)
+def test_the_jobs_behind_a_target(target, stages, tmp_path):
+    own = {"top_k": {"checkpoints": [0, 0.5]}}
+    over = merged({"models": {"demo": {"architectures": own}}}, SMALL)
+    made = plan(read_config(over), [target], tmp_path)
+    assert sorted(job.stage for job in made.jobs) == sorted(stages)
+
+
+def test_a_sparsity_more_trains_one_more(ready):
+    sweep = Sweep("demo", 3, "standard", "256")
+    ready.train(sweep)
+    own = {"standard": {"sweep": [0.05, 0.1, 0.2]}}
+    over = merged({"models": {"demo": {"architectures": own}}}, SMALL)
+    made = plan(read_config(over), [f"{sweep.folder}/penalty_0.1/ae.pt"], STORE)
+    assert [str(sae) for sae in made.work.train[sweep]] == [f"{sweep}/penalty_0.1"]
+    assert [sae.sparsity for sae in made.work.stored] == [0.05, 0.2]
+    assert made.work.tokenise == []
+
+
+def test_shapes_of_the_published_models_are_those_of_their_families(config):
+    """transformers' Gemma2Config is gemma-2-2b's; Pythias are GPT-NeoX of their published sizes."""
+    assert config.models["gemma-2-2b"].shape == shape_of(Gemma2Config())
+    for name, (width, layers, heads) in PYTHIA_SIZES.items():
+        found = shape_of(
+            GPTNeoXConfig(
+                hidden_size=width,
+                num_hidden_layers=layers,
+                num_attention_heads=heads,
+                intermediate_size=4 * width,
+                vocab_size=PYTHIA_VOCABULARY,
+            )
+        )
+        assert config.models[name].shape == found
+    assert shape_of(AutoConfig.from_pretrained(DEMO_LM)) == weights.shape(config, "demo")
+
+
+def test_a_shape_that_is_not_the_models_is_refused_when_it_is_fetched(config):
+    own = weights.shape(config, "demo").model_dump()
+    over = {"models": {"demo": {"shape": {**own, "gated_mlp": True}}}}
+    weights.fetch(read_config({"models": {"demo": {"shape": own}}}), "demo")
+    with pytest.raises(
+        SaemakeError, match=r"'models.demo.shape.gated_mlp' says True; the model has False"
+    ):
+        weights.fetch(read_config(over), "demo")
+
+
+def test_a_model_of_other_blocks_has_no_shape():
+    small = MixtralConfig(num_hidden_layers=1, hidden_size=64, intermediate_size=64, vocab_size=8)
+    with pytest.raises(ValueError, match="more than attention and an MLP"):
+        shape_of(small)
+
+
+def test_the_whole_published_suite(tmp_path):
+    config = read_config({"build": [PYTHIA, "gemma-2-2b"]})
+    made = plan(config, targets_of_build(config), tmp_path)
+    assert sum(map(len, made.work.train.values())) == 252
+    assert len(made.work.train) == 42
+    assert set(made.tokens) == {f"{m} {use}" for m in (PYTHIA, "gemma-2-2b") for use in USES}
+    checkpoints = {f for f in targets_of_build(config) if "/checkpoints/" in f}
+    assert len(checkpoints) == 7 * 6 * 3 * 2
+
+
+@pytest.fixture
+def said(tmp_path, monkeypatch, capsys):
+    """`python -m saemake plan` in an empty folder: its status and what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = __main__.main(["plan", *arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_the_command_says_what_a_published_sweep_costs(said):
+    status, out, _ = said("results/gemma-2-2b/L12/top_k/16k/metrics.json", "--device", "h200")
+    assert status == 0
+    assert re.search(r"^SAEs to train +6 in 1 pass$", out, flags=re.MULTILINE)
+    assert re.search(r"^download +gemma-2-2b, at most 9\.7 GiB$", out, flags=re.MULTILINE)
+    assert re.search(r"^time on h200 +about .* h: training", out, flags=re.MULTILINE)
+
+
+def test_the_command_gives_json(said):
+    status, out, _ = said("--json", "--device", "rtx-3090")
+    found = json.loads(out)
+    assert status == 0
+    assert len(found["saes_to_train"]) == 18
+    assert found["hours"]["total"] == pytest.approx(sum(job["hours"] for job in found["jobs"]))
+    assert found["disk"]["saes"] == 18 * 4 * (2 * 128 * 1024 + 1024 + 128)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["results/dmeo/model.json"], "no model 'dmeo' in the config; did you mean 'demo'?"),
+        (["README.md"], "README.md: artifacts are files under results/"),
+        (["--device", "h20"], "no device 'h20' in the config; did you mean 'h200'?"),
+    ],
+)
+def test_a_bad_question_is_one_line(said, arguments, message):
+    status, out, error = said(*arguments)
+    assert (status, out) == (2, "")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_model_of_no_known_shape_is_one_line(said, tmp_path):
+    unknown = {"hub": "nobody/nothing", "suite": {"layers": [0]}}
+    raw = raw_config()
+    mine = {**{k: v for k, v in raw["models"][PYTHIA].items() if k != "shape"}, **unknown}
+    mine["suite"] = raw["models"][PYTHIA]["suite"]
+    Path("mine.yaml").write_text(yaml.safe_dump({"models": {"mine": mine}}))
+    status, _, error = said("results/mine/L0/top_k/4k/metrics.json", "--configfile", "mine.yaml")
+    assert status == 2
+    assert "model 'mine' is not on this machine: give models.mine.shape" in error
