@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from saemake import architectures, figures, names
+from saemake.catalogue import entries, targets
 from saemake.config import Config
 from saemake.errors import SaemakeError
 from saemake.evaluation import baselines
@@ -108,8 +109,10 @@ def behind(config: Config, targets: Iterable[str]) -> list[Job]:
 
 
 def _of_target(config: Config, target: str) -> list[Job]:
-    names.check_target(config, target)
+    targets.check_target(config, target)
     match PurePosixPath(target).parts:
+        case (entries.HUB, *_):
+            return _of_published_name(config, target)
         case (names.RESULTS, model, "model.json"):
             return [Fetch(model)]
         case (names.RESULTS, model, "tokens", use, _):
@@ -123,7 +126,21 @@ def _of_target(config: Config, target: str) -> list[Job]:
         case (names.RESULTS, model, layer, architecture, width, *inside):
             return _of_sweep(config, Sweep(model, int(layer[1:]), architecture, width), inside)
         case _:
-            raise SaemakeError(f"{target}: artifacts are files under {names.RESULTS}/")
+            raise SaemakeError(
+                f"{target}: what is planned is what is built, files under {names.RESULTS}/ and"
+                f" files or folders under {entries.HUB}/"
+            )
+
+
+def _of_published_name(config: Config, target: str) -> list[Job]:
+    """Of an SAE laid out as published, or of a folder of them: with its evaluation, but for a
+    checkpoint alone."""
+    file = "ae.pt" if "/checkpoints/" in target else "dictionary_learning.json"
+    return [
+        job
+        for sae in targets.saes_of_hub(config, target)
+        for job in _of_sweep(config, sae.sweep, [sae.sparsity_name, file])
+    ]
 
 
 def _of_figure(config: Config, model: str, layer: int, figure: str) -> list[Job]:

@@ -15,6 +15,7 @@ from saemake.catalogue import compare, entries, fetch, targets
 from saemake.config import Config, ConfigError, Tolerances, read
 from saemake.errors import SaemakeError
 from saemake.names import SaeName, Sweep
+from saemake.plan import jobs
 from saemake.recipes import sae_recipe
 
 EXAMPLE = (
@@ -303,3 +304,13 @@ def test_the_catalogue_names_what_names_knows(published: Config) -> None:
     }
     catalogue = entries.load(published)
     assert suites == {catalogue.name(entry) for entry in catalogue.entries}
+
+
+def test_what_a_published_name_is_planned_as(published: Config) -> None:
+    """Its sweep's training and evaluation, as under our name; a repository's, each once."""
+    sweep = Sweep("pythia-160m-deduped", 8, "top_k", "16k")
+    judged = jobs.Evaluate("pythia-160m-deduped", 8, "dictionary_learning", sweep)
+    assert jobs.behind(published, [f"{EXAMPLE}/ae.pt"]) == [judged]
+    assert len(jobs.behind(published, [EXAMPLE.rsplit("/", 3)[0]])) == 7
+    with pytest.raises(SaemakeError, match=f"{EXAMPLE}x: no published SAE of that name"):
+        jobs.behind(published, [f"{EXAMPLE}x"])
