@@ -1,6 +1,7 @@
 """`python -m saemake`: questions about what is there, which Snakemake does not answer."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(commands.load_config(options.configfile), options)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("saemake: interrupted", file=sys.stderr)
         return 130

@@ -272,7 +272,7 @@ def published_evaluation_recipe(
 ) -> EvaluationRecipe:
     """Of the published SAE of that name, which lies in a place on the Hub."""
     sweep = name.sweep
-    subject = digest(["published", place])
+    subject = published_key(place)
     return evaluation_recipe(
         config, sweep.model, evaluation, subject, sweep.architecture, name.sparsity
     )
@@ -309,6 +309,11 @@ def baseline_key(config: Config, model: str, layer: int, baseline: str) -> str:
 def checkpoint_key(recipe: SaeRecipe, step: int) -> str:
     """What names a checkpoint in the store."""
     return digest([recipe.hash, step])
+
+
+def published_key(place: str) -> str:
+    """What names a published SAE by its place on the Hub."""
+    return digest(["published", place])
 
 
 def revision_key(kind: str, hub: str, revision: str) -> str:

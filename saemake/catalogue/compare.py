@@ -56,7 +56,9 @@ def compare(
     one, other = (place.load(entry, device) for place in (rebuilt, published))
     same, match = same_weights(one, other), decoder_match(one, other)
     compared = figures(rebuilt.rows[0], entry, published.rows[0])
-    faults = deviations(compared, "published", tolerances)
+    count, faults = deviations(compared, "published", tolerances)
+    if count < sum(map(len, compared.values())):
+        faults.append("a figure is not defined, so that it cannot be compared")
     source = json.loads((published.folder / "source.json").read_text())
     return {
         **_heads(entry, name, rebuilt.rows[0]),
@@ -78,13 +80,10 @@ def against_catalogue(
     published weights. The catalogue's are of its authors' text; `verdict` says `within` or
     `outside` the tolerances, or `unknown` where the catalogue has none of them."""
     compared = figures(rebuilt[0], entry, None)
-    faults = deviations(compared, "catalogue", tolerances)
-    known = any(
-        figure["catalogue"] is not None for of in compared.values() for figure in of.values()
-    )
+    count, faults = deviations(compared, "catalogue", tolerances)
     return {
         **_heads(entry, name, rebuilt[0]),
-        "verdict": ("outside" if faults else "within") if known else "unknown",
+        "verdict": ("outside" if faults else "within") if count else "unknown",
         "because": faults,
         "figures": compared,
         "tolerances": tolerances.model_dump(),
@@ -131,29 +130,26 @@ def _figure(row: Row, evaluation: str, name: str) -> float | None:
 
 def deviations(
     compared: Mapping[str, Mapping[str, Any]], beside: str, tolerances: Tolerances
-) -> list[str]:
-    """What of the rebuilt SAE is out of tolerance from what stands `beside` it ('published' or
-    'catalogue'), a sentence each; and what cannot be told."""
-    found = []
+) -> tuple[int, list[str]]:
+    """How many figures of the rebuilt SAE could be compared with what stands `beside` it
+    ('published' or 'catalogue'), and which are out of tolerance, a sentence each."""
+    count, faults = 0, []
     for evaluation, of_both in compared.items():
-        l0, loss = of_both["l0"], of_both["loss_recovered"]
-        if l0[beside] is None or loss[beside] is None:
-            continue
-        if l0["rebuilt"] is None or loss["rebuilt"] is None:
-            found.append(f"{evaluation}: the rebuilt one's figures are not defined")
-            continue
-        apart = abs(l0["rebuilt"] - l0[beside])
-        if apart > tolerances.l0 * abs(l0[beside]):
-            found.append(
-                f"{evaluation}: L0 {l0['rebuilt']:.4g}, {beside} {l0[beside]:.4g}: more than"
-                f" {tolerances.l0:.0%} apart"
-            )
-        if abs(loss["rebuilt"] - loss[beside]) > tolerances.loss_recovered:
-            found.append(
-                f"{evaluation}: loss recovered {loss['rebuilt']:.4f}, {beside} {loss[beside]:.4f}:"
-                f" more than {tolerances.loss_recovered:g} apart"
-            )
-    return found
+        for name, sides in of_both.items():
+            rebuilt, other = sides["rebuilt"], sides[beside]
+            if other is None or rebuilt is None:
+                continue
+            count += 1
+            if name == "l0":
+                allowed, said = tolerances.l0 * abs(other), f"{tolerances.l0:.0%}"
+            else:
+                allowed, said = tolerances.loss_recovered, f"{tolerances.loss_recovered:g}"
+            if abs(rebuilt - other) > allowed:
+                faults.append(
+                    f"{evaluation}: {name} {rebuilt:.5g}, {beside} {other:.5g}: more than {said}"
+                    " apart"
+                )
+    return count, faults
 
 
 def differing(

@@ -2,10 +2,14 @@
 
 import csv
 import functools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from saemake import architectures
 from saemake.config import Config, ConfigError
@@ -53,13 +57,17 @@ class Catalogue:
 
     def __init__(self, entries: list[Entry], widths: Mapping[str, int]) -> None:
         self.entries = entries
-        self._width = {latents: name for name, latents in widths.items()}
+        # Of several names of a width, whatever the order in the config, the shortest.
+        self._width = {
+            latents: name
+            for name, latents in sorted(widths.items(), key=lambda item: (-len(item[0]), item[0]))
+        }
         self._at = {entry.hub_folder: entry for entry in entries}
         self._of = {self.name(entry): entry for entry in entries}
 
     def name(self, entry: Entry) -> SaeName:
         """Our name of it."""
-        width = self._width.get(entry.latents, str(entry.latents))
+        width = self._width[entry.latents]
         sweep = Sweep(entry.model, entry.layer, entry.architecture, width)
         return SaeName(sweep, entry.sparsity)
 
@@ -101,20 +109,38 @@ class Catalogue:
 
 def load(config: Config) -> Catalogue:
     """The config's catalogue. Raises ConfigError where it is missing or says what cannot be."""
-    return _load(config.root / config.published.catalogue, tuple(config.widths.items()))
+    layers = tuple((name, model.layers) for name, model in config.models.items())
+    path = config.root / config.published.catalogue
+    catalogue = _load(path, tuple(config.widths.items()), layers)
+    repositories = {entry.repository for entry in catalogue.entries}
+    for repository in config.published.revisions:
+        if repository not in repositories:
+            raise ConfigError(
+                f"published.revisions.{repository}",
+                f"not in the catalogue; {nearest(repository, repositories)}",
+            )
+    return catalogue
 
 
 @functools.cache
-def _load(path: Path, widths: tuple[tuple[str, int], ...]) -> Catalogue:
+def _load(
+    path: Path, widths: tuple[tuple[str, int], ...], layers: tuple[tuple[str, int], ...]
+) -> Catalogue:
     try:
         with path.open(newline="") as lines:
-            rows = list(csv.DictReader(lines, strict=True))
+            reader = csv.DictReader(lines, strict=True)
+            rows, columns = list(reader), reader.fieldnames or []
     except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise ConfigError("published.catalogue", f"{path} cannot be read: {error}") from None
+    if list(columns) != list(COLUMNS):
+        raise ConfigError(
+            "published.catalogue",
+            f"{path}: its columns are {','.join(columns)}; they should be {','.join(COLUMNS)}",
+        )
     entries = []
     for line, row in enumerate(rows, start=2):
         try:
-            entries.append(_entry(row))
+            entries.append(_entry(row, dict(widths), dict(layers)))
         except (ValueError, SaemakeError) as error:
             raise ConfigError("published.catalogue", f"{path}, line {line}: {error}") from None
     catalogue = Catalogue(entries, dict(widths))
@@ -124,37 +150,54 @@ def _load(path: Path, widths: tuple[tuple[str, int], ...]) -> Catalogue:
     return catalogue
 
 
-def _entry(row: Mapping[str, str | None]) -> Entry:
-    if set(row) != set(COLUMNS) or None in row.values():
-        raise ValueError(f"the columns are {', '.join(map(str, row))}, not {', '.join(COLUMNS)}")
-    said = {column: value or "" for column, value in row.items()}
+def _entry(
+    row: Mapping[str, str | None], widths: Mapping[str, int], layers: Mapping[str, int]
+) -> Entry:
+    said = {column: value for column, value in row.items() if value is not None}
+    if set(said) != set(COLUMNS):
+        raise ValueError(f"it has not {len(COLUMNS)} fields")
     for column in ("repository", "path"):
         if not all(PART.fullmatch(part) for part in said[column].split("/")):
             raise ValueError(f"{column} '{said[column]}' is no path on the Hub")
     if said["repository"].count("/") != 1:
         raise ValueError(f"repository '{said['repository']}' is not OWNER/NAME")
-    architectures.get(said["architecture"])
+    if said["model"] not in layers:
+        raise ValueError(f"no model '{said['model']}' in the config")
+    if not 0 <= int(said["layer"]) < layers[said["model"]]:
+        raise ValueError(f"{said['model']} has no layer {said['layer']}")
+    if int(said["width"]) not in widths.values():
+        raise ValueError(f"no width of {said['width']} latents in the config; name it in 'widths'")
     return Entry(
         model=said["model"],
         layer=int(said["layer"]),
         latents=int(said["width"]),
         architecture=said["architecture"],
-        sparsity=_number(said["sparsity"]),
+        sparsity=_sparsity(said["architecture"], said["sparsity"]),
         repository=said["repository"],
         path=said["path"],
-        figures={name: float(said[name]) for name in FIGURES if said[name]},
+        figures={name: _figure(said[name]) for name in FIGURES if said[name]},
     )
 
 
-def _number(text: str) -> float:
-    """As YAML reads it, since names tell an int from a float."""
-    return int(text) if text.isdecimal() else float(text)
+def _sparsity(architecture: str, text: str) -> float:
+    """As a sweep of the architecture has it: names tell an int from a float."""
+    sweep: Any = architectures.get(architecture).Settings.model_fields["sweep"].annotation
+    try:
+        return TypeAdapter(sweep).validate_python([text])[0]
+    except ValidationError:
+        raise ValueError(f"'{text}' is no sparsity of {architecture}") from None
+
+
+def _figure(text: str) -> float:
+    if not math.isfinite(figure := float(text)):
+        raise ValueError(f"{text} is no figure")
+    return figure
 
 
 def find(catalogue: Catalogue, text: str) -> list[Entry]:
     """The entries with every word of `text` in one of their names, ours or the Hub's, or which
     `text` names a file of; upper and lower case are one."""
-    words = text.lower().replace("/tree/main/", "/").split()
+    words = re.sub(r"/(tree|blob|resolve)/[^/ ]+/", "/", text.lower()).split()
     for before in ("https://huggingface.co/", f"{HUB}/", f"{RESULTS}/", f"{PUBLISHED}/"):
         words = [word.removeprefix(before) for word in words]
 

@@ -3,7 +3,6 @@ the Hub's own checksums; nothing in them is run."""
 
 import io
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils.sha import git_hash
+from torch import Tensor
 
 from saemake import architectures
 from saemake.catalogue.entries import PUBLISHED, Entry
@@ -22,6 +23,8 @@ from saemake.store import sha256
 WEIGHTS = "ae.pt"
 CONFIG = "config.json"
 BUNDLED = "eval_results.json"
+# What dictionary_learning's trainers call a sparsity in config.json.
+SPARSITY_KEYS = {"k": ["k"], "l0": ["target_l0"], "penalty": ["l1_penalty", "sparsity_penalty"]}
 
 
 def pin(repository: str, revision: str) -> dict[str, str]:
@@ -53,9 +56,13 @@ def fetch(entry: Entry, pinned: Path) -> dict[str, bytes]:
         paths = {name: _downloaded(entry, commit, name) for name in names}
     sums = {name: sha256(path) for name, path in paths.items()}
     for name, listed in there.items():
-        if name in sums and listed.lfs is not None and listed.lfs.sha256 != sums[name]:
+        # Of an LFS file the Hub tells the sha256, of another git's hash.
+        found, told = sums.get(name), listed.lfs and listed.lfs.sha256
+        if name in paths and told is None:
+            found, told = git_hash(paths[name].read_bytes()), listed.blob_id
+        if found is not None and found != told:
             raise SaemakeError(
-                f"{what}/{name}: its sha256 is {sums[name]}, the Hub says {listed.lfs.sha256};"
+                f"{what}/{name}: its checksum is {found}, the Hub says {told};"
                 f" delete {paths[name].resolve()} and run the same command again"
             )
     content = {name: path.read_bytes() for name, path in paths.items()}
@@ -95,24 +102,48 @@ def check(entry: Entry, weights: bytes, config: Mapping[str, Any]) -> None:
             raise SaemakeError(
                 f"{what}/{CONFIG}: {key} is {trainer.get(key)!r}, the catalogue says {value!r}"
             )
+    for key in SPARSITY_KEYS[kind.sparsity]:
+        if trainer.get(key, entry.sparsity) != entry.sparsity:
+            raise SaemakeError(
+                f"{what}/{CONFIG}: {key} is {trainer[key]!r}, the catalogue says {entry.sparsity!r}"
+            )
+    state = _tensors(weights, f"{what}/{WEIGHTS}")
     try:
-        state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
         wanted = kind.make_dictionary(trainer).state_dict()
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise SaemakeError(
-            f"{what}/{WEIGHTS}: refused, it is not tensors alone ({first_line(error)[:160]})"
-        ) from None
     except KeyError as error:
         raise SaemakeError(f"{what}/{CONFIG}: its trainer has no {error}") from None
-    if not isinstance(state, Mapping) or set(state) != set(wanted):
-        keys = ", ".join(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
-        raise SaemakeError(f"{what}/{WEIGHTS}: has {keys}; expected {', '.join(wanted)}")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise SaemakeError(
+            f"{what}/{CONFIG}: its trainer describes no {kind.dict_class} ({first_line(error)})"
+        ) from None
+    if set(state) != set(wanted):
+        raise SaemakeError(
+            f"{what}/{WEIGHTS}: has {', '.join(map(str, state))}; expected {', '.join(wanted)}"
+        )
     for key, tensor in wanted.items():
         if state[key].shape != tensor.shape:
             raise SaemakeError(
                 f"{what}/{WEIGHTS}: {key} has the shape {tuple(state[key].shape)}; expected"
                 f" {tuple(tensor.shape)}"
             )
+        if not state[key].isfinite().all():
+            raise SaemakeError(f"{what}/{WEIGHTS}: {key} has values that are not finite")
+    if "k" in state and int(state["k"]) != trainer["k"]:
+        raise SaemakeError(
+            f"{what}/{WEIGHTS}: k is {int(state['k'])} in it and {trainer['k']} in {CONFIG}"
+        )
+
+
+def _tensors(weights: bytes, what: str) -> Mapping[str, Tensor]:
+    """A state dict; whatever the unpickler says of one that is none is a refusal."""
+    try:
+        state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+    except Exception as error:  # of damaged bytes it raises nearly any kind
+        reason = type(error).__name__
+        raise SaemakeError(f"{what}: refused, it is not tensors alone ({reason})") from None
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise SaemakeError(f"{what}: refused, it is not tensors alone (no state dict)")
+    return state
 
 
 def _commit(pinned: Path) -> str:

@@ -13,11 +13,10 @@ from saemake.catalogue import entries
 from saemake.catalogue.entries import HUB, PART, PUBLISHED, Catalogue
 from saemake.config import Config
 from saemake.errors import SaemakeError, nearest
-from saemake.names import EVALUATIONS, FIGURE_FORMATS, LATENTS, SaeName, checkpoint_files
+from saemake.names import FIGURE_FORMATS, LATENTS, TABLES, SaeName, checkpoint_files
 
 HUB_FILES = ("ae.pt", "config.json", "eval_results.json")
 WEIGHTS = ("ae.pt", "config.json", "source.json")
-TABLES = (*(f"{name}.json" for name in EVALUATIONS), "metrics.json")
 COMPARISONS = ("comparison.json", "against_catalogue.json")
 FILES = (*WEIGHTS, *TABLES, *LATENTS, *COMPARISONS)
 FIGURES = ("rebuilt_and_published", "decoder_match")
@@ -28,10 +27,12 @@ def check_target(config: Config, path: str) -> None:
     """Raise SaemakeError, naming the nearest right name, where `path` is no artifact of this
     config. What a config names but a file need not exist for."""
     top, *parts = path.rstrip("/").split("/")
-    if top not in (HUB, PUBLISHED) or not parts:
+    if top not in (HUB, PUBLISHED):
         names.check_target(config, path)
         return
     try:
+        if not parts:
+            raise SaemakeError("name a file or folder in it; `python -m saemake find` knows them")
         for part in parts:
             if not PART.fullmatch(part):
                 raise SaemakeError(f"'{part}' is no part of a path on the Hub")
@@ -41,27 +42,6 @@ def check_target(config: Config, path: str) -> None:
             _check_published(config, parts)
     except SaemakeError as error:
         raise SaemakeError(f"{path}: {error}") from None
-
-
-def saes_of(config: Config, path: str) -> list[SaeName]:
-    """The SAEs that an artifact is, or is made of, whatever it is under (see names.saes_of).
-
-    Raises SaemakeError where `path` is no such artifact of this config.
-    """
-    check_target(config, path)
-    catalogue = entries.load(config)
-    top, *parts = path.rstrip("/").split("/")
-    if top == HUB:
-        return saes_of_hub(config, path)
-    if top != PUBLISHED:
-        return names.saes_of(config, path)
-    if parts[0] == REPOSITORIES or parts[-1] in WEIGHTS:
-        return []
-    if parts[2] == "figures":
-        layer = f"{parts[0]}/{parts[1]}"
-        swept = [sweep for sweep in catalogue.sweeps() if f"{sweep.model}/L{sweep.layer}" == layer]
-        return [name for sweep in swept for name in catalogue.of_sweep(sweep)]
-    return names.saes_of(config, _rebuilt(parts))
 
 
 def saes_of_hub(config: Config, path: str) -> list[SaeName]:
@@ -121,17 +101,31 @@ def _check_published(config: Config, parts: list[str]) -> None:
             drawn = [f"{name}.{suffix}" for name in FIGURES for suffix in FIGURE_FORMATS]
             if file not in drawn:
                 raise SaemakeError(f"'{file}' is no figure there; {nearest(file, drawn)}")
+            _check_rebuilt(
+                config,
+                [s for s in catalogue.sweeps() if f"{s.model}/L{s.layer}" == f"{model}/{layer}"],
+            )
         case [_, _, sparsity, file]:
             _check_file(config, catalogue, parts, sparsity, file)
         case [architecture, width, "comparison.json"]:
-            names.check_target(
-                config, f"{names.RESULTS}/{model}/{layer}/{architecture}/{width}/metrics.json"
-            )
+            sweep = names.Sweep(model, int(found[1]), architecture, width)
+            if sweep not in catalogue.sweeps():
+                swept = {str(one) for one in catalogue.sweeps()}
+                raise SaemakeError(f"nothing is published there; {nearest(str(sweep), swept)}")
+            _check_rebuilt(config, [sweep])
         case _:
             raise SaemakeError(
                 "this is a folder; name a file in it:"
                 f" {PUBLISHED}/{model}/{layer}/<architecture>/<width>/<sparsity>/comparison.json"
             )
+
+
+def _check_rebuilt(config: Config, sweeps: list[names.Sweep]) -> None:
+    """Whether the config trains all that is published of the sweeps."""
+    catalogue = entries.load(config)
+    for sweep in sweeps:
+        for entry in catalogue.of_sweep(sweep).values():
+            catalogue.wanted(config, entry)
 
 
 def _check_file(

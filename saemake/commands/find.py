@@ -22,12 +22,19 @@ def run(config: Config, options: argparse.Namespace) -> int:
         why = _meant(catalogue, options.text)
         raise SaemakeError(f"find: no published SAE has all of this in its names; {why}")
     for entry in found:
-        core = "L0 {core_l0:.4g}, loss recovered {core_loss_recovered:.4f}"
         print(f"{catalogue.name(entry).folder}/ae.pt")
         print(f"  {entry.hub_folder}/ae.pt")
-        print(f"  published: {core.format(**entry.figures) if entry.figures else 'no figures'}")
+        print(f"  published: {_figures(entry)}")
     print(f"{len(found)} of {len(catalogue.entries)} published SAEs")
     return 0
+
+
+def _figures(entry: entries.Entry) -> str:
+    said = {"L0": "core_l0", "loss recovered": "core_loss_recovered"}
+    known = [
+        f"{name} {entry.figures[key]:.4g}" for name, key in said.items() if key in entry.figures
+    ]
+    return ", ".join(known) or "nothing is known of it by SAE Bench's core"
 
 
 def _meant(catalogue: entries.Catalogue, words: list[str]) -> str:

@@ -19,7 +19,7 @@ UNITS = ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", nargs="*", help="under results/: any artifact")
+    parser.add_argument("target", nargs="*", help="any artifact under results/ or hub/")
     parser.add_argument("--device", metavar="NAME", help="hours on it; one of the config's devices")
     parser.add_argument("--json", action="store_true", help="the same as JSON, in bytes and FLOPs")
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from saemake import names
+from saemake.catalogue import entries
 from saemake.commands import STORE
 from saemake.config import Config, ConfigError, Source
 from saemake.evaluation.evaluate import judged_subject
@@ -21,6 +22,7 @@ from saemake.recipes import (
     baseline_names,
     baselines_recipe,
     checkpoint_key,
+    published_key,
     revision_key,
     sae_recipe,
     tokens_recipe,
@@ -62,6 +64,7 @@ def _named(config: Config) -> dict[str, set[str]]:
         steps = config.checkpoint_steps(sae.sweep.model, sae.sweep.architecture)
         named["checkpoints"] |= {checkpoint_key(recipe, step) for step in steps}
     named["evaluations"] |= named["saes"] | named["checkpoints"]
+    named["evaluations"] |= {published_key(e.hub_folder) for e in entries.load(config).entries}
     for model, use in itertools.product(config.models, USES):
         named["tokens"].add(tokens_recipe(config, model, use).hash)
     sources: list[tuple[str, Source]] = [("model", model) for model in config.models.values()]

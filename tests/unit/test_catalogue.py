@@ -40,8 +40,9 @@ def test_all_names_resolve_both_ways(published: Config) -> None:
     for entry in catalogue.entries:
         name = catalogue.wanted(published, entry)
         assert catalogue.at(entry.hub_folder) == catalogue.named(str(name)) == entry
-        assert targets.saes_of(published, f"{entry.hub_folder}/ae.pt") == [name]
-        assert targets.saes_of(published, f"{name.folder}/ae.pt") == [name]
+        targets.check_target(published, f"{entry.hub_folder}/ae.pt")
+        assert targets.saes_of_hub(published, f"{entry.hub_folder}/ae.pt") == [name]
+        assert names.saes_of(published, f"{name.folder}/ae.pt") == [name]
         page = f"https://huggingface.co/{entry.repository}/tree/main/{entry.path}"
         assert entries.find(catalogue, page) == [entry]
         assert entries.find(catalogue, f"{name.folder}/ae.pt") == [entry]
@@ -63,7 +64,7 @@ def test_sparsities_are_what_was_measured(published: Config) -> None:
 
 
 def test_the_example_has_the_published_recipe(published: Config) -> None:
-    (name,) = targets.saes_of(published, f"{EXAMPLE}/ae.pt")
+    (name,) = targets.saes_of_hub(published, f"{EXAMPLE}/ae.pt")
     assert name == SaeName(Sweep("pythia-160m-deduped", 8, "top_k", "16k"), 80)
     recipe = sae_recipe(published, name)
     assert (recipe.width, recipe.steps, recipe.training.seed) == (16_384, 244_140, 0)
@@ -73,7 +74,9 @@ def test_the_example_has_the_published_recipe(published: Config) -> None:
 
 
 def test_trainers_that_count_from_six(published: Config) -> None:
-    found = [targets.saes_of(published, f"{ODD}/trainer_{i}/config.json")[0] for i in range(6, 12)]
+    found = [
+        targets.saes_of_hub(published, f"{ODD}/trainer_{i}/config.json")[0] for i in range(6, 12)
+    ]
     assert [name.sparsity for name in found] == [20, 40, 80, 160, 320, 640]
     with pytest.raises(SaemakeError, match=r"trainer_5/ae.pt: .*did you mean"):
         targets.check_target(published, f"{ODD}/trainer_5/ae.pt")
@@ -81,12 +84,12 @@ def test_trainers_that_count_from_six(published: Config) -> None:
 
 def test_folders_and_checkpoints(published: Config) -> None:
     repository = EXAMPLE.rsplit("/", 3)[0]
-    assert len(targets.saes_of(published, repository)) == 42
-    assert len(targets.saes_of(published, EXAMPLE.rsplit("/", 2)[0] + "/")) == 6
+    assert len(targets.saes_of_hub(published, repository)) == 42
+    assert len(targets.saes_of_hub(published, EXAMPLE.rsplit("/", 2)[0] + "/")) == 6
     files = targets.hub_folder_files(published, f"{EXAMPLE}/")
     assert files == [f"{EXAMPLE}/{file}" for file in targets.HUB_FILES]
     top_k = ODD.replace("batch_top_k", "top_k")
-    (name,) = targets.saes_of(published, f"{top_k}/trainer_0/checkpoints/ae_24414.pt")
+    (name,) = targets.saes_of_hub(published, f"{top_k}/trainer_0/checkpoints/ae_24414.pt")
     assert name.sparsity == 20
     assert not targets.is_hub_folder(published, "results/demo")
 
@@ -118,10 +121,26 @@ def test_published_names(published: Config) -> None:
     for file in (*targets.FILES,):
         targets.check_target(published, f"{folder}/k_80/{file}")
     targets.check_target(published, f"{folder}/comparison.json")
-    assert len(targets.saes_of(published, f"{folder}/comparison.json")) == 6
-    assert targets.saes_of(published, f"{folder}/k_80/ae.pt") == []
-    figure = "published/gemma-2-2b/L12/figures/rebuilt_and_published.pdf"
-    assert len(targets.saes_of(published, figure)) == 126
+    for suffix in ("pdf", "svg"):
+        targets.check_target(
+            published, f"published/gemma-2-2b/L12/figures/rebuilt_and_published.{suffix}"
+        )
+
+
+def test_a_published_sparsity_that_the_config_lacks() -> None:
+    over = {"architectures": {"top_k": {"sweep": [20, 40]}}}
+    config = read(raw_config(over), PROJECT, [CONFIG_FILE])
+    for target in ("top_k/16k/comparison.json", "figures/rebuilt_and_published.pdf"):
+        with pytest.raises(SaemakeError, match=r"k_80: published, but not of this config"):
+            targets.check_target(config, f"published/pythia-160m-deduped/L8/{target}")
+
+
+def test_a_second_name_of_a_width() -> None:
+    """Whichever comes first in the config, the shorter is taken."""
+    for widths in ({"wide": 16_384}, {"16k": 16_384, "awide": 16_384}):
+        config = read(raw_config({"widths": widths}), PROJECT, [CONFIG_FILE])
+        (name,) = targets.saes_of_hub(config, EXAMPLE)
+        assert name.sweep.width == "16k"
 
 
 @pytest.mark.parametrize(
@@ -132,8 +151,14 @@ def test_published_names(published: Config) -> None:
         (("a/trainer_0", "../trainer_0"), "line 2: path .* is no path on the Hub"),
         (("someone/saes", "saes"), "line 2: repository 'saes' is not OWNER/NAME"),
         (("top_k,20", "topk,20"), "line 2: no architecture 'topk'; did you mean 'top_k'"),
-        ((",20,", ",many,"), "line 2: could not convert string to float"),
-        (("layer", "leyer"), "line 2: the columns are"),
+        ((",20,", ",many,"), "line 2: 'many' is no sparsity of top_k"),
+        ((",20,", ",20.5,"), "line 2: '20.5' is no sparsity of top_k"),
+        (("layer", "leyer"), "its columns are model,leyer,.*; they should be model,layer,"),
+        ((",,", ""), "line 2: it has not 14 fields"),
+        (("demo,3", "demi,3"), "line 2: no model 'demi' in the config"),
+        (("demo,3", "demo,6"), "line 2: demo has no layer 6"),
+        ((",1024,", ",1000,"), "line 2: no width of 1000 latents in the config"),
+        (("20.5,0.9", "20.5,nan"), "line 2: nan is no figure"),
         (("a/trainer_1", "a/trainer_0"), "the same place on the Hub on two lines"),
         ((",40,", ",20,"), "the same SAE on two lines"),
     ],
@@ -212,6 +237,8 @@ def test_what_is_fetched_is_checked(tmp_path: Path) -> None:
         ("dict_class", "BatchTopKSAE", "dict_class is 'BatchTopKSAE', the catalogue says"),
         ("dict_size", 7, "dict_size is 7, the catalogue says 6"),
         ("layer", 2, "layer is 2, the catalogue says 3"),
+        ("k", 4, "k is 4, the catalogue says 2"),
+        ("activation_dim", "4", "its trainer describes no AutoEncoderTopK"),
     ]:
         with pytest.raises(SaemakeError, match=f"someone/saes/a/trainer_0/config.json: {said}"):
             check(entry_of(), saved(state_of()), {"trainer": {**TRAINER, key: value}})
@@ -219,10 +246,19 @@ def test_what_is_fetched_is_checked(tmp_path: Path) -> None:
         check(entry_of(), saved(state_of(**{"encoder.bias": torch.zeros(7)})), {"trainer": TRAINER})
     with pytest.raises(SaemakeError, match=r"ae.pt: has .*more; expected"):
         check(entry_of(), saved(state_of(more=torch.zeros(1))), {"trainer": TRAINER})
+    nan = {"encoder.bias": torch.full((6,), torch.nan)}
+    with pytest.raises(SaemakeError, match=r"encoder.bias has values that are not finite"):
+        check(entry_of(), saved(state_of(**nan)), {"trainer": TRAINER})
+    with pytest.raises(SaemakeError, match=r"k is 3 in it and 2 in config.json"):
+        check(entry_of(), saved(state_of(k=torch.tensor(3))), {"trainer": TRAINER})
+    without = {key: value for key, value in TRAINER.items() if key != "activation_dim"}
+    with pytest.raises(SaemakeError, match=r"config.json: its trainer has no 'activation_dim'"):
+        check(entry_of(), saved(state_of()), {"trainer": without})
     with pytest.raises(SaemakeError, match="says nothing of a trainer"):
         check(entry_of(), saved(state_of()), {})
     ran = tmp_path / "ran"
-    for content in (saved(state_of(more=Evil(ran))), pickle.dumps(Evil(ran)), b"no pickle"):
+    evil = (saved(state_of(more=Evil(ran))), pickle.dumps(Evil(ran)))
+    for content in (*evil, b"no pickle", b"hello", b"\x80\x02.", saved([1]), saved({"a": 1})):
         with pytest.raises(SaemakeError, match="refused, it is not tensors alone"):
             check(entry_of(), content, {"trainer": TRAINER})
     assert not ran.exists()
@@ -262,17 +298,19 @@ def compared(l0: float | None, loss: float, of: float = 80.0) -> dict[str, Any]:
 
 
 def test_deviations() -> None:
-    assert compare.deviations(compared(87.9, 0.9541), "published", TOLERANCES) == []
-    assert compare.deviations(compared(88.1, 0.95), "published", TOLERANCES) == [
-        "sae_bench_core: L0 88.1, published 80: more than 10% apart"
-    ]
-    assert compare.deviations(compared(80, 0.9449), "published", TOLERANCES) == [
-        "sae_bench_core: loss recovered 0.9449, published 0.9500: more than 0.005 apart"
-    ]
-    assert compare.deviations(compared(999, 0), "catalogue", TOLERANCES) == []
-    assert compare.deviations(compared(None, 0), "published", TOLERANCES) == [
-        "sae_bench_core: the rebuilt one's figures are not defined"
-    ]
+    assert compare.deviations(compared(87.9, 0.9541), "published", TOLERANCES) == (2, [])
+    assert compare.deviations(compared(88.1, 0.95), "published", TOLERANCES) == (
+        2,
+        ["sae_bench_core: l0 88.1, published 80: more than 10% apart"],
+    )
+    assert compare.deviations(compared(80, 0.9449), "published", TOLERANCES) == (
+        2,
+        ["sae_bench_core: loss_recovered 0.9449, published 0.95: more than 0.005 apart"],
+    )
+    assert compare.deviations(compared(999, 0), "catalogue", TOLERANCES) == (0, [])
+    # Each figure alone: what cannot be told of one is no word on the other.
+    count, faults = compare.deviations(compared(None, 0), "published", TOLERANCES)
+    assert (count, len(faults)) == (1, 1)
 
 
 def test_verdicts() -> None:

@@ -129,7 +129,7 @@ def test_three_verdicts(setting: Setting) -> None:
     assert equivalent["config"] == {"trainer.seed": {"rebuilt": 0, "published": 1}}
 
     assert different["verdict"] == "different"
-    assert any("loss recovered" in reason for reason in different["because"])
+    assert any("loss_recovered" in reason for reason in different["because"])
 
     gathered = json.loads(setting.workflow.read(f"published/{SWEEP}/comparison.json"))
     assert gathered == [identical, equivalent, different]
@@ -168,7 +168,7 @@ def test_another_catalogue_and_no_network(setting: Setting, tmp_path: Path) -> N
     workflow.succeed(target)  # HF_HUB_OFFLINE
     compared = json.loads(workflow.read(target))
     assert compared["verdict"] == "outside"
-    assert [reason for reason in compared["because"] if "loss recovered" in reason]
+    assert [reason for reason in compared["because"] if "loss_recovered" in reason]
     # What the catalogue says is a fact of the comparison: another one makes it stale.
     rebuilt = compared["figures"]["sae_bench_core"]["loss_recovered"]["rebuilt"]
     catalogue = Path(setting.workflow.folder, "catalogue.csv")
@@ -211,7 +211,7 @@ def test_what_is_not_as_the_catalogue_says(setting: Setting, tmp_path: Path) -> 
     blob.write_bytes(blob.read_bytes()[:-1] + b"x")
     files[0].unlink()
     said = workflow.fail(target, **environment)
-    assert f"saemake: {REPOSITORY}/{ARCHITECTURE}/trainer_1/ae.pt: its sha256 is" in said
+    assert f"saemake: {REPOSITORY}/{ARCHITECTURE}/trainer_1/ae.pt: its checksum is" in said
     assert not files[0].exists()
 
     config = json.loads(setting.workflow.read(f"published/{SWEEP}/k_8/config.json"))

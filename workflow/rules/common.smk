@@ -84,6 +84,11 @@ def sae_of(wildcards, model, architecture):
     )
 
 
+def hub_folders_asked():
+    """The folders under hub/ that are targets on the command line."""
+    return [path for path in dict.fromkeys(sys.argv[1:]) if targets.is_hub_folder(CONFIG, path)]
+
+
 def rebuilt_name(hub_folder):
     """The SAE that is laid out in a folder under hub/."""
     return CATALOGUE.wanted(CONFIG, CATALOGUE.at(hub_folder))

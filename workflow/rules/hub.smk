@@ -1,6 +1,6 @@
 """Rebuilt SAEs, laid out under hub/ as they were published; folders of them as targets."""
 
-for folder_name in filter(lambda path: targets.is_hub_folder(CONFIG, path), sys.argv[1:]):
+for folder_name in hub_folders_asked():
 
     rule:
         name:
