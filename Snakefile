@@ -20,5 +20,4 @@ include: "workflow/rules/publish.smk"
 rule all:
     default_target: True
     input:
-        all_figures(),
-        all_checkpoints(),
+        targets_of_build(CONFIG),

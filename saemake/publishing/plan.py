@@ -12,6 +12,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils.sha import git_hash
 
 from saemake.config import Config, Publishing
+from saemake.hub import patiently
 from saemake.names import RESULTS
 from saemake.publishing.faults import no_rights, talking
 from saemake.publishing.names import CARD, CONFIG, suite_files, suite_saes
@@ -87,10 +88,12 @@ def look(repo_id: str) -> Repository:
     page = f"{api.endpoint}/{repo_id}"
     with talking(repo_id, page):
         try:
-            head = api.model_info(repo_id).sha
+            head = patiently(lambda: api.model_info(repo_id)).sha
         except RepositoryNotFoundError:
             return Repository(repo_id, page, None, {})
-        listed = api.list_repo_tree(repo_id, recursive=True, revision=head)
+        listed = patiently(
+            lambda: list(api.list_repo_tree(repo_id, recursive=True, revision=head))
+        )
         files = {entry.path: entry for entry in listed if isinstance(entry, RepoFile)}
     return Repository(repo_id, page, head, files)
 

@@ -10,7 +10,8 @@ from saemake import figures, names, plan, recipes
 from saemake.catalogue import entries, targets
 from saemake.config import identifier, read
 from saemake.errors import SaemakeError
-from saemake.names import FIGURE_FORMATS, SAE_FILES, SaeName, Sweep
+from saemake.names import SAE_FILES, Sweep
+from saemake.plan.jobs import targets_of_build
 from saemake.publishing import names as publishing
 from saemake.publishing import rebuilding
 
@@ -166,29 +167,6 @@ def figure_tables(wildcards):
                 for member in names.members(CONFIG, sweep)
             ]
     return tables
-
-
-def all_checkpoints():
-    """The checkpoints that the config asks for, of the SAEs of the models that it builds."""
-    return [
-        f"{member.folder}/{file}"
-        for model in CONFIG.build
-        for layer in CONFIG.models[model].suite.layers
-        for sweep in names.suite_sweeps(CONFIG, model, layer)
-        for file in names.checkpoint_files(CONFIG, model, sweep.architecture)
-        for member in names.members(CONFIG, sweep)
-    ]
-
-
-def all_figures():
-    """The figures of the models that the config builds."""
-    return [
-        f"results/{model}/L{layer}/figures/{figure}.{suffix}"
-        for model in CONFIG.build
-        for layer in CONFIG.models[model].suite.layers
-        for figure in names.figures_of(CONFIG, model)
-        for suffix in FIGURE_FORMATS
-    ]
 
 
 wildcard_constraints:
