@@ -91,9 +91,7 @@ def look(repo_id: str) -> Repository:
             head = patiently(lambda: api.model_info(repo_id)).sha
         except RepositoryNotFoundError:
             return Repository(repo_id, page, None, {})
-        listed = patiently(
-            lambda: list(api.list_repo_tree(repo_id, recursive=True, revision=head))
-        )
+        listed = patiently(lambda: list(api.list_repo_tree(repo_id, recursive=True, revision=head)))
         files = {entry.path: entry for entry in listed if isinstance(entry, RepoFile)}
     return Repository(repo_id, page, head, files)
 
