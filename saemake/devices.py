@@ -1,13 +1,8 @@
 """The device that a job computes on, and what makes its results the same every time."""
 
-import ctypes
 import os
-import sys
 
 import torch
-
-# mallopt's parameters (glibc, malloc.h), and its largest value.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST = -1, -3, 2**31 - 1
 
 
 def choose(cpu_threads: int) -> torch.device:
@@ -23,17 +18,7 @@ def choose(cpu_threads: int) -> torch.device:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(cpu_threads)
-    _keep_freed_memory()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _keep_freed_memory() -> None:
-    """Give large tensors that are freed to the next ones. By default glibc returns them, and the
-    kernel clears every page of the next: five times an addition's own time (docs/benchmarks.md).
-    Peak memory grows by what does not fit together. Other C libraries are left as they are."""
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
-            libc.mallopt(parameter, LARGEST)
 
 
 def describe(device: torch.device) -> str:

@@ -134,11 +134,9 @@ class Architecture(abc.ABC):
     # What `plan` counts with. Matrix products of a training step, each of 2 * B * D * F operations:
     # encoder and decoder, and backward what either gives for its weight and for its input.
     step_products: ClassVar[int] = 6
-    # Of memory, numbers of 4 bytes for each of the batch's latents [B, F]: what lives at a step's
-    # largest, and what a CPU's process then holds, freed memory being kept (devices.choose) and not
-    # all of it fitting what comes next. Measured (docs/benchmarks.md).
+    # Of memory, numbers of 4 bytes for each of the batch's latents [B, F] that live at a step's
+    # largest moment; measured (docs/benchmarks.md).
     live_latents: ClassVar[float] = 4.0
-    held_latents: ClassVar[float] = 8.0
 
     def __init__(
         self,

@@ -38,7 +38,6 @@ class BatchTopK(TopK):
     trainer_class = "BatchTopKTrainer"
     dict_class = "BatchTopKSAE"
     inferences = ("threshold", "top_k")
-    held_latents = 8.5
 
     @classmethod
     def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:

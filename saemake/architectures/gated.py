@@ -69,7 +69,6 @@ class Gated(Architecture):
     # The gate's reconstruction too, which gives nothing for the decoder's weight.
     step_products = 8
     live_latents = 8.0
-    held_latents = 22.0
     Settings = PenaltySettings
     adam_betas = (0.0, 0.999)
     constraint = constraints.UNIT_NORM

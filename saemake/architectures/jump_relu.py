@@ -124,7 +124,6 @@ class JumpRelu(Architecture):
     # No bias before the encoder: nothing is wanted for its input.
     step_products = 5
     live_latents = 5.6
-    held_latents = 21.5
     Settings = JumpReluSettings
     adam_betas = (0.0, 0.999)
 

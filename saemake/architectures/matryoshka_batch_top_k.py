@@ -110,7 +110,6 @@ class MatryoshkaBatchTopK(BatchTopK):
     trainer_class = "MatryoshkaBatchTopKTrainer"
     dict_class = "MatryoshkaBatchTopKSAE"
     live_latents = 5.5
-    held_latents = 17.0
     Settings = MatryoshkaSettings
 
     settings: MatryoshkaSettings

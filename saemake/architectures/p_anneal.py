@@ -67,7 +67,6 @@ class PAnneal(ResamplingArchitecture):
     version = 1
     trainer_class = "PAnnealTrainer"
     live_latents = 4.8
-    held_latents = 8.0
     Settings = PAnnealSettings
     constraint = constraints.UNIT_NORM
 

@@ -19,7 +19,6 @@ class Standard(ResamplingArchitecture):
     Settings = ResamplingSettings
     constraint = constraints.UNIT_NORM
     live_latents = 3.3
-    held_latents = 7.0
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
         f_BF = self.dictionary.encode(x_BD)

@@ -133,7 +133,6 @@ class TopK(Architecture):
     trainer_class = "TopKTrainer"
     dict_class = "AutoEncoderTopK"
     live_latents = 3.3
-    held_latents = 6.0
     Settings: ClassVar[type[base.Settings]] = TopKSettings
     inferences: ClassVar[tuple[str, ...]] = ("top_k", "threshold")
 

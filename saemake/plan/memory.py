@@ -1,8 +1,7 @@
 """Memory that a job takes at its largest: of a GPU, or of the process that computes on a CPU.
 
 What stays (the LM, the SAEs with Adam's moments, the buffer) and what lives for a moment (a step's
-tensors, a refilled buffer, a batch's logits). Of a GPU the largest moment counts. A CPU's process
-keeps freed memory for what comes next, which does not always fit into it: it holds more.
+tensors, a refilled buffer, a batch's logits), of which the largest moment counts.
 
 Shapes: B activations in a batch, D the model's width, F latents, L positions, V vocabulary.
 """
@@ -18,26 +17,25 @@ from saemake.plan.storage import FLOAT32_BYTES, sae_bytes
 
 MIB = 2**20
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-# A process that has imported all that a job does, before it computes.
-PROCESS_BYTES = 430 * MIB
-# An SAE's gradients, and what clipping and projecting them takes: of its parameters, what lives and
-# what a CPU's process holds.
-LIVE_GRADIENTS, HELD_GRADIENTS = 2.0, 5.0
-# Of a codec's latents [N, F] in float32 as it judges, the same. What a process holds varies from
-# run to run then, batches being of many sizes.
-LIVE_JUDGED, HELD_JUDGED = 4.0, 10.0
+# A process that has imported all that a job does (430 MiB), and what its heap keeps of freed blocks
+# that are too small to be given back (measured: docs/benchmarks.md).
+PROCESS_BYTES = 560 * MIB
+# An SAE's gradients, and what clipping and projecting them takes: of its parameters.
+LIVE_GRADIENTS = 2.0
+# Of a codec's latents [N, F] in float32 as it judges.
+LIVE_JUDGED = 4.0
 
 
 @dataclass(frozen=True)
 class Memory:
     """Bytes of a job at its largest: `lm`, `saes` (with Adam's moments, in training) and `buffer`
-    stay; `live` are those of the largest moment, `held` what a CPU's process holds for moments."""
+    stay, `live` are those of the largest moment; `loaded` is the LM as it is loaded, whole."""
 
     lm: int
     saes: int
     buffer: int
     live: int
-    held: int
+    loaded: int
 
     @property
     def on_gpu(self) -> int:
@@ -47,7 +45,7 @@ class Memory:
     @property
     def on_cpu(self) -> int:
         """Of the process."""
-        return PROCESS_BYTES + self.lm + self.saes + self.buffer + self.held
+        return PROCESS_BYTES + max(self.loaded, self.on_gpu)
 
 
 def of_training(
@@ -68,16 +66,13 @@ def of_training(
     # While it is refilled: what was unread, what is new, and both together.
     refilled = 2 * buffer + _block(model, shape, positions)
     batch = training.batch_tokens * latents * FLOAT32_BYTES
-    lm, loaded = _lm(model, shape, layer + 1), _lm(model, shape, model.layers)
     live = round(kind.live_latents * batch + LIVE_GRADIENTS * one)
-    held = round(kind.held_latents * batch + HELD_GRADIENTS * one)
     return Memory(
-        lm=lm,
+        lm=_lm(model, shape, layer + 1),
         saes=3 * saes * one,
         buffer=buffer,
         live=max(refilled, live),
-        # The LM is loaded whole, and what it has after the layer given up.
-        held=loaded - lm + refilled + held,
+        loaded=_lm(model, shape, model.layers),
     )
 
 
@@ -105,12 +100,13 @@ def of_judging(
     rows = min(positions, TOKENS_AT_ONCE) if documents else positions
     lm_runs = _block(model, shape, positions) + logits + compared
     coded = rows * widest * FLOAT32_BYTES
+    lm = _lm(model, shape, model.layers)
     return Memory(
-        lm=_lm(model, shape, model.layers),
+        lm=lm,
         saes=sum(sae_bytes(shape.d_model, f) for f in latents),
         buffer=0,
         live=max(lm_runs, round(LIVE_JUDGED * coded)),
-        held=lm_runs + round(HELD_JUDGED * coded),
+        loaded=lm,
     )
 
 
@@ -125,7 +121,7 @@ def of_fitting(config: Config, name: str, shape: Shape, layer: int) -> Memory:
         saes=3 * 8 * shape.d_model**2,
         buffer=0,
         live=moment,
-        held=moment,
+        loaded=_lm(model, shape, model.layers),
     )
 
 

@@ -63,7 +63,7 @@ class Jobs:
 
     def train(self, sweep: Sweep) -> None:
         recipes = {sae: sae_recipe(self.config, sae) for sae in names.members(self.config, sweep)}
-        description = weights.fetch(self.config, "demo")
+        description = weights.fetch(self.config, "demo", Store(STORE, "revisions"))
         train_pass(
             [Wanted(str(sae), recipe) for sae, recipe in recipes.items()],
             Inputs(self.weights, description, self.tokens("train")),
@@ -272,14 +272,15 @@ def test_shapes_of_the_published_models_are_those_of_their_families(config):
     assert shape_of(AutoConfig.from_pretrained(DEMO_LM)) == weights.shape(config, "demo")
 
 
-def test_a_shape_that_is_not_the_models_is_refused_when_it_is_fetched(config):
+def test_a_shape_that_is_not_the_models_is_refused_when_it_is_fetched(config, tmp_path):
+    revisions = Store(tmp_path, "revisions")
     own = weights.shape(config, "demo").model_dump()
     over = {"models": {"demo": {"shape": {**own, "gated_mlp": True}}}}
-    weights.fetch(read_config({"models": {"demo": {"shape": own}}}), "demo")
+    weights.fetch(read_config({"models": {"demo": {"shape": own}}}), "demo", revisions)
     with pytest.raises(
         SaemakeError, match=r"'models.demo.shape.gated_mlp' says True; the model has False"
     ):
-        weights.fetch(read_config(over), "demo")
+        weights.fetch(read_config(over), "demo", revisions)
 
 
 def test_a_model_of_other_blocks_has_no_shape():
@@ -331,7 +332,7 @@ def test_the_command_gives_json(said):
     ("arguments", "message"),
     [
         (["results/dmeo/model.json"], "no model 'dmeo' in the config; did you mean 'demo'?"),
-        (["README.md"], "README.md: artifacts are files under results/"),
+        (["README.md"], "README.md: what is planned is what is built, files under results/"),
         (["--device", "h20"], "no device 'h20' in the config; did you mean 'h200'?"),
     ],
 )
