@@ -60,7 +60,6 @@ def planned_bytes(folder: Path, config_file: str, target: str) -> int:
         "standard/16k/penalty_0.1",
         "standard_new/16k/penalty_0.1",
         "p_anneal/16k/penalty_0.1",
-        "standard_new/65k/penalty_0.1",
     ],
 )
 def test_a_training_job_takes_the_memory_that_was_planned(tokenised, sae):
