@@ -12,11 +12,12 @@ from conftest import CONFIG_FILE, PROJECT, raw_config
 
 from saemake import architectures, names
 from saemake.catalogue import compare, entries, fetch, targets
+from saemake.commands import store
 from saemake.config import Config, ConfigError, Tolerances, read
 from saemake.errors import SaemakeError
 from saemake.names import SaeName, Sweep
 from saemake.plan import jobs
-from saemake.recipes import sae_recipe
+from saemake.recipes import published_evaluation_recipe, sae_recipe
 
 EXAMPLE = (
     "hub/adamkarvonen/saebench_pythia-160m-deduped_width-2pow14_date-0108/"
@@ -352,3 +353,11 @@ def test_what_a_published_name_is_planned_as(published: Config) -> None:
     assert len(jobs.behind(published, [EXAMPLE.rsplit("/", 3)[0]])) == 7
     with pytest.raises(SaemakeError, match=f"{EXAMPLE}x: no published SAE of that name"):
         jobs.behind(published, [f"{EXAMPLE}x"])
+
+
+def test_evaluations_of_published_ones_are_not_pruned(published: Config) -> None:
+    catalogue, named = entries.load(published), store._named(published)["evaluations"]
+    for entry in catalogue.entries[::50]:
+        name = catalogue.wanted(published, entry)
+        recipe = published_evaluation_recipe(published, name, entry.hub_folder, "sae_bench_core")
+        assert recipe.subject in named
