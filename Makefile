@@ -17,7 +17,7 @@ demo: $(VENV)/runs
 	@echo "The frontier: results/demo/L3/figures/loss_recovered_vs_l0.pdf"
 
 test: $(VENV)/tests
-	$(BIN)/pytest tests -m "not acceptance and not long" -n 2 --dist loadgroup
+	$(BIN)/pytest tests -m "not acceptance and not long" -n 2 --dist loadfile
 
 lint: $(VENV)/tests
 	$(BIN)/ruff check .

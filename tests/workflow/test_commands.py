@@ -11,7 +11,6 @@ import torch
 from conftest import copied
 
 # One worker's: what they share is built once.
-pytestmark = pytest.mark.xdist_group("commands")
 SWEEP = "results/demo/L3/top_k/256"
 TABLE = f"{SWEEP}/metrics.json"
 SAE = f"{SWEEP}/k_4/ae.pt"

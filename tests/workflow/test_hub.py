@@ -13,7 +13,6 @@ from conftest import DEMO_LM, PROJECT, Workflow, copied
 from hub_server import LocalHub
 
 # One worker's: what they share is built once.
-pytestmark = pytest.mark.xdist_group("hub")
 LM, TEXT = "somebody/lm", "somebody/text"
 MODEL = "results/hubbed/model.json"
 TOKENS = "results/hubbed/tokens/train/manifest.json"

@@ -20,7 +20,6 @@ REPOSITORY, ARCHITECTURE = "someone/saes_width-2pow8", "TopK_demo/resid_post_lay
 KS = [4, 8, 16]
 SWEEP = "demo/L3/top_k/256"
 HUB = f"hub/{REPOSITORY}/{ARCHITECTURE}"
-pytestmark = pytest.mark.xdist_group("published")
 
 
 def over(folder: Path, ks: list[int], **training: int) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from safetensors.torch import load
 
 from saemake.store import sha256
 
-pytestmark = pytest.mark.xdist_group("publishing")
 REPO = "somebody/saes"
 PUSH = f"published-to/{REPO}/demo"
 SAE = "L3/top_k/256/k_4"
