@@ -20,4 +20,4 @@ include: "workflow/rules/publish.smk"
 rule all:
     default_target: True
     input:
-        targets_of_build(CONFIG),
+        names.build_files(CONFIG),

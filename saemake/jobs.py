@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import json
 import logging
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from saemake.errors import SaemakeError, first_line
 from saemake.store import disk_fault
@@ -66,6 +68,11 @@ def write(path: str, content: bytes) -> None:
     """Write a file whole: beside its place first, then renamed into it."""
     with _whole(Path(path)) as temporary:
         temporary.write_bytes(content)
+
+
+def write_json(path: str, content: Any) -> None:
+    """Write JSON whole. Raises ValueError where a number in it is not finite."""
+    write(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def copy(source: str, path: str) -> None:

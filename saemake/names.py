@@ -116,6 +116,34 @@ def figures_of(config: Config, model: str) -> list[str]:
     return [name for name in figures.names() if checkpointed or name not in figures.TRAINING]
 
 
+def figure_files(config: Config, model: str, layer: int) -> list[str]:
+    """The files of those figures, at one layer."""
+    return [
+        f"{RESULTS}/{model}/L{layer}/figures/{figure}.{suffix}"
+        for figure in figures_of(config, model)
+        for suffix in FIGURE_FORMATS
+    ]
+
+
+def build_files(config: Config) -> list[str]:
+    """What a plain `snakemake` builds: the figures and checkpoints of the models under `build`."""
+    return [
+        path
+        for model in config.build
+        for layer in config.models[model].suite.layers
+        for path in (*figure_files(config, model, layer), *_checkpoints(config, model, layer))
+    ]
+
+
+def _checkpoints(config: Config, model: str, layer: int) -> list[str]:
+    return [
+        f"{member.folder}/{file}"
+        for sweep in checkpointed_sweeps(config, model, layer)
+        for file in checkpoint_files(config, model, sweep.architecture)
+        for member in members(config, sweep)
+    ]
+
+
 def saes_of(config: Config, path: str) -> list[SaeName]:
     """The SAEs that an artifact is, or is made of: of a file of an SAE that one, of a table its
     sweep's, of a figure the suite's.

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from saemake.architectures import Dictionary
 from saemake.catalogue.entries import Entry
 from saemake.config import Tolerances
+from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.rows import Row, read_file
 from saemake.training import files
 
-ROWS_AT_ONCE = 1024
 COSINE = 0.9
 # Of an evaluation: its L0 and loss recovered, and what the catalogue has of both.
 COMPARED = {
@@ -88,11 +88,6 @@ def against_catalogue(
         "figures": compared,
         "tolerances": tolerances.model_dump(),
     }
-
-
-def content(compared: Mapping[str, Any]) -> bytes:
-    """A comparison as a file."""
-    return (json.dumps(compared, indent=1, allow_nan=False) + "\n").encode()
 
 
 def _heads(entry: Entry, name: str, row: Row) -> dict[str, Any]:
@@ -184,15 +179,11 @@ def same_weights(rebuilt: Dictionary, published: Dictionary) -> bool:
 def decoder_match(rebuilt: Dictionary, published: Dictionary) -> dict[str, dict[str, float]]:
     """How well one's decoder directions are found in the other's, both ways: the mean over latents
     of the largest cosine similarity, and the fraction of latents where it is over 0.9."""
-    one, other = _unit(rebuilt.decoder_rows), _unit(published.decoder_rows)
+    one, other = unit(rebuilt.decoder_rows), unit(published.decoder_rows)
     return {
         "published_in_rebuilt": _matched(largest_cosines(other, one)),
         "rebuilt_in_published": _matched(largest_cosines(one, other)),
     }
-
-
-def _unit(rows_FD: Tensor) -> Tensor:
-    return nn.functional.normalize(rows_FD.float(), dim=-1)
 
 
 def _matched(largest_F: Tensor) -> dict[str, float]:
@@ -200,12 +191,6 @@ def _matched(largest_F: Tensor) -> dict[str, float]:
         "mean_max_cosine": largest_F.double().mean().item(),
         "fraction_above_0.9": (largest_F > COSINE).double().mean().item(),
     }
-
-
-def largest_cosines(these_FD: Tensor, those_GD: Tensor) -> Tensor:
-    """Of each of these unit vectors [F, D], its largest product with one of those [G, D]; [F]."""
-    parts = these_FD.split(ROWS_AT_ONCE)
-    return torch.cat([(part_RD @ those_GD.T).amax(dim=-1) for part_RD in parts])
 
 
 def verdict(

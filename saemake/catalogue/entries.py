@@ -64,6 +64,7 @@ class Catalogue:
         }
         self._at = {entry.hub_folder: entry for entry in entries}
         self._of = {self.name(entry): entry for entry in entries}
+        self._named = {str(name): entry for name, entry in self._of.items()}
 
     def name(self, entry: Entry) -> SaeName:
         """Our name of it."""
@@ -73,7 +74,7 @@ class Catalogue:
 
     def named(self, name: str) -> Entry:
         """The published one of our name, without results/; KeyError where there is none."""
-        return {str(ours): entry for ours, entry in self._of.items()}[name]
+        return self._named[name]
 
     def of_sweep(self, sweep: Sweep) -> dict[SaeName, Entry]:
         """The published ones of a sweep, in the catalogue's order."""
@@ -83,10 +84,14 @@ class Catalogue:
         """The sweeps that have a published SAE, in the catalogue's order."""
         return list(dict.fromkeys(name.sweep for name in self._of))
 
+    def has(self, hub_folder: str) -> bool:
+        """Whether one is laid out in that folder under hub/."""
+        return hub_folder in self._at
+
     def at(self, hub_folder: str) -> Entry:
         """The one laid out in a folder under hub/; SaemakeError, naming the nearest, where there is
         none."""
-        if hub_folder not in self._at:
+        if not self.has(hub_folder):
             raise SaemakeError(f"no published SAE of that name; {nearest(hub_folder, self._at)}")
         return self._at[hub_folder]
 

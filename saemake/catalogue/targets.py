@@ -81,7 +81,7 @@ def is_hub_folder(config: Config, path: str) -> bool:
     if not path.startswith(f"{HUB}/"):
         return False
     catalogue, folder = entries.load(config), path.rstrip("/")
-    return bool(catalogue.under(folder)) or any(e.hub_folder == folder for e in catalogue.entries)
+    return bool(catalogue.under(folder)) or catalogue.has(folder)
 
 
 def _check_published(config: Config, parts: list[str]) -> None:

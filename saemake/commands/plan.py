@@ -11,7 +11,7 @@ from typing import Any
 from saemake.commands import STORE
 from saemake.config import Config, Device
 from saemake.errors import SaemakeError, nearest
-from saemake.plan.jobs import targets_of_build
+from saemake.names import build_files
 from saemake.plan.operations import NOTHING, Operations
 from saemake.plan.totals import Plan, plan
 
@@ -31,7 +31,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
             known = nearest(options.device, config.devices)
             raise SaemakeError(f"no device '{options.device}' in the config; {known}")
         device = config.devices[options.device]
-    made = plan(config, options.target or targets_of_build(config), STORE)
+    made = plan(config, options.target or build_files(config), STORE)
     if options.json:
         print(json.dumps(as_json(made, device), indent=1))
     else:

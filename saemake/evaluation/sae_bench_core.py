@@ -20,16 +20,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from saemake import progress
 from saemake.evaluation.codecs import Codec, Judgement
+from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, ratio, recovered
 from saemake.llm.model import LanguageModel, checked
 from saemake.recipes import EvaluationRecipe
 from saemake.text.shards import Contexts, Tokens
 
-ROWS_AT_ONCE = 1024
 LOGITS_AT_ONCE = 2**20
 
 
@@ -160,13 +160,16 @@ class _Reference:
 def _without_layer(lm: LanguageModel, contexts: Contexts) -> Tensor:
     """The logits with zeros after the layer. As a rule no token is seen then, and all contexts give
     the same: where two do, they are not all computed."""
-    shape = (*contexts.ids.shape, lm.d_model)
-    zeros_BLD = torch.zeros(shape, dtype=lm.dtype, device=lm.device)
     if len(contexts.ids) > 2 and contexts.mask.all():
-        two_BLV = lm.run_with(Contexts(contexts.ids[:2], contexts.mask[:2]), zeros_BLD[:2])
+        two_BLV = _on_zeros(lm, Contexts(contexts.ids[:2], contexts.mask[:2]))
         if two_BLV[0].equal(two_BLV[1]):
             return two_BLV[:1].expand(len(contexts.ids), -1, -1)
-    return lm.run_with(contexts, zeros_BLD)
+    return _on_zeros(lm, contexts)
+
+
+def _on_zeros(lm: LanguageModel, contexts: Contexts) -> Tensor:
+    shape = (*contexts.ids.shape, lm.d_model)
+    return lm.run_with(contexts, torch.zeros(shape, dtype=lm.dtype, device=lm.device))
 
 
 class _Batch:
@@ -258,20 +261,9 @@ class _Activity:
             "encoder_bias": self.codec.encoder_bias * self.norm_F,
             "encoder_norm": encoder_FD.norm(dim=-1),
             "encoder_decoder_cosine_sim": torch.cosine_similarity(encoder_FD, decoder_FD, dim=-1),
-            "max_encoder_cosine_sim": largest_cosines(encoder_FD),
-            "max_decoder_cosine_sim": largest_cosines(decoder_FD),
+            "max_encoder_cosine_sim": largest_cosines(unit(encoder_FD)),
+            "max_decoder_cosine_sim": largest_cosines(unit(decoder_FD)),
         }
-
-
-def largest_cosines(rows_FD: Tensor) -> Tensor:
-    """The cosine similarity [F] of each row with the other row that is most like it."""
-    unit_FD = nn.functional.normalize(rows_FD, dim=-1)
-    largest = []
-    for start in range(0, len(unit_FD), ROWS_AT_ONCE):
-        cosines_RF = unit_FD[start : start + ROWS_AT_ONCE] @ unit_FD.T
-        cosines_RF.diagonal(offset=start).fill_(-torch.inf)
-        largest.append(cosines_RF.amax(dim=-1))
-    return torch.cat(largest)
 
 
 def misc(latents: Mapping[str, Tensor]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from saemake.config import Config
 from saemake.errors import SaemakeError
 from saemake.evaluation import baselines
 from saemake.evaluation.evaluate import evaluation_key
-from saemake.names import BASELINES, EVALUATIONS, FIGURE_FORMATS, SAE_FILES, SaeName, Sweep, members
+from saemake.names import BASELINES, EVALUATIONS, SAE_FILES, SaeName, Sweep, members
 from saemake.recipes import (
     EvaluationRecipe,
     baseline_evaluation_recipe,
@@ -71,40 +71,12 @@ class Evaluate:
 Job = Fetch | Tokenise | Train | Fit | Evaluate
 
 
-def targets_of_build(config: Config) -> list[str]:
-    """What a plain `snakemake` builds: the figures and checkpoints of the models under `build`."""
-    return [
-        path
-        for model in config.build
-        for layer in config.models[model].suite.layers
-        for path in (*_figures(config, model, layer), *_checkpoints(config, model, layer))
-    ]
-
-
-def _figures(config: Config, model: str, layer: int) -> list[str]:
-    folder = f"{names.RESULTS}/{model}/L{layer}/figures"
-    return [
-        f"{folder}/{figure}.{suffix}"
-        for figure in names.figures_of(config, model)
-        for suffix in FIGURE_FORMATS
-    ]
-
-
-def _checkpoints(config: Config, model: str, layer: int) -> list[str]:
-    return [
-        f"{member.folder}/{file}"
-        for sweep in names.checkpointed_sweeps(config, model, layer)
-        for file in names.checkpoint_files(config, model, sweep.architecture)
-        for member in members(config, sweep)
-    ]
-
-
-def behind(config: Config, targets: Iterable[str]) -> list[Job]:
+def behind(config: Config, paths: Iterable[str]) -> list[Job]:
     """The jobs whose outputs targets are, each once.
 
     Raises SaemakeError where a target is no artifact of this config.
     """
-    found = [job for target in targets for job in _of_target(config, target)]
+    found = [job for path in paths for job in _of_target(config, path)]
     return list(dict.fromkeys(found))
 
 

@@ -12,7 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 from saemake import names
 from saemake.config import Config
 from saemake.errors import SaemakeError, first_line, nearest
-from saemake.names import FIGURE_FORMATS, RESULTS, SAE_FILES, SaeName
+from saemake.names import RESULTS, SAE_FILES, SaeName
 
 SAELENS = "saelens"
 # Raised when other bytes are written for the same SAE.
@@ -41,13 +41,8 @@ def suite_files(config: Config, model: str) -> list[str]:
     metrics, and its checkpoints with theirs; tables, baselines and figures; the model's."""
     found = [f"{RESULTS}/{model}/model.json"]
     for layer in config.models[model].suite.layers:
-        folder = f"{RESULTS}/{model}/L{layer}"
-        found.append(f"{folder}/{names.BASELINES}/metrics.json")
-        found += [
-            f"{folder}/figures/{figure}.{suffix}"
-            for figure in names.figures_of(config, model)
-            for suffix in FIGURE_FORMATS
-        ]
+        found.append(f"{RESULTS}/{model}/L{layer}/{names.BASELINES}/metrics.json")
+        found += names.figure_files(config, model, layer)
         sweeps = names.suite_sweeps(config, model, layer)
         found += [f"{sweep.folder}/metrics.json" for sweep in sweeps]
     for sae in suite_saes(config, model):

@@ -265,12 +265,6 @@ def test_what_is_fetched_is_checked(tmp_path: Path) -> None:
     assert not ran.exists()
 
 
-def test_largest_cosines() -> None:
-    these = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
-    those = torch.tensor([[0.0, 1.0], [0.8, 0.6], [-1.0, 0.0]])
-    assert compare.largest_cosines(these, those).tolist() == pytest.approx([0.8, 0.96])
-
-
 def test_decoder_match_sees_directions_only() -> None:
     kind = architectures.get("top_k")
     one, other = kind.make_dictionary(TRAINER), kind.make_dictionary(TRAINER)

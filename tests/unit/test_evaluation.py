@@ -11,6 +11,7 @@ import torch
 from conftest import DEMO_LM, PROJECT
 
 from saemake.evaluation import baselines, dictionary_learning, rows, sae_bench_core
+from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, recovered
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
@@ -200,7 +201,7 @@ def test_what_is_wrong_in_sae_bench_can_be_kept():
 def test_what_is_not_defined_is_no_number():
     assert math.isnan(recovered(2.0, 2.0, 2.0))
     assert math.isnan(Mean().value)
-    alone = sae_bench_core.largest_cosines(torch.ones(1, 4))  # of no other row
+    alone = largest_cosines(torch.ones(1, 4))  # of no other row
     assert not alone.isfinite().any()
     activity = sae_bench_core._Activity(Rounded(4), FakeLM(), mended=True)
     nothing = sae_bench_core._Batch(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), 1)
@@ -212,7 +213,13 @@ def test_what_is_not_defined_is_no_number():
 def test_largest_cosines_leave_out_the_row_itself():
     rows_FD = torch.tensor([[1.0, 0], [0, 2], [3, 3], [-1, 0]])
     half = 0.5**0.5
-    assert sae_bench_core.largest_cosines(rows_FD).tolist() == pytest.approx([half, half, half, 0])
+    assert largest_cosines(unit(rows_FD)).tolist() == pytest.approx([half, half, half, 0])
+
+
+def test_largest_cosines_with_others():
+    these = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    those = torch.tensor([[0.0, 1.0], [0.8, 0.6], [-1.0, 0.0]])
+    assert largest_cosines(these, those).tolist() == pytest.approx([0.8, 0.96])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -21,8 +21,8 @@ from saemake.evaluation import baselines, subjects
 from saemake.evaluation.evaluate import evaluate
 from saemake.llm import model, weights
 from saemake.llm.shape import Shape, shape_of
-from saemake.names import EVALUATIONS, SAE_FILES, USES, Sweep
-from saemake.plan.jobs import Stored, targets_of_build
+from saemake.names import EVALUATIONS, SAE_FILES, USES, Sweep, build_files
+from saemake.plan.jobs import Stored
 from saemake.plan.operations import Lm, Operations
 from saemake.plan.text import Reading, Texts, counted_lengths
 from saemake.plan.totals import plan
@@ -291,11 +291,11 @@ def test_a_model_of_other_blocks_has_no_shape():
 
 def test_the_whole_published_suite(tmp_path):
     config = read_config({"build": [PYTHIA, "gemma-2-2b"]})
-    made = plan(config, targets_of_build(config), tmp_path)
+    made = plan(config, build_files(config), tmp_path)
     assert sum(map(len, made.work.train.values())) == 252
     assert len(made.work.train) == 42
     assert set(made.tokens) == {f"{m} {use}" for m in (PYTHIA, "gemma-2-2b") for use in USES}
-    checkpoints = {f for f in targets_of_build(config) if "/checkpoints/" in f}
+    checkpoints = {f for f in build_files(config) if "/checkpoints/" in f}
     assert len(checkpoints) == 7 * 6 * 3 * 2
 
 

@@ -11,7 +11,6 @@ from saemake.catalogue import entries, targets
 from saemake.config import identifier, read
 from saemake.errors import SaemakeError
 from saemake.names import SAE_FILES, Sweep
-from saemake.plan.jobs import targets_of_build
 from saemake.publishing import names as publishing
 from saemake.publishing import rebuilding
 
@@ -104,12 +103,7 @@ def rebuilt_files(hub_folder):
 
 def published_entry(wildcards):
     """The catalogue's entry of the SAE that a job's wildcards name."""
-    sweep = sweep_of(wildcards)
-    return next(
-        entry
-        for name, entry in CATALOGUE.of_sweep(sweep).items()
-        if name.sparsity_name == wildcards.sparsity
-    )
+    return CATALOGUE.named(f"{sweep_of(wildcards)}/{wildcards.sparsity}")
 
 
 def published_rule_name(sweep):

@@ -16,4 +16,4 @@ with jobs.job(snakemake.log[0]):
         rows.read_file(Path(snakemake.input[0])),
         config.published.tolerances,
     )
-    jobs.write(snakemake.output[0], compare.content(compared))
+    jobs.write_json(snakemake.output[0], compared)

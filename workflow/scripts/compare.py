@@ -18,4 +18,4 @@ with jobs.job(snakemake.log[0]):
         config.published.tolerances,
         devices.choose(snakemake.threads),
     )
-    jobs.write(snakemake.output[0], compare.content(compared))
+    jobs.write_json(snakemake.output[0], compared)

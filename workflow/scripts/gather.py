@@ -7,4 +7,4 @@ from saemake import jobs
 
 with jobs.job(snakemake.log[0]):
     gathered = [json.loads(Path(path).read_text()) for path in snakemake.input]
-    jobs.write(snakemake.output[0], (json.dumps(gathered, indent=1) + "\n").encode())
+    jobs.write_json(snakemake.output[0], gathered)

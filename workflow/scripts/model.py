@@ -1,6 +1,5 @@
 """Fetch a model's files, check them against the config and describe them."""
 
-import json
 from pathlib import Path
 
 from saemake import jobs
@@ -12,4 +11,4 @@ with jobs.job(snakemake.log[0]):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     revisions = Store(Path("results/.store"), "revisions")
     description = weights.fetch(config, snakemake.wildcards.model, revisions)
-    jobs.write(snakemake.output[0], (json.dumps(description, indent=1) + "\n").encode())
+    jobs.write_json(snakemake.output[0], description)

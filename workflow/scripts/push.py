@@ -1,6 +1,5 @@
 """Push a suite to the Hub and keep the receipt."""
 
-import json
 from pathlib import Path
 
 from saemake import jobs
@@ -14,4 +13,4 @@ with jobs.job(snakemake.log[0]):
     files = plan.suite(config, wildcards.model, Path(output).parent)
     repository = plan.look(f"{wildcards.owner}/{wildcards.repo}")
     receipt = push(plan.plan(repository, wildcards.model, files, config.publishing))
-    jobs.write(output, (json.dumps(receipt, indent=1) + "\n").encode())
+    jobs.write_json(output, receipt)
