@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from saemake.architectures.constraints import Constraint
+from saemake.architectures.places import Places
 from saemake.sections import Closed, Number
 from saemake.training import schedule
 from saemake.training.settings import Training
@@ -104,15 +105,27 @@ class Dictionary(nn.Module, abc.ABC):
         """Turn a dictionary of activations x into the same one of activations scale * x."""
 
 
+def latents_together(d_model: int, width: int) -> nn.Parameter:
+    """A parameter [D, F] in whose memory the D numbers of a latent are side by side, as a training
+    step reads and writes them."""
+    return nn.Parameter(torch.empty(width, d_model).T)
+
+
 @dataclass(frozen=True)
 class Forward:
-    """One training forward: the loss, its parts by name (detached scalars), the latents and the
-    reconstruction."""
+    """One training forward: the loss, its parts by name (detached scalars), the latents at places
+    and the reconstruction."""
 
     loss: Tensor
     parts: dict[str, Tensor]
-    f_BF: Tensor
+    f_P: Tensor
+    places: Places
     x_hat_BD: Tensor
+
+    @property
+    def l0(self) -> Tensor:
+        """Active latents of a token, the mean; a scalar."""
+        return (self.f_P > 0).sum() / self.places.tokens
 
 
 class Architecture(abc.ABC):
@@ -132,8 +145,9 @@ class Architecture(abc.ABC):
     inferences: ClassVar[tuple[str, ...]] = ()
     adam_betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
     # What `plan` counts with. Matrix products of a training step, each of 2 * B * D * F operations:
-    # encoder and decoder, and backward what either gives for its weight and for its input.
-    step_products: ClassVar[int] = 6
+    # encoder and decoder, and backward what either gives for its weight and the decoder for its
+    # input.
+    step_products: ClassVar[int] = 5
     # Of memory, numbers of 4 bytes for each of the batch's latents [B, F] that live at a step's
     # largest moment; measured (docs/benchmarks.md).
     live_latents: ClassVar[float] = 4.0
@@ -162,8 +176,14 @@ class Architecture(abc.ABC):
         self.initialise()
         self.dictionary.to(device)
         self.tokens_since_fired_F = torch.zeros(width, dtype=torch.long, device=device)
+        # Adam copies gradients that do not lie as they are indexed: it sees those parameters
+        # transposed.
+        self.leaves: dict[Tensor, Tensor] = {
+            parameter: parameter if parameter.is_contiguous() else nn.Parameter(parameter.data.T)
+            for parameter in self.dictionary.parameters()
+        }
         self.optimizer = torch.optim.Adam(
-            self.dictionary.parameters(),
+            self.leaves.values(),
             lr=training.learning_rate,
             betas=self.adam_betas,
             fused=True,
@@ -187,6 +207,11 @@ class Architecture(abc.ABC):
         return 0.0
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of matrix products."""
+        return getattr(torch, self.training.autocast)
+
+    @property
     @abc.abstractmethod
     def constraint(self) -> Constraint:
         """What the decoder's columns and the gradients are held to."""
@@ -197,7 +222,7 @@ class Architecture(abc.ABC):
 
     @abc.abstractmethod
     def forward(self, x_BD: Tensor, step: int) -> Forward:
-        """The loss of a normalised batch, under autocast; also updates counters and thresholds."""
+        """The loss of a normalised batch; also updates counters and thresholds."""
 
     @abc.abstractmethod
     def recipe_entries(self) -> dict[str, Any]:
@@ -252,19 +277,28 @@ class Architecture(abc.ABC):
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         self.constraint.before_forward(self.dictionary)
-        with torch.autocast(
-            x_BD.device.type,
-            dtype=torch.bfloat16,
-            enabled=self.training.autocast == "bfloat16",
-        ):
-            forward = self.forward(x_BD, step)
+        forward = self.forward(x_BD, step)
         forward.loss.backward()
         self.constraint.before_optimizer(self.dictionary)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self._optimise()
         self.constraint.after_optimizer(self.dictionary)
         self.after_optimizer(step, x_BD)
         return forward
+
+    def _optimise(self) -> None:
+        for parameter, leaf in self.leaves.items():
+            assert parameter.grad is not None
+            leaf.grad = parameter.grad if leaf is parameter else parameter.grad.T
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.dictionary.zero_grad()
+
+    def moments(self, parameter: Tensor) -> list[Tensor]:
+        """Adam's moments of a parameter, in its shape."""
+        leaf = self.leaves[parameter]
+        state = self.optimizer.state[leaf]
+        moments = [state["exp_avg"], state["exp_avg_sq"]]
+        return moments if leaf is parameter else [moment.T for moment in moments]
 
     def finished(self, scale: float) -> Dictionary:
         """A copy of the dictionary as the next forward pass would see it, for activations that were
@@ -274,9 +308,10 @@ class Architecture(abc.ABC):
         dictionary.scale_biases(scale)
         return dictionary
 
-    def count_fired(self, fired_F: Tensor, tokens: int) -> None:
-        """Count `tokens` more for the latents that did not fire (bool [F]), 0 for the others."""
-        self.tokens_since_fired_F += tokens
+    def count_fired(self, fired_F: Tensor, places: Places) -> None:
+        """Count a batch's tokens more for the latents that did not fire (bool [F]), 0 for the
+        others."""
+        self.tokens_since_fired_F += places.tokens
         self.tokens_since_fired_F.masked_fill_(fired_F, 0)
 
     @property

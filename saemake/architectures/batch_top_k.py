@@ -10,15 +10,16 @@ from torch import Tensor
 
 from saemake.architectures import losses, register
 from saemake.architectures.base import Dictionary
+from saemake.architectures.places import Encoding, Places, top_indices, top_of_batch
 from saemake.architectures.top_k import TopK, TopKDictionary
 
 
-def keep_top_of_batch(activations: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def keep_top_of_batch(activations: Tensor, k: int) -> Tensor:
     """The k latents a token, on average, that are largest in all of the batch [..., F]; the others
-    0. Also their values [k * B]."""
+    0."""
     flat = activations.flatten()
-    values, indices = flat.topk(k * (len(flat) // activations.shape[-1]), sorted=False)
-    return torch.zeros_like(flat).scatter(0, indices, values).view_as(activations), values
+    indices = top_indices(flat[None], k * (len(flat) // activations.shape[-1]))[0]
+    return torch.zeros_like(flat).scatter(0, indices, flat[indices]).view_as(activations)
 
 
 class BatchTopKDictionary(TopKDictionary):
@@ -28,13 +29,13 @@ class BatchTopKDictionary(TopKDictionary):
     inference = "threshold"
 
     def keep_top(self, activations: Tensor) -> Tensor:
-        return keep_top_of_batch(activations, self.kept)[0]
+        return keep_top_of_batch(activations, self.kept)
 
 
 @register
 class BatchTopK(TopK):
     name = "batch_top_k"
-    version = 2
+    version = 3
     trainer_class = "BatchTopKTrainer"
     dict_class = "BatchTopKSAE"
     inferences = ("threshold", "top_k")
@@ -47,20 +48,22 @@ class BatchTopK(TopK):
     def target_l0(cls, sparsity: float) -> float | None:
         return sparsity
 
-    def select(self, activations_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents kept [B, F], which of them fired [F], the smallest active one of the batch."""
-        f_BF, values = keep_top_of_batch(activations_BF, self.dictionary.kept)
-        with torch.no_grad():
-            fired_F = (f_BF > 0).any(dim=0)
-            smallest = values.float().masked_fill(values <= 0, torch.inf).min()
-            smallest = smallest.where(smallest.isfinite(), 0)
-        return f_BF, fired_F, smallest
+    def choose(self, encoding: Encoding) -> tuple[Places, Tensor]:
+        return top_of_batch(encoding, self.dictionary.kept * encoding.shape[0])
+
+    def fired(self, f_P: Tensor, places: Places) -> Tensor:
+        """The latents (bool [F]) that are active."""
+        return places.by_latent(f_P > 0) > 0
+
+    def smallest(self, f_P: Tensor, places: Places) -> Tensor:
+        """The smallest active latent of the batch, 0 where there is none; float32 scalar."""
+        smallest = f_P.float().masked_fill(f_P <= 0, torch.inf).min()
+        return smallest.where(smallest.isfinite(), 0)
 
     def dead(self) -> Tensor:
         """Latents (bool [F]) that have not fired for `dead_after_tokens`, in either recipe."""
         return self.tokens_since_fired_F >= self.settings.dead_after_tokens
 
-    def january_auxk(self, aux_BF: Tensor, x_hat_BD: Tensor, x_BD: Tensor, dead: int) -> Tensor:
-        """AuxK of January 2025, on the dead latents among those that the batch's top-k kept."""
-        x_hat_aux_BD = self.dictionary.decode_unbiased(aux_BF)
-        return losses.auxk_mean_squared(x_hat_aux_BD, x_hat_BD, x_BD)
+    def january_auxk(self, x_hat_BD: Tensor, x_BD: Tensor, dead: int) -> Tensor:
+        """AuxK of January 2025, which as TopK's finds no dead latent, and reconstructs nothing."""
+        return losses.auxk_mean_squared(torch.zeros_like(x_hat_BD), x_hat_BD, x_BD)

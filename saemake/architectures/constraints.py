@@ -80,6 +80,7 @@ class Release:
         normalise_(weight, dictionary.d_model_dim, epsilon=torch.finfo(weight.dtype).eps)
 
 
+PART = 1024  # columns
 FREE = Free()
 UNIT_NORM = UnitNorm()
 OF_RECIPE: dict[str, Constraint] = {"saebench": January(), "dictionary_learning": Release()}
@@ -101,7 +102,9 @@ def remove_parallel_gradient_(weight: Tensor, dim: int, epsilon: float | None) -
     """Take from each column's gradient its part along the column, in place: along the column
     divided by its norm plus `epsilon`, or along the column as it is (None)."""
     assert weight.grad is not None
-    direction = weight
+    # A part at a time, which the cache keeps between product and sum.
+    parts = zip(weight.grad.split(PART, 1 - dim), weight.split(PART, 1 - dim), strict=True)
+    along = torch.cat([(g * w).sum(dim=dim, keepdim=True) for g, w in parts], dim=1 - dim)
     if epsilon is not None:
-        direction = weight / (weight.norm(dim=dim, keepdim=True) + epsilon)
-    weight.grad -= (weight.grad * direction).sum(dim=dim, keepdim=True) * direction
+        along /= (weight.norm(dim=dim, keepdim=True) + epsilon).square()
+    weight.grad.addcmul_(weight, along, value=-1)

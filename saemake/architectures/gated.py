@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from saemake.architectures import constraints, losses, register
-from saemake.architectures.base import Architecture, Dictionary, Forward
+from saemake.architectures.base import Architecture, Dictionary, Forward, latents_together
+from saemake.architectures.places import Encoding, over
 from saemake.architectures.relu import PenaltySettings
 from saemake.training import schedule
 
@@ -27,6 +28,7 @@ class GatedDictionary(Dictionary):
         self.gate_bias = nn.Parameter(torch.zeros(width))
         self.mag_bias = nn.Parameter(torch.zeros(width))
         self.decoder = nn.Linear(width, d_model, bias=False)
+        self.decoder.weight = latents_together(d_model, width)
 
     @property
     def encoder_weight(self) -> Tensor:
@@ -62,12 +64,12 @@ class GatedDictionary(Dictionary):
 @register
 class Gated(Architecture):
     name = "gated"
-    version = 1
+    version = 2
     sparsity = "penalty"
     trainer_class = "GatedSAETrainer"
     dict_class = "GatedAutoEncoder"
     # The gate's reconstruction too, which gives nothing for the decoder's weight.
-    step_products = 8
+    step_products = 7
     live_latents = 8.0
     Settings = PenaltySettings
     adam_betas = (0.0, 0.999)
@@ -90,20 +92,23 @@ class Gated(Architecture):
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
         dictionary = self.dictionary
-        gate_BF, f_BF = dictionary.gate_and_magnitude(x_BD)
-        x_hat_BD = dictionary.decode(f_BF)
+        bias_D, rows_FD = dictionary.decoder_bias, dictionary.decoder_rows
+        encoding = Encoding(x_BD, dictionary.encoder.weight, None, bias_D, self.dtype)
+        places, encoded_P = over(encoding, -dictionary.gate_bias.detach())
+        gate_P = places.only((encoded_P + places.of_latents(dictionary.gate_bias)).relu())
+        scaled_P = encoded_P * places.of_latents(dictionary.r_mag.exp())
+        f_P = (gate_P > 0) * (scaled_P + places.of_latents(dictionary.mag_bias)).relu()
+        x_hat_BD = places.decode(f_P, rows_FD) + bias_D
         # What the gate alone reconstructs; it does not train the decoder.
-        x_hat_gate_BD = (
-            gate_BF @ dictionary.decoder.weight.detach().T + dictionary.decoder_bias.detach()
-        )
-        self.count_fired((f_BF > 0).any(dim=0), len(x_BD))
+        x_hat_gate_BD = places.decode(gate_P, rows_FD.detach()) + bias_D.detach()
+        self.count_fired(places.by_latent(f_P > 0) > 0, places)
         l2 = losses.reconstruction(x_BD, x_hat_BD)
-        sparsity = losses.l1(gate_BF)
+        sparsity = losses.l1(gate_P, places)
         auxiliary = losses.reconstruction(x_BD, x_hat_gate_BD)
         scale = schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps)
         loss = l2 + self.sparsity_value * sparsity * scale + auxiliary
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach(), "gate_l2": auxiliary.detach()}
-        return Forward(loss, parts, f_BF, x_hat_BD)
+        return Forward(loss, parts, f_P, places, x_hat_BD)
 
     def recipe_entries(self) -> dict[str, Any]:
         return {

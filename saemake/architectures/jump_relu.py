@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from saemake.architectures import base, constraints, losses, register
-from saemake.architectures.base import Architecture, Dictionary, Forward
+from saemake.architectures.base import Architecture, Dictionary, Forward, latents_together
 from saemake.architectures.constraints import Constraint
+from saemake.architectures.places import Encoding, Places, over
 from saemake.sections import Count, Number, Whole
 from saemake.training import schedule
 
@@ -39,7 +40,7 @@ class JumpReluDictionary(Dictionary):
     def __init__(self, d_model: int, width: int) -> None:
         super().__init__()
         self.d_model, self.width = d_model, width
-        self.W_enc = nn.Parameter(torch.empty(d_model, width))
+        self.W_enc = latents_together(d_model, width)
         self.b_enc = nn.Parameter(torch.zeros(width))
         self.W_dec = nn.Parameter(torch.empty(width, d_model))
         self.b_dec = nn.Parameter(torch.zeros(d_model))
@@ -75,54 +76,61 @@ class JumpReluDictionary(Dictionary):
 
 
 class Jump(torch.autograd.Function):
-    """x where it exceeds the threshold, else 0. The threshold's gradient is estimated from the
-    values within half a bandwidth of it (section 4 of the paper)."""
+    """x where it exceeds its latent's threshold, else 0. The threshold's gradient is estimated from
+    the values within half a bandwidth of it (section 4 of the paper)."""
 
     @staticmethod
-    def forward(ctx: Any, x_BF: Tensor, threshold_F: Tensor, bandwidth: float) -> Tensor:
-        ctx.save_for_backward(x_BF, threshold_F)
-        ctx.bandwidth = bandwidth
-        return x_BF * (x_BF > threshold_F)
+    def forward(
+        ctx: Any, x_P: Tensor, threshold_F: Tensor, places: Places, bandwidth: float
+    ) -> Tensor:
+        ctx.save_for_backward(x_P, threshold_F)
+        ctx.places, ctx.bandwidth = places, bandwidth
+        return x_P * (x_P > places.of_latents(threshold_F))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        (gradient_BF,) = gradients
-        x_BF, threshold_F = ctx.saved_tensors
-        near_BF = _near(x_BF, threshold_F, ctx.bandwidth)
-        threshold_gradient_F = -(threshold_F / ctx.bandwidth) * (near_BF * gradient_BF).sum(dim=0)
-        return (x_BF > threshold_F) * gradient_BF, threshold_gradient_F, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (gradient_P,) = gradients
+        x_P, threshold_F = ctx.saved_tensors
+        places, bandwidth = ctx.places, ctx.bandwidth
+        threshold_P = places.of_latents(threshold_F)
+        near_P = places.only(_near(x_P, threshold_P, bandwidth) * gradient_P)
+        of_threshold_F = -(threshold_F / bandwidth) * places.by_latent(near_P)
+        return (x_P > threshold_P) * gradient_P, of_threshold_F, None, None
 
 
-class Step(torch.autograd.Function):
-    """1 where x exceeds the threshold, else 0; the threshold's gradient estimated as Jump's."""
-
-    @staticmethod
-    def forward(ctx: Any, x_BF: Tensor, threshold_F: Tensor, bandwidth: float) -> Tensor:
-        ctx.save_for_backward(x_BF, threshold_F)
-        ctx.bandwidth = bandwidth
-        return (x_BF > threshold_F).float()
+class MeanL0(torch.autograd.Function):
+    """How many values of a token exceed their latent's threshold, the mean; what is at no place is
+    0. The threshold's gradient is estimated as Jump's."""
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
-        (gradient_BF,) = gradients
-        x_BF, threshold_F = ctx.saved_tensors
-        near_BF = _near(x_BF, threshold_F, ctx.bandwidth)
-        return None, -(near_BF * gradient_BF).sum(dim=0) / ctx.bandwidth, None
+    def forward(
+        ctx: Any, threshold_F: Tensor, x_P: Tensor, places: Places, bandwidth: float
+    ) -> Tensor:
+        threshold_P = places.of_latents(threshold_F)
+        zeros_F = places.tokens - places.by_latent(places.only(torch.ones_like(x_P)))
+        over_F = places.by_latent(places.only((x_P > threshold_P).float()))
+        over_F += zeros_F * (threshold_F < 0)
+        near_F = places.by_latent(places.only(_near(x_P, threshold_P, bandwidth).float()))
+        near_F += zeros_F * _near(torch.zeros_like(threshold_F), threshold_F, bandwidth)
+        ctx.save_for_backward(-near_F / (bandwidth * places.tokens))
+        return over_F.sum() / places.tokens
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        return gradients[0] * ctx.saved_tensors[0], None, None, None
 
 
-def _near(x_BF: Tensor, threshold_F: Tensor, bandwidth: float) -> Tensor:
-    return ((x_BF - threshold_F) / bandwidth).abs() < 0.5
+def _near(x_P: Tensor, threshold_P: Tensor, bandwidth: float) -> Tensor:
+    return ((x_P - threshold_P) / bandwidth).abs() < 0.5
 
 
 @register
 class JumpRelu(Architecture):
     name = "jump_relu"
-    version = 1
+    version = 2
     sparsity = "l0"
     trainer_class = "JumpReluTrainer"
     dict_class = "JumpReluAutoEncoder"
-    # No bias before the encoder: nothing is wanted for its input.
-    step_products = 5
     live_latents = 5.6
     Settings = JumpReluSettings
     adam_betas = (0.0, 0.999)
@@ -152,16 +160,21 @@ class JumpRelu(Architecture):
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
         dictionary, bandwidth = self.dictionary, self.settings.bandwidth
-        f_BF = Jump.apply(dictionary.before_jump(x_BD), dictionary.threshold, bandwidth)
-        x_hat_BD = dictionary.decode(f_BF)
-        self.count_fired(f_BF.sum(dim=0) > 0, len(x_BD))
+        threshold_F = dictionary.threshold
+        encoding = Encoding(x_BD, dictionary.encoder_weight, dictionary.b_enc, None, self.dtype)
+        # Near the threshold is within half a bandwidth; what rounding adds is in it.
+        places, encoded_P = over(encoding, threshold_F.detach() - 0.51 * bandwidth)
+        f_P = Jump.apply(encoded_P, threshold_F, places, bandwidth)
+        x_hat_BD = places.decode(f_P, dictionary.W_dec) + dictionary.b_dec
+        self.count_fired(places.by_latent(f_P) > 0, places)
         l2 = losses.reconstruction(x_BD, x_hat_BD)
         # Of the latents after the jump: those below the threshold are near it only if it is near 0.
-        l0 = Step.apply(f_BF, dictionary.threshold, bandwidth).sum(dim=-1).mean()
+        l0 = MeanL0.apply(threshold_F, f_P, places, bandwidth)
         sparsity = (l0 / self.sparsity_value - 1).pow(2)
         scale = schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps)
         loss = l2 + self.settings.sparsity_penalty * sparsity * scale
-        return Forward(loss, {"l2": l2.detach(), "sparsity": sparsity.detach()}, f_BF, x_hat_BD)
+        parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
+        return Forward(loss, parts, f_P, places, x_hat_BD)
 
     def recipe_entries(self) -> dict[str, Any]:
         return {

@@ -1,4 +1,5 @@
-"""Pure loss functions. B activations in a batch, D the model's width, F latents.
+"""Pure loss functions. B activations in a batch, D the model's width, F latents, P places (see
+places.py).
 
 All take any float dtype and compute in float32, so that autocast cannot round a loss.
 """
@@ -6,36 +7,38 @@ All take any float dtype and compute in float32, so that autocast cannot round a
 import torch
 from torch import Tensor
 
+from saemake.architectures.places import Places
+
 
 def reconstruction(x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
     """Squared error summed over D, mean over B; float32 scalar."""
     return (x_BD.float() - x_hat_BD.float()).pow(2).sum(dim=-1).mean()
 
 
-def decoder_weighted_l1(f_BF: Tensor, decoder_DF: Tensor) -> Tensor:
-    """Sum over F of activation times the norm of its decoder column, mean over B; float32 scalar.
+def decoder_weighted_l1(f_P: Tensor, places: Places, decoder_FD: Tensor) -> Tensor:
+    """Sum over F of activation times the norm of its decoder row, mean over B; float32 scalar.
 
     https://transformer-circuits.pub/2024/april-update (the sparsity penalty there).
     """
-    return (f_BF.float() * decoder_DF.float().norm(dim=0)).sum(dim=-1).mean()
+    return (places.by_latent(f_P) * decoder_FD.float().norm(dim=1)).sum() / places.tokens
 
 
-def l1(f_BF: Tensor) -> Tensor:
+def l1(f_P: Tensor, places: Places) -> Tensor:
     """Sum over F of the (non-negative) activations, mean over B; float32 scalar."""
-    return f_BF.float().sum(dim=-1).mean()
+    return f_P.sum(dtype=torch.float32) / places.tokens
 
 
-def lp_to_the_p(f_BF: Tensor, p: float) -> Tensor:
+def lp_to_the_p(f_P: Tensor, places: Places, p: float) -> Tensor:
     """Sum over F of activation^p, mean over B; float32 scalar. `Lp^p` of
     https://arxiv.org/abs/2408.00113. Where an activation is 0 and p below 1 its gradient is
-    infinite: a ReLU before it makes that 0.
+    infinite: whoever chose the places drops it.
     """
-    return f_BF.float().pow(p).sum(dim=-1).mean()
+    return f_P.float().pow(p).sum() / places.tokens
 
 
-def lp(f_BF: Tensor, p: float) -> Tensor:
+def lp(f_P: Tensor, places: Places, p: float) -> Tensor:
     """The Lp norm over F, mean over B; float32 scalar."""
-    return f_BF.float().pow(p).sum(dim=-1).pow(1 / p).mean()
+    return places.by_token(f_P.float().pow(p)).pow(1 / p).mean()
 
 
 def auxk_over_variance(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:

@@ -11,8 +11,9 @@ from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from saemake.architectures import constraints, losses, register
-from saemake.architectures.base import Dictionary
+from saemake.architectures.base import Dictionary, latents_together
 from saemake.architectures.batch_top_k import BatchTopK, keep_top_of_batch
+from saemake.architectures.places import Places
 from saemake.architectures.top_k import KeptDictionary, TopKSettings
 from saemake.sections import Number
 
@@ -76,7 +77,7 @@ class MatryoshkaDictionary(KeptDictionary):
         super().__init__(d_model, width, k)
         self.register_buffer("group_sizes", torch.tensor(group_sizes))
         self.sizes = group_sizes
-        self.W_enc = nn.Parameter(torch.empty(d_model, width))
+        self.W_enc = latents_together(d_model, width)
         self.b_enc = nn.Parameter(torch.zeros(width))
         self.W_dec = nn.Parameter(torch.empty(width, d_model))
         self.b_dec = nn.Parameter(torch.zeros(d_model))
@@ -100,13 +101,13 @@ class MatryoshkaDictionary(KeptDictionary):
         return f @ self.W_dec
 
     def keep_top(self, activations: Tensor) -> Tensor:
-        return keep_top_of_batch(activations, self.kept)[0]
+        return keep_top_of_batch(activations, self.kept)
 
 
 @register
 class MatryoshkaBatchTopK(BatchTopK):
     name = "matryoshka_batch_top_k"
-    version = 1
+    version = 2
     trainer_class = "MatryoshkaBatchTopKTrainer"
     dict_class = "MatryoshkaBatchTopKSAE"
     live_latents = 5.5
@@ -129,16 +130,17 @@ class MatryoshkaBatchTopK(BatchTopK):
         constraints.normalise_(decoder_FD, 1, epsilon=torch.finfo(decoder_FD.dtype).eps)
         self.dictionary.W_enc.copy_(decoder_FD.T)
 
-    def reconstruct(self, x_BD: Tensor, f_BF: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def reconstruct(
+        self, x_BD: Tensor, f_P: Tensor, places: Places
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The mean over the groups of the weighted loss of each prefix, the whole reconstruction
         [B, D], and the unweighted losses of the whole and of the first group."""
         sizes = self.dictionary.sizes
-        x_hat_BD = self.dictionary.b_dec
+        x_hat_BD: Tensor = self.dictionary.b_dec
         group_l2 = []
-        for f_BG, decoder_GD in zip(
-            f_BF.split(sizes, dim=1), self.dictionary.W_dec.split(sizes), strict=True
-        ):
-            x_hat_BD = x_hat_BD + f_BG @ decoder_GD
+        decoders = self.dictionary.W_dec.split(sizes)
+        for (group, group_P), decoder_GD in zip(places.split(f_P, sizes), decoders, strict=True):
+            x_hat_BD = x_hat_BD + group.decode(group_P, decoder_GD)
             group_l2.append(losses.reconstruction(x_BD, x_hat_BD))
         weights = self.settings.weights(self.training.recipe)
         weighted = [l2 * weight for l2, weight in zip(group_l2, weights, strict=True)]

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from saemake.architectures import constraints, losses, register
 from saemake.architectures.base import Forward
+from saemake.architectures.places import Places
 from saemake.architectures.relu import ResamplingArchitecture, ResamplingSettings
 from saemake.sections import Count, Number, Whole
 
@@ -64,7 +65,7 @@ class PAnnealSettings(ResamplingSettings):
 @register
 class PAnneal(ResamplingArchitecture):
     name = "p_anneal"
-    version = 1
+    version = 2
     trainer_class = "PAnnealTrainer"
     live_latents = 4.8
     Settings = PAnnealSettings
@@ -85,28 +86,27 @@ class PAnneal(ResamplingArchitecture):
         # Of recent batches, the penalty with p and with the next p.
         self.recent: list[tuple[Tensor, Tensor]] = []
 
-    def penalty(self, f_BF: Tensor, p: float) -> Tensor:
+    def penalty(self, f_P: Tensor, places: Places, p: float) -> Tensor:
         if self.settings.sparsity_function == "Lp^p":
-            return losses.lp_to_the_p(f_BF, p)
-        return losses.lp(f_BF, p)
+            return losses.lp_to_the_p(f_P, places, p)
+        return losses.lp(f_P, places, p)
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
-        f_BF = self.dictionary.encode(x_BD)
-        x_hat_BD = self.dictionary.decode(f_BF)
-        self.count_fired((f_BF > 0).any(dim=0), len(x_BD))
+        f_P, places, x_hat_BD = self.reconstruct(x_BD)
         l2 = losses.reconstruction(x_BD, x_hat_BD)
-        sparsity = self.penalty(f_BF, self.p)
+        sparsity = self.penalty(f_P, places, self.p)
         loss = l2 + sparsity * self.coefficient * self.sparsity_scale(step)
-        self.remember(f_BF, sparsity.detach())
+        self.remember(f_P, places, sparsity.detach())
         if step in self.update_of_step:
             self.anneal(self.update_of_step[step])
-        return Forward(loss, {"l2": l2.detach(), "sparsity": sparsity.detach()}, f_BF, x_hat_BD)
+        parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
+        return Forward(loss, parts, f_P, places, x_hat_BD)
 
     @torch.no_grad()
-    def remember(self, f_BF: Tensor, sparsity: Tensor) -> None:
+    def remember(self, f_P: Tensor, places: Places, sparsity: Tensor) -> None:
         """Keep this batch's penalty with p and with the next p, on the device."""
         if self.next_p is not None:
-            both = (sparsity, self.penalty(f_BF, self.next_p))
+            both = (sparsity, self.penalty(f_P, places, self.next_p))
             self.recent = [*self.recent, both][-self.settings.sparsity_queue_length :]
 
     def anneal(self, update: int) -> None:

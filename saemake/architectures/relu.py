@@ -7,8 +7,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from saemake.architectures import base
+from saemake.architectures import base, places
 from saemake.architectures.base import Architecture, Dictionary
+from saemake.architectures.places import Encoding, Places
 from saemake.sections import Count, Number, Whole
 from saemake.training import schedule
 
@@ -45,6 +46,7 @@ class ReluDictionary(Dictionary):
         self.bias = nn.Parameter(torch.zeros(d_model))
         self.encoder = nn.Linear(d_model, width)
         self.decoder = nn.Linear(width, d_model, bias=False)
+        self.decoder.weight = base.latents_together(d_model, width)
 
     @property
     def encoder_weight(self) -> Tensor:
@@ -94,6 +96,15 @@ class ReluArchitecture(Architecture):
         bound = decoder_DF.shape[0] ** -0.5
         self.dictionary.encoder.bias.uniform_(-bound, bound, generator=self.generator)
 
+    def reconstruct(self, x_BD: Tensor) -> tuple[Tensor, Places, Tensor]:
+        """The active latents, where they are, and the reconstruction [B, D]; counts who fired."""
+        dictionary = self.dictionary
+        encoder = dictionary.encoder
+        encoding = Encoding(x_BD, encoder.weight, encoder.bias, dictionary.bias, self.dtype)
+        active, f_P = places.over(encoding, torch.zeros_like(encoder.bias))
+        self.count_fired(active.latents(), active)
+        return f_P, active, active.decode(f_P, dictionary.decoder_rows) + dictionary.bias
+
     def sparsity_scale(self, step: int) -> float:
         """How much of the penalty counts at that step."""
         return schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps)
@@ -139,8 +150,9 @@ class ResamplingArchitecture(ReluArchitecture):
 
     def forget(self, latents_N: Tensor) -> None:
         """Clear Adam's moments of those latents."""
-        state = self.optimizer.state
-        for moment in ("exp_avg", "exp_avg_sq"):
-            state[self.dictionary.encoder.weight][moment][latents_N] = 0.0
-            state[self.dictionary.encoder.bias][moment][latents_N] = 0.0
-            state[self.dictionary.decoder.weight][moment][:, latents_N] = 0.0
+        dictionary = self.dictionary
+        for parameter in (dictionary.encoder.weight, dictionary.encoder.bias):
+            for moment in self.moments(parameter):
+                moment[latents_N] = 0.0
+        for moment in self.moments(dictionary.decoder.weight):
+            moment[:, latents_N] = 0.0

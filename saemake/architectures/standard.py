@@ -14,20 +14,19 @@ from saemake.architectures.relu import ResamplingArchitecture, ResamplingSetting
 @register
 class Standard(ResamplingArchitecture):
     name = "standard"
-    version = 1
+    version = 2
     trainer_class = "StandardTrainer"
     Settings = ResamplingSettings
     constraint = constraints.UNIT_NORM
     live_latents = 3.3
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
-        f_BF = self.dictionary.encode(x_BD)
-        x_hat_BD = self.dictionary.decode(f_BF)
-        self.count_fired((f_BF > 0).any(dim=0), len(x_BD))
+        f_P, places, x_hat_BD = self.reconstruct(x_BD)
         l2 = losses.reconstruction(x_BD, x_hat_BD)
-        sparsity = losses.l1(f_BF)
+        sparsity = losses.l1(f_P, places)
         loss = l2 + self.sparsity_value * self.sparsity_scale(step) * sparsity
-        return Forward(loss, {"l2": l2.detach(), "sparsity": sparsity.detach()}, f_BF, x_hat_BD)
+        parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
+        return Forward(loss, parts, f_P, places, x_hat_BD)
 
     def after_optimizer(self, step: int, x_BD: Tensor) -> None:
         interval = self.settings.resample_steps

@@ -14,19 +14,18 @@ from saemake.architectures.relu import PenaltySettings, ReluArchitecture
 @register
 class StandardNew(ReluArchitecture):
     name = "standard_new"
-    version = 2
+    version = 3
     trainer_class = "StandardTrainerAprilUpdate"
     Settings = PenaltySettings
     constraint = constraints.FREE
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
-        f_BF = self.dictionary.encode(x_BD)
-        x_hat_BD = self.dictionary.decode(f_BF)
-        self.count_fired((f_BF > 0).any(dim=0), len(x_BD))
+        f_P, places, x_hat_BD = self.reconstruct(x_BD)
         l2 = losses.reconstruction(x_BD, x_hat_BD)
-        sparsity = losses.decoder_weighted_l1(f_BF, self.dictionary.decoder.weight)
+        sparsity = losses.decoder_weighted_l1(f_P, places, self.dictionary.decoder_rows)
         loss = l2 + self.sparsity_value * self.sparsity_scale(step) * sparsity
-        return Forward(loss, {"l2": l2.detach(), "sparsity": sparsity.detach()}, f_BF, x_hat_BD)
+        parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
+        return Forward(loss, parts, f_P, places, x_hat_BD)
 
     def recipe_entries(self) -> dict[str, Any]:
         return {

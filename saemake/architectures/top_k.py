@@ -11,6 +11,12 @@ from torch import Tensor, nn
 from saemake.architectures import base, constraints, losses, register
 from saemake.architectures.base import Architecture, Dictionary, Forward
 from saemake.architectures.constraints import Constraint
+from saemake.architectures.places import (
+    Encoding,
+    Places,
+    top_indices,
+    top_of_each,
+)
 from saemake.sections import Count, Number, Whole
 from saemake.training import schedule
 from saemake.training.settings import Training
@@ -100,6 +106,7 @@ class TopKDictionary(KeptDictionary):
         super().__init__(d_model, width, k)
         self.encoder = nn.Linear(d_model, width)
         self.decoder = nn.Linear(width, d_model, bias=False)
+        self.decoder.weight = base.latents_together(d_model, width)
         self.b_dec = nn.Parameter(torch.zeros(d_model))
 
     @property
@@ -121,14 +128,16 @@ class TopKDictionary(KeptDictionary):
         return self.decoder(f)
 
     def keep_top(self, activations: Tensor) -> Tensor:
-        values, indices = activations.topk(self.kept, dim=-1, sorted=False)
-        return torch.zeros_like(activations).scatter_(-1, indices, values)
+        rows_RF = activations.flatten(0, -2) if activations.ndim > 1 else activations[None]
+        indices_RK = top_indices(rows_RF, self.kept)
+        kept_RF = torch.zeros_like(rows_RF).scatter(1, indices_RK, rows_RF.gather(1, indices_RK))
+        return kept_RF.view_as(activations)
 
 
 @register
 class TopK(Architecture):
     name = "top_k"
-    version = 2
+    version = 3
     sparsity = "k"
     trainer_class = "TopKTrainer"
     dict_class = "AutoEncoderTopK"
@@ -145,9 +154,11 @@ class TopK(Architecture):
 
     @classmethod
     def dead_products(cls, settings: Any, training: Training, steps: int) -> float:
-        """AuxK decodes once more: a product forward, two backward."""
+        """AuxK takes a step of the dead latents, at most of all; January's found none."""
+        if training.recipe == "saebench" or settings.auxk_alpha == 0:
+            return 0.0
         before = settings.dead_after_tokens // training.batch_tokens
-        return 3 * max(1 - before / steps, 0) if settings.auxk_alpha > 0 else 0.0
+        return cls.step_products * max(1 - before / steps, 0)
 
     @property
     def constraint(self) -> Constraint:
@@ -169,44 +180,49 @@ class TopK(Architecture):
     def forward(self, x_BD: Tensor, step: int) -> Forward:
         if self.settings.k_anneal_steps is not None:
             self.dictionary.set_k(self.k_of(step, self.settings.k_anneal_steps))
-        activations_BF = self.dictionary.activations(x_BD)
-        f_BF, fired_F, smallest = self.select(activations_BF)
+        dictionary = self.dictionary
+        weight_FD, (bias_F, shift_D) = dictionary.encoder_weight, dictionary.biases
+        encoding = Encoding(x_BD, weight_FD, bias_F, shift_D, self.dtype)
+        places, encoded_P = self.choose(encoding)
+        f_P = encoded_P.relu()
         if step > self.settings.threshold_start_step:
-            self.update_threshold(smallest)
-        self.count_fired(fired_F, len(x_BD))
-        l2, x_hat_BD, parts = self.reconstruct(x_BD, f_BF)
-        loss = l2
+            self.update_threshold(self.smallest(f_P.detach(), places))
+        self.count_fired(self.fired(f_P, places), places)
+        loss, x_hat_BD, parts = self.reconstruct(x_BD, f_P, places)
         # No latent can be dead before that many tokens were seen: no need to ask the device.
         if self.settings.auxk_alpha > 0 and self.can_be_dead(step, len(x_BD)):
-            auxk = self.auxiliary(activations_BF, f_BF, x_hat_BD, x_BD)
-            loss = l2 + self.settings.auxk_alpha * auxk
+            auxk = self.auxiliary(x_hat_BD, x_BD)
+            loss = loss + self.settings.auxk_alpha * auxk
             parts["auxk"] = auxk.detach()
-        return Forward(loss, parts, f_BF, x_hat_BD)
+        return Forward(loss, parts, f_P, places, x_hat_BD)
 
     def k_of(self, step: int, anneal_steps: int) -> int:
         start_k = min(self.d_model, self.width)
         return schedule.annealed_k(step, int(self.sparsity_value), start_k, anneal_steps)
 
-    def reconstruct(self, x_BD: Tensor, f_BF: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def choose(self, encoding: Encoding) -> tuple[Places, Tensor]:
+        """The latents that are kept, and their values before a ReLU."""
+        return top_of_each(encoding, self.dictionary.kept)
+
+    def fired(self, f_P: Tensor, places: Places) -> Tensor:
+        """The latents (bool [F]) that count as active: all that were kept, be they 0."""
+        return places.latents()
+
+    def smallest(self, f_P: Tensor, places: Places) -> Tensor:
+        """The mean over the tokens of the smallest active latent; float32 scalar. A token without
+        an active one says nothing about the threshold."""
+        smallest_B = places.least_by_token(f_P.float().masked_fill(f_P <= 0, torch.inf))
+        some_B = smallest_B.isfinite()
+        return smallest_B.where(some_B, 0).sum() / some_B.sum().clamp_min(1)
+
+    def reconstruct(
+        self, x_BD: Tensor, f_P: Tensor, places: Places
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The reconstruction loss (scalar), the reconstruction [B, D] and the loss's parts."""
-        x_hat_BD = self.dictionary.decode(f_BF)
+        dictionary = self.dictionary
+        x_hat_BD = places.decode(f_P, dictionary.decoder_rows) + dictionary.biases[1]
         l2 = losses.reconstruction(x_BD, x_hat_BD)
         return l2, x_hat_BD, {"l2": l2.detach()}
-
-    def select(self, activations_BF: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Latents kept [B, F], which of them fired [F] (bool), and the mean over the tokens of
-        the smallest active one (float32 scalar)."""
-        values_BK, indices_BK = activations_BF.topk(self.dictionary.kept, dim=-1, sorted=False)
-        f_BF = torch.zeros_like(activations_BF).scatter(-1, indices_BK, values_BK)
-        fired_F = torch.zeros_like(self.tokens_since_fired_F, dtype=torch.bool)
-        fired_F[indices_BK.flatten()] = True
-        with torch.no_grad():
-            active_BK = values_BK.float().masked_fill(values_BK <= 0, torch.inf)
-            smallest_B = active_BK.min(dim=-1).values
-            # A token without an active latent says nothing about the threshold.
-            some_B = smallest_B.isfinite()
-            smallest = smallest_B.where(some_B, 0).sum() / some_B.sum().clamp_min(1)
-        return f_BF, fired_F, smallest
 
     @torch.no_grad()
     def update_threshold(self, smallest: Tensor) -> None:
@@ -218,19 +234,18 @@ class TopK(Architecture):
     def can_be_dead(self, step: int, batch_tokens: int) -> bool:
         return (step + 1) * batch_tokens >= self.settings.dead_after_tokens
 
-    def auxiliary(
-        self, activations_BF: Tensor, f_BF: Tensor, x_hat_BD: Tensor, x_BD: Tensor
-    ) -> Tensor:
-        """The AuxK loss; 0 where no latent is dead. Asks the device how many are."""
-        dead_F = self.dead()
-        dead = int(dead_F.sum())
-        if dead == 0:
+    def auxiliary(self, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
+        """The AuxK loss; 0 where no latent is dead. Asks the device which are."""
+        dead_N = self.dead().nonzero().squeeze(1)
+        if len(dead_N) == 0:
             return x_BD.new_zeros((), dtype=torch.float32)
-        k_aux = min(self.d_model // 2, dead)
         if self.training.recipe == "saebench":
-            return self.january_auxk(dead_top_k(f_BF, dead_F, k_aux), x_hat_BD, x_BD, dead)
-        aux_BF = dead_top_k(activations_BF, dead_F, k_aux)
-        x_hat_aux_BD = self.dictionary.decode_unbiased(aux_BF)
+            return self.january_auxk(x_hat_BD, x_BD, len(dead_N))
+        dictionary = self.dictionary
+        weight_FD, (bias_F, shift_D) = dictionary.encoder_weight, dictionary.biases
+        encoding = Encoding(x_BD, weight_FD[dead_N], bias_F[dead_N], shift_D, self.dtype)
+        places, encoded_P = top_of_each(encoding, min(self.d_model // 2, len(dead_N)))
+        x_hat_aux_BD = places.decode(encoded_P.relu(), dictionary.decoder_rows[dead_N])
         return losses.auxk_over_residual(x_hat_aux_BD, x_hat_BD, x_BD)
 
     def dead(self) -> Tensor:
@@ -240,10 +255,11 @@ class TopK(Architecture):
             return self.tokens_since_fired_F > self.settings.dead_after_tokens
         return self.tokens_since_fired_F >= self.settings.dead_after_tokens
 
-    def january_auxk(self, aux_BF: Tensor, x_hat_BD: Tensor, x_BD: Tensor, dead: int) -> Tensor:
-        """AuxK of January 2025, on the dead latents among those that top-k kept (so none with a
-        gradient), scaled down where they are fewer than D/2."""
-        x_hat_aux_BD = self.dictionary.decode(aux_BF)
+    def january_auxk(self, x_hat_BD: Tensor, x_BD: Tensor, dead: int) -> Tensor:
+        """AuxK of January 2025, scaled down where fewer than D/2 are dead. It looked for dead
+        latents among those that top-k had kept, which had just fired: none is, and what they
+        reconstruct is the decoder's bias."""
+        x_hat_aux_BD = self.dictionary.biases[1].expand_as(x_hat_BD)
         scale = min(dead / (self.d_model // 2), 1.0)
         return scale * losses.auxk_over_variance(x_hat_aux_BD, x_hat_BD, x_BD)
 
@@ -257,9 +273,3 @@ class TopK(Architecture):
             "threshold_beta": self.settings.threshold_beta,
             "threshold_start_step": self.settings.threshold_start_step,
         }
-
-
-def dead_top_k(f_BF: Tensor, dead_F: Tensor, k: int) -> Tensor:
-    """Only the k largest of the dead latents of each token; [B, F]."""
-    values_BK, indices_BK = f_BF.masked_fill(~dead_F, -torch.inf).topk(k, dim=-1, sorted=False)
-    return torch.zeros_like(f_BF).scatter(-1, indices_BK, values_BK)

@@ -26,7 +26,9 @@ BYTES_DEPEND_ON = ("torch", "transformers", "nnsight")
 
 def sae_bytes(dictionary: Dictionary) -> bytes:
     """The state dict as ae.pt's bytes. Not saved to a path: the file's name would enter them."""
-    state = {key: value.detach().cpu() for key, value in dictionary.state_dict().items()}
+    state = {
+        key: value.detach().cpu().contiguous() for key, value in dictionary.state_dict().items()
+    }
     content = io.BytesIO()
     torch.save(state, content)
     return content.getvalue()

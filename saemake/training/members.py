@@ -130,7 +130,7 @@ class Member:
             "learning_rate": trainer.learning_rate(step),
             "loss": forward.loss.item(),
             **{part: value.item() for part, value in forward.parts.items()},
-            "l0": (forward.f_BF > 0).sum(dim=-1).float().mean().item(),
+            "l0": forward.l0.item(),
             "frac_variance_explained": 1 - unexplained.item(),
             "dead": int((trainer.tokens_since_fired_F >= report.dead_after_tokens).sum()),
             **trainer.progress(),

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from saemake import architectures
-from saemake.architectures.jump_relu import Jump, Step
+from saemake.architectures.jump_relu import Jump, MeanL0
+from saemake.architectures.places import Encoding, Listed, Masked
 from saemake.architectures.standard_new import StandardNew
 from saemake.architectures.top_k import TopK
 from saemake.errors import SaemakeError
@@ -139,7 +140,7 @@ def test_top_k_keeps_the_k_largest_of_each_token():
 def test_batch_top_k_keeps_k_a_token_on_average_in_training_and_a_threshold_after():
     trainer = make("batch_top_k")
     forward = trainer.forward(next(data(1)), step=0)
-    assert int((forward.f_BF > 0).sum()) == 3 * 32
+    assert int((forward.f_P > 0).sum()) == 3 * 32
     dictionary = trainer.dictionary
     dictionary.threshold.fill_(0.2)
     x = next(data(1))
@@ -170,9 +171,9 @@ def test_threshold_is_left_alone_until_its_start(name):
 def test_top_k_smallest_is_the_mean_over_tokens_of_the_smallest_active():
     trainer = make("top_k", d_model=2, width=4)
     activations = torch.tensor([[4.0, 3.0, 2.0, 1.0], [5.0, 0.0, 0.0, 0.0], [0.0] * 4])
-    _, fired, smallest = trainer.select(activations)
-    assert smallest.item() == pytest.approx((2 + 5) / 2)
-    assert fired[:3].all()
+    places, f_P = trainer.choose(Encoding(activations, torch.eye(4), None, None, torch.float32))
+    assert trainer.smallest(f_P, places).item() == pytest.approx((2 + 5) / 2)
+    assert trainer.fired(f_P, places)[:3].all()
 
 
 @pytest.mark.parametrize("recipe", ["saebench", "dictionary_learning"])
@@ -190,7 +191,7 @@ def test_tokens_since_fired_is_reset_by_firing():
     trainer = make("top_k")
     x = next(data(1))
     forward = trainer.forward(x, step=0)
-    fired = (forward.f_BF > 0).any(dim=0)
+    fired = forward.places.by_latent(forward.f_P > 0) > 0
     assert (trainer.tokens_since_fired_F[fired] == 0).all()
     assert set(trainer.tokens_since_fired_F.tolist()) <= {0, 32}
 
@@ -208,26 +209,37 @@ def test_jump_relu_by_hand():
     """Gradients of the threshold come from within half a bandwidth of it (0.5 of 1 here)."""
     x = torch.tensor([[0.9, 1.2, 3.0, 1.2]], requires_grad=True)
     threshold = torch.tensor([1.0, 1.0, 1.0, 2.0], requires_grad=True)
-    f = Jump.apply(x, threshold, 1.0)
+    places = Masked(torch.ones(1, 4, dtype=torch.bool), torch.float32)
+    f = Jump.apply(x, threshold, places, 1.0)
     torch.testing.assert_close(f, torch.tensor([[0.0, 1.2, 3.0, 0.0]]))
     f.sum().backward()
     assert x.grad.tolist() == [[0, 1, 1, 0]]
     # -threshold / bandwidth where near
     assert threshold.grad.tolist() == [-1, -1, 0, 0]
     threshold.grad = None
-    steps = Step.apply(x.detach(), threshold, 0.5)
-    assert steps.tolist() == [[0, 1, 1, 0]]
-    steps.sum().backward()
+    l0 = MeanL0.apply(threshold, x.detach(), places, 0.5)
+    assert l0.item() == 2
+    l0.backward()
     # -1 / bandwidth, within 0.25
     assert threshold.grad.tolist() == [-2, -2, 0, 0]
+
+
+def test_the_mean_l0_counts_the_zeros_at_no_place():
+    """Of two tokens and three latents one value is listed; the others are 0, over a threshold below
+    it, and near one within half a bandwidth."""
+    threshold = torch.tensor([1.0, -0.1, 0.2], requires_grad=True)
+    places = Listed(torch.tensor([0]), torch.tensor([0, 1]), 3)
+    l0 = MeanL0.apply(threshold, torch.tensor([1.1]), places, 0.5)
+    assert l0.item() == (1 + 2) / 2
+    l0.backward()
+    assert threshold.grad.tolist() == [-1, -2, -2]
 
 
 def test_jump_relu_penalises_the_distance_from_its_target():
     trainer = make("jump_relu")
     x = next(data(1))
     cold, warm = trainer.forward(x, step=0), trainer.forward(x, step=5)
-    l0 = (warm.f_BF > 0).sum(dim=-1).float().mean()
-    assert warm.parts["sparsity"].item() == pytest.approx((l0.item() / 3 - 1) ** 2, rel=1e-5)
+    assert warm.parts["sparsity"].item() == pytest.approx((warm.l0.item() / 3 - 1) ** 2, rel=1e-5)
     assert cold.loss.item() == pytest.approx(cold.parts["l2"].item())
     expected = warm.parts["l2"] + warm.parts["sparsity"]
     assert warm.loss.item() == pytest.approx(expected.item())
@@ -271,7 +283,8 @@ def test_matryoshka_weighs_the_loss_of_each_prefix(recipe, given, weights):
     forward = trainer.forward(x, step=0)
     expected = 0
     for weight, end in zip(weights, (8, 24, 64), strict=True):
-        x_hat = forward.f_BF[:, :end] @ trainer.dictionary.W_dec[:end] + trainer.dictionary.b_dec
+        (part, f_P), _ = forward.places.split(forward.f_P, [end, 64 - end])
+        x_hat = part.decode(f_P, trainer.dictionary.W_dec[:end]) + trainer.dictionary.b_dec
         expected += weight * (x - x_hat).pow(2).sum(dim=-1).mean() / 3
     assert forward.loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert trainer.trainer_config()["group_weights"] == pytest.approx(weights)
@@ -315,14 +328,14 @@ def test_resampling_points_dead_latents_at_tokens(name):
     for step, x in enumerate(data(at + 1)):
         x += 0.01  # no token without a direction
         trainer.update(step, x)
-    dictionary, state = trainer.dictionary, trainer.optimizer.state
+    dictionary = trainer.dictionary
     dead = (dictionary.encoder.bias == 0).nonzero().squeeze(1)
     assert len(dead) == 32  # as many as there are tokens
     directions = x / x.norm(dim=1, keepdim=True)
     match = (directions @ dictionary.decoder.weight[:, dead]).max(dim=0).values
     torch.testing.assert_close(match, torch.ones(32))
-    assert not state[dictionary.encoder.weight]["exp_avg"][dead].any()
-    assert not state[dictionary.decoder.weight]["exp_avg_sq"][:, dead].any()
+    assert not trainer.moments(dictionary.encoder.weight)[0][dead].any()
+    assert not trainer.moments(dictionary.decoder.weight)[1][:, dead].any()
     assert trainer.learning_rate(10) == 0  # and warms up anew
     assert trainer.learning_rate(12) == 1e-2
 
@@ -335,7 +348,7 @@ def test_the_release_resamples_p_anneal_in_adam_only():
     for step, x in enumerate(data(10)):
         trainer.update(step, x)
     assert (trainer.dictionary.encoder.bias[:32] < -99).all()
-    assert not trainer.optimizer.state[trainer.dictionary.encoder.bias]["exp_avg"][:32].any()
+    assert not trainer.moments(trainer.dictionary.encoder.bias)[0][:32].any()
 
 
 @pytest.mark.parametrize("name", KEPT)
@@ -343,7 +356,7 @@ def test_k_falls_to_its_value_from_the_models_width(name):
     trainer = make(name, k_anneal_steps=10)
     seen = []
     for step, x in enumerate(data(15)):
-        active = (trainer.update(step, x).f_BF > 0).sum().item() / len(x)
+        active = trainer.update(step, x).l0.item()
         seen.append((trainer.dictionary.kept, int(trainer.dictionary.k)))
         assert active <= seen[-1][0]
     # 3 at the first step, then from 16 down, as dictionary_learning's later versions.
@@ -356,7 +369,8 @@ def test_latents_that_did_not_fire_are_counted(name):
     trainer = make(name)
     for step, x in enumerate(data(3)):
         forward = trainer.update(step, x)
-    assert trainer.tokens_since_fired_F[(forward.f_BF > 0).any(dim=0)].sum() == 0
+    fired = forward.places.by_latent(forward.f_P > 0) > 0
+    assert trainer.tokens_since_fired_F[fired].sum() == 0
     assert set(trainer.tokens_since_fired_F.tolist()) <= {0, 32, 64, 96}
 
 

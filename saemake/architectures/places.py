@@ -1,0 +1,432 @@
+"""The latents that a training step computes with, and products over them alone.
+
+Of a batch's latents few are active, and nothing else has a value or a gradient. So a step encodes
+without a graph, a part of the batch at a time, chooses places (a latent of a token), and from there
+on, forward and backward, works with the values at these places: `Listed` as a list, `Masked` as a
+matrix that is 0 elsewhere, where a list does not pay. What is written in values works with both.
+
+Shapes: B activations in a batch, R of them in a part, D the model's width, F latents, S latents in
+each of G groups, P places: [N] of a list, [B, F] of a matrix. Products are computed in the dtype
+that was encoded in, sums in float32.
+"""
+
+import abc
+import functools
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# A list pays on a CPU where at most one latent in so many is active (docs/benchmarks.md). On a GPU
+# its length would have to be waited for, and dense products are cheap.
+LISTED_OF = {torch.float32: 12, torch.bfloat16: 32}
+# Of a part of the batch: small enough that its memory is used again for the next, and so many
+# tokens at least that its product is fast.
+PART_BYTES, PART_TOKENS = 2**24, 256
+# The largest group of latents that is looked at together for large ones.
+GROUP = 16
+# Of a part's tokens one in so many is looked at to guess a bound, for so much more than what is
+# wanted.
+SAMPLED, MARGIN = 8, 1.25
+
+
+class Places(abc.ABC):
+    """Places in a batch of B tokens with F latents each."""
+
+    tokens: int
+    width: int
+
+    @abc.abstractmethod
+    def only(self, values_P: Tensor) -> Tensor:
+        """The values, and 0 where there is no place."""
+
+    @abc.abstractmethod
+    def of_latents(self, each_F: Tensor) -> Tensor:
+        """What each place's latent has, for arithmetic with values at places."""
+
+    @abc.abstractmethod
+    def by_latent(self, values_P: Tensor) -> Tensor:
+        """Their sum over each latent's places, float32 [F]."""
+
+    @abc.abstractmethod
+    def by_token(self, values_P: Tensor) -> Tensor:
+        """Their sum over each token's places, float32 [B]."""
+
+    @abc.abstractmethod
+    def least_by_token(self, values_P: Tensor) -> Tensor:
+        """Their least over each token's places, [B]; infinite where there is none."""
+
+    @abc.abstractmethod
+    def latents(self) -> Tensor:
+        """Which latents have a place, bool [F]."""
+
+    @abc.abstractmethod
+    def decode(self, values_P: Tensor, rows_FD: Tensor) -> Tensor:
+        """The sum over each token's places of the value times the latent's row; [B, D]."""
+
+    @abc.abstractmethod
+    def outer(self, values_P: Tensor, rows_BD: Tensor) -> Tensor:
+        """The sum over each latent's places of the value times the token's row; float32 [F, D]."""
+
+    @abc.abstractmethod
+    def split(self, values_P: Tensor, sizes: Sequence[int]) -> list[tuple["Places", Tensor]]:
+        """The places and values of the first latents, the next, and so on."""
+
+
+class Masked(Places):
+    """All that are True in a mask [B, F]."""
+
+    def __init__(self, mask_BF: Tensor, dtype: torch.dtype) -> None:
+        self.mask_BF, self.dtype = mask_BF, dtype
+        self.tokens, self.width = mask_BF.shape
+
+    def only(self, values_P: Tensor) -> Tensor:
+        return values_P.masked_fill(~self.mask_BF, 0)
+
+    def of_latents(self, each_F: Tensor) -> Tensor:
+        return each_F
+
+    def by_latent(self, values_P: Tensor) -> Tensor:
+        return values_P.sum(dim=0, dtype=torch.float32)
+
+    def by_token(self, values_P: Tensor) -> Tensor:
+        return values_P.sum(dim=1, dtype=torch.float32)
+
+    def least_by_token(self, values_P: Tensor) -> Tensor:
+        return values_P.masked_fill(~self.mask_BF, torch.inf).amin(dim=1)
+
+    def latents(self) -> Tensor:
+        return self.mask_BF.any(dim=0)
+
+    def decode(self, values_P: Tensor, rows_FD: Tensor) -> Tensor:
+        return values_P.to(self.dtype) @ rows_FD.to(self.dtype)
+
+    def outer(self, values_P: Tensor, rows_BD: Tensor) -> Tensor:
+        return (values_P.to(self.dtype).T @ rows_BD.to(self.dtype)).float()
+
+    def split(self, values_P: Tensor, sizes: Sequence[int]) -> list[tuple[Places, Tensor]]:
+        masks, values = self.mask_BF.split(sizes, dim=1), values_P.split(sizes, dim=1)
+        return [(Masked(m, self.dtype), v) for m, v in zip(masks, values, strict=True)]
+
+
+class Listed(Places):
+    """A list, token after token: the latent of each place, and where each token's places begin."""
+
+    def __init__(self, latents_N: Tensor, starts_B: Tensor, width: int) -> None:
+        self.latents_N, self.starts_B = latents_N, starts_B
+        self.tokens, self.width = len(starts_B), width
+        ends_B = torch.cat([starts_B[1:], starts_B.new_tensor([len(latents_N)])])
+        tokens_B = torch.arange(self.tokens, device=starts_B.device)
+        self.tokens_N = tokens_B.repeat_interleave(ends_B - starts_B)
+
+    @functools.cached_property
+    def _latent_after_latent(self) -> tuple[Tensor, Tensor]:
+        """The list's places in the order of their latents, and where each latent's begin."""
+        order_N = self.latents_N.argsort(stable=True)
+        ends_F = self.latents_N.bincount(minlength=self.width).cumsum(0)
+        return order_N, torch.cat([ends_F.new_zeros(1), ends_F[:-1]])
+
+    def only(self, values_P: Tensor) -> Tensor:
+        return values_P
+
+    def of_latents(self, each_F: Tensor) -> Tensor:
+        return each_F.index_select(0, self.latents_N)
+
+    def by_latent(self, values_P: Tensor) -> Tensor:
+        zeros_F = values_P.new_zeros(self.width, dtype=torch.float32)
+        return zeros_F.index_add(0, self.latents_N, values_P.float())
+
+    def by_token(self, values_P: Tensor) -> Tensor:
+        zeros_B = values_P.new_zeros(self.tokens, dtype=torch.float32)
+        return zeros_B.index_add(0, self.tokens_N, values_P.float())
+
+    def least_by_token(self, values_P: Tensor) -> Tensor:
+        none_B = values_P.new_full((self.tokens,), torch.inf)
+        return none_B.scatter_reduce(0, self.tokens_N, values_P, "amin")
+
+    def latents(self) -> Tensor:
+        none_F = self.latents_N.new_zeros(self.width, dtype=torch.bool)
+        return none_F.index_fill(0, self.latents_N, True)
+
+    def decode(self, values_P: Tensor, rows_FD: Tensor) -> Tensor:
+        return _Decoded.apply(values_P, rows_FD, self)
+
+    def outer(self, values_P: Tensor, rows_BD: Tensor) -> Tensor:
+        order_N, starts_F = self._latent_after_latent
+        return _bags(self.tokens_N[order_N], starts_F, values_P[order_N], rows_BD.float())
+
+    def products(self, rows_BD: Tensor, rows_FD: Tensor) -> Tensor:
+        """At each place the product of the token's row and the latent's; float32 [N]."""
+        ends_B = torch.cat([self.starts_B, self.starts_B.new_tensor([len(self.latents_N)])])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse (CSR|invariant)")
+            pattern_BF = torch.sparse_csr_tensor(
+                ends_B,
+                self.latents_N,
+                rows_BD.new_zeros(len(self.latents_N)),
+                (self.tokens, self.width),
+                check_invariants=False,
+            )
+        return torch.sparse.sampled_addmm(pattern_BF, rows_BD, rows_FD.T, beta=0).values()
+
+    def split(self, values_P: Tensor, sizes: Sequence[int]) -> list[tuple[Places, Tensor]]:
+        parts: list[tuple[Places, Tensor]] = []
+        first = 0
+        for size in sizes:
+            inside_N = (self.latents_N >= first) & (self.latents_N < first + size)
+            chosen_M = inside_N.nonzero().squeeze(1)
+            counts_B = self.tokens_N[chosen_M].bincount(minlength=self.tokens)
+            part = Listed(self.latents_N[chosen_M] - first, _starts(counts_B), size)
+            parts.append((part, values_P.index_select(0, chosen_M)))
+            first += size
+        return parts
+
+
+def _starts(counts: Tensor) -> Tensor:
+    return counts.cumsum(0) - counts
+
+
+def _bags(indices_N: Tensor, starts: Tensor, weights_N: Tensor, rows: Tensor) -> Tensor:
+    """Weighted sums of rows, one from each start to the next."""
+    return functional.embedding_bag(
+        indices_N, rows, starts, mode="sum", per_sample_weights=weights_N
+    )
+
+
+class _Decoded(torch.autograd.Function):
+    """Values of a list times rows."""
+
+    @staticmethod
+    def forward(ctx: Any, values_N: Tensor, rows_FD: Tensor, places: Listed) -> Tensor:
+        ctx.save_for_backward(values_N, rows_FD)
+        ctx.places = places
+        return _bags(places.latents_N, places.starts_B, values_N, rows_FD)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        (gradient_BD,) = gradients
+        values_N, rows_FD = ctx.saved_tensors
+        places, wanted = ctx.places, ctx.needs_input_grad[1]
+        of_rows_FD = places.outer(values_N, gradient_BD) if wanted else None
+        return places.products(gradient_BD, rows_FD), of_rows_FD, None
+
+
+class Encoding:
+    """All latents of a batch before any is dropped, (x - shift) @ weight.T + bias, as numbers; with
+    gradients at the places that are chosen."""
+
+    def __init__(
+        self,
+        x_BD: Tensor,
+        weight_FD: Tensor,
+        bias_F: Tensor | None,
+        shift_D: Tensor | None,
+        dtype: torch.dtype,
+    ) -> None:
+        self.weight_FD, self.bias_F, self.shift_D = weight_FD, bias_F, shift_D
+        self.shape = torch.Size((len(x_BD), len(weight_FD)))
+        self.dtype, self.device = dtype, x_BD.device
+        with torch.no_grad():
+            x_BD = x_BD.float() if shift_D is None else x_BD.float() - shift_D
+            self.x_BD = x_BD.to(dtype)
+            self._linear = _linear(
+                weight_FD.to(dtype), None if bias_F is None else bias_F.to(dtype)
+            )
+
+    def lists(self, active: int) -> bool:
+        """Whether a list of so many places is faster than a matrix."""
+        return self.device.type == "cpu" and active * LISTED_OF[self.dtype] <= self.shape.numel()
+
+    @torch.no_grad()
+    def parts(self) -> Iterator[Tensor]:
+        """The numbers [R, F] of some tokens after others."""
+        token_bytes = self.shape[1] * self.dtype.itemsize
+        for x_RD in self.x_BD.split(max(PART_BYTES // token_bytes, PART_TOKENS)):
+            yield self._linear(x_RD)
+
+    @torch.no_grad()
+    def whole(self) -> Tensor:
+        """The numbers of all tokens, [B, F]."""
+        return self._linear(self.x_BD)
+
+    def at(self, places: Places, values_P: Tensor) -> Tensor:
+        """The numbers at places, with gradients; [P]."""
+        return _EncodedAt.apply(self.weight_FD, self.bias_F, self.shift_D, self, places, values_P)
+
+    def at_listed(self, flat_N: Tensor, values_N: Tensor) -> tuple[Places, Tensor]:
+        """The list of places in the flattened matrix, those of a token side by side, and the
+        numbers there."""
+        tokens, width = self.shape
+        tokens_N = flat_N.div(width, rounding_mode="floor")
+        starts_B = _starts(tokens_N.bincount(minlength=tokens))
+        places = Listed(flat_N - tokens_N * width, starts_B, width)
+        return places, self.at(places, values_N.float())
+
+    def at_masked(self, all_BF: Tensor, mask_BF: Tensor) -> tuple[Places, Tensor]:
+        """The places of a mask and the numbers there."""
+        places = Masked(mask_BF, self.dtype)
+        return places, self.at(places, places.only(all_BF))
+
+
+class _EncodedAt(torch.autograd.Function):
+    """An encoding at places. The shift's gradient is that of the bias times the encoder, one vector
+    and no matrix [B, D]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight_FD: Tensor,
+        bias_F: Tensor | None,
+        shift_D: Tensor | None,
+        encoding: Encoding,
+        places: Places,
+        values_P: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(weight_FD, encoding.x_BD)
+        ctx.places = places
+        return values_P.view_as(values_P)
+
+    @staticmethod
+    def backward(
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, None, None, None]:
+        weight_FD, x_BD = ctx.saved_tensors
+        gradient_P = ctx.places.only(gradients[0])
+        of_weight_FD = ctx.places.outer(gradient_P, x_BD)
+        _, bias, shift, *_ = ctx.needs_input_grad
+        of_bias_F = ctx.places.by_latent(gradient_P) if bias or shift else None
+        of_shift_D = -(of_bias_F @ weight_FD) if shift else None
+        return of_weight_FD, of_bias_F if bias else None, of_shift_D, None, None, None
+
+
+def _linear(weight_FD: Tensor, bias_F: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """x [R, D] to x @ weight.T + bias, in their dtype. On CPUs in float32 through oneDNN, which is
+    faster there (docs/benchmarks.md) than what torch takes."""
+    onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    if onednn and weight_FD.device.type == "cpu" and weight_FD.dtype == torch.float32:
+        weight, bias = weight_FD.to_mkldnn(), None if bias_F is None else bias_F.to_mkldnn()
+        return lambda x_RD: functional.linear(x_RD.to_mkldnn(), weight, bias).to_dense()
+    return lambda x_RD: functional.linear(x_RD, weight_FD, bias_F)
+
+
+def top_of_each(encoding: Encoding, k: int) -> tuple[Places, Tensor]:
+    """The k largest of each token."""
+    tokens, width = encoding.shape
+    if encoding.lists(tokens * k):
+        found = [
+            (at_Rk := top_indices(part_RF, k), part_RF.gather(1, at_Rk))
+            for part_RF in encoding.parts()
+        ]
+        at_Bk, values_Bk = (torch.cat(side) for side in zip(*found, strict=True))
+        starts_B = torch.arange(0, tokens * k, k, device=encoding.device)
+        places = Listed(at_Bk.flatten(), starts_B, width)
+        return places, encoding.at(places, values_Bk.flatten().float())
+    all_BF = encoding.whole()
+    mask_BF = torch.zeros_like(all_BF, dtype=torch.bool).scatter(1, top_indices(all_BF, k), True)
+    return encoding.at_masked(all_BF, mask_BF)
+
+
+def top_of_batch(encoding: Encoding, count: int) -> tuple[Places, Tensor]:
+    """The `count` largest of the batch."""
+    if encoding.lists(count) and (found := _over_a_guess(encoding, count)):
+        flat_N, values_N = found
+        best_N = values_N.topk(count, sorted=False).indices.sort().values
+        return encoding.at_listed(flat_N[best_N], values_N[best_N])
+    all_BF = encoding.whole()
+    best_N = all_BF.flatten().topk(count, sorted=False).indices
+    if encoding.lists(count):
+        flat_N = best_N.sort().values
+        return encoding.at_listed(flat_N, all_BF.flatten()[flat_N])
+    mask = torch.zeros(all_BF.numel(), dtype=torch.bool, device=all_BF.device)
+    return encoding.at_masked(all_BF, mask.index_fill(0, best_N, True).view_as(all_BF))
+
+
+def over(encoding: Encoding, bound_F: Tensor) -> tuple[Places, Tensor]:
+    """Those larger than their latent's bound."""
+    if encoding.lists(0) and (found := _listed_over(encoding, lambda _: bound_F)):
+        return encoding.at_listed(*found)
+    all_BF = encoding.whole()
+    return encoding.at_masked(all_BF, all_BF > bound_F)
+
+
+def _over_a_guess(encoding: Encoding, count: int) -> tuple[Tensor, Tensor] | None:
+    """Places that have the `count` largest of the batch among them, and the numbers there; None
+    where the guess was too high or far too low. The bound is guessed from a sample of the first
+    part, such that the largest of groups alone exceed it often enough."""
+
+    def guessed(part_RF: Tensor) -> Tensor:
+        sample = _grouped(part_RF[::SAMPLED]).amax(1).flatten()
+        share = count / encoding.shape.numel() * _group_size(encoding.shape[1])
+        wanted = min(math.ceil(MARGIN * share * len(sample)), len(sample))
+        bound = sample.topk(wanted, sorted=False).values.min()
+        return bound.expand(encoding.shape[1])
+
+    found = _listed_over(encoding, guessed)
+    return found if found and len(found[0]) >= count else None
+
+
+def _listed_over(
+    encoding: Encoding, bound_of: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor] | None:
+    """Where in the flattened matrix numbers exceed their latent's bound, which the first part
+    decides, and the numbers; None where they are too many to list."""
+    tokens, width = encoding.shape
+    flats, values, first = [], [], 0
+    bound_F = None
+    for part_RF in encoding.parts():
+        bound_F = bound_of(part_RF) if bound_F is None else bound_F
+        most = encoding.shape.numel() // LISTED_OF[encoding.dtype] * len(part_RF) // tokens
+        if (flat_N := _flat_over(part_RF, bound_F, most)) is None:
+            return None
+        flats.append(flat_N + first * width)
+        values.append(part_RF.flatten()[flat_N])
+        first += len(part_RF)
+    return torch.cat(flats), torch.cat(values)
+
+
+def _flat_over(part_RF: Tensor, bound_F: Tensor, most: int) -> Tensor | None:
+    """Where in the flattened part its numbers exceed their bounds, those of a token side by side;
+    None where they are more than `most`. Of most groups only the largest is looked at."""
+    grouped_RSG, bound_SG = _grouped(part_RF), _grouped(bound_F[None])[0]
+    _, size, groups = grouped_RSG.shape
+    tokens_M, groups_M = (grouped_RSG.amax(1) > bound_SG.amin(0)).nonzero(as_tuple=True)
+    if len(tokens_M) > most:
+        return None
+    inside_MS = grouped_RSG[tokens_M, :, groups_M] > bound_SG.T[groups_M]
+    places_N, members_N = inside_MS.nonzero(as_tuple=True)
+    if len(places_N) > most:
+        return None
+    return (tokens_M[places_N] * size + members_N) * groups + groups_M[places_N]
+
+
+def top_indices(values_RC: Tensor, k: int) -> Tensor:
+    """Where in each row its k largest are; int64 [R, k], in no order.
+
+    On a CPU the rows are cut into groups first: the k largest values lie in the k groups with the
+    largest maxima, so that few are compared with many.
+    """
+    size = _group_size(values_RC.shape[1]) if values_RC.device.type == "cpu" else 1
+    while size > 1 and values_RC.shape[1] // size < 4 * k:
+        size //= 2
+    if size == 1:
+        return values_RC.topk(k, dim=1, sorted=False).indices
+    grouped_RSG = values_RC.unflatten(1, (size, -1))
+    groups_Rk = grouped_RSG.amax(1).topk(k, dim=1, sorted=False).indices
+    candidates_RSk = grouped_RSG.gather(2, groups_Rk[:, None].expand(-1, size, -1))
+    best_Rk = candidates_RSk.flatten(1).topk(k, dim=1, sorted=False).indices
+    members_Rk = best_Rk.div(k, rounding_mode="floor")
+    return members_Rk * grouped_RSG.shape[2] + groups_Rk.gather(1, best_Rk % k)
+
+
+def _grouped(values_RC: Tensor) -> Tensor:
+    """[R, S, G]: a group's members are far apart, as their maximum is fastest."""
+    return values_RC.unflatten(1, (_group_size(values_RC.shape[1]), -1))
+
+
+def _group_size(columns: int) -> int:
+    """The largest power of two up to GROUP that divides them."""
+    return min(columns & -columns, GROUP)
