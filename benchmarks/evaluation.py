@@ -94,7 +94,7 @@ def prepare(asked: argparse.Namespace, root: Path) -> Path:
     kind = architectures.get("top_k")
     for k in KS:
         recipe_of = sae_recipe(config, SaeName(Sweep("judged", asked.layer, "top_k", "4k"), k))
-        trainer = kind(
+        trainer = kind.trainer()(
             d_model=model.config.hidden_size,
             width=WIDTH,
             sparsity=k,

@@ -16,8 +16,8 @@ import yaml
 
 from saemake import architectures, devices, progress
 from saemake.activations.buffer import ActivationBuffer, norm_factor
-from saemake.architectures import Architecture
 from saemake.architectures.constraints import OF_RECIPE
+from saemake.architectures.trainer import Trainer
 from saemake.config import Config, read
 from saemake.evaluation import dictionary_learning
 from saemake.llm.model import LanguageModel, load_tokenizer
@@ -62,8 +62,8 @@ ONLY = {
 }
 
 
-def trainer_of(config: Config, architecture: str, variant: Variant, seed: int) -> Architecture:
-    kind = architectures.get(architecture)
+def trainer_of(config: Config, architecture: str, variant: Variant, seed: int) -> Trainer:
+    kind = architectures.get(architecture).trainer()
     mixed = type(kind.__name__, (kind,), {"constraint": OF_RECIPE[variant.constraint]})
     settings = config.settings_of(MODEL, architecture)
     if architecture == "matryoshka_batch_top_k":

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from saemake import architectures
-from saemake.architectures.base import Settings
+from saemake.architectures.description import Settings
 from saemake.errors import SaemakeError, nearest
 from saemake.llm.shape import Shape
 from saemake.sections import Closed, Count, Flag, Number, Whole, whole

@@ -1,14 +1,15 @@
-"""The registry of architectures. Each module of this package that registers one is found by itself:
-adding an architecture is one file here and one entry in the config.
+"""The registry of architectures. Each folder of this package that registers one is found by itself:
+adding an architecture is one folder here, with what it is called and its settings in `__init__.py`
+and its maths in `trainer.py`, and one entry in the config.
 """
 
 import importlib
 import pkgutil
 
-from saemake.architectures.base import Architecture, Dictionary, Forward, Settings
+from saemake.architectures.description import Architecture, Settings
 from saemake.errors import SaemakeError, nearest
 
-__all__ = ["Architecture", "Dictionary", "Forward", "Settings", "get", "names", "register"]
+__all__ = ["Architecture", "Settings", "get", "names", "register"]
 
 _registry: dict[str, type[Architecture]] = {}
 _loaded = False
@@ -30,7 +31,8 @@ def _load_all() -> None:
     global _loaded
     if not _loaded:
         for module in pkgutil.iter_modules(__path__, prefix=f"{__name__}."):
-            importlib.import_module(module.name)
+            if module.ispkg:
+                importlib.import_module(module.name)
         _loaded = True
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from saemake.architectures.base import Dictionary
+    from saemake.architectures.trainer import Dictionary
 
 
 class Constraint(Protocol):

@@ -1,39 +1,16 @@
 """What the ReLU architectures share: `standard`, `standard_new` and `p_anneal`."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from saemake.architectures import base, places
-from saemake.architectures.base import Architecture, Dictionary
+from saemake.architectures import places
+from saemake.architectures.penalties import PenaltySettings, ResamplingSettings
 from saemake.architectures.places import Encoding, Places
-from saemake.sections import Count, Number, Whole
+from saemake.architectures.trainer import Dictionary, Trainer, latents_together
 from saemake.training import schedule
-
-
-class PenaltySettings(base.Settings):
-    """Of every architecture whose sparsity is a penalty."""
-
-    sweep: list[Annotated[Number, Field(gt=0)]] = Field(min_length=1)
-    sparsity_warmup_steps: Whole
-
-    def steps_before_decay(self) -> dict[str, int]:
-        return {"sparsity_warmup_steps": self.sparsity_warmup_steps}
-
-
-class ResamplingSettings(PenaltySettings):
-    """Of those that can also resample their dead latents, every `resample_steps` (None: never)."""
-
-    resample_steps: Count | None = None
-
-    def steps_needed(self) -> dict[str, int]:
-        return {} if self.resample_steps is None else {"resample_steps": self.resample_steps}
-
-    def excludes_decay(self) -> str | None:
-        return None if self.resample_steps is None else "resample_steps"
 
 
 class ReluDictionary(Dictionary):
@@ -46,7 +23,7 @@ class ReluDictionary(Dictionary):
         self.bias = nn.Parameter(torch.zeros(d_model))
         self.encoder = nn.Linear(d_model, width)
         self.decoder = nn.Linear(width, d_model, bias=False)
-        self.decoder.weight = base.latents_together(d_model, width)
+        self.decoder.weight = latents_together(d_model, width)
 
     @property
     def encoder_weight(self) -> Tensor:
@@ -72,11 +49,8 @@ class ReluDictionary(Dictionary):
             self.bias.mul_(scale)
 
 
-class ReluArchitecture(Architecture):
+class ReluTrainer(Trainer):
     """An AutoEncoder whose sparsity is a penalty that warms up."""
-
-    sparsity = "penalty"
-    dict_class = "AutoEncoder"
 
     settings: PenaltySettings
     dictionary: ReluDictionary
@@ -110,7 +84,7 @@ class ReluArchitecture(Architecture):
         return schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps)
 
 
-class ResamplingArchitecture(ReluArchitecture):
+class ResamplingTrainer(ReluTrainer):
     """One that can replace its dead latents, as in
     https://transformer-circuits.pub/2023/monosemantic-features (Neuron Resampling)."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saemake.architectures import Dictionary
+from saemake.architectures.trainer import Dictionary
 from saemake.catalogue.entries import Entry
 from saemake.config import Tolerances
 from saemake.evaluation.directions import largest_cosines, unit

@@ -109,7 +109,7 @@ def check(entry: Entry, weights: bytes, config: Mapping[str, Any]) -> None:
             )
     state = _tensors(weights, f"{what}/{WEIGHTS}")
     try:
-        wanted = kind.make_dictionary(trainer).state_dict()
+        wanted = kind.trainer().make_dictionary(trainer).state_dict()
     except KeyError as error:
         raise SaemakeError(f"{what}/{CONFIG}: its trainer has no {error}") from None
     except (TypeError, ValueError, RuntimeError) as error:

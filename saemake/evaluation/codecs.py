@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Codec(Protocol):
-    """What an evaluation asks of an SAE or a baseline (see architectures.base.Dictionary)."""
+    """What an evaluation asks of an SAE or a baseline (see architectures.trainer.Dictionary)."""
 
     @property
     def d_model(self) -> int: ...

@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from saemake.architectures import Dictionary
-from saemake.architectures.gated import GatedDictionary
-from saemake.architectures.jump_relu import JumpReluDictionary
+from saemake.architectures.gated.trainer import GatedDictionary
+from saemake.architectures.jump_relu.trainer import JumpReluDictionary
 from saemake.architectures.relu import ReluDictionary
-from saemake.architectures.top_k import KeptDictionary
+from saemake.architectures.top_k.trainer import KeptDictionary
+from saemake.architectures.trainer import Dictionary
 from saemake.config import Config
 from saemake.errors import SaemakeError
 from saemake.names import SaeName

@@ -13,8 +13,8 @@ import torch
 
 import saemake
 from saemake import architectures, devices
-from saemake.architectures import Architecture, Dictionary
-from saemake.architectures.top_k import KeptDictionary
+from saemake.architectures.top_k.trainer import KeptDictionary
+from saemake.architectures.trainer import Dictionary, Trainer
 from saemake.errors import SaemakeError, first_line
 from saemake.recipes import SaeRecipe
 from saemake.store import sha256
@@ -34,7 +34,7 @@ def sae_bytes(dictionary: Dictionary) -> bytes:
     return content.getvalue()
 
 
-def config_json(trained: Architecture, recipe: SaeRecipe, norm_factor: float) -> str:
+def config_json(trained: Trainer, recipe: SaeRecipe, norm_factor: float) -> str:
     """config.json: `trainer` and `buffer` as dictionary_learning writes them, and the norm factor
     that it loses. Holds nothing of the machine, nor a name: a recipe may have several."""
     tokens = recipe.tokens
@@ -150,7 +150,7 @@ def load(
             f" {kind.dict_class} of {width}; delete the folder and run the same command again"
         )
     try:
-        dictionary = kind.make_dictionary(trainer)
+        dictionary = kind.trainer().make_dictionary(trainer)
         state = torch.load(path, map_location="cpu", weights_only=True)
         dictionary.load_state_dict(state)
         if isinstance(dictionary, KeptDictionary) and file != "ae.pt":

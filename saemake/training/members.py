@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from saemake import architectures
-from saemake.architectures import Architecture, Forward
+from saemake.architectures.trainer import Forward, Trainer
 from saemake.config import Logging
 from saemake.recipes import SaeRecipe, checkpoint_key
 from saemake.store import Store
@@ -137,9 +137,9 @@ class Member:
         }
 
 
-def _trainer(recipe: SaeRecipe, d_model: int, device: torch.device) -> Architecture:
+def _trainer(recipe: SaeRecipe, d_model: int, device: torch.device) -> Trainer:
     kind = architectures.get(recipe.architecture)
-    return kind(
+    return kind.trainer()(
         d_model=d_model,
         width=recipe.width,
         sparsity=recipe.sparsity,

@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from saemake import architectures
-from saemake.architectures.jump_relu import Jump, MeanL0
+from saemake.architectures.jump_relu.trainer import Jump, MeanL0
 from saemake.architectures.places import Encoding, Listed, Masked
 from saemake.architectures.standard_new import StandardNew
-from saemake.architectures.top_k import TopK
+from saemake.architectures.top_k.trainer import Trainer as TopK
 from saemake.errors import SaemakeError
 from saemake.training.settings import Training
 
@@ -67,7 +67,7 @@ def make(
         cpu_threads=1,
     )
     sparsity = SPARSITY[name]
-    return kind(
+    return kind.trainer()(
         d_model=d_model,
         width=width,
         sparsity=sparsity,

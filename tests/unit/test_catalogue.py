@@ -228,7 +228,7 @@ TRAINER = {
 
 def state_of(**over: Any) -> dict[str, Any]:
     kind = architectures.get("top_k")
-    return {**kind.make_dictionary(TRAINER).state_dict(), **over}
+    return {**kind.trainer().make_dictionary(TRAINER).state_dict(), **over}
 
 
 def test_what_is_fetched_is_checked(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_what_is_fetched_is_checked(tmp_path: Path) -> None:
 
 def test_decoder_match_sees_directions_only() -> None:
     kind = architectures.get("top_k")
-    one, other = kind.make_dictionary(TRAINER), kind.make_dictionary(TRAINER)
+    one, other = kind.trainer().make_dictionary(TRAINER), kind.trainer().make_dictionary(TRAINER)
     with torch.no_grad():
         one.decoder.weight.zero_()
         other.decoder.weight.zero_()

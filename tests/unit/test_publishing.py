@@ -32,7 +32,7 @@ OVERWRITING = Publishing(private=True, overwrite=True, license=None)
 def drawn(architecture):
     """A dictionary of D = 3 and F = 8, all of whose parameters are drawn; thresholds of 0.3."""
     config = {"activation_dim": 3, "dict_size": 8, "k": 2, "group_sizes": [3, 5]}
-    dictionary = architectures.get(architecture).make_dictionary(config)
+    dictionary = architectures.get(architecture).trainer().make_dictionary(config)
     torch.manual_seed(0)
     for parameter in dictionary.parameters():
         torch.nn.init.normal_(parameter)

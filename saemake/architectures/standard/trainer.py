@@ -1,24 +1,17 @@
-"""The ReLU SAE of Towards Monosemanticity: unit-norm decoder columns, an l1 penalty, and, if asked,
-resampling of dead latents (https://transformer-circuits.pub/2023/monosemantic-features).
-"""
+"""The training step of standard."""
 
 from typing import Any
 
 from torch import Tensor
 
-from saemake.architectures import constraints, losses, register
-from saemake.architectures.base import Forward
-from saemake.architectures.relu import ResamplingArchitecture, ResamplingSettings
+from saemake.architectures import constraints, losses
+from saemake.architectures.relu import ResamplingTrainer
+from saemake.architectures.standard import Standard
+from saemake.architectures.trainer import Forward
 
 
-@register
-class Standard(ResamplingArchitecture):
-    name = "standard"
-    version = 2
-    trainer_class = "StandardTrainer"
-    Settings = ResamplingSettings
+class Trainer(Standard, ResamplingTrainer):
     constraint = constraints.UNIT_NORM
-    live_latents = 3.3
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
         f_P, places, x_hat_BD = self.reconstruct(x_BD)

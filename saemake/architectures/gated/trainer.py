@@ -1,6 +1,4 @@
-"""Gated: one encoder decides which latents fire, a rescaled one how much
-(https://arxiv.org/abs/2404.16014).
-"""
+"""Gated: dictionary and training step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses, register
-from saemake.architectures.base import Architecture, Dictionary, Forward, latents_together
+from saemake.architectures import constraints, losses, trainer
+from saemake.architectures.gated import Gated
+from saemake.architectures.penalties import PenaltySettings
 from saemake.architectures.places import Encoding, over
-from saemake.architectures.relu import PenaltySettings
+from saemake.architectures.trainer import Dictionary, Forward, latents_together
 from saemake.training import schedule
 
 
@@ -61,18 +60,7 @@ class GatedDictionary(Dictionary):
                 bias.mul_(scale)
 
 
-@register
-class Gated(Architecture):
-    name = "gated"
-    version = 2
-    sparsity = "penalty"
-    trainer_class = "GatedSAETrainer"
-    dict_class = "GatedAutoEncoder"
-    # The gate's reconstruction too, which gives nothing for the decoder's weight.
-    step_products = 7
-    live_latents = 8.0
-    Settings = PenaltySettings
-    adam_betas = (0.0, 0.999)
+class Trainer(Gated, trainer.Trainer):
     constraint = constraints.UNIT_NORM
 
     settings: PenaltySettings

@@ -1,69 +1,17 @@
-"""Matryoshka BatchTopK: nested dictionaries, of which each prefix of latents must reconstruct by
-itself (https://arxiv.org/abs/2503.17547); the latents are chosen as BatchTopK's.
-"""
+"""Matryoshka BatchTopK: dictionary and training step."""
 
-import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses, register
-from saemake.architectures.base import Dictionary, latents_together
-from saemake.architectures.batch_top_k import BatchTopK, keep_top_of_batch
+from saemake.architectures import constraints, losses
+from saemake.architectures.batch_top_k import trainer as batch_top_k
+from saemake.architectures.matryoshka_batch_top_k import MatryoshkaBatchTopK, MatryoshkaSettings
 from saemake.architectures.places import Places
-from saemake.architectures.top_k import KeptDictionary, TopKSettings
-from saemake.sections import Number
-
-Share = Annotated[Number, Field(gt=0)]
-
-
-class MatryoshkaSettings(TopKSettings):
-    """`group_fractions` of the width, the last group taking what rounding leaves. `group_weights`
-    None is the recipe's own: the fractions in January 2025, equal weights in release 0.1.0."""
-
-    group_fractions: list[Share] = Field(min_length=1)
-    group_weights: list[Share] | Literal["fractions", "uniform"] | None = None
-
-    @field_validator("group_fractions")
-    @classmethod
-    def _sum_to_one(cls, fractions: list[float]) -> list[float]:
-        total = sum(fractions)
-        if not math.isclose(total, 1.0):
-            terms = " + ".join(f"{fraction:g}" for fraction in fractions)
-            raise ValueError(f"must sum to 1, not {terms} = {total:g}")
-        return fractions
-
-    @field_validator("group_weights")
-    @classmethod
-    def _one_a_group(cls, weights: Any, others: ValidationInfo) -> Any:
-        groups = len(others.data.get("group_fractions", []))
-        if isinstance(weights, list) and groups and len(weights) != groups:
-            raise ValueError(
-                f"{len(weights)} weights, but group_fractions has {groups}; give one a group"
-            )
-        return weights
-
-    def latents_needed(self) -> dict[str, int]:
-        return {
-            **super().latents_needed(),
-            "group_fractions": math.ceil(1 / min(self.group_fractions)),
-        }
-
-    def sizes(self, width: int) -> list[int]:
-        """Latents in each group, as dictionary_learning rounds them."""
-        sizes = [int(fraction * width) for fraction in self.group_fractions[:-1]]
-        return [*sizes, width - sum(sizes)]
-
-    def weights(self, recipe: str) -> list[float]:
-        """The weight of each group's loss."""
-        if isinstance(self.group_weights, list):
-            return self.group_weights
-        chosen = self.group_weights or ("fractions" if recipe == "saebench" else "uniform")
-        groups = len(self.group_fractions)
-        return self.group_fractions if chosen == "fractions" else [1 / groups] * groups
+from saemake.architectures.top_k.trainer import KeptDictionary
+from saemake.architectures.trainer import Dictionary, latents_together
 
 
 class MatryoshkaDictionary(KeptDictionary):
@@ -101,18 +49,10 @@ class MatryoshkaDictionary(KeptDictionary):
         return f @ self.W_dec
 
     def keep_top(self, activations: Tensor) -> Tensor:
-        return keep_top_of_batch(activations, self.kept)
+        return batch_top_k.keep_top_of_batch(activations, self.kept)
 
 
-@register
-class MatryoshkaBatchTopK(BatchTopK):
-    name = "matryoshka_batch_top_k"
-    version = 2
-    trainer_class = "MatryoshkaBatchTopKTrainer"
-    dict_class = "MatryoshkaBatchTopKSAE"
-    live_latents = 5.5
-    Settings = MatryoshkaSettings
-
+class Trainer(MatryoshkaBatchTopK, batch_top_k.Trainer):
     settings: MatryoshkaSettings
     dictionary: MatryoshkaDictionary
 

@@ -1,5 +1,5 @@
-"""What every architecture has: hyperparameters, a dictionary in dictionary_learning's format, and a
-training step. An architecture is one file that fills these in and registers itself.
+"""What every architecture's training has: a dictionary in dictionary_learning's format, and a
+training step. An architecture fills these in, in its own `trainer.py`.
 
 Shapes: B activations in a batch, D the model's width, F latents, K kept latents.
 """
@@ -8,53 +8,16 @@ import abc
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from saemake.architectures.constraints import Constraint
+from saemake.architectures.description import Architecture
 from saemake.architectures.places import Places
-from saemake.sections import Closed, Number
 from saemake.training import schedule
 from saemake.training.settings import Training
-
-Fraction = Annotated[Number, Field(ge=0, lt=1)]
-
-
-class Settings(Closed):
-    """An architecture's own hyperparameters. `sweep` lists its sparsities, `checkpoints` when an
-    SAE is also saved during its training; the rest enters the recipe of each of its SAEs."""
-
-    OUTSIDE_RECIPE: ClassVar[set[str]] = {"sweep", "checkpoints"}
-
-    sweep: list[Any]
-    checkpoints: list[Fraction] = Field(default=[])
-
-    @field_validator("sweep", "checkpoints")
-    @classmethod
-    def _once_each(cls, values: list[Any]) -> list[Any]:
-        for value in values:
-            if values.count(value) > 1:
-                raise ValueError(f"{value} is there more than once")
-        return values
-
-    def latents_needed(self) -> dict[str, int]:
-        """Settings that need a dictionary of some width, and that width."""
-        return {}
-
-    def steps_needed(self) -> dict[str, int]:
-        """Settings that name a step, which must lie within the training."""
-        return {}
-
-    def steps_before_decay(self) -> dict[str, int]:
-        """Settings that name a step, which must lie before the decay of the learning rate."""
-        return {}
-
-    def excludes_decay(self) -> str | None:
-        """The setting, if one is on, that a decaying learning rate does not go with."""
-        return None
 
 
 class Dictionary(nn.Module, abc.ABC):
@@ -128,29 +91,8 @@ class Forward:
         return (self.f_P > 0).sum() / self.places.tokens
 
 
-class Architecture(abc.ABC):
-    """One SAE in training. Subclasses say what is theirs; `update` is the step of all of them.
-
-    `version` enters the recipe: whoever changes the maths of an architecture raises it.
-    """
-
-    name: ClassVar[str]
-    version: ClassVar[int]
-    sparsity: ClassVar[str]
-    trainer_class: ClassVar[str]
-    dict_class: ClassVar[str]
-    Settings: ClassVar[type[Settings]]
-    # Ways of choosing latents at inference, the one that dictionary_learning's loader uses first;
-    # none to name where there is one only.
-    inferences: ClassVar[tuple[str, ...]] = ()
-    adam_betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
-    # What `plan` counts with. Matrix products of a training step, each of 2 * B * D * F operations:
-    # encoder and decoder, and backward what either gives for its weight and the decoder for its
-    # input.
-    step_products: ClassVar[int] = 5
-    # Of memory, numbers of 4 bytes for each of the batch's latents [B, F] that live at a step's
-    # largest moment; measured (docs/benchmarks.md).
-    live_latents: ClassVar[float] = 4.0
+class Trainer(Architecture, abc.ABC):
+    """One SAE in training. Subclasses say what is theirs; `update` is the step of all of them."""
 
     def __init__(
         self,
@@ -194,17 +136,6 @@ class Architecture(abc.ABC):
     def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
         """An untrained dictionary that config.json's `trainer` describes, to train or to load a
         state dict into."""
-
-    @classmethod
-    def target_l0(cls, sparsity: float) -> float | None:
-        """The L0 that this sparsity asks for; None where it asks for none."""
-        return None
-
-    @classmethod
-    def dead_products(cls, settings: Any, training: Training, steps: int) -> float:
-        """Matrix products that a step has besides while latents are dead: the mean over all steps,
-        were some dead as soon as they can be."""
-        return 0.0
 
     @property
     def dtype(self) -> torch.dtype:

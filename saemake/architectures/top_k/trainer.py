@@ -1,15 +1,13 @@
-"""TopK: the k largest activations of each token (https://arxiv.org/abs/2406.04093)."""
+"""TopK: dictionary and training step."""
 
 import abc
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from saemake.architectures import base, constraints, losses, register
-from saemake.architectures.base import Architecture, Dictionary, Forward
+from saemake.architectures import constraints, losses, trainer
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.places import (
     Encoding,
@@ -17,30 +15,9 @@ from saemake.architectures.places import (
     top_indices,
     top_of_each,
 )
-from saemake.sections import Count, Number, Whole
+from saemake.architectures.top_k import TopK, TopKSettings
+from saemake.architectures.trainer import Dictionary, Forward, latents_together
 from saemake.training import schedule
-from saemake.training.settings import Training
-
-
-class TopKSettings(base.Settings):
-    """`k_anneal_steps`: k falls to its value from the model's width over so many steps (None: it
-    does not)."""
-
-    sweep: list[Count] = Field(min_length=1)
-    auxk_alpha: Annotated[Number, Field(ge=0)]
-    dead_after_tokens: Count
-    threshold_beta: Annotated[Number, Field(gt=0, lt=1)]
-    threshold_start_step: Whole
-    k_anneal_steps: Count | None = None
-
-    def latents_needed(self) -> dict[str, int]:
-        return {"sweep": max(self.sweep)}
-
-    def steps_needed(self) -> dict[str, int]:
-        needed = {"threshold_start_step": self.threshold_start_step}
-        if self.k_anneal_steps is not None:
-            needed["k_anneal_steps"] = self.k_anneal_steps
-        return needed
 
 
 class KeptDictionary(Dictionary):
@@ -106,7 +83,7 @@ class TopKDictionary(KeptDictionary):
         super().__init__(d_model, width, k)
         self.encoder = nn.Linear(d_model, width)
         self.decoder = nn.Linear(width, d_model, bias=False)
-        self.decoder.weight = base.latents_together(d_model, width)
+        self.decoder.weight = latents_together(d_model, width)
         self.b_dec = nn.Parameter(torch.zeros(d_model))
 
     @property
@@ -134,31 +111,13 @@ class TopKDictionary(KeptDictionary):
         return kept_RF.view_as(activations)
 
 
-@register
-class TopK(Architecture):
-    name = "top_k"
-    version = 3
-    sparsity = "k"
-    trainer_class = "TopKTrainer"
-    dict_class = "AutoEncoderTopK"
-    live_latents = 3.3
-    Settings: ClassVar[type[base.Settings]] = TopKSettings
-    inferences: ClassVar[tuple[str, ...]] = ("top_k", "threshold")
-
+class Trainer(TopK, trainer.Trainer):
     settings: TopKSettings
     dictionary: KeptDictionary
 
     @classmethod
     def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
         return TopKDictionary(config["activation_dim"], config["dict_size"], config["k"])
-
-    @classmethod
-    def dead_products(cls, settings: Any, training: Training, steps: int) -> float:
-        """AuxK takes a step of the dead latents, at most of all; January's found none."""
-        if training.recipe == "saebench" or settings.auxk_alpha == 0:
-            return 0.0
-        before = settings.dead_after_tokens // training.batch_tokens
-        return cls.step_products * max(1 - before / steps, 0)
 
     @property
     def constraint(self) -> Constraint:

@@ -1,85 +1,29 @@
-"""P-annealing: a ReLU SAE whose penalty is an Lp norm, with p falling from 1 during training
-(https://arxiv.org/abs/2408.00113). Each time p falls, the penalty's coefficient is adapted so that
-the penalty of recent batches stays what it was.
-"""
+"""The training step of p_anneal."""
 
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
-from saemake.architectures import constraints, losses, register
-from saemake.architectures.base import Forward
+from saemake.architectures import constraints, losses
+from saemake.architectures.p_anneal import PAnneal, PAnnealSettings
 from saemake.architectures.places import Places
-from saemake.architectures.relu import ResamplingArchitecture, ResamplingSettings
-from saemake.sections import Count, Number, Whole
-
-Power = Annotated[Number, Field(gt=0, le=1)]
+from saemake.architectures.relu import ResamplingTrainer
+from saemake.architectures.trainer import Forward
 
 
-class PAnnealSettings(ResamplingSettings):
-    """`anneal_end` None is the training's last step."""
-
-    sparsity_function: Literal["Lp", "Lp^p"]
-    p_start: Power
-    p_end: Power
-    anneal_start: Whole
-    anneal_end: Count | None = None
-    n_sparsity_updates: Annotated[Count, Field(ge=2)] | Literal["continuous"]
-    sparsity_queue_length: Count
-
-    @field_validator("p_end")
-    @classmethod
-    def _falls(cls, p_end: float, others: ValidationInfo) -> float:
-        if p_end > others.data.get("p_start", 1):
-            raise ValueError(f"{p_end} is above p_start {others.data['p_start']}")
-        return p_end
-
-    @field_validator("n_sparsity_updates")
-    @classmethod
-    def _fit(cls, updates: int | str, others: ValidationInfo) -> int | str:
-        start, end = others.data.get("anneal_start", 0), others.data.get("anneal_end")
-        least = 2 if isinstance(updates, str) else updates
-        if end is not None and end - start < least - 1:
-            raise ValueError(
-                f"{updates} updates do not fit between anneal_start {start} and anneal_end {end}"
-            )
-        return updates
-
-    def update_steps(self, end: int) -> list[int]:
-        """The steps that p changes at, from `anneal_start` to `end`."""
-        count = self.n_sparsity_updates
-        if isinstance(count, str):
-            count = end - self.anneal_start + 1
-        return torch.linspace(self.anneal_start, end, count, dtype=torch.int64).tolist()
-
-    def steps_needed(self) -> dict[str, int]:
-        end = {} if self.anneal_end is None else {"anneal_end": self.anneal_end - 2}
-        # Each update needs a step of its own.
-        updates = self.n_sparsity_updates
-        last = self.anneal_start + (1 if isinstance(updates, str) else updates)
-        return {**super().steps_needed(), "anneal_start": last, **end}
-
-
-@register
-class PAnneal(ResamplingArchitecture):
-    name = "p_anneal"
-    version = 2
-    trainer_class = "PAnnealTrainer"
-    live_latents = 4.8
-    Settings = PAnnealSettings
+class Trainer(PAnneal, ResamplingTrainer):
     constraint = constraints.UNIT_NORM
 
     settings: PAnnealSettings
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        update_steps = self.settings.update_steps(self.settings.anneal_end or self.steps)
+        steps = update_steps(self.settings, self.settings.anneal_end or self.steps)
         self.p_of_update = torch.linspace(
-            self.settings.p_start, self.settings.p_end, len(update_steps)
+            self.settings.p_start, self.settings.p_end, len(steps)
         ).tolist()
-        self.update_of_step = {step: update for update, step in enumerate(update_steps)}
+        self.update_of_step = {step: update for update, step in enumerate(steps)}
         self.p = self.settings.p_start
         self.next_p: float | None = None
         self.coefficient = self.sparsity_value
@@ -159,3 +103,11 @@ class PAnneal(ResamplingArchitecture):
             "sparsity_warmup_steps": settings.sparsity_warmup_steps,
             "resample_steps": settings.resample_steps,
         }
+
+
+def update_steps(settings: PAnnealSettings, end: int) -> list[int]:
+    """The steps that p changes at, from `anneal_start` to `end`."""
+    count = settings.n_sparsity_updates
+    if isinstance(count, str):
+        count = end - settings.anneal_start + 1
+    return torch.linspace(settings.anneal_start, end, count, dtype=torch.int64).tolist()

@@ -1,6 +1,4 @@
-"""BatchTopK: the k * B largest activations of a batch (https://arxiv.org/abs/2412.06410); at
-inference a threshold.
-"""
+"""BatchTopK: dictionary and training step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saemake.architectures import losses, register
-from saemake.architectures.base import Dictionary
+from saemake.architectures import losses
+from saemake.architectures.batch_top_k import BatchTopK
 from saemake.architectures.places import Encoding, Places, top_indices, top_of_batch
-from saemake.architectures.top_k import TopK, TopKDictionary
+from saemake.architectures.top_k import trainer as top_k
+from saemake.architectures.trainer import Dictionary
 
 
 def keep_top_of_batch(activations: Tensor, k: int) -> Tensor:
@@ -22,7 +21,7 @@ def keep_top_of_batch(activations: Tensor, k: int) -> Tensor:
     return torch.zeros_like(flat).scatter(0, indices, flat[indices]).view_as(activations)
 
 
-class BatchTopKDictionary(TopKDictionary):
+class BatchTopKDictionary(top_k.TopKDictionary):
     """TopK's parameters and buffers; keeps what exceeds the threshold, or, by top-k, the largest of
     the batch that `encode` is given."""
 
@@ -32,21 +31,10 @@ class BatchTopKDictionary(TopKDictionary):
         return keep_top_of_batch(activations, self.kept)
 
 
-@register
-class BatchTopK(TopK):
-    name = "batch_top_k"
-    version = 3
-    trainer_class = "BatchTopKTrainer"
-    dict_class = "BatchTopKSAE"
-    inferences = ("threshold", "top_k")
-
+class Trainer(BatchTopK, top_k.Trainer):
     @classmethod
     def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
         return BatchTopKDictionary(config["activation_dim"], config["dict_size"], config["k"])
-
-    @classmethod
-    def target_l0(cls, sparsity: float) -> float | None:
-        return sparsity
 
     def choose(self, encoding: Encoding) -> tuple[Places, Tensor]:
         return top_of_batch(encoding, self.dictionary.kept * encoding.shape[0])

@@ -1,22 +1,16 @@
-"""The ReLU SAE of Anthropic's April 2024 update: decoder norms are free, the penalty is weighted by
-them (https://transformer-circuits.pub/2024/april-update). "Standard" in the published suite.
-"""
+"""The training step of standard_new."""
 
 from typing import Any
 
 from torch import Tensor
 
-from saemake.architectures import constraints, losses, register
-from saemake.architectures.base import Forward
-from saemake.architectures.relu import PenaltySettings, ReluArchitecture
+from saemake.architectures import constraints, losses
+from saemake.architectures.relu import ReluTrainer
+from saemake.architectures.standard_new import StandardNew
+from saemake.architectures.trainer import Forward
 
 
-@register
-class StandardNew(ReluArchitecture):
-    name = "standard_new"
-    version = 3
-    trainer_class = "StandardTrainerAprilUpdate"
-    Settings = PenaltySettings
+class Trainer(StandardNew, ReluTrainer):
     constraint = constraints.FREE
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:

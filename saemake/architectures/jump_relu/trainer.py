@@ -1,35 +1,19 @@
-"""JumpReLU: a threshold a latent, trained by a straight-through estimate of its gradient
-(https://arxiv.org/abs/2407.14435), with a penalty on the distance from a target L0.
-"""
+"""JumpReLU: dictionary and training step."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from saemake.architectures import base, constraints, losses, register
-from saemake.architectures.base import Architecture, Dictionary, Forward, latents_together
+from saemake.architectures import constraints, losses, trainer
 from saemake.architectures.constraints import Constraint
+from saemake.architectures.jump_relu import JumpRelu, JumpReluSettings
 from saemake.architectures.places import Encoding, Places, over
-from saemake.sections import Count, Number, Whole
+from saemake.architectures.trainer import Dictionary, Forward, latents_together
 from saemake.training import schedule
 
 INITIAL_THRESHOLD = 0.001
-
-
-class JumpReluSettings(base.Settings):
-    sweep: list[Count] = Field(min_length=1)
-    sparsity_warmup_steps: Whole
-    sparsity_penalty: Annotated[Number, Field(gt=0)]
-    bandwidth: Annotated[Number, Field(gt=0)]
-
-    def latents_needed(self) -> dict[str, int]:
-        return {"sweep": max(self.sweep)}
-
-    def steps_before_decay(self) -> dict[str, int]:
-        return {"sparsity_warmup_steps": self.sparsity_warmup_steps}
 
 
 class JumpReluDictionary(Dictionary):
@@ -124,27 +108,13 @@ def _near(x_P: Tensor, threshold_P: Tensor, bandwidth: float) -> Tensor:
     return ((x_P - threshold_P) / bandwidth).abs() < 0.5
 
 
-@register
-class JumpRelu(Architecture):
-    name = "jump_relu"
-    version = 2
-    sparsity = "l0"
-    trainer_class = "JumpReluTrainer"
-    dict_class = "JumpReluAutoEncoder"
-    live_latents = 5.6
-    Settings = JumpReluSettings
-    adam_betas = (0.0, 0.999)
-
+class Trainer(JumpRelu, trainer.Trainer):
     settings: JumpReluSettings
     dictionary: JumpReluDictionary
 
     @classmethod
     def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
         return JumpReluDictionary(config["activation_dim"], config["dict_size"])
-
-    @classmethod
-    def target_l0(cls, sparsity: float) -> float | None:
-        return sparsity
 
     @property
     def constraint(self) -> Constraint:

@@ -1,0 +1,21 @@
+"""Gated: one encoder decides which latents fire, a rescaled one how much
+(https://arxiv.org/abs/2404.16014).
+"""
+
+from saemake.architectures import register
+from saemake.architectures.description import Architecture
+from saemake.architectures.penalties import PenaltySettings
+
+
+@register
+class Gated(Architecture):
+    name = "gated"
+    version = 2
+    sparsity = "penalty"
+    trainer_class = "GatedSAETrainer"
+    dict_class = "GatedAutoEncoder"
+    # The gate's reconstruction too, which gives nothing for the decoder's weight.
+    step_products = 7
+    live_latents = 8.0
+    Settings = PenaltySettings
+    adam_betas = (0.0, 0.999)

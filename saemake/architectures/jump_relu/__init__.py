@@ -1,0 +1,40 @@
+"""JumpReLU: a threshold a latent, trained by a straight-through estimate of its gradient
+(https://arxiv.org/abs/2407.14435), with a penalty on the distance from a target L0.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from saemake.architectures import description, register
+from saemake.architectures.description import Architecture
+from saemake.sections import Count, Number, Whole
+
+
+class JumpReluSettings(description.Settings):
+    sweep: list[Count] = Field(min_length=1)
+    sparsity_warmup_steps: Whole
+    sparsity_penalty: Annotated[Number, Field(gt=0)]
+    bandwidth: Annotated[Number, Field(gt=0)]
+
+    def latents_needed(self) -> dict[str, int]:
+        return {"sweep": max(self.sweep)}
+
+    def steps_before_decay(self) -> dict[str, int]:
+        return {"sparsity_warmup_steps": self.sparsity_warmup_steps}
+
+
+@register
+class JumpRelu(Architecture):
+    name = "jump_relu"
+    version = 2
+    sparsity = "l0"
+    trainer_class = "JumpReluTrainer"
+    dict_class = "JumpReluAutoEncoder"
+    live_latents = 5.6
+    Settings = JumpReluSettings
+    adam_betas = (0.0, 0.999)
+
+    @classmethod
+    def target_l0(cls, sparsity: float) -> float | None:
+        return sparsity

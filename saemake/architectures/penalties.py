@@ -1,0 +1,30 @@
+"""Settings of the architectures whose sparsity is a penalty."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from saemake.architectures.description import Settings
+from saemake.sections import Count, Number, Whole
+
+
+class PenaltySettings(Settings):
+    """Of every architecture whose sparsity is a penalty."""
+
+    sweep: list[Annotated[Number, Field(gt=0)]] = Field(min_length=1)
+    sparsity_warmup_steps: Whole
+
+    def steps_before_decay(self) -> dict[str, int]:
+        return {"sparsity_warmup_steps": self.sparsity_warmup_steps}
+
+
+class ResamplingSettings(PenaltySettings):
+    """Of those that can also resample their dead latents, every `resample_steps` (None: never)."""
+
+    resample_steps: Count | None = None
+
+    def steps_needed(self) -> dict[str, int]:
+        return {} if self.resample_steps is None else {"resample_steps": self.resample_steps}
+
+    def excludes_decay(self) -> str | None:
+        return None if self.resample_steps is None else "resample_steps"

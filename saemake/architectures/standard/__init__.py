@@ -1,0 +1,18 @@
+"""The ReLU SAE of Towards Monosemanticity: unit-norm decoder columns, an l1 penalty, and, if asked,
+resampling of dead latents (https://transformer-circuits.pub/2023/monosemantic-features).
+"""
+
+from saemake.architectures import register
+from saemake.architectures.description import Architecture
+from saemake.architectures.penalties import ResamplingSettings
+
+
+@register
+class Standard(Architecture):
+    name = "standard"
+    version = 2
+    sparsity = "penalty"
+    trainer_class = "StandardTrainer"
+    dict_class = "AutoEncoder"
+    live_latents = 3.3
+    Settings = ResamplingSettings

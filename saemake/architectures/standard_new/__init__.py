@@ -1,0 +1,17 @@
+"""The ReLU SAE of Anthropic's April 2024 update: decoder norms are free, the penalty is weighted by
+them (https://transformer-circuits.pub/2024/april-update). "Standard" in the published suite.
+"""
+
+from saemake.architectures import register
+from saemake.architectures.description import Architecture
+from saemake.architectures.penalties import PenaltySettings
+
+
+@register
+class StandardNew(Architecture):
+    name = "standard_new"
+    version = 3
+    sparsity = "penalty"
+    trainer_class = "StandardTrainerAprilUpdate"
+    dict_class = "AutoEncoder"
+    Settings = PenaltySettings
