@@ -103,7 +103,7 @@ def main() -> None:
         lm = LanguageModel(weights, LAYER, device, whole=False)
         model = config.models[MODEL]
         buffer = ActivationBuffer(
-            tokens["train"].contexts(model.llm_batch_contexts),
+            tokens["train"].alike(model.llm_batch_contexts),
             lm.capture,
             d_model=lm.d_model,
             capacity_tokens=model.buffer_tokens,

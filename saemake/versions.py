@@ -4,6 +4,6 @@ Raise one when its maths or order changes; architectures carry their own.
 """
 
 TOKENS = 3
-ACTIVATIONS = 1
+ACTIVATIONS = 2
 EVALUATION = 3
 BASELINES = 2

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from saemake.config import Config
 from saemake.plan.jobs import Stored
 from saemake.recipes import tokens_recipe
-from saemake.text.shards import Tokens
+from saemake.text.shards import WINDOW, Tokens, window_batches
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,25 @@ class Texts:
         self._lengths: dict[str, list[int]] = {}
 
     def reading(
-        self, model: str, use: str, batch_contexts: int, tokens: int | None = None
+        self,
+        model: str,
+        use: str,
+        batch_contexts: int,
+        tokens: int | None = None,
+        *,
+        alike: bool = False,
     ) -> Reading:
         """Of what is tokenised for a use, in batches of so many contexts; all, or the batches until
-        so many tokens."""
+        so many tokens. `alike`: in batches of about one length."""
         recipe = tokens_recipe(self.config, model, use)
         if self.stored.has("tokens", recipe.hash):
             folder = self.stored.folder("tokens", recipe.hash)
             if recipe.hash not in self._lengths:
                 self._lengths[recipe.hash] = list(_lengths(folder))
-            return counted_lengths(self._lengths[recipe.hash], batch_contexts, tokens)
+            lengths = self._lengths[recipe.hash]
+            if alike:
+                lengths = _in_windows(lengths, batch_contexts)
+            return counted_lengths(lengths, batch_contexts, tokens)
         length = self.about(model, use)
         contexts = recipe.amount
         if recipe.unit == "tokens":
@@ -57,8 +66,9 @@ class Texts:
         if tokens is not None:
             batches = math.ceil(tokens / (length * batch_contexts))
             contexts = min(contexts, batches * batch_contexts)
-        full = recipe.context_tokens
-        # Of a batch one context as a rule is full, and the others are padded to it.
+        # In the text's order one context of a batch as a rule is full, and the others are padded to
+        # it.
+        full = length if alike else recipe.context_tokens
         return Reading(contexts, contexts * length, contexts * full, contexts * full**2, False)
 
     def about(self, model: str, use: str) -> int:
@@ -75,6 +85,18 @@ def _lengths(folder: Path) -> Iterator[int]:
     for shard in Tokens(folder / "manifest.json").manifest["shards"]:
         with safe_open(folder / shard["file"], framework="np") as opened:
             yield from opened.get_tensor("lengths").tolist()
+
+
+def _in_windows(lengths: list[int], batch_contexts: int) -> list[int]:
+    """The lengths in the order that `Tokens.alike` reads the contexts in."""
+    size = WINDOW * batch_contexts
+    windows = [lengths[start : start + size] for start in range(0, len(lengths), size)]
+    return [
+        here[index]
+        for number, here in enumerate(windows)
+        for chosen in window_batches(here, batch_contexts, number)
+        for index in chosen
+    ]
 
 
 def counted_lengths(lengths: list[int], batch_contexts: int, tokens: int | None = None) -> Reading:

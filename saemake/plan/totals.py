@@ -111,7 +111,7 @@ class _Costs:
         kind, latents = architectures.get(sweep.architecture), config.widths[sweep.width]
         settings = config.settings_of(name, sweep.architecture)
         shape = self.shapes[name]
-        reading = self.texts.reading(name, "train", model.llm_batch_contexts)
+        reading = self.texts.reading(name, "train", model.llm_batch_contexts, alike=True)
         lm = self._lm(name, sweep.layer)
         parameters = sae_bytes(shape.d_model, latents) // 4
         return JobCost(

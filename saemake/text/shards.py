@@ -4,6 +4,7 @@ document). A manifest lists them with their sha256, so that a GPU job can read w
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,10 @@ class Contexts:
     @property
     def tokens(self) -> int:
         return int(self.mask.sum())
+
+    def pinned(self) -> "Contexts":
+        """The same in memory that a GPU copies from while it computes."""
+        return Contexts(self.ids.pin_memory(), self.mask.pin_memory())
 
 
 class Tokens:
@@ -94,6 +99,34 @@ class Tokens:
                 waiting = []
         if waiting:
             yield _padded(waiting)
+
+    def alike(self, batch: int, skip: int = 0) -> Iterator[Contexts]:
+        """Batches of documents of about one length, so that little is padded, without the first
+        `skip` batches (see `windows`)."""
+        whole, rest = divmod(skip, WINDOW)
+        documents = itertools.islice(self.documents(), whole * WINDOW * batch, None)
+        for window in itertools.count(whole):
+            here = list(itertools.islice(documents, WINDOW * batch))
+            if not here:
+                return
+            for chosen in window_batches(list(map(len, here)), batch, window)[rest:]:
+                yield _padded([here[index] for index in chosen])
+            rest = 0
+
+
+# Batches whose documents are sorted together: many for little padding, few for a text's order.
+WINDOW = 16
+
+
+def window_batches(lengths: Sequence[int], batch: int, window: int) -> list[list[int]]:
+    """Documents of one window in batches of about one length, by index. The batches are in an order
+    drawn by the window's number, so that long documents do not follow each other; one that is not
+    full is the last."""
+    by_length = sorted(range(len(lengths)), key=lambda index: lengths[index])
+    full = len(lengths) // batch
+    order = torch.randperm(full, generator=torch.Generator().manual_seed(window)).tolist()
+    starts = [place * batch for place in [*order, *range(full, math.ceil(len(lengths) / batch))]]
+    return [by_length[start : start + batch] for start in starts]
 
 
 def _padded(documents: list[np.ndarray]) -> Contexts:

@@ -18,6 +18,7 @@ from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.recipes import SaeRecipe, checkpoint_key, digest
 from saemake.store import Store
+from saemake.text.prefetch import prefetched
 from saemake.text.shards import Tokens
 from saemake.training import files
 from saemake.training.members import Member, Stores, Wanted
@@ -271,7 +272,7 @@ def _buffer(
     read = state["batches_read"] if state else 0
     training = recipe.training
     buffer = ActivationBuffer(
-        tokens.contexts(recipe.llm_batch_contexts, skip=read),
+        prefetched(tokens.alike(recipe.llm_batch_contexts, skip=read), lm.device),
         lm.capture,
         d_model=lm.d_model,
         capacity_tokens=recipe.buffer_tokens,

@@ -215,6 +215,10 @@ def test_a_text_is_counted_with_its_padding(ready):
     assert (whole.contexts, whole.tokens) == (tokens.manifest["documents"], tokens.count)
     assert whole.positions == sum(batch.ids.numel() for batch in tokens.contexts(32))
     assert texts.reading("demo", "train", 32, 100).contexts == 32
+    alike = texts.reading("demo", "train", 32, alike=True)
+    assert alike.positions == sum(batch.ids.numel() for batch in tokens.alike(32))
+    assert (alike.contexts, alike.tokens) == (whole.contexts, whole.tokens)
+    assert alike.positions < whole.positions
 
 
 def test_a_text_that_is_not_there_is_estimated(ready, tmp_path):
@@ -223,6 +227,7 @@ def test_a_text_that_is_not_there_is_estimated(ready, tmp_path):
     wanted = tokens_recipe(ready.config, PYTHIA, "train").amount
     assert reading.contexts == -(-wanted // 500)
     assert reading.positions == reading.contexts * 1024
+    assert texts.reading(PYTHIA, "train", 32, alike=True).positions == reading.tokens
     assert not reading.known
     core = texts.reading(PYTHIA, "sae_bench_core", 16)
     assert (core.contexts, core.tokens, core.positions) == (35_200, 4_505_600, 4_505_600)
