@@ -23,15 +23,16 @@ from torch.nn import functional
 
 # A list pays on a CPU where at most one latent in so many is active (docs/benchmarks.md). On a GPU
 # its length would have to be waited for, and dense products are cheap.
-LISTED_OF = {torch.float32: 12, torch.bfloat16: 32}
+LISTED_OF = {torch.float32: 10, torch.bfloat16: 12}
 # Of a part of the batch: small enough that its memory is used again for the next, and so many
 # tokens at least that its product is fast.
 PART_BYTES, PART_TOKENS = 2**24, 256
 # The largest group of latents that is looked at together for large ones.
 GROUP = 16
 # Of a part's tokens one in so many is looked at to guess a bound, for so much more than what is
-# wanted.
+# wanted; and so many tokens of a batch to guess how many latents are active.
 SAMPLED, MARGIN = 8, 1.25
+SAMPLED_TOKENS = 32
 
 
 class Places(abc.ABC):
@@ -43,6 +44,10 @@ class Places(abc.ABC):
     @abc.abstractmethod
     def only(self, values_P: Tensor) -> Tensor:
         """The values, and 0 where there is no place."""
+
+    @abc.abstractmethod
+    def count(self, flags_P: Tensor | None = None) -> Tensor:
+        """Of each latent how many places have a flag (None: how many there are); float32 [F]."""
 
     @abc.abstractmethod
     def of_latents(self, each_F: Tensor) -> Tensor:
@@ -84,8 +89,16 @@ class Masked(Places):
         self.mask_BF, self.dtype = mask_BF, dtype
         self.tokens, self.width = mask_BF.shape
 
+    @functools.cached_property
+    def _elsewhere(self) -> Tensor:
+        return ~self.mask_BF
+
     def only(self, values_P: Tensor) -> Tensor:
-        return values_P.masked_fill(~self.mask_BF, 0)
+        return values_P.masked_fill(self._elsewhere, 0)
+
+    def count(self, flags_P: Tensor | None = None) -> Tensor:
+        counted_BF = self.mask_BF if flags_P is None else flags_P & self.mask_BF
+        return counted_BF.sum(dim=0, dtype=torch.float32)
 
     def of_latents(self, each_F: Tensor) -> Tensor:
         return each_F
@@ -97,7 +110,7 @@ class Masked(Places):
         return values_P.sum(dim=1, dtype=torch.float32)
 
     def least_by_token(self, values_P: Tensor) -> Tensor:
-        return values_P.masked_fill(~self.mask_BF, torch.inf).amin(dim=1)
+        return values_P.masked_fill(self._elsewhere, torch.inf).amin(dim=1)
 
     def latents(self) -> Tensor:
         return self.mask_BF.any(dim=0)
@@ -132,6 +145,10 @@ class Listed(Places):
 
     def only(self, values_P: Tensor) -> Tensor:
         return values_P
+
+    def count(self, flags_P: Tensor | None = None) -> Tensor:
+        counted_N = self.latents_N if flags_P is None else self.latents_N[flags_P]
+        return counted_N.bincount(minlength=self.width).float()
 
     def of_latents(self, each_F: Tensor) -> Tensor:
         return each_F.index_select(0, self.latents_N)
@@ -249,6 +266,11 @@ class Encoding:
             yield self._linear(x_RD)
 
     @torch.no_grad()
+    def of_some(self) -> Tensor:
+        """The numbers [R, F] of a few tokens from all over the batch."""
+        return self._linear(self.x_BD[:: max(len(self.x_BD) // SAMPLED_TOKENS, 1)])
+
+    @torch.no_grad()
     def whole(self) -> Tensor:
         """The numbers of all tokens, [B, F]."""
         return self._linear(self.x_BD)
@@ -347,10 +369,23 @@ def top_of_batch(encoding: Encoding, count: int) -> tuple[Places, Tensor]:
 
 def over(encoding: Encoding, bound_F: Tensor) -> tuple[Places, Tensor]:
     """Those larger than their latent's bound."""
-    if encoding.lists(0) and (found := _listed_over(encoding, lambda _: bound_F)):
-        return encoding.at_listed(*found)
+    count = _guessed_count(encoding, bound_F)
+    if encoding.lists(count):
+        most = encoding.shape.numel() // LISTED_OF[encoding.dtype]
+        size = _group_size(encoding.shape[1], count / encoding.shape.numel())
+        found = _listed_over(encoding, lambda _: bound_F, size, most)
+        if found is not None:
+            return encoding.at_listed(*found)
     all_BF = encoding.whole()
     return encoding.at_masked(all_BF, all_BF > bound_F)
+
+
+def _guessed_count(encoding: Encoding, bound_F: Tensor) -> int:
+    """How many of the batch exceed their bound, from a few of its tokens; waits for the device."""
+    if encoding.device.type != "cpu":
+        return encoding.shape.numel()
+    some_RF = encoding.of_some()
+    return int((some_RF > bound_F).sum()) * encoding.shape[0] // len(some_RF)
 
 
 def _over_a_guess(encoding: Encoding, count: int) -> tuple[Tensor, Tensor] | None:
@@ -358,29 +393,31 @@ def _over_a_guess(encoding: Encoding, count: int) -> tuple[Tensor, Tensor] | Non
     where the guess was too high or far too low. The bound is guessed from a sample of the first
     part, such that the largest of groups alone exceed it often enough."""
 
+    share = count / encoding.shape.numel()
+    size = _group_size(encoding.shape[1], share)
+
     def guessed(part_RF: Tensor) -> Tensor:
-        sample = _grouped(part_RF[::SAMPLED]).amax(1).flatten()
-        share = count / encoding.shape.numel() * _group_size(encoding.shape[1])
-        wanted = min(math.ceil(MARGIN * share * len(sample)), len(sample))
+        sample = _grouped(part_RF[::SAMPLED], size).amax(1).flatten()
+        wanted = min(math.ceil(MARGIN * share * size * len(sample)), len(sample))
         bound = sample.topk(wanted, sorted=False).values.min()
         return bound.expand(encoding.shape[1])
 
-    found = _listed_over(encoding, guessed)
+    found = _listed_over(encoding, guessed, size, 2 * count)
     return found if found and len(found[0]) >= count else None
 
 
 def _listed_over(
-    encoding: Encoding, bound_of: Callable[[Tensor], Tensor]
+    encoding: Encoding, bound_of: Callable[[Tensor], Tensor], size: int, most: int
 ) -> tuple[Tensor, Tensor] | None:
     """Where in the flattened matrix numbers exceed their latent's bound, which the first part
-    decides, and the numbers; None where they are too many to list."""
+    decides, and the numbers; None where they are more than `most`, evenly over the tokens."""
     tokens, width = encoding.shape
     flats, values, first = [], [], 0
     bound_F = None
     for part_RF in encoding.parts():
         bound_F = bound_of(part_RF) if bound_F is None else bound_F
-        most = encoding.shape.numel() // LISTED_OF[encoding.dtype] * len(part_RF) // tokens
-        if (flat_N := _flat_over(part_RF, bound_F, most)) is None:
+        flat_N = _flat_over(part_RF, bound_F, size, most * len(part_RF) // tokens)
+        if flat_N is None:
             return None
         flats.append(flat_N + first * width)
         values.append(part_RF.flatten()[flat_N])
@@ -388,11 +425,11 @@ def _listed_over(
     return torch.cat(flats), torch.cat(values)
 
 
-def _flat_over(part_RF: Tensor, bound_F: Tensor, most: int) -> Tensor | None:
+def _flat_over(part_RF: Tensor, bound_F: Tensor, size: int, most: int) -> Tensor | None:
     """Where in the flattened part its numbers exceed their bounds, those of a token side by side;
     None where they are more than `most`. Of most groups only the largest is looked at."""
-    grouped_RSG, bound_SG = _grouped(part_RF), _grouped(bound_F[None])[0]
-    _, size, groups = grouped_RSG.shape
+    grouped_RSG, bound_SG = _grouped(part_RF, size), _grouped(bound_F[None], size)[0]
+    groups = grouped_RSG.shape[2]
     tokens_M, groups_M = (grouped_RSG.amax(1) > bound_SG.amin(0)).nonzero(as_tuple=True)
     if len(tokens_M) > most:
         return None
@@ -409,12 +446,11 @@ def top_indices(values_RC: Tensor, k: int) -> Tensor:
     On a CPU the rows are cut into groups first: the k largest values lie in the k groups with the
     largest maxima, so that few are compared with many.
     """
-    size = _group_size(values_RC.shape[1]) if values_RC.device.type == "cpu" else 1
-    while size > 1 and values_RC.shape[1] // size < 4 * k:
-        size //= 2
+    columns = values_RC.shape[1]
+    size = _group_size(columns, k / columns) if values_RC.device.type == "cpu" else 1
     if size == 1:
         return values_RC.topk(k, dim=1, sorted=False).indices
-    grouped_RSG = values_RC.unflatten(1, (size, -1))
+    grouped_RSG = _grouped(values_RC, size)
     groups_Rk = grouped_RSG.amax(1).topk(k, dim=1, sorted=False).indices
     candidates_RSk = grouped_RSG.gather(2, groups_Rk[:, None].expand(-1, size, -1))
     best_Rk = candidates_RSk.flatten(1).topk(k, dim=1, sorted=False).indices
@@ -422,11 +458,15 @@ def top_indices(values_RC: Tensor, k: int) -> Tensor:
     return members_Rk * grouped_RSG.shape[2] + groups_Rk.gather(1, best_Rk % k)
 
 
-def _grouped(values_RC: Tensor) -> Tensor:
+def _grouped(values_RC: Tensor, size: int) -> Tensor:
     """[R, S, G]: a group's members are far apart, as their maximum is fastest."""
-    return values_RC.unflatten(1, (_group_size(values_RC.shape[1]), -1))
+    return values_RC.unflatten(1, (size, -1))
 
 
-def _group_size(columns: int) -> int:
-    """The largest power of two up to GROUP that divides them."""
-    return min(columns & -columns, GROUP)
+def _group_size(columns: int, share: float) -> int:
+    """The largest power of two up to GROUP that divides them, and leaves four times as many groups
+    as that share of the columns, so that most groups can be passed over."""
+    size = min(columns & -columns, GROUP)
+    while size > 1 and 4 * share * size > 1:
+        size //= 2
+    return size

@@ -114,6 +114,8 @@ def test_sums(kind):
     least_B = all_BF.where(all_BF > 1, torch.inf).amin(dim=1)
     torch.testing.assert_close(chosen.least_by_token(values_P), least_B)
     assert chosen.latents().equal((all_BF > 1).any(dim=0))
+    assert chosen.count().equal((all_BF > 1).sum(dim=0).float())
+    assert chosen.count(values_P < 1.5).equal(((all_BF > 1) & (all_BF < 1.5)).sum(dim=0).float())
 
 
 def parameters():

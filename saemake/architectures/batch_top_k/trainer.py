@@ -41,7 +41,7 @@ class Trainer(BatchTopK, top_k.Trainer):
 
     def fired(self, f_P: Tensor, places: Places) -> Tensor:
         """The latents (bool [F]) that are active."""
-        return places.by_latent(f_P > 0) > 0
+        return places.count(f_P > 0) > 0
 
     def smallest(self, f_P: Tensor, places: Places) -> Tensor:
         """The smallest active latent of the batch, 0 where there is none; float32 scalar."""

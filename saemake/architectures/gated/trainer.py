@@ -89,7 +89,7 @@ class Trainer(Gated, trainer.Trainer):
         x_hat_BD = places.decode(f_P, rows_FD) + bias_D
         # What the gate alone reconstructs; it does not train the decoder.
         x_hat_gate_BD = places.decode(gate_P, rows_FD.detach()) + bias_D.detach()
-        self.count_fired(places.by_latent(f_P > 0) > 0, places)
+        self.count_fired(places.count(f_P > 0) > 0, places)
         l2 = losses.reconstruction(x_BD, x_hat_BD)
         sparsity = losses.l1(gate_P, places)
         auxiliary = losses.reconstruction(x_BD, x_hat_gate_BD)

@@ -91,10 +91,10 @@ class MeanL0(torch.autograd.Function):
         ctx: Any, threshold_F: Tensor, x_P: Tensor, places: Places, bandwidth: float
     ) -> Tensor:
         threshold_P = places.of_latents(threshold_F)
-        zeros_F = places.tokens - places.by_latent(places.only(torch.ones_like(x_P)))
-        over_F = places.by_latent(places.only((x_P > threshold_P).float()))
+        zeros_F = places.tokens - places.count()
+        over_F = places.count(x_P > threshold_P)
         over_F += zeros_F * (threshold_F < 0)
-        near_F = places.by_latent(places.only(_near(x_P, threshold_P, bandwidth).float()))
+        near_F = places.count(_near(x_P, threshold_P, bandwidth))
         near_F += zeros_F * _near(torch.zeros_like(threshold_F), threshold_F, bandwidth)
         ctx.save_for_backward(-near_F / (bandwidth * places.tokens))
         return over_F.sum() / places.tokens
