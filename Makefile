@@ -1,6 +1,7 @@
 # make demo       set everything up and build the demo: 18 SAEs of a small LM, and their figures
 # make test       the test suite        make lint        ruff, mypy, snakefmt, snakemake --lint
 # make acceptance slower checks, SmolLM2-135M among them
+# make bench      how fast: training steps beside dictionary_learning's, and dry runs
 # make lock       resolve envs/*.in anew into the pinned envs/*.txt
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -10,7 +11,7 @@ CORES ?= 2
 # Which slower checks: CI takes those marked acceptance only.
 SELECT ?= acceptance or long
 
-.PHONY: demo test lint acceptance lock
+.PHONY: demo test lint acceptance bench lock
 
 demo: $(VENV)/runs
 	$(BIN)/snakemake --cores $(CORES)
@@ -28,6 +29,10 @@ lint: $(VENV)/tests
 
 acceptance: $(VENV)/acceptance $(VENV)-saebench/peers $(VENV)-dictionary-learning/peers
 	$(BIN)/pytest tests -m "$(SELECT)" -s
+
+bench: $(VENV)/runs $(VENV)-dictionary-learning/peers
+	$(BIN)/python benchmarks/dry_runs.py
+	$(BIN)/python benchmarks/steps.py
 
 $(VENV)/runs: envs/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,164 @@
+"""One training step, here and by dictionary_learning 0.1.0, in turn: time, memory, matrix rate.
+
+    .venv/bin/python benchmarks/steps.py [--dtypes bfloat16] [--widths 16384] [--active 80] ...
+
+Both sides start from the same weights, with the same batch of 2,048 activations; where a penalty
+decides how many latents are active, the encoder's bias is set so that as many are as asked. Each
+side is a process of its own in an environment of its own; they step in turn, so that a noisy
+machine is noisy for both. Prints a table of medians; --out takes everything as JSON.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from saemake import architectures
+
+PROJECT = Path(__file__).resolve().parents[1]
+WORKERS = PROJECT / "benchmarks" / "workers"
+PAUSE_SECONDS = 0.3
+LIBRARY = PROJECT / ".venv-dictionary-learning" / "bin" / "python"
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    every = architectures.names()
+    parser.add_argument("--architectures", nargs="+", choices=every, default=every)
+    parser.add_argument("--d-models", nargs="+", type=int, default=[512])
+    parser.add_argument("--widths", nargs="+", type=int, default=[16384])
+    parser.add_argument("--active", nargs="+", type=int, default=[80], help="k, or L0")
+    parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--library", type=Path, default=LIBRARY, help="its environment's Python")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+class Worker:
+    """A process that steps when it is told to."""
+
+    def __init__(self, python: Path | str, script: str, case: list[str]) -> None:
+        threads = case[case.index("--threads") + 1]
+        self.process = subprocess.Popen(
+            [str(python), str(WORKERS / script), *case],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": threads},
+        )
+        self.read()
+
+    def read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.process.args}: ended with {self.process.wait()}")
+        return json.loads(line)
+
+    def step(self) -> dict[str, Any]:
+        # The other side's threads may still be waiting actively for work.
+        time.sleep(PAUSE_SECONDS)
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return self.read()
+
+    def end(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(
+    asked: argparse.Namespace, name: str, d_model: int, width: int, active: int, dtype: str
+) -> dict[str, Any]:
+    """One case: medians over the rounds, in seconds and MiB."""
+    with tempfile.TemporaryDirectory() as folder:
+        case = [
+            *("--architecture", name),
+            *("--d-model", str(d_model)),
+            *("--width", str(width)),
+            *("--active", str(active)),
+            *("--dtype", dtype),
+            *("--threads", str(asked.threads)),
+            *("--device", asked.device),
+            *("--state", f"{folder}/state.pt"),
+        ]
+        ours = Worker(sys.executable, "with_saemake.py", case)
+        theirs = Worker(asked.library, "with_dictionary_learning.py", case)
+        pairs = [(ours.step(), theirs.step()) for _ in range(asked.rounds)]
+        for worker in (ours, theirs):
+            worker.end()
+    seconds = [
+        statistics.median(step["seconds"] for step in side) for side in zip(*pairs, strict=True)
+    ]
+    last, other = pairs[-1]
+    product = last["found"]["product_seconds"]
+    return {
+        "architecture": name,
+        "d_model": d_model,
+        "width": width,
+        "active": active,
+        "l0": last["found"]["l0"],
+        "dtype": dtype,
+        "ours_seconds": seconds[0],
+        "library_seconds": seconds[1],
+        "ratio": seconds[1] / seconds[0],
+        "ours_peak_mib": last["peak_mib"],
+        "library_peak_mib": other["peak_mib"],
+        "gflops": 2 * 2048 * d_model * width / product / 1e9 if product else None,
+        "of_one_product": product / seconds[0] if product else None,
+    }
+
+
+def main() -> None:
+    asked = options()
+    print("| | | L0 | ours ms | library ms | ratio | ours MiB | library MiB | one product |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    rows = []
+    cases = itertools.product(asked.dtypes, asked.d_models, asked.widths, asked.active)
+    for dtype, d_model, width, active in cases:
+        here = []
+        for name in asked.architectures:
+            row = measure(asked, name, d_model, width, active, dtype)
+            here.append(row)
+            share = f"{row['of_one_product']:.0%}" if row["of_one_product"] else ""
+            print(
+                f"| {name} | {dtype}, {d_model} x {width}, {active} | {row['l0']:.0f}"
+                f" | {1000 * row['ours_seconds']:.0f} | {1000 * row['library_seconds']:.0f}"
+                f" | {row['ratio']:.1f} | {row['ours_peak_mib']:.0f}"
+                f" | {row['library_peak_mib']:.0f} | {share} |",
+                flush=True,
+            )
+        mean = math.exp(statistics.mean(math.log(row["ratio"]) for row in here))
+        print(
+            f"| geometric mean | {dtype}, {d_model} x {width}, {active} | | | | {mean:.2f} | | | |"
+        )
+        rows += here
+    if asked.out:
+        about = {
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+            "python": platform.python_version(),
+            "threads": asked.threads,
+            "device": asked.device,
+        }
+        asked.out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
