@@ -1,4 +1,4 @@
-"""How long a dry run takes: of all 252 published SAEs with their figures and checkpoints, and of one.
+"""How long a dry run takes: of all 252 published SAEs with figures and checkpoints, and of one.
 
 .venv/bin/python benchmarks/dry_runs.py        (about a minute; prints a table)
 """
