@@ -1,6 +1,6 @@
-"""One training step, here and by dictionary_learning 0.1.0, in turn: time, memory, matrix rate.
+"""One training step, here and by a peer, in turn: time, memory, matrix rate.
 
-    .venv/bin/python benchmarks/steps.py [--dtypes bfloat16] [--widths 16384] [--active 80] ...
+    .venv/bin/python benchmarks/steps.py [--peer sparsify] [--dtypes bfloat16] [--active 80] ...
 
 Both sides start from the same weights, with the same batch of 2,048 activations; where a penalty
 decides how many latents are active, the encoder's bias is set so that as many are as asked. Each
@@ -9,6 +9,7 @@ machine is noisy for both. Prints a table of medians; --out takes everything as 
 """
 
 import argparse
+import dataclasses
 import itertools
 import json
 import math
@@ -28,13 +29,35 @@ from saemake import architectures
 PROJECT = Path(__file__).resolve().parents[1]
 WORKERS = PROJECT / "benchmarks" / "workers"
 PAUSE_SECONDS = 0.3
-LIBRARY = PROJECT / ".venv-dictionary-learning" / "bin" / "python"
+TOP_K = ["top_k", "batch_top_k"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """Who steps beside us: the environment and the worker, and which architectures it has."""
+
+    environment: str
+    worker: str
+    architectures: list[str]
+
+    @property
+    def python(self) -> Path:
+        return PROJECT / self.environment / "bin" / "python"
+
+
+PEERS = {
+    "dictionary_learning": Peer(
+        ".venv-dictionary-learning", "with_dictionary_learning.py", architectures.names()
+    ),
+    "sae_lens": Peer(".venv-saebench", "with_sae_lens.py", TOP_K),
+    "sparsify": Peer(".venv-sparsify", "with_sparsify.py", TOP_K[:1]),
+}
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    every = architectures.names()
-    parser.add_argument("--architectures", nargs="+", choices=every, default=every)
+    parser.add_argument("--peer", choices=PEERS, default="dictionary_learning")
+    parser.add_argument("--architectures", nargs="+", choices=architectures.names())
     parser.add_argument("--d-models", nargs="+", type=int, default=[512])
     parser.add_argument("--widths", nargs="+", type=int, default=[16384])
     parser.add_argument("--active", nargs="+", type=int, default=[80], help="k, or L0")
@@ -42,7 +65,6 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--library", type=Path, default=LIBRARY, help="its environment's Python")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
 
@@ -99,7 +121,8 @@ def measure(
             *("--state", f"{folder}/state.pt"),
         ]
         ours = Worker(sys.executable, "with_saemake.py", case)
-        theirs = Worker(asked.library, "with_dictionary_learning.py", case)
+        peer = PEERS[asked.peer]
+        theirs = Worker(peer.python, peer.worker, case)
         pairs = [(ours.step(), theirs.step()) for _ in range(asked.rounds)]
         for worker in (ours, theirs):
             worker.end()
@@ -116,32 +139,32 @@ def measure(
         "l0": last["found"]["l0"],
         "dtype": dtype,
         "ours_seconds": seconds[0],
-        "library_seconds": seconds[1],
+        "peer_seconds": seconds[1],
         "ratio": seconds[1] / seconds[0],
         "ours_peak_mib": last["peak_mib"],
-        "library_peak_mib": other["peak_mib"],
-        "gflops": 2 * 2048 * d_model * width / product / 1e9 if product else None,
-        "of_one_product": product / seconds[0] if product else None,
+        "peer_peak_mib": other["peak_mib"],
+        "gflops": 2 * 2048 * d_model * width / product / 1e9,
+        "of_one_product": product / seconds[0],
     }
 
 
 def main() -> None:
     asked = options()
-    print("| | | L0 | ours ms | library ms | ratio | ours MiB | library MiB | one product |")
+    peer = asked.peer
+    print(f"| | | L0 | ours ms | {peer} ms | ratio | ours MiB | {peer} MiB | one product |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     rows = []
     cases = itertools.product(asked.dtypes, asked.d_models, asked.widths, asked.active)
     for dtype, d_model, width, active in cases:
         here = []
-        for name in asked.architectures:
+        for name in asked.architectures or PEERS[peer].architectures:
             row = measure(asked, name, d_model, width, active, dtype)
             here.append(row)
-            share = f"{row['of_one_product']:.0%}" if row["of_one_product"] else ""
             print(
                 f"| {name} | {dtype}, {d_model} x {width}, {active} | {row['l0']:.0f}"
-                f" | {1000 * row['ours_seconds']:.0f} | {1000 * row['library_seconds']:.0f}"
+                f" | {1000 * row['ours_seconds']:.0f} | {1000 * row['peer_seconds']:.0f}"
                 f" | {row['ratio']:.1f} | {row['ours_peak_mib']:.0f}"
-                f" | {row['library_peak_mib']:.0f} | {share} |",
+                f" | {row['peer_peak_mib']:.0f} | {row['of_one_product']:.0%} |",
                 flush=True,
             )
         mean = math.exp(statistics.mean(math.log(row["ratio"]) for row in here))
@@ -154,6 +177,7 @@ def main() -> None:
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
             "python": platform.python_version(),
+            "peer": peer,
             "threads": asked.threads,
             "device": asked.device,
         }

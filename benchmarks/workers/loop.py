@@ -28,17 +28,21 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def wait_for(device: torch.device) -> None:
+    """Until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def serve(asked: argparse.Namespace, step: Callable[[int], Any]) -> None:
     """Run a step a line on standard input and answer with its time and the process's peak."""
     device = torch.device(asked.device)
     print(json.dumps({"torch": torch.__version__}), flush=True)
     for number, _ in enumerate(sys.stdin):
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait_for(device)
         start = time.perf_counter()
         found = step(number)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        wait_for(device)
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         if device.type == "cuda":

@@ -24,6 +24,9 @@ from torch.nn import functional
 # A list pays on a CPU where at most one latent in so many is active (docs/benchmarks.md). On a GPU
 # its length would have to be waited for, and dense products are cheap.
 LISTED_OF = {torch.float32: 10, torch.bfloat16: 12}
+# Of a list's products with rows each is computed by itself where it has at most one place in so
+# many; else all that a matrix has, and the list's are taken from it.
+ALONE_OF = {torch.float32: 16, torch.bfloat16: 40}
 # Of a part of the batch: small enough that its memory is used again for the next, and so many
 # tokens at least that its product is fast.
 PART_BYTES, PART_TOKENS = 2**24, 256
@@ -119,7 +122,8 @@ class Masked(Places):
         return values_P.to(self.dtype) @ rows_FD.to(self.dtype)
 
     def outer(self, values_P: Tensor, rows_BD: Tensor) -> Tensor:
-        return (values_P.to(self.dtype).T @ rows_BD.to(self.dtype)).float()
+        values_P, rows_BD = values_P.to(self.dtype), rows_BD.to(self.dtype)
+        return _in_parts(lambda first, end: values_P[:, first:end].T @ rows_BD, self.width, rows_BD)
 
     def split(self, values_P: Tensor, sizes: Sequence[int]) -> list[tuple[Places, Tensor]]:
         masks, values = self.mask_BF.split(sizes, dim=1), values_P.split(sizes, dim=1)
@@ -129,19 +133,20 @@ class Masked(Places):
 class Listed(Places):
     """A list, token after token: the latent of each place, and where each token's places begin."""
 
-    def __init__(self, latents_N: Tensor, starts_B: Tensor, width: int) -> None:
-        self.latents_N, self.starts_B = latents_N, starts_B
+    def __init__(self, latents_N: Tensor, starts_B: Tensor, width: int, dtype: torch.dtype) -> None:
+        self.latents_N, self.starts_B, self.dtype = latents_N, starts_B, dtype
         self.tokens, self.width = len(starts_B), width
-        ends_B = torch.cat([starts_B[1:], starts_B.new_tensor([len(latents_N)])])
+        self.ends_B = torch.cat([starts_B[1:], starts_B.new_tensor([len(latents_N)])])
         tokens_B = torch.arange(self.tokens, device=starts_B.device)
-        self.tokens_N = tokens_B.repeat_interleave(ends_B - starts_B)
+        self.tokens_N = tokens_B.repeat_interleave(self.ends_B - starts_B)
 
     @functools.cached_property
-    def _latent_after_latent(self) -> tuple[Tensor, Tensor]:
-        """The list's places in the order of their latents, and where each latent's begin."""
-        order_N = self.latents_N.argsort(stable=True)
-        ends_F = self.latents_N.bincount(minlength=self.width).cumsum(0)
-        return order_N, torch.cat([ends_F.new_zeros(1), ends_F[:-1]])
+    def _latent_after_latent(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The list's places in the order of their latents, their tokens in this order, and where
+        each latent's begin."""
+        order_N = self.latents_N.int().argsort(stable=True)
+        starts_F = _starts(self.latents_N.bincount(minlength=self.width))
+        return order_N, self.tokens_N.index_select(0, order_N), starts_F
 
     def only(self, values_P: Tensor) -> Tensor:
         return values_P
@@ -173,22 +178,44 @@ class Listed(Places):
         return _Decoded.apply(values_P, rows_FD, self)
 
     def outer(self, values_P: Tensor, rows_BD: Tensor) -> Tensor:
-        order_N, starts_F = self._latent_after_latent
-        return _bags(self.tokens_N[order_N], starts_F, values_P[order_N], rows_BD.float())
+        order_N, tokens_N, starts_F = self._latent_after_latent
+        values_N = values_P.to(self.dtype).index_select(0, order_N)
+        bounds = torch.cat([starts_F, starts_F.new_tensor([len(values_N)])])
+        rows_BD = rows_BD.to(self.dtype)
+
+        def some(first: int, end: int) -> Tensor:
+            here = slice(int(bounds[first]), int(bounds[end]))
+            starts = starts_F[first:end] - here.start
+            return _bags(tokens_N[here], starts, values_N[here], rows_BD)
+
+        return _in_parts(some, self.width, rows_BD)
 
     def products(self, rows_BD: Tensor, rows_FD: Tensor) -> Tensor:
         """At each place the product of the token's row and the latent's; float32 [N]."""
-        ends_B = torch.cat([self.starts_B, self.starts_B.new_tensor([len(self.latents_N)])])
+        if len(self.latents_N) * ALONE_OF[self.dtype] > self.tokens * self.width:
+            return self._products_of_all(rows_BD.to(self.dtype), rows_FD.to(self.dtype))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse (CSR|invariant)")
             pattern_BF = torch.sparse_csr_tensor(
-                ends_B,
+                torch.cat([self.starts_B[:1], self.ends_B]),
                 self.latents_N,
-                rows_BD.new_zeros(len(self.latents_N)),
+                rows_BD.new_zeros(len(self.latents_N), dtype=torch.float32),
                 (self.tokens, self.width),
                 check_invariants=False,
             )
-        return torch.sparse.sampled_addmm(pattern_BF, rows_BD, rows_FD.T, beta=0).values()
+        products_BF = torch.sparse.sampled_addmm(pattern_BF, rows_BD.float(), rows_FD.T, beta=0)
+        return products_BF.values()
+
+    def _products_of_all(self, rows_BD: Tensor, rows_FD: Tensor) -> Tensor:
+        """The same from whole rows of the matrix, a part of the tokens at a time."""
+        linear, found, first = _linear(rows_FD, None), [], 0
+        for rows_RD in rows_BD.split(_part_tokens(self.width, self.dtype)):
+            start = int(self.starts_B[first])
+            end = int(self.ends_B[first + len(rows_RD) - 1])
+            flat_M = (self.tokens_N[start:end] - first) * self.width + self.latents_N[start:end]
+            found.append(linear(rows_RD).flatten().index_select(0, flat_M))
+            first += len(rows_RD)
+        return torch.cat(found).float()
 
     def split(self, values_P: Tensor, sizes: Sequence[int]) -> list[tuple[Places, Tensor]]:
         parts: list[tuple[Places, Tensor]] = []
@@ -197,10 +224,24 @@ class Listed(Places):
             inside_N = (self.latents_N >= first) & (self.latents_N < first + size)
             chosen_M = inside_N.nonzero().squeeze(1)
             counts_B = self.tokens_N[chosen_M].bincount(minlength=self.tokens)
-            part = Listed(self.latents_N[chosen_M] - first, _starts(counts_B), size)
+            latents_M = self.latents_N[chosen_M] - first
+            part = Listed(latents_M, _starts(counts_B), size, self.dtype)
             parts.append((part, values_P.index_select(0, chosen_M)))
             first += size
         return parts
+
+
+def _in_parts(some: Callable[[int, int], Tensor], width: int, rows_BD: Tensor) -> Tensor:
+    """What is computed of the latents from one to before another, of all in float32 [F, D]: in
+    rows' dtype it is there of some latents at a time only."""
+    if rows_BD.dtype == torch.float32:
+        return some(0, width)
+    found_FD = rows_BD.new_empty(width, rows_BD.shape[1], dtype=torch.float32)
+    at_once = max(PART_BYTES // (rows_BD.shape[1] * rows_BD.itemsize), 1)
+    for first in range(0, width, at_once):
+        end = min(first + at_once, width)
+        found_FD[first:end] = some(first, end)
+    return found_FD
 
 
 def _starts(counts: Tensor) -> Tensor:
@@ -221,6 +262,7 @@ class _Decoded(torch.autograd.Function):
     def forward(ctx: Any, values_N: Tensor, rows_FD: Tensor, places: Listed) -> Tensor:
         ctx.save_for_backward(values_N, rows_FD)
         ctx.places = places
+        values_N, rows_FD = values_N.to(places.dtype), rows_FD.to(places.dtype)
         return _bags(places.latents_N, places.starts_B, values_N, rows_FD)
 
     @staticmethod
@@ -261,8 +303,7 @@ class Encoding:
     @torch.no_grad()
     def parts(self) -> Iterator[Tensor]:
         """The numbers [R, F] of some tokens after others."""
-        token_bytes = self.shape[1] * self.dtype.itemsize
-        for x_RD in self.x_BD.split(max(PART_BYTES // token_bytes, PART_TOKENS)):
+        for x_RD in self.x_BD.split(_part_tokens(self.shape[1], self.dtype)):
             yield self._linear(x_RD)
 
     @torch.no_grad()
@@ -285,7 +326,7 @@ class Encoding:
         tokens, width = self.shape
         tokens_N = flat_N.div(width, rounding_mode="floor")
         starts_B = _starts(tokens_N.bincount(minlength=tokens))
-        places = Listed(flat_N - tokens_N * width, starts_B, width)
+        places = Listed(flat_N - tokens_N * width, starts_B, width, self.dtype)
         return places, self.at(places, values_N.float())
 
     def at_masked(self, all_BF: Tensor, mask_BF: Tensor) -> tuple[Places, Tensor]:
@@ -325,13 +366,23 @@ class _EncodedAt(torch.autograd.Function):
         return of_weight_FD, of_bias_F if bias else None, of_shift_D, None, None, None
 
 
+def _part_tokens(width: int, dtype: torch.dtype) -> int:
+    """How many of a batch's tokens are encoded together."""
+    return max(PART_BYTES // (width * dtype.itemsize), PART_TOKENS)
+
+
 def _linear(weight_FD: Tensor, bias_F: Tensor | None) -> Callable[[Tensor], Tensor]:
     """x [R, D] to x @ weight.T + bias, in their dtype. On CPUs in float32 through oneDNN, which is
-    faster there (docs/benchmarks.md) than what torch takes."""
-    onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
-    if onednn and weight_FD.device.type == "cpu" and weight_FD.dtype == torch.float32:
-        weight, bias = weight_FD.to_mkldnn(), None if bias_F is None else bias_F.to_mkldnn()
-        return lambda x_RD: functional.linear(x_RD.to_mkldnn(), weight, bias).to_dense()
+    faster there (docs/benchmarks.md) than what torch takes; else with the bias as one more input,
+    since torch would first copy it to every token."""
+    if weight_FD.device.type == "cpu":
+        onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+        if onednn and weight_FD.dtype == torch.float32:
+            weight, bias = weight_FD.to_mkldnn(), None if bias_F is None else bias_F.to_mkldnn()
+            return lambda x_RD: functional.linear(x_RD.to_mkldnn(), weight, bias).to_dense()
+        if bias_F is not None:
+            both = torch.cat([weight_FD, bias_F[:, None]], dim=1)
+            return lambda x_RD: functional.linear(functional.pad(x_RD, (0, 1), value=1.0), both)
     return lambda x_RD: functional.linear(x_RD, weight_FD, bias_F)
 
 
@@ -345,7 +396,7 @@ def top_of_each(encoding: Encoding, k: int) -> tuple[Places, Tensor]:
         ]
         at_Bk, values_Bk = (torch.cat(side) for side in zip(*found, strict=True))
         starts_B = torch.arange(0, tokens * k, k, device=encoding.device)
-        places = Listed(at_Bk.flatten(), starts_B, width)
+        places = Listed(at_Bk.flatten(), starts_B, width, encoding.dtype)
         return places, encoding.at(places, values_Bk.flatten().float())
     all_BF = encoding.whole()
     mask_BF = torch.zeros_like(all_BF, dtype=torch.bool).scatter(1, top_indices(all_BF, k), True)

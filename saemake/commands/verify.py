@@ -73,7 +73,12 @@ def _rebuild(
     lm_weights, description = weights.read(config, Path(RESULTS, sweep.model, "model.json"))
     train_pass(
         [Wanted(str(sae), recipe) for sae, recipe in recipes.items()],
-        Inputs(lm_weights, description, _tokens(sweep.model, "train")),
+        Inputs(
+            weights=lm_weights,
+            shape=weights.shape_if_known(config, sweep.model),
+            lm_description=description,
+            tokens=_tokens(sweep.model, "train"),
+        ),
         stores,
         Conduct(f"verify {sweep}", config.logging, snapshot_seconds=math.inf),
     )

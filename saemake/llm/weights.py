@@ -118,6 +118,14 @@ def shape(config: Config, name: str) -> Shape:
         raise SaemakeError(f"model '{name}' ({place}): {first_line(error)}; {otherwise}") from None
 
 
+def shape_if_known(config: Config, name: str) -> Shape | None:
+    """The same, or None where neither says it."""
+    try:
+        return shape(config, name)
+    except SaemakeError:
+        return None
+
+
 def cached(config: Config, name: str) -> bool:
     """Whether a model's files are on this machine; nothing is asked of the network."""
     model = config.models[name]

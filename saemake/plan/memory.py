@@ -9,11 +9,12 @@ Shapes: B activations in a batch, D the model's width, F latents, L positions, V
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from saemake.architectures import Architecture
-from saemake.config import Config, Model
+from saemake import architectures
+from saemake.config import Config
 from saemake.evaluation.dictionary_learning import TOKENS_AT_ONCE
 from saemake.llm.shape import Shape
 from saemake.plan.storage import FLOAT32_BYTES, sae_bytes
+from saemake.recipes import SaeRecipe
 
 MIB = 2**20
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -21,7 +22,7 @@ ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # that are too small to be given back (measured: docs/benchmarks.md).
 PROCESS_BYTES = 560 * MIB
 # An SAE's gradients, and what clipping and projecting them takes: of its parameters.
-LIVE_GRADIENTS = 2.0
+LIVE_GRADIENTS = 1.25
 # Of a codec's latents [N, F] in float32 as it judges.
 LIVE_JUDGED = 4.0
 
@@ -48,31 +49,23 @@ class Memory:
         return PROCESS_BYTES + max(self.loaded, self.on_gpu)
 
 
-def of_training(
-    config: Config,
-    name: str,
-    shape: Shape,
-    layer: int,
-    kind: type[Architecture],
-    latents: int,
-    saes: int,
-) -> Memory:
-    """A pass over so many SAEs."""
-    model, training = config.models[name], config.training_of(name)
-    element = ELEMENT_BYTES[training.autocast]
-    one = sae_bytes(shape.d_model, latents)
-    buffer = model.buffer_tokens * shape.d_model * element
-    positions = model.llm_batch_contexts * model.context_tokens
+def of_training(recipe: SaeRecipe, shape: Shape, saes: int) -> Memory:
+    """A pass over so many SAEs like this one."""
+    model, training = recipe.tokens.model, recipe.training
+    one = sae_bytes(shape.d_model, recipe.width)
+    buffer = recipe.buffer_tokens * shape.d_model * ELEMENT_BYTES[training.autocast]
+    positions = recipe.llm_batch_contexts * recipe.tokens.context_tokens
     # While it is refilled: what was unread, what is new, and both together.
-    refilled = 2 * buffer + _block(model, shape, positions)
-    batch = training.batch_tokens * latents * FLOAT32_BYTES
-    live = round(kind.live_latents * batch + LIVE_GRADIENTS * one)
+    refilled = 2 * buffer + _block(model.dtype, shape, positions)
+    batch = training.batch_tokens * recipe.width * FLOAT32_BYTES
+    live_latents = architectures.get(recipe.architecture).live_latents
+    live = round(live_latents * batch + LIVE_GRADIENTS * one)
     return Memory(
-        lm=_lm(model, shape, layer + 1),
+        lm=_lm(model.dtype, shape, recipe.layer + 1),
         saes=3 * saes * one,
         buffer=buffer,
         live=max(refilled, live),
-        loaded=_lm(model, shape, model.layers),
+        loaded=_lm(model.dtype, shape, model.layers),
     )
 
 
@@ -98,9 +91,9 @@ def of_judging(
         # The untouched LM's, in float32.
         compared = positions * shape.vocabulary * FLOAT32_BYTES
     rows = min(positions, TOKENS_AT_ONCE) if documents else positions
-    lm_runs = _block(model, shape, positions) + logits + compared
+    lm_runs = _block(model.dtype, shape, positions) + logits + compared
     coded = rows * widest * FLOAT32_BYTES
-    lm = _lm(model, shape, model.layers)
+    lm = _lm(model.dtype, shape, model.layers)
     return Memory(
         lm=lm,
         saes=sum(sae_bytes(shape.d_model, f) for f in latents),
@@ -115,22 +108,22 @@ def of_fitting(config: Config, name: str, shape: Shape, layer: int) -> Memory:
     model = config.models[name]
     positions = model.llm_batch_contexts * model.context_tokens
     activations = 3 * positions * shape.d_model * 8
-    moment = _block(model, shape, positions) + activations
+    moment = _block(model.dtype, shape, positions) + activations
     return Memory(
-        lm=_lm(model, shape, layer + 1),
+        lm=_lm(model.dtype, shape, layer + 1),
         saes=3 * 8 * shape.d_model**2,
         buffer=0,
         live=moment,
-        loaded=_lm(model, shape, model.layers),
+        loaded=_lm(model.dtype, shape, model.layers),
     )
 
 
-def _lm(model: Model, shape: Shape, blocks: int) -> int:
-    return shape.weights(blocks) * ELEMENT_BYTES[model.dtype]
+def _lm(dtype: str, shape: Shape, blocks: int) -> int:
+    return shape.weights(blocks) * ELEMENT_BYTES[dtype]
 
 
-def _block(model: Model, shape: Shape, positions: int) -> int:
+def _block(dtype: str, shape: Shape, positions: int) -> int:
     """A block at work: the residual stream three times, what the heads have of it, and the MLP's
     inside, twice."""
     features = 3 * shape.d_model + 4 * shape.attention_width + 2 * shape.mlp_width
-    return positions * features * ELEMENT_BYTES[model.dtype]
+    return positions * features * ELEMENT_BYTES[dtype]

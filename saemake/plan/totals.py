@@ -7,7 +7,7 @@ from pathlib import Path
 from saemake import architectures
 from saemake.config import Config, Device, DType
 from saemake.llm import weights
-from saemake.names import Sweep
+from saemake.names import Sweep, members
 from saemake.plan import memory, operations
 from saemake.plan.hours import Traffic, hours
 from saemake.plan.jobs import Evaluate, Fit, Stored, Work, work
@@ -15,6 +15,7 @@ from saemake.plan.memory import Memory
 from saemake.plan.operations import NOTHING, Lm, Operations
 from saemake.plan.storage import Disk, Download, disk, download, sae_bytes
 from saemake.plan.text import Texts
+from saemake.recipes import sae_recipe
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class _Costs:
         )
         kind, latents = architectures.get(sweep.architecture), config.widths[sweep.width]
         settings = config.settings_of(name, sweep.architecture)
+        recipe = sae_recipe(config, members(config, sweep)[0])
         shape = self.shapes[name]
         reading = self.texts.reading(name, "train", model.llm_batch_contexts, alike=True)
         lm = self._lm(name, sweep.layer)
@@ -118,7 +120,7 @@ class _Costs:
             "training",
             str(sweep),
             operations.of_training(lm, reading, kind, settings, training, steps, latents, saes),
-            memory.of_training(config, name, shape, sweep.layer, kind, latents, saes),
+            memory.of_training(recipe, shape, saes),
             Traffic.of_training(
                 parameters, latents, training.batch_tokens, training.autocast, steps, saes
             ),

@@ -15,7 +15,9 @@ from saemake.activations.buffer import ActivationBuffer, norm_factor
 from saemake.config import Logging
 from saemake.errors import SaemakeError
 from saemake.llm.model import LanguageModel
+from saemake.llm.shape import Shape
 from saemake.llm.weights import Weights
+from saemake.plan import memory
 from saemake.recipes import SaeRecipe, checkpoint_key, digest
 from saemake.store import Store
 from saemake.text.prefetch import prefetched
@@ -29,9 +31,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a pass reads: the LM's files, its model.json, the text."""
+    """What a pass reads: the LM's files, its shape where it is known, its model.json, the text."""
 
     weights: Weights
+    shape: Shape | None
     lm_description: dict[str, Any]
     tokens: Tokens
 
@@ -72,6 +75,7 @@ def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct
         return
     inputs.tokens.check(missing[0].recipe.tokens.hash)
     device = devices.choose(missing[0].recipe.training.cpu_threads)
+    _state_need(missing, inputs.shape, conduct.label, device)
     made_with = digest([files.circumstances(device), inputs.checksums])
     faults = [
         fault
@@ -83,6 +87,22 @@ def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct
             f"{'; '.join(faults)}. Nothing of it is kept under its name; what else was trained is"
             " in the store"
         )
+
+
+def _state_need(
+    wanted: Sequence[Wanted], shape: Shape | None, label: str, device: torch.device
+) -> None:
+    """Say what a pass takes at its largest, and on a GPU whether that is free."""
+    if shape is None:
+        return
+    needed = memory.of_training(wanted[0].recipe, shape, len(wanted))
+    bytes_needed = needed.on_gpu if device.type == "cuda" else needed.on_cpu
+    words = f"{label}: about {bytes_needed / 2**30:.1f} GiB at the largest, on {device}"
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        words += f", where {free / 2**30:.1f} GiB are free"
+    log.info("%s", words)
+    print(f"saemake: {words}", file=sys.stderr, flush=True)
 
 
 def _groups(

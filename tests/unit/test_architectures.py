@@ -228,7 +228,7 @@ def test_the_mean_l0_counts_the_zeros_at_no_place():
     """Of two tokens and three latents one value is listed; the others are 0, over a threshold below
     it, and near one within half a bandwidth."""
     threshold = torch.tensor([1.0, -0.1, 0.2], requires_grad=True)
-    places = Listed(torch.tensor([0]), torch.tensor([0, 1]), 3)
+    places = Listed(torch.tensor([0]), torch.tensor([0, 1]), 3, torch.float32)
     l0 = MeanL0.apply(threshold, torch.tensor([1.1]), places, 0.5)
     assert l0.item() == (1 + 2) / 2
     l0.backward()

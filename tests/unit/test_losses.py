@@ -65,7 +65,7 @@ def test_auxk_over_residual_is_zero_where_the_residual_is():
 
 def test_l1_and_lp_by_hand():
     f = torch.tensor([[4.0, 9.0, 0.0], [1.0, 0.0, 0.0]])
-    listed = Listed(torch.tensor([0, 1, 0]), torch.tensor([0, 2]), 3)
+    listed = Listed(torch.tensor([0, 1, 0]), torch.tensor([0, 2]), 3, torch.float32)
     for places, f_P in ((Masked(f > 0, f.dtype), f), (listed, f[f > 0])):
         assert losses.l1(f_P, places).item() == pytest.approx((13 + 1) / 2)
         assert losses.lp_to_the_p(f_P, places, 0.5).item() == pytest.approx((2 + 3 + 1) / 2)

@@ -69,7 +69,7 @@ class Jobs:
         description = weights.fetch(self.config, "demo", Store(STORE, "revisions"))
         train_pass(
             [Wanted(str(sae), recipe) for sae, recipe in recipes.items()],
-            Inputs(self.weights, description, self.tokens("train")),
+            Inputs(self.weights, None, description, self.tokens("train")),
             self.stores,
             Conduct("test", self.config.logging, snapshot_seconds=float("inf")),
         )

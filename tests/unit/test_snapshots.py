@@ -58,7 +58,7 @@ def inputs(small, demo_weights, tmp_path_factory):
     recipe = tokens_recipe(small, "demo", "train")
     tokens.make(small, "demo", "train", recipe, load_tokenizer(demo_weights), store, skip=0)
     manifest = store.folder / recipe.hash / "manifest.json"
-    return Inputs(demo_weights, {}, Tokens(manifest))
+    return Inputs(demo_weights, None, {}, Tokens(manifest))
 
 
 def wanted(config, architecture="top_k", steps=()):

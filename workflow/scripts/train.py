@@ -24,6 +24,7 @@ with jobs.job(snakemake.log[0]):
             [Wanted(str(member), recipe, steps) for member, recipe in recipes.items()],
             Inputs(
                 weights=lm_weights,
+                shape=weights.shape_if_known(config, sweep.model),
                 lm_description=description,
                 tokens=Tokens(Path(snakemake.input.tokens)),
             ),

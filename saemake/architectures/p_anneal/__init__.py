@@ -55,7 +55,7 @@ class PAnnealSettings(ResamplingSettings):
 @register
 class PAnneal(Architecture):
     name = "p_anneal"
-    version = 2
+    version = 3
     sparsity = "penalty"
     trainer_class = "PAnnealTrainer"
     dict_class = "AutoEncoder"

@@ -1,0 +1,220 @@
+"""A pass on this device: six TopK SAEs on a random LM of a published model's shape. SAEs x tokens
+a second, the steps' share of that time and of the measured matrix rate, and the hours that the
+published sweep of 500M tokens would take.
+
+    PYTHONPATH=tests .venv/bin/python benchmarks/passes.py [--lms pythia-160m gemma-2-2b]
+
+What training computes, with its own buffer and steps, on documents of random tokens, of 1 to 1,024
+tokens each: as many steps as half the buffer gives, after one filling and `--warm` steps. The
+demo's LM is for trying it where there is no GPU.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
+from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig, PretrainedConfig
+
+from saemake import architectures, devices
+from saemake.activations.buffer import ActivationBuffer, norm_factor
+from saemake.architectures.trainer import Trainer
+from saemake.config import read
+from saemake.llm.model import LanguageModel
+from saemake.llm.weights import Weights
+from saemake.text.shards import MANIFEST, Tokens, pack
+
+PUBLISHED_TOKENS = 500_000_000
+KS = (20, 40, 80, 160, 320, 640)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lm:
+    """A shape down to the wanted layer, and how the published suite runs it. `config` None: the
+    demo's LM, with its own weights."""
+
+    config: PretrainedConfig | None
+    layer: int
+    dtype: str
+    vocabulary: int
+    llm_batch: int
+    buffer_tokens: int
+
+    def lay_out(self, folder: Path) -> None:
+        if self.config is None:
+            folder.symlink_to(DEMO_LM)
+            return
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(self.config, dtype=getattr(torch, self.dtype))
+        model.save_pretrained(folder)
+
+
+def neox(d_model: int, layers: int, heads: int) -> GPTNeoXConfig:
+    return GPTNeoXConfig(
+        vocab_size=50_304,
+        hidden_size=d_model,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * d_model,
+        max_position_embeddings=2048,
+    )
+
+
+LMS = {
+    "demo": Lm(None, 3, "float32", 2000, 32, 32_768),
+    "pythia-160m": Lm(neox(768, 9, 12), 8, "float32", 50_304, 32, 249_856),
+    # Its defaults are gemma-2-2b's.
+    "gemma-2-2b": Lm(Gemma2Config(num_hidden_layers=13), 12, "bfloat16", 256_000, 4, 249_856),
+}
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lms", nargs="+", choices=LMS, default=["pythia-160m", "gemma-2-2b"])
+    parser.add_argument("--width", type=int, default=16_384)
+    parser.add_argument("--batch-tokens", type=int, default=2048)
+    parser.add_argument("--warm", type=int, default=5, help="steps before the clock runs")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+def write_text(folder: Path, case: Lm) -> Tokens:
+    """Shards of random documents, enough for two fillings."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 1025 if case.config else 257, size=case.buffer_tokens // 64)
+    documents = [rng.integers(5, case.vocabulary, size=length) for length in lengths]
+    content = pack(documents, case.vocabulary)
+    (folder / "shard.safetensors").write_bytes(content)
+    shard = {"file": "shard.safetensors", "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / MANIFEST).write_text(json.dumps({"shards": [shard]}))
+    return Tokens(folder / MANIFEST)
+
+
+def trainers(asked: argparse.Namespace, d_model: int, device: torch.device) -> list[Trainer]:
+    config = read(raw_config(), PROJECT, [CONFIG_FILE])
+    kind = architectures.get("top_k")
+    return [
+        kind.trainer()(
+            d_model=d_model,
+            width=asked.width,
+            sparsity=k,
+            settings=config.settings_of("gemma-2-2b", "top_k"),
+            training=config.training_of("gemma-2-2b"),
+            steps=244_140,
+            device=device,
+        )
+        for k in KS
+    ]
+
+
+def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Floating-point operations a second of a large bfloat16 product, the best of ten."""
+    size = 8192 if device.type == "cuda" else 2048
+    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return 2 * size**3 / min(seconds_of(lambda: left @ right, device) for _ in range(10))
+
+
+def measure(name: str, asked: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    case = LMS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        case.lay_out(root / "lm")
+        lm = LanguageModel(
+            Weights(name, root / "lm", None, case.dtype), case.layer, device, whole=False
+        )
+        text = write_text(root, case)
+        buffer = ActivationBuffer(
+            text.alike(case.llm_batch),
+            lm.capture,
+            d_model=lm.d_model,
+            capacity_tokens=case.buffer_tokens,
+            batch_tokens=asked.batch_tokens,
+            seed=0,
+            dtype=torch.bfloat16,
+            device=device,
+        )
+        scale = norm_factor(iter(buffer.batch, None), 1)
+        sweep = trainers(asked, lm.d_model, device)
+        numbers = itertools.count()
+
+        def step() -> None:
+            x_BD, number = buffer.batch() / scale, next(numbers)
+            for trainer in sweep:
+                trainer.update(number, x_BD)
+
+        def many(count: int) -> None:
+            for _ in range(count):
+                step()
+
+        many(asked.warm)
+        count = case.buffer_tokens // 2 // asked.batch_tokens
+        seconds = seconds_of(lambda: many(count), device)
+        x_BD = buffer.batch() / scale
+        alone = [
+            seconds_of(lambda t=trainer: [t.update(next(numbers), x_BD) for _ in range(5)], device)
+            / 5
+            for trainer in sweep
+        ]
+    rate, tokens = matrix_rate(device), count * asked.batch_tokens
+    products = architectures.get("top_k").step_products
+    operations = products * 2 * asked.batch_tokens * lm.d_model * asked.width
+    return {
+        "lm": name,
+        "width": asked.width,
+        "saes_tokens_a_second": len(KS) * tokens / seconds,
+        "sae_share": sum(alone) * count / seconds,
+        "step_ms": {k: 1000 * one for k, one in zip(KS, alone, strict=True)},
+        "bfloat16_tflops": rate / 1e12,
+        "of_rate": operations * len(KS) / sum(alone) / rate,
+        "published_sweep_hours": PUBLISHED_TOKENS / tokens * seconds / 3600,
+        "peak_gib": torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else None,
+    }
+
+
+def main() -> None:
+    asked = options()
+    device = devices.choose(asked.threads)
+    rows = [measure(name, asked, device) for name in asked.lms]
+    about = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": devices.describe(device),
+        "torch": torch.__version__,
+    }
+    print(
+        "| LM, width | SAEs x tokens / s | steps' share | of the bf16 rate | 500M tokens, hours |"
+    )
+    print("| --- | --- | --- | --- | --- |")
+    for row in rows:
+        print(
+            f"| {row['lm']}, {row['width']:,} | {row['saes_tokens_a_second']:,.0f}"
+            f" | {row['sae_share']:.0%} | {row['of_rate']:.0%} of {row['bfloat16_tflops']:.1f}"
+            f" TFLOP/s | {row['published_sweep_hours']:,.1f} |"
+        )
+    print(json.dumps({**about, "rows": rows}))
+    if asked.out:
+        asked.out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
