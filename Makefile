@@ -1,7 +1,8 @@
 # make demo       set everything up and build the demo: 18 SAEs of a small LM, and their figures
 # make test       the test suite        make lint        ruff, mypy, snakefmt, snakemake --lint
 # make acceptance slower checks, SmolLM2-135M among them
-# make bench      how fast: training steps beside dictionary_learning's, and dry runs
+# make bench      how fast, beside the peers: steps, sweeps from end to end, captures, growth, dry runs
+# make bench-gpu  the same on a GPU, on random LMs of published shapes
 # make lock       resolve envs/*.in anew into the pinned envs/*.txt
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -11,7 +12,7 @@ CORES ?= 2
 # Which slower checks: CI takes those marked acceptance only.
 SELECT ?= acceptance or long
 
-.PHONY: demo test lint acceptance bench lock
+.PHONY: demo test lint acceptance bench bench-gpu lock
 
 demo: $(VENV)/runs
 	$(BIN)/snakemake --cores $(CORES)
@@ -30,9 +31,20 @@ lint: $(VENV)/tests
 acceptance: $(VENV)/acceptance $(VENV)-saebench/peers $(VENV)-dictionary-learning/peers
 	$(BIN)/pytest tests -m "$(SELECT)" -s
 
-bench: $(VENV)/runs $(VENV)-dictionary-learning/peers
+bench: export PYTHONPATH := tests
+bench: $(VENV)/acceptance $(VENV)-dictionary-learning/peers $(VENV)-saebench/peers $(VENV)-sparsify/peers
 	$(BIN)/python benchmarks/dry_runs.py
 	$(BIN)/python benchmarks/steps.py
+	$(BIN)/python benchmarks/steps.py --peer sparsify
+	$(BIN)/python benchmarks/steps.py --peer sae_lens
+	$(BIN)/python benchmarks/captures.py
+	$(BIN)/python benchmarks/end_to_end.py
+	$(BIN)/python benchmarks/growth.py
+
+bench-gpu: export PYTHONPATH := tests
+bench-gpu: $(VENV)/acceptance $(VENV)-dictionary-learning/peers
+	$(BIN)/python benchmarks/steps.py --device cuda --dtypes bfloat16 --d-models 768 2304
+	$(BIN)/python benchmarks/passes.py
 
 $(VENV)/runs: envs/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -63,6 +75,12 @@ $(VENV)-dictionary-learning/peers: envs/dictionary-learning.txt
 	$(PYTHON) -m venv $(VENV)-dictionary-learning
 	$(VENV)-dictionary-learning/bin/pip install --quiet $$(grep '^torch==' $<)
 	$(VENV)-dictionary-learning/bin/pip install --quiet --no-deps -r $<
+	touch $@
+
+$(VENV)-sparsify/peers: envs/sparsify.txt
+	$(PYTHON) -m venv $(VENV)-sparsify
+	$(VENV)-sparsify/bin/pip install --quiet $$(grep '^torch==' $<)
+	$(VENV)-sparsify/bin/pip install --quiet --no-deps -r $<
 	touch $@
 
 # The local part of a version (2.13.0+cpu) is this machine's build of it: the pin is without.

@@ -86,10 +86,10 @@ class Worker:
 
     def read(self) -> dict[str, Any]:
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.process.args}: ended with {self.process.wait()}")
-        return json.loads(line)
+        for line in self.process.stdout:
+            if line.startswith("{"):  # a peer's imports may say other things
+                return json.loads(line)
+        raise SystemExit(f"{self.process.args}: ended with {self.process.wait()}")
 
     def step(self) -> dict[str, Any]:
         # The other side's threads may still be waiting actively for work.

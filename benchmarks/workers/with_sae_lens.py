@@ -40,6 +40,7 @@ def main() -> None:
         SAETrainerConfig(
             total_training_samples=500_000_000,
             train_batch_size_samples=len(x_BD),
+            lr_end=3e-5,
             device=asked.device,
             autocast=asked.dtype == "bfloat16",
             logger=LoggingConfig(log_to_wandb=False),

@@ -1,0 +1,61 @@
+"""The programs of benchmarks/ run: here on little, for what they print and not for how fast."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+pytestmark = pytest.mark.long
+
+
+def run(program, *arguments):
+    """What it writes to --out, as JSON."""
+    out = arguments[-1]
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "benchmarks" / program), *arguments],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": "tests"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("| ")
+    return json.loads(Path(out).read_text())
+
+
+@pytest.mark.parametrize("peer", ["dictionary_learning", "sae_lens"])
+def test_steps_side_by_side(peer, tmp_path):
+    small = ["--d-models", "64", "--widths", "512", "--active", "8", "--rounds", "1"]
+    found = run("steps.py", "--peer", peer, *small, "--out", str(tmp_path / "out.json"))
+    assert found["peer"] == peer
+    for row in found["rows"]:
+        # Where a penalty decides, the bias is set by a sample of the batch.
+        assert row["l0"] == pytest.approx(8, rel=0.3)
+        assert row["ratio"] == pytest.approx(row["peer_seconds"] / row["ours_seconds"])
+
+
+def test_a_pass_on_this_device(tmp_path):
+    small = ["--lms", "demo", "--width", "1024", "--batch-tokens", "512", "--warm", "1"]
+    (row,) = run("passes.py", *small, "--out", str(tmp_path / "out.json"))["rows"]
+    assert set(row["step_ms"]) == {"20", "40", "80", "160", "320", "640"}
+    # 500M tokens for each of the six, at the rate that is printed beside it.
+    hours = 6 * 500e6 / row["saes_tokens_a_second"] / 3600
+    assert row["published_sweep_hours"] == pytest.approx(hours)
+
+
+def test_captures_beside_a_bare_forward(tmp_path):
+    small = ["--lms", "demo", "--rounds", "1", "--batches", "2"]
+    found = run("captures.py", *small, "--out", str(tmp_path / "out.json"))["demo"]
+    assert all(rate > 0 for rate in found.values())
+
+
+def test_a_sweep_from_end_to_end(tmp_path):
+    few = ["--cases", "demo", "--dtypes", "float32"]
+    (row,) = run("end_to_end.py", *few, "--out", str(tmp_path / "out.json"))
+    assert row["ours_tokens_a_second"] > 0
+    assert row["library_tokens_a_second"] > 0
