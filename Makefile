@@ -77,6 +77,7 @@ $(VENV)-dictionary-learning/peers: envs/dictionary-learning.txt
 	$(VENV)-dictionary-learning/bin/pip install --quiet --no-deps -r $<
 	touch $@
 
+# What eai-sparsify runs in, for make bench.
 $(VENV)-sparsify/peers: envs/sparsify.txt
 	$(PYTHON) -m venv $(VENV)-sparsify
 	$(VENV)-sparsify/bin/pip install --quiet $$(grep '^torch==' $<)

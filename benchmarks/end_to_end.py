@@ -4,8 +4,9 @@ demo does: activations that SAEs were trained on, a second.
     PYTHONPATH=tests .venv/bin/python benchmarks/end_to_end.py [--cases demo ...] [--ours-only]
 
 Ours is the snakemake command, tokens and all. Each side runs twice, for a few steps and for as many
-more as the buffer gives before it is filled again; the figure is the difference of the two, so that
-neither side's start counts. The same text, model, context, batches, buffer and threads.
+more as half a buffer is; the figure is the difference of the two, so that neither side's start
+counts, and its LM runs over about as much text as is trained on. The same text, model, context,
+batches, buffer and threads.
 """
 
 import argparse

@@ -12,7 +12,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from conftest import Workflow
+from conftest import DEMO_LM, Workflow
 from lms import LMS
 
 LM = LMS["demo"]
@@ -47,7 +47,7 @@ def seconds(job: Job, threads: int) -> float:
     """Of the pass."""
     ks = [16 + number for number in range(job.saes)]
     model = LM.configured(
-        "resources/demo/lm",
+        DEMO_LM,
         train_tokens=job.tokens,
         training={
             "batch_tokens": 512,

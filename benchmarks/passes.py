@@ -32,6 +32,7 @@ from saemake.architectures.trainer import Trainer
 from saemake.config import read
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
+from saemake.text.prefetch import prefetched
 from saemake.text.shards import MANIFEST, Tokens, pack
 
 PUBLISHED_TOKENS = 500_000_000
@@ -145,7 +146,7 @@ def measure(name: str, asked: argparse.Namespace, device: torch.device) -> dict[
         )
         text = write_text(root, case)
         buffer = ActivationBuffer(
-            text.alike(case.llm_batch),
+            prefetched(text.alike(case.llm_batch), device),
             lm.capture,
             d_model=lm.d_model,
             capacity_tokens=case.buffer_tokens,

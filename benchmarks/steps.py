@@ -153,11 +153,16 @@ def main() -> None:
     peer = asked.peer
     print(f"| | | L0 | ours ms | {peer} ms | ratio | ours MiB | {peer} MiB | one product |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    wanted = asked.architectures or PEERS[peer].architectures
+    for name in set(wanted) - set(PEERS[peer].architectures):
+        raise SystemExit(f"{peer} has no {name}: it has {', '.join(PEERS[peer].architectures)}")
+    if not PEERS[peer].python.exists():
+        raise SystemExit(f"{PEERS[peer].python}: not there; type `make bench`, which sets it up")
     rows = []
     cases = itertools.product(asked.dtypes, asked.d_models, asked.widths, asked.active)
     for dtype, d_model, width, active in cases:
         here = []
-        for name in asked.architectures or PEERS[peer].architectures:
+        for name in wanted:
             row = measure(asked, name, d_model, width, active, dtype)
             here.append(row)
             print(

@@ -1,5 +1,5 @@
-"""eai-sparsify's training step as its Trainer takes it: its SparseCoder, and Adam of torch, which
-it falls back to without bitsandbytes."""
+"""eai-sparsify's training step after its Trainer: its SparseCoder, and Adam of torch, which it
+falls back to without bitsandbytes. Autocast, which it has on GPUs only, is put around it by us."""
 
 import loop
 import torch
@@ -32,8 +32,8 @@ def main() -> None:
             dtype=torch.bfloat16,
             enabled=asked.dtype == "bfloat16",
         ):
-            out = sae(x_BD, dead_mask=since_fired_F > 10_000_000)
-        (out.fvu + out.auxk_loss / 32).backward()
+            out = sae(x_BD)
+        out.fvu.backward()
         sae.remove_gradient_parallel_to_decoder_directions()
         optimizer.step()
         optimizer.zero_grad()

@@ -24,8 +24,12 @@ from torch.nn import functional
 # A list pays on a CPU where at most one latent in so many is active (docs/benchmarks.md). On a GPU
 # its length would have to be waited for, and dense products are cheap.
 LISTED_OF = {torch.float32: 10, torch.bfloat16: 12}
-# Of a list's products with rows each is computed by itself where it has at most one place in so
-# many; else all that a matrix has, and the list's are taken from it.
+# From so many inputs on oneDNN's float32 products are faster than those of torch's own choice, and
+# at 128 slower; where between was not looked for.
+ONEDNN_INPUTS = 512
+# Of a list's products with rows each is computed by itself, in float32 for want of another, where
+# it has at most one place in so many; else all that a matrix has, in the dtype of products, and the
+# list's are taken from it.
 ALONE_OF = {torch.float32: 16, torch.bfloat16: 40}
 # Of a part of the batch: small enough that its memory is used again for the next, and so many
 # tokens at least that its product is fast.
@@ -191,7 +195,8 @@ class Listed(Places):
         return _in_parts(some, self.width, rows_BD)
 
     def products(self, rows_BD: Tensor, rows_FD: Tensor) -> Tensor:
-        """At each place the product of the token's row and the latent's; float32 [N]."""
+        """At each place the product of the token's row and the latent's (see ALONE_OF); float32
+        [N]."""
         if len(self.latents_N) * ALONE_OF[self.dtype] > self.tokens * self.width:
             return self._products_of_all(rows_BD.to(self.dtype), rows_FD.to(self.dtype))
         with warnings.catch_warnings():
@@ -232,8 +237,8 @@ class Listed(Places):
 
 
 def _in_parts(some: Callable[[int, int], Tensor], width: int, rows_BD: Tensor) -> Tensor:
-    """What is computed of the latents from one to before another, of all in float32 [F, D]: in
-    rows' dtype it is there of some latents at a time only."""
+    """Of all latents, float32 [F, D], what `some` gives of those from one to before another. In
+    bfloat16 it is made for some at a time, so that no whole copy in bfloat16 exists."""
     if rows_BD.dtype == torch.float32:
         return some(0, width)
     found_FD = rows_BD.new_empty(width, rows_BD.shape[1], dtype=torch.float32)
@@ -372,15 +377,16 @@ def _part_tokens(width: int, dtype: torch.dtype) -> int:
 
 
 def _linear(weight_FD: Tensor, bias_F: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """x [R, D] to x @ weight.T + bias, in their dtype. On CPUs in float32 through oneDNN, which is
-    faster there (docs/benchmarks.md) than what torch takes; else with the bias as one more input,
-    since torch would first copy it to every token."""
+    """x [R, D] to x @ weight.T + bias, in their dtype. On wide models in float32 on a CPU through
+    oneDNN, which is faster there (docs/benchmarks.md) than what torch takes; in bfloat16 with the
+    bias as one more input, since torch would first copy it to every token."""
     if weight_FD.device.type == "cpu":
         onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
-        if onednn and weight_FD.dtype == torch.float32:
+        wide = weight_FD.shape[1] >= ONEDNN_INPUTS
+        if onednn and wide and weight_FD.dtype == torch.float32:
             weight, bias = weight_FD.to_mkldnn(), None if bias_F is None else bias_F.to_mkldnn()
             return lambda x_RD: functional.linear(x_RD.to_mkldnn(), weight, bias).to_dense()
-        if bias_F is not None:
+        if bias_F is not None and weight_FD.dtype == torch.bfloat16:
             both = torch.cat([weight_FD, bias_F[:, None]], dim=1)
             return lambda x_RD: functional.linear(functional.pad(x_RD, (0, 1), value=1.0), both)
     return lambda x_RD: functional.linear(x_RD, weight_FD, bias_F)

@@ -21,7 +21,8 @@ ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # A process that has imported all that a job does (430 MiB), and what its heap keeps of freed blocks
 # that are too small to be given back (measured: docs/benchmarks.md).
 PROCESS_BYTES = 560 * MIB
-# An SAE's gradients, and what clipping and projecting them takes: of its parameters.
+# An SAE's gradients, and what a step holds of its parameters besides: of its parameters. Measured
+# on a CPU with 65,536 latents (docs/benchmarks.md).
 LIVE_GRADIENTS = 1.25
 # Of a codec's latents [N, F] in float32 as it judges.
 LIVE_JUDGED = 4.0

@@ -92,12 +92,13 @@ def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct
 def _state_need(
     wanted: Sequence[Wanted], shape: Shape | None, label: str, device: torch.device
 ) -> None:
-    """Say what a pass takes at its largest, and on a GPU whether that is free."""
+    """Say what training these takes at its largest, and on a GPU how much is free. A step that
+    lists few active latents takes less: the dense one is counted."""
     if shape is None:
         return
     needed = memory.of_training(wanted[0].recipe, shape, len(wanted))
     bytes_needed = needed.on_gpu if device.type == "cuda" else needed.on_cpu
-    words = f"{label}: about {bytes_needed / 2**30:.1f} GiB at the largest, on {device}"
+    words = f"{label}: at most about {bytes_needed / 2**30:.1f} GiB of memory, on {device}"
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         words += f", where {free / 2**30:.1f} GiB are free"

@@ -17,6 +17,7 @@ def kind(request, monkeypatch):
     monkeypatch.setattr(places, "PART_TOKENS", 5)
     monkeypatch.setattr(places, "LISTED_OF", dict.fromkeys(places.LISTED_OF, 1))
     if request.param == "listed":
+        monkeypatch.setattr(places, "ONEDNN_INPUTS", 1)
         return Listed
     monkeypatch.setattr(Encoding, "lists", lambda *_: False)
     return Masked
@@ -189,13 +190,14 @@ def test_nothing_chosen_gives_zeros(kind):
     assert not any(g.any() for g in found)
 
 
-def test_bfloat16_products_are_float32s_to_their_precision(kind):
+@pytest.mark.parametrize("k", [1, WIDTH])  # each product by itself, or all of them
+def test_bfloat16_products_are_float32s_to_their_precision(kind, k):
     x_BD, (weight_FD, bias_F, shift_D, rows_FD) = drawn(TOKENS, D_MODEL), parameters()
     found = []
     for dtype in (torch.float32, torch.bfloat16):
         encoding = Encoding(x_BD, weight_FD, bias_F, shift_D, dtype)
         assert encoding.whole().dtype == dtype
-        chosen, f_P = places.top_of_each(encoding, WIDTH)
+        chosen, f_P = places.top_of_each(encoding, k)
         loss = chosen.decode(f_P, rows_FD).float().square().mean()
         found.append([loss, *gradients(loss, [weight_FD, bias_F, shift_D, rows_FD])])
     for exact, rounded in zip(*found, strict=True):
