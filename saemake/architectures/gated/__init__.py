@@ -16,6 +16,6 @@ class Gated(Architecture):
     dict_class = "GatedAutoEncoder"
     # The gate's reconstruction too, which gives nothing for the decoder's weight.
     step_products = 7
-    live_latents = 10.0
+    live_latents = 13.0
     Settings = PenaltySettings
     adam_betas = (0.0, 0.999)

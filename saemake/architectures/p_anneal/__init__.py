@@ -59,5 +59,5 @@ class PAnneal(Architecture):
     sparsity = "penalty"
     trainer_class = "PAnnealTrainer"
     dict_class = "AutoEncoder"
-    live_latents = 4.8
+    live_latents = 7.8
     Settings = PAnnealSettings

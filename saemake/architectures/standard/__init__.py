@@ -14,5 +14,5 @@ class Standard(Architecture):
     sparsity = "penalty"
     trainer_class = "StandardTrainer"
     dict_class = "AutoEncoder"
-    live_latents = 3.3
+    live_latents = 6.8
     Settings = ResamplingSettings

@@ -14,4 +14,5 @@ class StandardNew(Architecture):
     sparsity = "penalty"
     trainer_class = "StandardTrainerAprilUpdate"
     dict_class = "AutoEncoder"
+    live_latents = 6.0
     Settings = PenaltySettings
