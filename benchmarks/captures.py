@@ -13,11 +13,11 @@ import itertools
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from clock import seconds_of
 from lms import BUFFER_TOKENS, LMS, Lm
 
 from saemake import devices
@@ -104,11 +104,9 @@ class Passes:
 
 
 def rate(way: Callable[[], int], device: torch.device) -> float:
-    start = time.perf_counter()
-    seen = way()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return seen / (time.perf_counter() - start)
+    seen: list[int] = []
+    seconds = seconds_of(lambda: seen.append(way()), device)
+    return seen[0] / seconds
 
 
 def measure(name: str, asked: argparse.Namespace) -> dict[str, float]:

@@ -21,7 +21,7 @@ from typing import Any
 
 import peers
 from conftest import PROJECT, Workflow
-from lms import BUFFER_TOKENS, LMS, Lm
+from lms import BUFFER_TOKENS, KS, LMS, Lm
 
 WORKER = PROJECT / "benchmarks" / "workers" / "sweep_with_dictionary_learning.py"
 TEXT = PROJECT / "resources" / "demo" / "text" / "train.jsonl.zst"
@@ -42,7 +42,7 @@ class Case:
         return 4, 4 + BUFFER_TOKENS // 2 // self.batch_tokens
 
 
-DEMO_KS, KS = (2, 4, 8, 16, 32, 64), (20, 40, 80, 160, 320, 640)
+DEMO_KS = (2, 4, 8, 16, 32, 64)
 CASES = {
     "demo": Case(LMS["demo"], 1024, DEMO_KS, 512),
     "smollm2": Case(LMS["smollm2"], 16_384, KS, 2048),

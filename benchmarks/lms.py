@@ -18,6 +18,8 @@ from saemake.text import tokens
 from saemake.text.shards import MANIFEST, Tokens
 
 BUFFER_TOKENS = 65_536
+# Of the published TopK sweeps.
+KS = (20, 40, 80, 160, 320, 640)
 
 
 @dataclasses.dataclass(frozen=True)

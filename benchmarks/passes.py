@@ -15,7 +15,6 @@ import hashlib
 import itertools
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
+from clock import seconds_of
+from conftest import CONFIG_FILE, PROJECT, raw_config
+from lms import KS, LMS, Lm
 from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig, PretrainedConfig
 
 from saemake import architectures, devices
@@ -31,33 +32,30 @@ from saemake.activations.buffer import ActivationBuffer, norm_factor
 from saemake.architectures.trainer import Trainer
 from saemake.config import read
 from saemake.llm.model import LanguageModel
-from saemake.llm.weights import Weights
 from saemake.text.prefetch import prefetched
 from saemake.text.shards import MANIFEST, Tokens, pack
 
 PUBLISHED_TOKENS = 500_000_000
-KS = (20, 40, 80, 160, 320, 640)
 
 
 @dataclasses.dataclass(frozen=True)
-class Lm:
-    """A shape down to the wanted layer, and how the published suite runs it. `config` None: the
-    demo's LM, with its own weights."""
+class Case:
+    """An LM, and what the published suite gives it."""
 
-    config: PretrainedConfig | None
-    layer: int
-    dtype: str
+    lm: Lm
     vocabulary: int
-    llm_batch: int
     buffer_tokens: int
 
-    def lay_out(self, folder: Path) -> None:
-        if self.config is None:
-            folder.symlink_to(DEMO_LM)
-            return
+
+def random_lm(config: PretrainedConfig, dtype: str) -> Callable[[Path], None]:
+    """Lays out a model of that shape, whose weights are drawn."""
+
+    def lay_out(folder: Path) -> None:
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(self.config, dtype=getattr(torch, self.dtype))
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
         model.save_pretrained(folder)
+
+    return lay_out
 
 
 def neox(d_model: int, layers: int, heads: int) -> GPTNeoXConfig:
@@ -71,17 +69,19 @@ def neox(d_model: int, layers: int, heads: int) -> GPTNeoXConfig:
     )
 
 
-LMS = {
-    "demo": Lm(None, 3, "float32", 2000, 32, 32_768),
-    "pythia-160m": Lm(neox(768, 9, 12), 8, "float32", 50_304, 32, 249_856),
-    # Its defaults are gemma-2-2b's.
-    "gemma-2-2b": Lm(Gemma2Config(num_hidden_layers=13), 12, "bfloat16", 256_000, 4, 249_856),
+PYTHIA = Lm(9, 8, "float32", 1024, 32, random_lm(neox(768, 9, 12), "float32"))
+# Its configuration's defaults are gemma-2-2b's.
+GEMMA = Lm(13, 12, "bfloat16", 1024, 4, random_lm(Gemma2Config(num_hidden_layers=13), "bfloat16"))
+CASES = {
+    "demo": Case(LMS["demo"], 2000, 32_768),
+    "pythia-160m": Case(PYTHIA, 50_304, 249_856),
+    "gemma-2-2b": Case(GEMMA, 256_000, 249_856),
 }
 
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lms", nargs="+", choices=LMS, default=["pythia-160m", "gemma-2-2b"])
+    parser.add_argument("--lms", nargs="+", choices=CASES, default=["pythia-160m", "gemma-2-2b"])
     parser.add_argument("--width", type=int, default=16_384)
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--warm", type=int, default=5, help="steps before the clock runs")
@@ -90,10 +90,10 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def write_text(folder: Path, case: Lm) -> Tokens:
-    """Shards of random documents, enough for two fillings."""
+def write_text(folder: Path, case: Case) -> Tokens:
+    """A shard of random documents, enough for more than two fillings."""
     rng = np.random.default_rng(0)
-    lengths = rng.integers(1, 1025 if case.config else 257, size=case.buffer_tokens // 64)
+    lengths = rng.integers(1, case.lm.context_tokens + 1, size=case.buffer_tokens // 64)
     documents = [rng.integers(5, case.vocabulary, size=length) for length in lengths]
     content = pack(documents, case.vocabulary)
     (folder / "shard.safetensors").write_bytes(content)
@@ -119,16 +119,6 @@ def trainers(asked: argparse.Namespace, d_model: int, device: torch.device) -> l
     ]
 
 
-def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def matrix_rate(device: torch.device) -> float:
     """Floating-point operations a second of a large bfloat16 product, the best of ten."""
     size = 8192 if device.type == "cuda" else 2048
@@ -137,16 +127,14 @@ def matrix_rate(device: torch.device) -> float:
 
 
 def measure(name: str, asked: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    case = LMS[name]
+    case, given = CASES[name], CASES[name].lm
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        case.lay_out(root / "lm")
-        lm = LanguageModel(
-            Weights(name, root / "lm", None, case.dtype), case.layer, device, whole=False
-        )
+        given.lay_out(root / "lm")
+        lm = LanguageModel(given.weights(root / "lm"), given.layer, device, whole=False)
         text = write_text(root, case)
         buffer = ActivationBuffer(
-            prefetched(text.alike(case.llm_batch), device),
+            prefetched(text.alike(given.llm_batch), device),
             lm.capture,
             d_model=lm.d_model,
             capacity_tokens=case.buffer_tokens,
