@@ -23,18 +23,16 @@ from typing import Any
 import peers
 import torch
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
+from texts import tokenised
 from transformers import AutoTokenizer
 
 from saemake import architectures, devices
 from saemake.config import Config, read
 from saemake.evaluation import sae_bench_core
-from saemake.llm.model import LanguageModel, load_tokenizer
+from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.names import SaeName, Sweep
-from saemake.recipes import sae_evaluation_recipe, sae_recipe, tokens_recipe
-from saemake.store import Store
-from saemake.text.shards import MANIFEST, Tokens
-from saemake.text.tokens import make as make_tokens
+from saemake.recipes import sae_evaluation_recipe, sae_recipe
 from saemake.training import files
 
 KS = (20, 40, 80, 160, 320, 640, 30)
@@ -113,20 +111,13 @@ def prepare(asked: argparse.Namespace, root: Path) -> Path:
     return lm
 
 
-def tokenised(config: Config, lm: Path, root: Path) -> Tokens:
-    recipe, store = tokens_recipe(config, "judged", "sae_bench_core"), Store(root, "tokens")
-    if not store.has(recipe.hash):
-        tokenizer = load_tokenizer(Weights("judged", lm, None, "float32"))
-        make_tokens(config, "judged", "sae_bench_core", recipe, tokenizer, store, skip=0)
-    return Tokens(store.folder / recipe.hash / MANIFEST)
-
-
 def judge(asked: argparse.Namespace) -> None:
     """Judge the first SAEs and print seconds and peak MiB: run in a process of its own."""
     root = asked.root
     lm_folder = Path((root / "lm.txt").read_text())
     config = configured(asked, root, lm_folder)
-    text = tokenised(config, lm_folder, root)
+    weights = Weights("judged", lm_folder, None, "float32")
+    text = tokenised(config, weights, "sae_bench_core", root)
     started = time.monotonic()
     device = devices.choose(THREADS)
     saes = {
@@ -135,9 +126,7 @@ def judge(asked: argparse.Namespace) -> None:
     }
     name = SaeName(Sweep("judged", asked.layer, "top_k", "4k"), KS[0])
     recipe = sae_evaluation_recipe(config, name, "sae_bench_core")
-    lm = LanguageModel(
-        Weights("judged", lm_folder, None, "float32"), asked.layer, device, whole=True
-    )
+    lm = LanguageModel(weights, asked.layer, device, whole=True)
     found = sae_bench_core.judge(saes, lm, text, recipe, f"{asked.judge} SAEs")
     seconds = time.monotonic() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

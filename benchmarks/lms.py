@@ -7,15 +7,12 @@ from typing import Any
 
 import peers
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
+from texts import tokenised
 from transformers import AutoTokenizer
 
 from saemake.config import read
-from saemake.llm.model import load_tokenizer
 from saemake.llm.weights import Weights
-from saemake.recipes import tokens_recipe
-from saemake.store import Store
-from saemake.text import tokens
-from saemake.text.shards import MANIFEST, Tokens
+from saemake.text.shards import Tokens
 
 BUFFER_TOKENS = 65_536
 # Of the published TopK sweeps.
@@ -63,10 +60,7 @@ class Lm:
             architectures=settings,
         )
         config = read(raw_config({"models": {"lm": model}}), PROJECT, [CONFIG_FILE])
-        recipe, store = tokens_recipe(config, "lm", "train"), Store(root, "tokens")
-        tokenizer = load_tokenizer(self.weights(folder))
-        tokens.make(config, "lm", "train", recipe, tokenizer, store, skip=0)
-        return Tokens(store.folder / recipe.hash / MANIFEST)
+        return tokenised(config, self.weights(folder), "train", root)
 
 
 def link_demo(folder: Path) -> None:

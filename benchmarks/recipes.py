@@ -1,6 +1,6 @@
 """What each difference between the two recipes does, on the demo: L0, loss recovered, dead latents.
 
-    .venv/bin/python benchmarks/recipes.py        (about 10 minutes; prints the table)
+    PYTHONPATH=tests .venv/bin/python benchmarks/recipes.py     (about 10 minutes; prints a table)
 
 Every variant trains on the same batches from the same initial weights, three seeds each; a variant
 is January 2025's trainer with one part of release 0.1.0's, or all of it.
@@ -12,7 +12,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-import yaml
+from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
+from texts import tokenised
 
 from saemake import architectures, devices, progress
 from saemake.activations.buffer import ActivationBuffer, norm_factor
@@ -20,15 +21,11 @@ from saemake.architectures.constraints import OF_RECIPE
 from saemake.architectures.trainer import Trainer
 from saemake.config import Config, read
 from saemake.evaluation import dictionary_learning
-from saemake.llm.model import LanguageModel, load_tokenizer
+from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.names import SaeName, Sweep
-from saemake.recipes import sae_evaluation_recipe, tokens_recipe
-from saemake.store import Store
-from saemake.text.shards import Tokens
-from saemake.text.tokens import make as make_tokens
+from saemake.recipes import sae_evaluation_recipe
 
-PROJECT = Path(__file__).resolve().parents[1]
 MODEL, LAYER, WIDTH = "demo", 3, 1024
 SPARSITY = {"top_k": 4, "batch_top_k": 4, "matryoshka_batch_top_k": 4, "jump_relu": 16}
 SEEDS = (0, 1, 2)
@@ -80,16 +77,9 @@ def trainer_of(config: Config, architecture: str, variant: Variant, seed: int) -
     )
 
 
-def tokenised(config: Config, weights: Weights, split: str, folder: Path) -> Tokens:
-    store, recipe = Store(folder, "tokens"), tokens_recipe(config, MODEL, split)
-    make_tokens(config, MODEL, split, recipe, load_tokenizer(weights), store, skip=0)
-    return Tokens(store.folder / recipe.hash / "manifest.json")
-
-
 def main() -> None:
-    path = PROJECT / "config" / "config.yaml"
-    config = read(yaml.safe_load(path.read_text()), PROJECT, [path])
-    weights = Weights(MODEL, PROJECT / "resources" / "demo" / "lm", None, "float32")
+    config = read(raw_config(), PROJECT, [CONFIG_FILE])
+    weights = Weights(MODEL, DEMO_LM, None, "float32")
     training, device = config.training_of(MODEL), devices.choose(1)
     trainers = {
         (architecture, variant.name, seed): trainer_of(config, architecture, variant, seed)

@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import places
+from saemake.architectures import choosing
+from saemake.architectures.encoding import Encoding
 from saemake.architectures.penalties import PenaltySettings, ResamplingSettings
-from saemake.architectures.places import Encoding, Places
+from saemake.architectures.places import Places
 from saemake.architectures.trainer import Dictionary, Trainer, latents_together
 from saemake.training import schedule
 
@@ -75,7 +76,7 @@ class ReluTrainer(Trainer):
         dictionary = self.dictionary
         encoder = dictionary.encoder
         encoding = Encoding(x_BD, encoder.weight, encoder.bias, dictionary.bias, self.dtype)
-        active, f_P = places.over(encoding, torch.zeros_like(encoder.bias))
+        active, f_P = choosing.over(encoding, torch.zeros_like(encoder.bias))
         self.count_fired(active.latents(), active)
         return f_P, active, active.decode(f_P, dictionary.decoder_rows) + dictionary.bias
 

@@ -9,6 +9,7 @@ import itertools
 import math
 import tempfile
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def _rebuild(
         [Wanted(str(sae), recipe) for sae, recipe in recipes.items()],
         Inputs(
             weights=lm_weights,
-            shape=weights.shape_if_known(config, sweep.model),
+            shape=partial(weights.shape_if_known, config, sweep.model),
             lm_description=description,
             tokens=_tokens(sweep.model, "train"),
         ),

@@ -5,9 +5,12 @@ from typing import Protocol
 
 from torch import Tensor
 
+from saemake.architectures.places import Listed, most_listed, starts_of
+
 
 class Codec(Protocol):
-    """What an evaluation asks of an SAE or a baseline (see architectures.trainer.Dictionary)."""
+    """What an evaluation asks of an SAE or a baseline (see architectures.trainer.Dictionary).
+    Decoding is f @ decoder_rows and a bias."""
 
     @property
     def d_model(self) -> int: ...
@@ -29,3 +32,17 @@ class Judgement:
 
     figures: dict[str, float]
     latents: dict[str, Tensor]
+
+
+def decoded(codec: Codec, f_NF: Tensor) -> Tensor:
+    """What `codec.decode` gives, [N, D]. On a CPU, where few latents are active, only their rows
+    are added up."""
+    active_NF = f_NF != 0
+    most = most_listed(f_NF.numel(), f_NF.dtype, f_NF.device)
+    if most == 0 or int(active_NF.sum()) > most:
+        return codec.decode(f_NF)
+    tokens_M, latents_M = active_NF.nonzero(as_tuple=True)
+    starts_N = starts_of(tokens_M.bincount(minlength=len(f_NF)))
+    listed = Listed(latents_M, starts_N, codec.width, f_NF.dtype)
+    bias_D = codec.decode(f_NF.new_zeros(codec.width))
+    return listed.decode(f_NF[tokens_M, latents_M], codec.decoder_rows) + bias_D

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from saemake import progress
-from saemake.evaluation.codecs import Codec, Judgement
+from saemake.evaluation.codecs import Codec, Judgement, decoded
 from saemake.evaluation.running import Mean, Variance, ratio, recovered
 from saemake.llm.model import LanguageModel, checked, token_losses
 from saemake.recipes import EvaluationRecipe
@@ -83,7 +83,7 @@ class _Running:
 
     def _add_part(self, x_PD: Tensor) -> Tensor:
         f_PF = self.codec.encode(x_PD)
-        x_hat_PD = self.codec.decode(f_PF)
+        x_hat_PD = decoded(self.codec, f_PF)
         active_PF = f_PF != 0
         in_P, out_P = x_PD.norm(dim=-1), x_hat_PD.norm(dim=-1)
         product_P = (x_PD * x_hat_PD).sum(dim=-1)

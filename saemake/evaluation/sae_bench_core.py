@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from saemake import progress
-from saemake.evaluation.codecs import Codec, Judgement
+from saemake.evaluation.codecs import Codec, Judgement, decoded
 from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, ratio, recovered
 from saemake.llm.model import LanguageModel, checked
@@ -65,7 +65,7 @@ def judge(
             reference.compare(_without_layer(lm, contexts), ablated)
             for key, codec in codecs.items():
                 spliced_BLD = hidden_BLD.clone()
-                spliced_BLD[counted] = codec.decode(codec.encode(x_ND)).to(hidden_BLD.dtype)
+                spliced_BLD[counted] = decoded(codec, codec.encode(x_ND)).to(hidden_BLD.dtype)
                 reference.compare(lm.run_with(contexts, spliced_BLD), behaviours[key])
             bar.update(contexts.tokens)
         variance = Variance(lm.d_model, lm.device)
@@ -202,7 +202,7 @@ class _Activity:
             return
         f_NF = self.codec.encode(batch.x_ND)
         self._add_latents(f_NF, batch)
-        self._add_reconstructions(self.codec.decode(f_NF), batch)
+        self._add_reconstructions(decoded(self.codec, f_NF), batch)
 
     def _add_latents(self, f_NF: Tensor, batch: _Batch) -> None:
         self.l0.add((f_NF != 0).sum(dim=-1))

@@ -10,18 +10,16 @@ import peers
 import pytest
 import torch
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
+from texts import tokenised
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from saemake import architectures
 from saemake.config import Config, read
 from saemake.evaluation.evaluate import JUDGES
-from saemake.llm.model import LanguageModel, load_tokenizer
+from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.names import SaeName, Sweep
-from saemake.recipes import sae_evaluation_recipe, tokens_recipe
-from saemake.store import Store
-from saemake.text import tokens
-from saemake.text.shards import MANIFEST, Tokens
+from saemake.recipes import sae_evaluation_recipe
 from saemake.training import files
 
 pytestmark = pytest.mark.acceptance
@@ -49,20 +47,13 @@ class Ground:
             settings = {**recipe.settings, "defects": defects}
             recipe = recipe.model_copy(update={"settings": settings})
         weights = Weights("judged", self.lm, None, "float32")
-        text = self.tokens(evaluation)
+        text = tokenised(self.config, weights, evaluation, self.root)
         lm = LanguageModel(weights, LAYER, CPU, whole=True)
         saes = {
             (name, way): files.load(self.root / "downloaded" / name, name, WIDTH, CPU, way)
             for name, way in loaded
         }
         return JUDGES[evaluation](saes, lm, text, recipe, "test")
-
-    def tokens(self, use):
-        recipe, store = tokens_recipe(self.config, "judged", use), Store(self.root, use)
-        if not store.has(recipe.hash):
-            tokenizer = load_tokenizer(Weights("judged", self.lm, None, "float32"))
-            tokens.make(self.config, "judged", use, recipe, tokenizer, store, skip=0)
-        return Tokens(store.folder / recipe.hash / MANIFEST)
 
 
 def ground(root, lm, layers, documents, core):

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from saemake import architectures
+from saemake.architectures.encoding import Encoding
 from saemake.architectures.jump_relu.trainer import Jump, MeanL0
-from saemake.architectures.places import Encoding, Listed, Masked
+from saemake.architectures.places import Listed, Masked
 from saemake.architectures.standard_new import StandardNew
 from saemake.architectures.top_k.trainer import Trainer as TopK
 from saemake.errors import SaemakeError

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import DEMO_LM, PROJECT
 
-from saemake.evaluation import baselines, dictionary_learning, rows, sae_bench_core
+from saemake.evaluation import baselines, codecs, dictionary_learning, rows, sae_bench_core
 from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, recovered
 from saemake.llm.model import LanguageModel
@@ -124,6 +124,23 @@ def test_variance_in_parts_is_the_variance_of_the_whole():
     for part in vectors.split(33):
         parts.add(part)
     assert parts.value == pytest.approx(vectors.double().var(dim=0, correction=0).sum().item())
+
+
+@pytest.mark.parametrize("value", [0.0, 2.0, -1.5])
+def test_few_latents_decode_as_all_do(value):
+    """Three of 40 x 50 latents, none of the first and the last token."""
+    rows_FD = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
+    codec = baselines.Linear(rows_FD, torch.arange(8.0))
+    f_NF = torch.zeros(40, 50)
+    f_NF[1, 7] = f_NF[1, 49] = f_NF[38, 0] = value
+    found = codecs.decoded(codec, f_NF)
+    torch.testing.assert_close(found, f_NF @ rows_FD + torch.arange(8.0))
+
+
+def test_many_latents_are_decoded_by_the_codec():
+    codec = baselines.Linear(torch.eye(4), torch.ones(4))
+    f_NF = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)) + 1
+    assert codecs.decoded(codec, f_NF).equal(codec.decode(f_NF))
 
 
 class FakeLM:

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from texts import tokenised
 
 if __name__ == "__main__":
     import sys
@@ -22,12 +23,8 @@ from unit.test_buffer import make as make_buffer
 
 from saemake import architectures, versions
 from saemake.config import read
-from saemake.llm.model import load_tokenizer
 from saemake.llm.weights import Weights
 from saemake.names import USES
-from saemake.recipes import tokens_recipe
-from saemake.store import Store
-from saemake.text import tokens
 from saemake.training.settings import Training
 
 FROZEN = Path(__file__).with_name("frozen.json")
@@ -57,13 +54,12 @@ def _digest(value):
 def text_results(folder):
     """The version, and the shards' sha256 of a small part of the demo's text, for each use."""
     config = read(raw_config(SMALL), PROJECT, [CONFIG_FILE])
-    tokenizer = load_tokenizer(Weights("demo", DEMO_LM, None, "float32"))
-    sums = []
-    for use in USES:
-        recipe, store = tokens_recipe(config, "demo", use), Store(folder, use)
-        tokens.make(config, "demo", use, recipe, tokenizer, store, skip=0)
-        manifest = json.loads(store.read(recipe.hash, "manifest.json"))
-        sums += [shard["sha256"] for shard in manifest["shards"]]
+    weights = Weights("demo", DEMO_LM, None, "float32")
+    sums = [
+        shard["sha256"]
+        for use in USES
+        for shard in tokenised(config, weights, use, folder).manifest["shards"]
+    ]
     return {"version": versions.TOKENS, "shards": sums}
 
 

@@ -12,17 +12,18 @@ import yaml
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, merged, raw_config
 from peers import PYTHIA as PYTHIA_SIZES
 from peers import PYTHIA_VOCABULARY
+from texts import tokenised
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, Gemma2Config, GPTNeoXConfig, MixtralConfig
 
 from saemake import __main__, architectures, names
-from saemake.architectures.places import Encoding
+from saemake.architectures.encoding import Encoding
 from saemake.config import Config, read
 from saemake.errors import SaemakeError
-from saemake.evaluation import baselines, subjects
+from saemake.evaluation import baselines, codecs, subjects
 from saemake.evaluation.evaluate import evaluate
-from saemake.llm import model, weights
+from saemake.llm import weights
 from saemake.llm.shape import Shape, shape_of
 from saemake.names import EVALUATIONS, SAE_FILES, USES, Sweep, build_files
 from saemake.plan.jobs import Stored
@@ -31,7 +32,6 @@ from saemake.plan.text import Reading, Texts, counted_lengths
 from saemake.plan.totals import plan
 from saemake.recipes import baselines_recipe, sae_recipe, tokens_recipe
 from saemake.store import Store
-from saemake.text import tokens
 from saemake.text.shards import Tokens
 from saemake.training.members import Stores, Wanted
 from saemake.training.train import Conduct, Inputs, train_pass
@@ -54,22 +54,18 @@ class Jobs:
         self.stores = Stores.under(STORE)
 
     def tokenise(self) -> None:
-        tokenizer = model.load_tokenizer(self.weights)
         for use in USES:
-            recipe = tokens_recipe(self.config, "demo", use)
-            store = Store(STORE, "tokens")
-            tokens.make(self.config, "demo", use, recipe, tokenizer, store, skip=0)
+            self.tokens(use)
 
     def tokens(self, use: str) -> Tokens:
-        key = tokens_recipe(self.config, "demo", use).hash
-        return Tokens(STORE / "tokens" / key / "manifest.json")
+        return tokenised(self.config, self.weights, use, STORE)
 
     def train(self, sweep: Sweep) -> None:
         recipes = {sae: sae_recipe(self.config, sae) for sae in names.members(self.config, sweep)}
         description = weights.fetch(self.config, "demo", Store(STORE, "revisions"))
         train_pass(
             [Wanted(str(sae), recipe) for sae, recipe in recipes.items()],
-            Inputs(self.weights, None, description, self.tokens("train")),
+            Inputs(self.weights, lambda: None, description, self.tokens("train")),
             self.stores,
             Conduct("test", self.config.logging, snapshot_seconds=float("inf")),
         )
@@ -103,6 +99,7 @@ def counted():
     what it is made of is. Of dense steps, as on a GPU."""
     with (
         mock.patch.object(Encoding, "lists", return_value=False),
+        mock.patch.object(codecs, "most_listed", return_value=0),
         torch.backends.mkldnn.flags(enabled=False),
         sdpa_kernel(SDPBackend.MATH),
         FlopCounterMode(display=False) as counter,

@@ -5,16 +5,14 @@ import json
 import pytest
 import torch
 from conftest import CONFIG_FILE, PROJECT, SMALL, raw_config
+from texts import tokenised
 from unit.test_architectures import data, make
 
 from saemake import architectures
 from saemake.config import read
-from saemake.llm.model import load_tokenizer
 from saemake.names import Sweep, members
-from saemake.recipes import sae_recipe, tokens_recipe
+from saemake.recipes import sae_recipe
 from saemake.store import Store
-from saemake.text import tokens
-from saemake.text.shards import Tokens
 from saemake.training import train
 from saemake.training.members import Stores, Wanted
 from saemake.training.snapshots import Snapshots
@@ -54,11 +52,8 @@ def small():
 
 @pytest.fixture(scope="module")
 def inputs(small, demo_weights, tmp_path_factory):
-    store = Store(tmp_path_factory.mktemp("tokens"), "tokens")
-    recipe = tokens_recipe(small, "demo", "train")
-    tokens.make(small, "demo", "train", recipe, load_tokenizer(demo_weights), store, skip=0)
-    manifest = store.folder / recipe.hash / "manifest.json"
-    return Inputs(demo_weights, None, {}, Tokens(manifest))
+    text = tokenised(small, demo_weights, "train", tmp_path_factory.mktemp("tokens"))
+    return Inputs(demo_weights, lambda: None, {}, text)
 
 
 def wanted(config, architecture="top_k", steps=()):

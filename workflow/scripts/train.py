@@ -1,5 +1,6 @@
 """Train the SAEs of a sweep that the store lacks, and link all of them under results/."""
 
+from functools import partial
 from pathlib import Path
 
 from saemake import jobs, names
@@ -24,7 +25,7 @@ with jobs.job(snakemake.log[0]):
             [Wanted(str(member), recipe, steps) for member, recipe in recipes.items()],
             Inputs(
                 weights=lm_weights,
-                shape=weights.shape_if_known(config, sweep.model),
+                shape=partial(weights.shape_if_known, config, sweep.model),
                 lm_description=description,
                 tokens=Tokens(Path(snakemake.input.tokens)),
             ),

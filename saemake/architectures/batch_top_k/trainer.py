@@ -8,7 +8,9 @@ from torch import Tensor
 
 from saemake.architectures import losses
 from saemake.architectures.batch_top_k import BatchTopK
-from saemake.architectures.places import Encoding, Places, top_indices, top_of_batch
+from saemake.architectures.choosing import top_indices, top_of_batch
+from saemake.architectures.encoding import Encoding
+from saemake.architectures.places import Places
 from saemake.architectures.top_k import trainer as top_k
 from saemake.architectures.trainer import Dictionary
 

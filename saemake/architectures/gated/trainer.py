@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from saemake.architectures import constraints, losses, trainer
+from saemake.architectures.choosing import over
+from saemake.architectures.encoding import Encoding
 from saemake.architectures.gated import Gated
 from saemake.architectures.penalties import PenaltySettings
-from saemake.architectures.places import Encoding, over
 from saemake.architectures.trainer import Dictionary, Forward, latents_together
 from saemake.training import schedule
 

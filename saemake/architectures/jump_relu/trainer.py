@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from saemake.architectures import constraints, losses, trainer
+from saemake.architectures.choosing import over
 from saemake.architectures.constraints import Constraint
+from saemake.architectures.encoding import Encoding
 from saemake.architectures.jump_relu import JumpRelu, JumpReluSettings
-from saemake.architectures.places import Encoding, Places, over
+from saemake.architectures.places import Places
 from saemake.architectures.trainer import Dictionary, Forward, latents_together
 from saemake.training import schedule
 

@@ -1,0 +1,114 @@
+"""A batch encoded without a graph, a part at a time; with gradients at the places that are chosen.
+
+Shapes: B activations in a batch, R of them in a part, D the model's width, F latents, P places (see
+places.py).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saemake.architectures import products
+from saemake.architectures.places import Listed, Masked, Places, most_listed, starts_of
+
+# So many tokens of a batch say about how many latents are active.
+SAMPLED_TOKENS = 32
+
+
+class Encoding:
+    """All latents of a batch before any is dropped, (x - shift) @ weight.T + bias, as numbers; with
+    gradients at the places that are chosen."""
+
+    def __init__(
+        self,
+        x_BD: Tensor,
+        weight_FD: Tensor,
+        bias_F: Tensor | None,
+        shift_D: Tensor | None,
+        dtype: torch.dtype,
+    ) -> None:
+        self.weight_FD, self.bias_F, self.shift_D = weight_FD, bias_F, shift_D
+        self.shape = torch.Size((len(x_BD), len(weight_FD)))
+        self.dtype, self.device = dtype, x_BD.device
+        with torch.no_grad():
+            x_BD = x_BD.float() if shift_D is None else x_BD.float() - shift_D
+            self.x_BD = x_BD.to(dtype)
+            self._linear = products.linear(
+                weight_FD.to(dtype), None if bias_F is None else bias_F.to(dtype)
+            )
+
+    @property
+    def most_listed(self) -> int:
+        """Of so many places at most a list is faster than a matrix."""
+        return most_listed(self.shape.numel(), self.dtype, self.device)
+
+    def lists(self, active: int) -> bool:
+        """Whether a list of so many places is faster than a matrix."""
+        return active <= self.most_listed
+
+    @torch.no_grad()
+    def parts(self) -> Iterator[Tensor]:
+        """The numbers [R, F] of some tokens after others."""
+        for x_RD in self.x_BD.split(products.part_tokens(self.shape[1], self.dtype)):
+            yield self._linear(x_RD)
+
+    @torch.no_grad()
+    def of_some(self) -> Tensor:
+        """The numbers [R, F] of a few tokens from all over the batch."""
+        return self._linear(self.x_BD[:: max(len(self.x_BD) // SAMPLED_TOKENS, 1)])
+
+    @torch.no_grad()
+    def whole(self) -> Tensor:
+        """The numbers of all tokens, [B, F]."""
+        return self._linear(self.x_BD)
+
+    def at(self, places: Places, values_P: Tensor) -> Tensor:
+        """The numbers at places, with gradients; [P]."""
+        return _EncodedAt.apply(self.weight_FD, self.bias_F, self.shift_D, self, places, values_P)
+
+    def at_listed(self, flat_N: Tensor, values_N: Tensor) -> tuple[Places, Tensor]:
+        """The list of places in the flattened matrix, those of a token side by side, and the
+        numbers there."""
+        tokens, width = self.shape
+        tokens_N = flat_N.div(width, rounding_mode="floor")
+        starts_B = starts_of(tokens_N.bincount(minlength=tokens))
+        places = Listed(flat_N - tokens_N * width, starts_B, width, self.dtype)
+        return places, self.at(places, values_N.float())
+
+    def at_masked(self, all_BF: Tensor, mask_BF: Tensor) -> tuple[Places, Tensor]:
+        """The places of a mask and the numbers there."""
+        places = Masked(mask_BF, self.dtype)
+        return places, self.at(places, places.only(all_BF))
+
+
+class _EncodedAt(torch.autograd.Function):
+    """An encoding at places. The shift's gradient is that of the bias times the encoder, one vector
+    and no matrix [B, D]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight_FD: Tensor,
+        bias_F: Tensor | None,
+        shift_D: Tensor | None,
+        encoding: Encoding,
+        places: Places,
+        values_P: Tensor,
+    ) -> Tensor:
+        ctx.save_for_backward(weight_FD, encoding.x_BD)
+        ctx.places = places
+        return values_P.view_as(values_P)
+
+    @staticmethod
+    def backward(
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, None, None, None]:
+        weight_FD, x_BD = ctx.saved_tensors
+        gradient_P = ctx.places.only(gradients[0])
+        of_weight_FD = ctx.places.outer(gradient_P, x_BD)
+        _, bias, shift, *_ = ctx.needs_input_grad
+        of_bias_F = ctx.places.by_latent(gradient_P) if bias or shift else None
+        of_shift_D = -(of_bias_F @ weight_FD) if shift else None
+        return of_weight_FD, of_bias_F if bias else None, of_shift_D, None, None, None
