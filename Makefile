@@ -1,7 +1,7 @@
 # make demo       set everything up and build the demo: 18 SAEs of a small LM, and their figures
 # make test       the test suite        make lint        ruff, mypy, snakefmt, snakemake --lint
 # make acceptance slower checks, SmolLM2-135M among them
-# make bench      how fast, beside the peers: steps, sweeps from end to end, captures, growth, dry runs
+# make bench      how fast, beside the peers: steps, sweeps from end to end, captures, growth, memory, dry runs
 # make bench-gpu  the same on a GPU, on random LMs of published shapes
 # make lock       resolve envs/*.in anew into the pinned envs/*.txt
 
@@ -31,7 +31,7 @@ lint: $(VENV)/tests
 acceptance: $(VENV)/acceptance $(VENV)-saebench/peers $(VENV)-dictionary-learning/peers
 	$(BIN)/pytest tests -m "$(SELECT)" -s
 
-bench: export PYTHONPATH := tests
+bench: export PYTHONPATH := tests:benchmarks/workers
 bench: $(VENV)/acceptance $(VENV)-dictionary-learning/peers $(VENV)-saebench/peers $(VENV)-sparsify/peers
 	$(BIN)/python benchmarks/dry_runs.py
 	$(BIN)/python benchmarks/steps.py
@@ -40,11 +40,13 @@ bench: $(VENV)/acceptance $(VENV)-dictionary-learning/peers $(VENV)-saebench/pee
 	$(BIN)/python benchmarks/captures.py
 	$(BIN)/python benchmarks/end_to_end.py
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/memory.py
 
-bench-gpu: export PYTHONPATH := tests
+bench-gpu: export PYTHONPATH := tests:benchmarks/workers
 bench-gpu: $(VENV)/acceptance $(VENV)-dictionary-learning/peers
 	$(BIN)/python benchmarks/steps.py --device cuda --dtypes bfloat16 --d-models 768 2304
 	$(BIN)/python benchmarks/passes.py
+	$(BIN)/python benchmarks/memory.py --device cuda
 
 $(VENV)/runs: envs/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

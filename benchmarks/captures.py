@@ -33,7 +33,9 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lms", nargs="+", choices=LMS, default=list(LMS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--batches", type=int, default=WINDOW, help="of documents, a round")
+    parser.add_argument(
+        "--windows", type=int, default=1, help=f"of {WINDOW} batches of documents, a round"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
@@ -118,7 +120,7 @@ def measure(name: str, asked: argparse.Namespace) -> dict[str, float]:
         text = case.text(root / "lm", root, 300_000)
         device = devices.choose(asked.threads)
         lm = LanguageModel(case.weights(root / "lm"), case.layer, device, whole=False)
-        passes = Passes(lm, text, case, asked.batches)
+        passes = Passes(lm, text, case, asked.windows * WINDOW)
         ways = ("bare_full", "captured_full", "bare_own", "captured_own", "buffered_own")
         found: dict[str, list[float]] = {way: [] for way in ways}
         for way in ("bare_full", "captured_own"):

@@ -18,7 +18,7 @@ def run(program, *arguments):
     done = subprocess.run(
         [sys.executable, str(PROJECT / "benchmarks" / program), *arguments],
         cwd=PROJECT,
-        env={**os.environ, "PYTHONPATH": "tests"},
+        env={**os.environ, "PYTHONPATH": "tests:benchmarks/workers"},
         capture_output=True,
         text=True,
         check=False,
@@ -49,7 +49,7 @@ def test_a_pass_on_this_device(tmp_path):
 
 
 def test_captures_beside_a_bare_forward(tmp_path):
-    small = ["--lms", "demo", "--rounds", "1", "--batches", "2"]
+    small = ["--lms", "demo", "--rounds", "1"]
     found = run("captures.py", *small, "--out", str(tmp_path / "out.json"))["demo"]
     assert all(rate > 0 for rate in found.values())
 
@@ -59,3 +59,12 @@ def test_a_sweep_from_end_to_end(tmp_path):
     (row,) = run("end_to_end.py", *few, "--out", str(tmp_path / "out.json"))
     assert row["ours_tokens_a_second"] > 0
     assert row["library_tokens_a_second"] > 0
+
+
+def test_memory_of_an_sae(tmp_path):
+    """Weights, gradients and moments are 16 bytes a parameter; the step takes something besides."""
+    small = ["--architectures", "top_k", "--dtypes", "float32", "--d-model", "512"]
+    few = ["--width", "16384", "--active", "8"]
+    (row,) = run("memory.py", *small, *few, "--out", str(tmp_path / "out.json"))["rows"]
+    assert row["l0"] == 8
+    assert 16 < row["bytes_a_parameter"] < 32
