@@ -3,7 +3,7 @@
     PYTHONPATH=benchmarks/workers .venv/bin/python benchmarks/memory.py [--width 65536] ...
 
 Three steps on 2,048 activations, each architecture in a process of its own: its largest resident
-set (on a GPU: what was allocated at most) over what there was before, without the activations.
+set (on a GPU: what was allocated at most) over what there was before them, the activations counted.
 Weights, gradients and Adam's two moments are 16. Where a penalty decides how many latents are
 active, the encoder's bias is set so that as many are as asked.
 """
@@ -48,8 +48,8 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
     """`asked` names one architecture and dtype; run in a process of its own."""
     torch.set_num_threads(asked.threads)
     device = torch.device(asked.device)
-    x_BD = batch(asked.d_model).to(device, getattr(torch, asked.dtype))
     before = taken(device)
+    x_BD = batch(asked.d_model).to(device, getattr(torch, asked.dtype))
     trainer = trainer_of(asked)
     if trainer.sparsity != "k":
         leave_active(trainer, x_BD.float(), asked.active)

@@ -18,7 +18,7 @@ from saemake.architectures.places import Listed, Places
 GROUP = 16
 # Of a part's tokens one in so many is looked at to guess a bound, for so much more than what is
 # wanted.
-SAMPLED, MARGIN = 8, 1.25
+EVERY, MARGIN = 8, 1.25
 
 
 def top_of_each(encoding: Encoding, k: int) -> tuple[Places, Tensor]:
@@ -82,7 +82,7 @@ def _over_a_guess(encoding: Encoding, count: int) -> tuple[Tensor, Tensor] | Non
     size = _group_size(encoding.shape[1], share)
 
     def guessed(part_RF: Tensor) -> Tensor:
-        sample = _grouped(part_RF[::SAMPLED], size).amax(1).flatten()
+        sample = _grouped(part_RF[::EVERY], size).amax(1).flatten()
         wanted = min(math.ceil(MARGIN * share * size * len(sample)), len(sample))
         bound = sample.topk(wanted, sorted=False).values.min()
         return bound.expand(encoding.shape[1])

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saemake.architectures import products
-from saemake.architectures.places import Listed, Masked, Places, most_listed, starts_of
+from saemake.architectures import places, products
+from saemake.architectures.places import Listed, Masked, Places, starts_of
 
 # So many tokens of a batch say about how many latents are active.
 SAMPLED_TOKENS = 32
@@ -41,12 +41,12 @@ class Encoding:
 
     @property
     def most_listed(self) -> int:
-        """Of so many places at most a list is faster than a matrix."""
-        return most_listed(self.shape.numel(), self.dtype, self.device)
+        """The most places for which a list is faster than a matrix."""
+        return places.most_listed(self.shape.numel(), self.dtype, self.device)
 
     def lists(self, active: int) -> bool:
         """Whether a list of so many places is faster than a matrix."""
-        return active <= self.most_listed
+        return self.most_listed > 0 and active <= self.most_listed
 
     @torch.no_grad()
     def parts(self) -> Iterator[Tensor]:

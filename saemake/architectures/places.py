@@ -185,7 +185,7 @@ class Listed(Places):
 
         return products.in_parts(some, self.width, rows_BD)
 
-    def products(self, rows_BD: Tensor, rows_FD: Tensor) -> Tensor:
+    def row_products(self, rows_BD: Tensor, rows_FD: Tensor) -> Tensor:
         """At each place the product of the token's row and the latent's (see ALONE_OF); float32
         [N]."""
         if len(self.latents_N) * ALONE_OF[self.dtype] > self.tokens * self.width:
@@ -228,7 +228,8 @@ class Listed(Places):
 
 
 def most_listed(entries: int, dtype: torch.dtype, device: torch.device) -> int:
-    """Of a matrix of so many entries how many may be places, for a list to be faster."""
+    """The most places for which a list is faster than a matrix of so many entries; 0 where that is
+    not a CPU's."""
     return entries // LISTED_OF[dtype] if device.type == "cpu" else 0
 
 
@@ -260,4 +261,4 @@ class _Decoded(torch.autograd.Function):
         values_N, rows_FD = ctx.saved_tensors
         places, wanted = ctx.places, ctx.needs_input_grad[1]
         of_rows_FD = places.outer(values_N, gradient_BD) if wanted else None
-        return places.products(gradient_BD, rows_FD), of_rows_FD, None
+        return places.row_products(gradient_BD, rows_FD), of_rows_FD, None

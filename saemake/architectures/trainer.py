@@ -61,7 +61,8 @@ class Dictionary(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def decode(self, f: Tensor) -> Tensor:
-        """Latents [..., F] to reconstructions [..., D]."""
+        """Latents [..., F] to reconstructions [..., D]: f @ decoder_rows and a bias, which
+        evaluations rely on."""
 
     @abc.abstractmethod
     def scale_biases(self, scale: float) -> None:

@@ -76,7 +76,7 @@ def _rebuild(
         [Wanted(str(sae), recipe) for sae, recipe in recipes.items()],
         Inputs(
             weights=lm_weights,
-            shape=partial(weights.shape_if_known, config, sweep.model),
+            ask_shape=partial(weights.shape_if_known, config, sweep.model),
             lm_description=description,
             tokens=_tokens(sweep.model, "train"),
         ),

@@ -35,11 +35,13 @@ class Judgement:
 
 
 def decoded(codec: Codec, f_NF: Tensor) -> Tensor:
-    """What `codec.decode` gives, [N, D]. On a CPU, where few latents are active, only their rows
-    are added up."""
-    active_NF = f_NF != 0
+    """What `codec.decode` gives, [N, D]. On a CPU, where few latents are active (so few that a
+    training step would list them), only their rows are added up."""
     most = most_listed(f_NF.numel(), f_NF.dtype, f_NF.device)
-    if most == 0 or int(active_NF.sum()) > most:
+    if most == 0:
+        return codec.decode(f_NF)
+    active_NF = f_NF != 0
+    if int(active_NF.sum()) > most:
         return codec.decode(f_NF)
     tokens_M, latents_M = active_NF.nonzero(as_tuple=True)
     starts_N = starts_of(tokens_M.bincount(minlength=len(f_NF)))

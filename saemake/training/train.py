@@ -31,11 +31,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a pass reads: the LM's files, its model.json, the text. `shape` asks for the LM's shape,
-    which takes seconds, and gives None where nothing says it."""
+    """What a pass reads: the LM's files, its model.json, the text. `ask_shape` gives the LM's
+    shape, which takes seconds, or None where nothing says it."""
 
     weights: Weights
-    shape: Callable[[], Shape | None]
+    ask_shape: Callable[[], Shape | None]
     lm_description: dict[str, Any]
     tokens: Tokens
 
@@ -76,7 +76,7 @@ def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct
         return
     inputs.tokens.check(missing[0].recipe.tokens.hash)
     device = devices.choose(missing[0].recipe.training.cpu_threads)
-    _state_need(missing, inputs.shape(), conduct.label, device)
+    _state_need(missing, inputs.ask_shape(), conduct.label, device)
     made_with = digest([files.circumstances(device), inputs.checksums])
     faults = [
         fault

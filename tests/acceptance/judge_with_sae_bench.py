@@ -12,7 +12,7 @@ sae_bench.json {folder: {metrics: {name: value}, latents: {name: [value of each 
                multiple_evals returns them: not rounded, NaN where a latent never fired
 contexts.npy   the tokens that each SAE was judged on, int64 [contexts, context_size]: those of the
                reconstruction batches, then those of the variance batches
-seconds.json   {folder: seconds of multiple_evals}
+seconds.json   {folder: {judging: seconds of multiple_evals, loading: those of it that load the LM}}
 
 HF_HOME must have the model and HF_HUB_OFFLINE be 1.
 """
@@ -29,6 +29,7 @@ import torch
 from sae_bench.custom_saes.run_all_evals_dictionary_learning_saes import TRAINER_LOADERS
 from sae_bench.evals.core.main import multiple_evals
 from sae_lens.training.activations_store import ActivationsStore
+from transformer_lens import HookedTransformer
 
 
 def load(root: Path, job: dict[str, Any], folder: str, threshold: bool) -> torch.nn.Module:
@@ -58,6 +59,21 @@ def record_contexts() -> list[torch.Tensor]:
 
     ActivationsStore.get_batch_tokens = recording
     return batches
+
+
+def record_loading() -> list[float]:
+    """A list that gets the seconds of every loading of an LM from now on."""
+    seconds: list[float] = []
+    load_model = HookedTransformer.from_pretrained_no_processing
+
+    def recording(*arguments: Any, **options: Any) -> HookedTransformer:
+        started = time.monotonic()
+        model = load_model(*arguments, **options)
+        seconds.append(time.monotonic() - started)
+        return model
+
+    HookedTransformer.from_pretrained_no_processing = recording
+    return seconds
 
 
 def judge(root: Path, job: dict[str, Any], folder: str, sae: torch.nn.Module) -> dict[str, Any]:
@@ -90,14 +106,15 @@ def main() -> None:
     root = Path(sys.argv[1])
     job = json.loads((root / "job.json").read_text())
     torch.set_num_threads(job["threads"])
-    batches = record_contexts()
+    batches, loading = record_contexts(), record_loading()
     judged, seconds, contexts = {}, {}, None
     for sae in job["saes"]:
         folder = sae["folder"]
         loaded = load(root, job, folder, sae.get("threshold", False))
         started = time.monotonic()
         judged[folder] = judge(root, job, folder, loaded)
-        seconds[folder] = time.monotonic() - started
+        seconds[folder] = {"judging": time.monotonic() - started, "loading": sum(loading)}
+        loading.clear()
         seen = torch.cat(batches)
         batches.clear()
         if contexts is not None and not torch.equal(seen, contexts):

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from conftest import DEMO_LM, PROJECT
+from unit.test_architectures import make
 
+from saemake import architectures
 from saemake.evaluation import baselines, codecs, dictionary_learning, rows, sae_bench_core
 from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, recovered
@@ -135,6 +137,19 @@ def test_few_latents_decode_as_all_do(value):
     f_NF[1, 7] = f_NF[1, 49] = f_NF[38, 0] = value
     found = codecs.decoded(codec, f_NF)
     torch.testing.assert_close(found, f_NF @ rows_FD + torch.arange(8.0))
+
+
+@pytest.mark.parametrize("name", architectures.names())
+def test_every_architecture_decodes_few_latents_as_all(name):
+    """Its decoding is a product with `decoder_rows` and a bias."""
+    dictionary = make(name).dictionary
+    generator = torch.Generator().manual_seed(0)
+    f_NF = torch.rand(40, dictionary.width, generator=generator)
+    f_NF[f_NF < 0.95] = 0
+    with torch.no_grad():
+        for parameter in dictionary.parameters():
+            parameter.normal_(generator=generator)
+        torch.testing.assert_close(codecs.decoded(dictionary, f_NF), dictionary.decode(f_NF))
 
 
 def test_many_latents_are_decoded_by_the_codec():

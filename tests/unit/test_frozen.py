@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from texts import tokenised
 
 if __name__ == "__main__":
     import sys
@@ -18,6 +17,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, raw_config
+from texts import tokenised
 from unit.test_architectures import KEPT, data, make
 from unit.test_buffer import make as make_buffer
 

@@ -104,6 +104,7 @@ def test_lists_are_for_cpus_and_few(monkeypatch):
     assert not few.lists(11)
     few.device = torch.device("meta")
     assert not few.lists(1)
+    assert not few.lists(0)
 
 
 def test_sums(kind):

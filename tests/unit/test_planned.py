@@ -96,7 +96,7 @@ class Jobs:
 @contextlib.contextmanager
 def counted():
     """Counts operations, attention's too: its fused kernel on a CPU is not one that torch counts,
-    what it is made of is. Of dense steps, as on a GPU."""
+    what it is made of is. Of dense steps and decoding, as on a GPU."""
     with (
         mock.patch.object(Encoding, "lists", return_value=False),
         mock.patch.object(codecs, "most_listed", return_value=0),

@@ -25,7 +25,7 @@ with jobs.job(snakemake.log[0]):
             [Wanted(str(member), recipe, steps) for member, recipe in recipes.items()],
             Inputs(
                 weights=lm_weights,
-                shape=partial(weights.shape_if_known, config, sweep.model),
+                ask_shape=partial(weights.shape_if_known, config, sweep.model),
                 lm_description=description,
                 tokens=Tokens(Path(snakemake.input.tokens)),
             ),
