@@ -39,6 +39,13 @@ class Ground:
     lm: Path
     config: Config
 
+    @property
+    def weights(self):
+        return Weights("judged", self.lm, None, "float32")
+
+    def tokens(self, use):
+        return tokenised(self.config, self.weights, use, self.root)
+
     def judged(self, evaluation, loaded, defects=None):
         """Our figures and latents of SAEs by key: (folder, way of choosing latents)."""
         sae = SaeName(Sweep("judged", LAYER, "top_k", "wide"), 4)
@@ -46,9 +53,8 @@ class Ground:
         if defects is not None:
             settings = {**recipe.settings, "defects": defects}
             recipe = recipe.model_copy(update={"settings": settings})
-        weights = Weights("judged", self.lm, None, "float32")
-        text = tokenised(self.config, weights, evaluation, self.root)
-        lm = LanguageModel(weights, LAYER, CPU, whole=True)
+        text = self.tokens(evaluation)
+        lm = LanguageModel(self.weights, LAYER, CPU, whole=True)
         saes = {
             (name, way): files.load(self.root / "downloaded" / name, name, WIDTH, CPU, way)
             for name, way in loaded
