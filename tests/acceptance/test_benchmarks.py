@@ -68,3 +68,11 @@ def test_memory_of_an_sae(tmp_path):
     (row,) = run("memory.py", *small, *few, "--out", str(tmp_path / "out.json"))["rows"]
     assert row["l0"] == 8
     assert 16 < row["bytes_a_parameter"] < 32
+
+
+def test_core_beside_sae_bench(tmp_path):
+    small = ["--shape", "pythia-70m-deduped", "--layer", "3", "--variance", "1", "--rounds", "1"]
+    found = run("evaluation.py", *small, "--out", str(tmp_path / "out.json"))
+    assert set(found["ours"]) == {"1", "6", "7"}
+    assert len(found["sae_bench"]) == 6
+    assert all(0 < one["loading"] < one["judging"] for one in found["sae_bench"])
