@@ -5,5 +5,5 @@ Raise one when its maths or order changes; architectures carry their own.
 
 TOKENS = 3
 ACTIVATIONS = 2
-EVALUATION = 4
+EVALUATION = 5
 BASELINES = 2

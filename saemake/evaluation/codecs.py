@@ -34,17 +34,34 @@ class Judgement:
     latents: dict[str, Tensor]
 
 
+class Active:
+    """Of latents [N, F] those that are not 0, token after token: M of them, with their tokens,
+    latents and values."""
+
+    def __init__(self, f_NF: Tensor) -> None:
+        self.f_NF = f_NF
+        # Once, since on a CPU each look at all latents takes as long as much arithmetic.
+        flat_M = f_NF.flatten().nonzero()[:, 0]
+        self.tokens_M = flat_M.div(f_NF.shape[1], rounding_mode="floor")
+        self.latents_M = flat_M - self.tokens_M * f_NF.shape[1]
+        self.values_M = f_NF.take(flat_M)
+
+    def decoded(self, codec: Codec) -> Tensor:
+        """What `codec.decode` gives of them all, [N, D]. On a CPU, where few are active (so few
+        that a training step would list them), only their rows are added up."""
+        tokens, width = self.f_NF.shape
+        if len(self.values_M) > most_listed(tokens * width, self.f_NF.dtype, self.f_NF.device):
+            return codec.decode(self.f_NF)
+        starts_N = starts_of(self.tokens_M.bincount(minlength=tokens))
+        listed = Listed(self.latents_M, starts_N, width, self.f_NF.dtype)
+        bias_D = codec.decode(self.f_NF.new_zeros(width))
+        return listed.decode(self.values_M, codec.decoder_rows) + bias_D
+
+
 def decoded(codec: Codec, f_NF: Tensor) -> Tensor:
-    """What `codec.decode` gives, [N, D]. On a CPU, where few latents are active (so few that a
-    training step would list them), only their rows are added up."""
+    """What `codec.decode` gives of latents [N, F], as fast as can be; [N, D]."""
     most = most_listed(f_NF.numel(), f_NF.dtype, f_NF.device)
-    if most == 0:
+    # Counted first: many take memory, and on a GPU all are decoded without waiting for how many.
+    if most == 0 or int(f_NF.count_nonzero()) > most:
         return codec.decode(f_NF)
-    active_NF = f_NF != 0
-    if int(active_NF.sum()) > most:
-        return codec.decode(f_NF)
-    tokens_M, latents_M = active_NF.nonzero(as_tuple=True)
-    starts_N = starts_of(tokens_M.bincount(minlength=len(f_NF)))
-    listed = Listed(latents_M, starts_N, codec.width, f_NF.dtype)
-    bias_D = codec.decode(f_NF.new_zeros(codec.width))
-    return listed.decode(f_NF[tokens_M, latents_M], codec.decoder_rows) + bias_D
+    return Active(f_NF).decoded(codec)

@@ -15,13 +15,29 @@ def unit(rows_FD: Tensor) -> Tensor:
 def largest_cosines(these_FD: Tensor, those_GD: Tensor | None = None) -> Tensor:
     """Of each of these unit vectors, its largest product with one of those; without those, with
     one of the others of these (-inf where there is no other). [F]"""
-    largest = []
+    if those_GD is None:
+        return _largest_among(these_FD)
+    return torch.cat(
+        [(part_RD @ those_GD.T).amax(dim=-1) for part_RD in these_FD.split(ROWS_AT_ONCE)]
+    )
+
+
+def pairs_multiplied(directions: int) -> int:
+    """How many products of two directions the largest among so many take: a block of rows with
+    itself and with what follows."""
+    starts = range(0, directions, ROWS_AT_ONCE)
+    return sum(min(ROWS_AT_ONCE, directions - start) * (directions - start) for start in starts)
+
+
+def _largest_among(these_FD: Tensor) -> Tensor:
+    """Each pair is multiplied once, and is of both."""
+    largest_F = these_FD.new_full((len(these_FD),), -torch.inf)
     for start in range(0, len(these_FD), ROWS_AT_ONCE):
+        rest_F = largest_F[start:]
         part_RD = these_FD[start : start + ROWS_AT_ONCE]
-        if those_GD is None:
-            cosines = part_RD @ these_FD.T
-            cosines.diagonal(offset=start).fill_(-torch.inf)
-        else:
-            cosines = part_RD @ those_GD.T
-        largest.append(cosines.amax(dim=-1))
-    return torch.cat(largest)
+        cosines = part_RD @ these_FD[start:].T
+        cosines.diagonal().fill_(-torch.inf)
+        rest_F.copy_(rest_F.maximum(cosines.amax(dim=0)))
+        own_R = rest_F[: len(part_RD)]
+        own_R.copy_(own_R.maximum(cosines.amax(dim=1)))
+    return largest_F

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from saemake import progress
-from saemake.evaluation.codecs import Codec, Judgement, decoded
+from saemake.evaluation.codecs import Active, Codec, Judgement, decoded
 from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, ratio, recovered
 from saemake.llm.model import LanguageModel, checked
@@ -121,40 +121,47 @@ class _Reference:
     the loss of a prediction counts where the token that it is made at does."""
 
     def __init__(self, logits_BLV: Tensor, contexts: Contexts, counted_BL: Tensor) -> None:
-        self.context_P, self.position_P = counted_BL.to(logits_BLV.device).nonzero(as_tuple=True)
-        following_BL = contexts.ids.roll(-1, dims=1).to(logits_BLV.device)
-        self.next_P = following_BL[self.context_P, self.position_P]
-        self.has_next_P = self.position_P < contexts.ids.shape[1] - 1
+        device = logits_BLV.device
         self.rows = max(LOGITS_AT_ONCE // logits_BLV.shape[-1], 1)
+        self.following = list(self._parts(contexts.ids.roll(-1, dims=1).to(device)))
+        predicted_BL = counted_BL.clone()
+        predicted_BL[:, -1] = False
+        self.counted_P = counted_BL.flatten().nonzero()[:, 0].to(device)
+        self.predicted_P = predicted_BL.flatten().nonzero()[:, 0].to(device)
         self.logs = list(self._logs(logits_BLV))
 
     def losses(self) -> Tensor:
         """Of the untouched LM."""
-        return torch.cat([self._losses(log_RV, part) for part, log_RV in enumerate(self.logs)])
+        parts = zip(self.logs, self.following, strict=True)
+        return torch.cat([_losses(log_RV, next_R) for log_RV, next_R in parts])[self.predicted_P]
 
     def compare(self, logits_BLV: Tensor, behaviour: "_Behaviour") -> None:
         """Add the losses and divergences of the LM with something in place."""
-        for part, log_RV in enumerate(self._logs(logits_BLV)):
-            own_log_RV = self.logs[part]
-            behaviour.loss.add(self._losses(log_RV, part))
+        losses, divergences = [], []
+        parts = zip(self._logs(logits_BLV), self.logs, self.following, strict=True)
+        for log_RV, own_log_RV, next_R in parts:
+            losses.append(_losses(log_RV, next_R))
             own_RV = own_log_RV.exp()
             if behaviour.mended:
                 difference_RV = own_log_RV - log_RV
             else:
                 difference_RV = own_RV.log() - log_RV.exp().log_()
-            behaviour.kl.add(difference_RV.mul_(own_RV).sum(dim=-1))
+            divergences.append(difference_RV.mul_(own_RV).sum(dim=-1))
+        behaviour.loss.add(torch.cat(losses)[self.predicted_P])
+        behaviour.kl.add(torch.cat(divergences)[self.counted_P])
 
     def _logs(self, logits_BLV: Tensor) -> Iterator[Tensor]:
         """Logarithms of probabilities, of so few positions at once that they stay in the cache."""
-        parts = zip(self.context_P.split(self.rows), self.position_P.split(self.rows), strict=True)
-        for context_R, position_R in parts:
-            yield logits_BLV[context_R, position_R].float().log_softmax(dim=-1)
+        return (part_RV.float().log_softmax(dim=-1) for part_RV in self._parts(logits_BLV))
 
-    def _losses(self, log_RV: Tensor, part: int) -> Tensor:
-        """Cross-entropies in nats of what follows each token that counts; the last has nothing."""
-        of_part = slice(part * self.rows, (part + 1) * self.rows)
-        losses_R = -log_RV.gather(1, self.next_P[of_part, None])[:, 0]
-        return losses_R[self.has_next_P[of_part]]
+    def _parts(self, each_BL: Tensor) -> Iterator[Tensor]:
+        # A context's, since contexts may be one in memory (`expand`), which flattening would copy.
+        return itertools.chain.from_iterable(each_L.split(self.rows) for each_L in each_BL)
+
+
+def _losses(log_RV: Tensor, next_R: Tensor) -> Tensor:
+    """Cross-entropies in nats of what follows each token."""
+    return -log_RV.gather(1, next_R[:, None])[:, 0]
 
 
 def _without_layer(lm: LanguageModel, contexts: Contexts) -> Tensor:
@@ -189,31 +196,31 @@ class _Activity:
         self.codec, self.mended = codec, mended
         self.norm_F = codec.decoder_rows.norm(dim=-1)
         self.l2_in, self.l2_out, self.l2_ratio, self.bias = Mean(), Mean(), Mean(), Mean()
-        self.l0, self.l1, self.cossim, self.mse = Mean(), Mean(), Mean(), Mean()
-        self.legacy, self.residual = Mean(), Mean()
+        self.cossim, self.mse, self.legacy, self.residual = Mean(), Mean(), Mean(), Mean()
         # What their explained variance is made of: means of batches.
         self.squares, self.residual_means = Mean(), Mean()
-        self.tokens = 0
+        self.tokens, self.active = 0, 0
+        self.l1 = torch.zeros((), dtype=torch.float64, device=lm.device)
         self.firings_F = torch.zeros(codec.width, dtype=torch.long, device=lm.device)
         self.contexts_F = torch.zeros(codec.width, dtype=torch.long, device=lm.device)
 
     def add(self, batch: _Batch) -> None:
         if not len(batch.x_ND):  # nothing in it counts, and a mean of nothing is no number
             return
-        f_NF = self.codec.encode(batch.x_ND)
-        self._add_latents(f_NF, batch)
-        self._add_reconstructions(decoded(self.codec, f_NF), batch)
+        active = Active(self.codec.encode(batch.x_ND))
+        self._add_latents(active, batch)
+        self._add_reconstructions(active.decoded(self.codec), batch)
 
-    def _add_latents(self, f_NF: Tensor, batch: _Batch) -> None:
-        self.l0.add((f_NF != 0).sum(dim=-1))
-        self.l1.add(f_NF @ self.norm_F)
-        width = f_NF.shape[1]
-        tokens_A, latents_A = (f_NF > 0).nonzero(as_tuple=True)
-        self.tokens += len(f_NF)
-        self.firings_F += latents_A.bincount(minlength=width)
-        pairs_A = batch.contexts_N[tokens_A] * width + latents_A
-        seen = pairs_A.bincount(minlength=batch.contexts * width).view(batch.contexts, width) > 0
-        self.contexts_F += seen.sum(dim=0)
+    def _add_latents(self, active: Active, batch: _Batch) -> None:
+        width = self.codec.width
+        self.tokens += len(batch.x_ND)
+        self.active += len(active.values_M)
+        self.l1 += (active.values_M * self.norm_F.take(active.latents_M)).double().sum()
+        pairs_M = batch.contexts_N[active.tokens_M].mul_(width).add_(active.latents_M)
+        pairs_A = pairs_M[active.values_M > 0]
+        firings_CF = pairs_A.bincount(minlength=batch.contexts * width).view(-1, width)
+        self.firings_F += firings_CF.sum(dim=0)
+        self.contexts_F += (firings_CF > 0).sum(dim=0)
 
     def _add_reconstructions(self, x_hat_ND: Tensor, batch: _Batch) -> None:
         out_N = x_hat_ND.norm(dim=-1)
@@ -246,8 +253,8 @@ class _Activity:
             "l2_norm_out": self.l2_out.value,
             "l2_ratio": self.l2_ratio.value,
             "relative_reconstruction_bias": self.bias.value,
-            "l0": self.l0.value,
-            "l1": self.l1.value,
+            "l0": ratio(self.active, self.tokens),
+            "l1": ratio(float(self.l1), self.tokens),
         }
 
     def latents(self) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from saemake.architectures import Architecture, Settings
 from saemake.config import SaeBenchCore
+from saemake.evaluation.directions import pairs_multiplied
 from saemake.llm.shape import Shape
 from saemake.plan.text import Reading
 from saemake.training.settings import Training
@@ -93,7 +94,7 @@ def of_core(lm: Lm, reading: Reading, latents: Sequence[int], settings: SaeBench
     behaviour = reading.share(settings.reconstruction_batches / batches)
     variance = reading.share(settings.variance_batches / batches)
     zeros = behaviour.share(min(2 / settings.batch_contexts, 1))
-    cosines = sum(4 * f**2 * lm.shape.d_model for f in latents)
+    cosines = sum(4 * pairs_multiplied(f) * lm.shape.d_model for f in latents)
     return Operations(
         lm.whole(behaviour)
         + len(latents) * lm.after_layer(behaviour)

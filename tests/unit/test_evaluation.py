@@ -12,7 +12,14 @@ from conftest import DEMO_LM, PROJECT
 from unit.test_architectures import make
 
 from saemake import architectures
-from saemake.evaluation import baselines, codecs, dictionary_learning, rows, sae_bench_core
+from saemake.evaluation import (
+    baselines,
+    codecs,
+    dictionary_learning,
+    directions,
+    rows,
+    sae_bench_core,
+)
 from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, recovered
 from saemake.llm.model import LanguageModel
@@ -246,6 +253,14 @@ def test_largest_cosines_leave_out_the_row_itself():
     rows_FD = torch.tensor([[1.0, 0], [0, 2], [3, 3], [-1, 0]])
     half = 0.5**0.5
     assert largest_cosines(unit(rows_FD)).tolist() == pytest.approx([half, half, half, 0])
+
+
+def test_largest_cosines_in_blocks(monkeypatch):
+    monkeypatch.setattr(directions, "ROWS_AT_ONCE", 3)
+    rows_FD = unit(torch.randn(8, 5, generator=torch.Generator().manual_seed(0)))
+    all_FF = (rows_FD @ rows_FD.T).fill_diagonal_(-torch.inf)
+    torch.testing.assert_close(largest_cosines(rows_FD), all_FF.amax(dim=1))
+    assert directions.pairs_multiplied(8) == 3 * 8 + 3 * 5 + 2 * 2
 
 
 def test_largest_cosines_with_others():

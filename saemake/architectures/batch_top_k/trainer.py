@@ -20,7 +20,7 @@ def keep_top_of_batch(activations: Tensor, k: int) -> Tensor:
     0."""
     flat = activations.flatten()
     indices = top_indices(flat[None], k * (len(flat) // activations.shape[-1]))[0]
-    return torch.zeros_like(flat).scatter(0, indices, flat[indices]).view_as(activations)
+    return torch.zeros_like(flat).scatter_(0, indices, flat[indices]).view_as(activations)
 
 
 class BatchTopKDictionary(top_k.TopKDictionary):

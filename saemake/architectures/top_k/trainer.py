@@ -96,7 +96,7 @@ class TopKDictionary(KeptDictionary):
         return self.encoder.bias, self.b_dec
 
     def activations(self, x: Tensor) -> Tensor:
-        return torch.relu(self.encoder(x - self.b_dec))
+        return torch.relu_(self.encoder(x - self.b_dec))
 
     def decode_unbiased(self, f: Tensor) -> Tensor:
         return self.decoder(f)
@@ -104,7 +104,7 @@ class TopKDictionary(KeptDictionary):
     def keep_top(self, activations: Tensor) -> Tensor:
         rows_RF = activations.flatten(0, -2) if activations.ndim > 1 else activations[None]
         indices_RK = top_indices(rows_RF, self.kept)
-        kept_RF = torch.zeros_like(rows_RF).scatter(1, indices_RK, rows_RF.gather(1, indices_RK))
+        kept_RF = torch.zeros_like(rows_RF).scatter_(1, indices_RK, rows_RF.gather(1, indices_RK))
         return kept_RF.view_as(activations)
 
 
