@@ -39,9 +39,8 @@ def judge(
     variance = Variance(lm.d_model, lm.device)
     with progress.bar(tokens.count, label, "tok") as bar:
         for contexts in tokens.contexts(recipe.batch_contexts):
-            hidden_BLD, logits_BLV = lm.run(contexts)
-            clean.add(token_losses(logits_BLV, contexts))
-            del logits_BLV
+            hidden_BLD, logits = lm.run(contexts)
+            clean.add(token_losses(logits, contexts))
             zeros_BLD = torch.zeros_like(hidden_BLD)
             ablated.add(token_losses(lm.run_with(contexts, zeros_BLD), contexts))
             kept_BL = contexts.mask.bool().to(lm.device)

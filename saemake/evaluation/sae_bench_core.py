@@ -16,7 +16,7 @@ With `defects: kept` the four are theirs.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -57,10 +57,10 @@ def judge(
     with progress.bar(tokens.count, label, "tok") as bar:
         for contexts in itertools.islice(batches, settings["reconstruction_batches"]):
             counted_BL = ~torch.isin(contexts.ids, ignored)
-            hidden_BLD, logits_BLV = lm.run(contexts)
+            hidden_BLD, logits = lm.run(contexts)
             counted = counted_BL.to(lm.device)
             x_ND = checked(hidden_BLD[counted].float(), label, lm)
-            reference = _Reference(logits_BLV, contexts, counted_BL)
+            reference = _Reference(logits, contexts, counted_BL.to(lm.device))
             clean.add(reference.losses())
             reference.compare(_without_layer(lm, contexts), ablated)
             for key, codec in codecs.items():
@@ -118,27 +118,27 @@ class _Behaviour:
 
 class _Reference:
     """The untouched LM on a batch: others are compared with it where tokens count. As in SAE Bench,
-    the loss of a prediction counts where the token that it is made at does."""
+    the loss of a prediction counts where the token that it is made at does. Logits are a context's
+    [L, V] after another's."""
 
-    def __init__(self, logits_BLV: Tensor, contexts: Contexts, counted_BL: Tensor) -> None:
-        device = logits_BLV.device
-        self.rows = max(LOGITS_AT_ONCE // logits_BLV.shape[-1], 1)
-        self.following = list(self._parts(contexts.ids.roll(-1, dims=1).to(device)))
+    def __init__(self, logits: Iterable[Tensor], contexts: Contexts, counted_BL: Tensor) -> None:
         predicted_BL = counted_BL.clone()
         predicted_BL[:, -1] = False
-        self.counted_P = counted_BL.flatten().nonzero()[:, 0].to(device)
-        self.predicted_P = predicted_BL.flatten().nonzero()[:, 0].to(device)
-        self.logs = list(self._logs(logits_BLV))
+        self.counted_P = counted_BL.flatten().nonzero()[:, 0]
+        self.predicted_P = predicted_BL.flatten().nonzero()[:, 0]
+        self.logs = list(self._logs(logits))
+        following_P = contexts.ids.roll(-1, dims=1).flatten().to(counted_BL.device)
+        self.following = following_P.split([len(log_RV) for log_RV in self.logs])
 
     def losses(self) -> Tensor:
         """Of the untouched LM."""
         parts = zip(self.logs, self.following, strict=True)
         return torch.cat([_losses(log_RV, next_R) for log_RV, next_R in parts])[self.predicted_P]
 
-    def compare(self, logits_BLV: Tensor, behaviour: "_Behaviour") -> None:
+    def compare(self, logits: Iterable[Tensor], behaviour: "_Behaviour") -> None:
         """Add the losses and divergences of the LM with something in place."""
         losses, divergences = [], []
-        parts = zip(self._logs(logits_BLV), self.logs, self.following, strict=True)
+        parts = zip(self._logs(logits), self.logs, self.following, strict=True)
         for log_RV, own_log_RV, next_R in parts:
             losses.append(_losses(log_RV, next_R))
             own_RV = own_log_RV.exp()
@@ -150,13 +150,11 @@ class _Reference:
         behaviour.loss.add(torch.cat(losses)[self.predicted_P])
         behaviour.kl.add(torch.cat(divergences)[self.counted_P])
 
-    def _logs(self, logits_BLV: Tensor) -> Iterator[Tensor]:
+    def _logs(self, logits: Iterable[Tensor]) -> Iterator[Tensor]:
         """Logarithms of probabilities, of so few positions at once that they stay in the cache."""
-        return (part_RV.float().log_softmax(dim=-1) for part_RV in self._parts(logits_BLV))
-
-    def _parts(self, each_BL: Tensor) -> Iterator[Tensor]:
-        # A context's, since contexts may be one in memory (`expand`), which flattening would copy.
-        return itertools.chain.from_iterable(each_L.split(self.rows) for each_L in each_BL)
+        for logits_LV in logits:
+            for part_RV in logits_LV.split(max(LOGITS_AT_ONCE // logits_LV.shape[1], 1)):
+                yield part_RV.float().log_softmax(dim=-1)
 
 
 def _losses(log_RV: Tensor, next_R: Tensor) -> Tensor:
@@ -164,17 +162,17 @@ def _losses(log_RV: Tensor, next_R: Tensor) -> Tensor:
     return -log_RV.gather(1, next_R[:, None])[:, 0]
 
 
-def _without_layer(lm: LanguageModel, contexts: Contexts) -> Tensor:
-    """The logits with zeros after the layer. As a rule no token is seen then, and all contexts give
-    the same: where two do, they are not all computed."""
+def _without_layer(lm: LanguageModel, contexts: Contexts) -> Iterable[Tensor]:
+    """The logits with zeros after the layer, a context's [L, V] after another's. As a rule no token
+    is seen then, and all contexts give the same: where two do, they are not all computed."""
     if len(contexts.ids) > 2 and contexts.mask.all():
-        two_BLV = _on_zeros(lm, Contexts(contexts.ids[:2], contexts.mask[:2]))
-        if two_BLV[0].equal(two_BLV[1]):
-            return two_BLV[:1].expand(len(contexts.ids), -1, -1)
+        one_LV, other_LV = _on_zeros(lm, Contexts(contexts.ids[:2], contexts.mask[:2]))
+        if one_LV.equal(other_LV):
+            return [one_LV] * len(contexts.ids)
     return _on_zeros(lm, contexts)
 
 
-def _on_zeros(lm: LanguageModel, contexts: Contexts) -> Tensor:
+def _on_zeros(lm: LanguageModel, contexts: Contexts) -> Iterator[Tensor]:
     shape = (*contexts.ids.shape, lm.d_model)
     return lm.run_with(contexts, torch.zeros(shape, dtype=lm.dtype, device=lm.device))
 

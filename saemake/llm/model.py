@@ -4,6 +4,7 @@ Captures and interventions go through nnsight. B contexts, L positions, D the mo
 """
 
 import functools
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from saemake.errors import SaemakeError, first_line
 from saemake.llm.weights import Weights
 from saemake.text.shards import Contexts
+
+# Logits are made of so many positions together, or of one context if that is longer.
+POSITIONS_AT_ONCE = 2048
 
 
 def load_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:
@@ -80,32 +84,69 @@ class LanguageModel:
         return _hidden(output)
 
     @torch.no_grad()
-    def run(self, contexts: Contexts) -> tuple[Tensor, Tensor]:
-        """The residual stream after the layer [B, L, D] and the logits [B, L, V] of the untouched
-        LM."""
-        with self._traced.trace(**self._inputs(contexts)):
+    def run(self, contexts: Contexts) -> tuple[Tensor, Iterator[Tensor]]:
+        """The residual stream after the layer [B, L, D] and the logits of the untouched LM, a
+        context's [L, V] after another's (see `_logits`)."""
+        head = self._head  # traces once itself, so not within the trace below
+        with self._traced.trace(**self._inputs(contexts)) as tracer:
             output = self._blocks[self.layer].output.save()
-            logits = self._traced.output.logits.save()
-        return _hidden(output), logits
+            if head is None:
+                last = self._traced.output.logits.save()
+            else:
+                last = head.envoy.input.save()
+                tracer.stop()
+        return _hidden(output), self._logits(last)
 
     @torch.no_grad()
-    def run_with(self, contexts: Contexts, hidden_BLD: Tensor) -> Tensor:
-        """The logits [B, L, V] with the residual stream after the layer replaced.
+    def run_with(self, contexts: Contexts, hidden_BLD: Tensor) -> Iterator[Tensor]:
+        """The logits with the residual stream after the layer replaced, a context's [L, V] after
+        another's (see `_logits`).
 
         Where blocks give the hidden states alone, those up to the layer are skipped: nothing that
         they give is used. Where they give a tuple, the model runs whole, since what else is in it
         may be used.
         """
         hidden_BLD = hidden_BLD.to(self.dtype)
-        gives_tuples = self._gives_tuples  # traces once itself, so not within the trace below
-        with self._traced.trace(**self._inputs(contexts)):
+        gives_tuples, head = self._gives_tuples, self._head
+        with self._traced.trace(**self._inputs(contexts)) as tracer:
             if gives_tuples:
                 self._blocks[self.layer].output[0][:] = hidden_BLD
             else:
                 for index in range(self.layer + 1):
                     self._blocks[index].skip(hidden_BLD)
-            replaced = self._traced.output.logits.save()
-        return replaced  # noqa: RET504 - nnsight fills it when the trace ends
+            if head is None:
+                last = self._traced.output.logits.save()
+            else:
+                last = head.envoy.input.save()
+                tracer.stop()
+        return self._logits(last)
+
+    @torch.no_grad()
+    def _logits(self, last_BLX: Tensor) -> Iterator[Tensor]:
+        """A context's logits [L, V] after another's, of what the head is given or of all logits.
+        Numbers that were had are overwritten by later ones: fresh memory for so many would take as
+        long as their product (docs/benchmarks.md)."""
+        if self._head is None:
+            yield from last_BLX
+            return
+        for part_CLD in last_BLX.split(max(POSITIONS_AT_ONCE // last_BLX.shape[1], 1)):
+            yield from self._head.logits(part_CLD)
+
+    @functools.cached_property
+    def _head(self) -> "_Head | None":
+        """How the model makes logits; None where it is not as for most."""
+        linear = self.model.get_output_embeddings()
+        name = next((name for name, one in self.model.named_modules() if one is linear), None)
+        if name is None or not isinstance(linear, nn.Linear):
+            return None
+        envoy = functools.reduce(getattr, name.split("."), self._traced)
+        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        head = _Head(envoy, linear, cap)
+        one = torch.ones(1, 1, dtype=torch.long)
+        with self._traced.trace(**self._inputs(Contexts(one, one))):
+            last = head.envoy.input.save()
+            logits = self._traced.output.logits.save()
+        return head if (head.capped_(linear(last)) == logits).all() else None
 
     @functools.cached_property
     def _gives_tuples(self) -> bool:
@@ -116,20 +157,42 @@ class LanguageModel:
         return isinstance(output, tuple)
 
 
-def token_losses(logits_BLV: Tensor, contexts: Contexts) -> Tensor:
+class _Head:
+    """A linear layer, whose logits some families (Gemma 2) keep within a cap, and the memory that
+    they are put into."""
+
+    def __init__(self, envoy: Any, linear: nn.Linear, cap: float | None) -> None:
+        self.envoy, self.linear, self.cap = envoy, linear, cap
+        self._kept_NV = linear.weight.new_empty(0)
+
+    def logits(self, last_CLD: Tensor) -> Tensor:
+        """[C, L, V] of what the layer is given; they last until the next are asked for."""
+        size = last_CLD.shape[:2].numel() * self.linear.out_features
+        if self._kept_NV.numel() < size:
+            self._kept_NV = last_CLD.new_empty(size)
+        logits_NV = self._kept_NV[:size].view(-1, self.linear.out_features)
+        torch.mm(last_CLD.flatten(0, 1), self.linear.weight.T, out=logits_NV)
+        if self.linear.bias is not None:
+            logits_NV += self.linear.bias
+        return self.capped_(logits_NV).unflatten(0, last_CLD.shape[:2])
+
+    def capped_(self, logits: Tensor) -> Tensor:
+        return logits if self.cap is None else logits.div_(self.cap).tanh_().mul_(self.cap)
+
+
+def token_losses(logits: Iterable[Tensor], contexts: Contexts) -> Tensor:
     """Cross-entropy in nats of each token that is not padding and has one before it in its
-    context; float32 [predictions], contexts end to end."""
+    context; float32 [predictions], contexts end to end. `logits` are a context's [L, V] after
+    another's."""
+    lengths = contexts.mask.sum(dim=1).tolist()
     return torch.cat(
         [
-            # A context at a time: a float32 copy of all logits would fill the memory.
             nn.functional.cross_entropy(
-                logits_BLV[row, : length - 1].float(),
-                ids_L[1:length].to(logits_BLV.device),
+                logits_LV[: length - 1].float(),
+                ids_L[1:length].to(logits_LV.device),
                 reduction="none",
             )
-            for row, (ids_L, length) in enumerate(
-                zip(contexts.ids, contexts.mask.sum(dim=1).tolist(), strict=True)
-            )
+            for logits_LV, ids_L, length in zip(logits, contexts.ids, lengths, strict=True)
         ]
     )
 

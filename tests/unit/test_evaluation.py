@@ -306,9 +306,9 @@ def test_core_behaviour_equals_a_plain_computation(lm, tmp_path, defects):
     hidden, logits = lm.run(first)
     counted = (first.ids != 0) & (first.ids != 9)
     spliced = hidden.where(~counted[..., None], codec.decode(codec.encode(hidden)))
-    others = {"sae": lm.run_with(first, spliced), "ablation": lm.run_with(first, 0 * hidden)}
-    for name, other in others.items():
-        logp, logq = logits.log_softmax(-1), other.log_softmax(-1)
+    logp = torch.stack([one.clone() for one in logits]).log_softmax(-1)
+    for name, put in {"sae": spliced, "ablation": 0 * hidden}.items():
+        logq = torch.stack(list(lm.run_with(first, put))).log_softmax(-1)
         kl = (logp.exp() * (logp - logq)).sum(-1)[counted].mean()
         assert found.figures[f"kl_div_with_{name}"] == pytest.approx(kl.item(), rel=1e-5)
         losses = -logq[:, :-1].gather(2, first.ids[:, 1:, None])[..., 0]

@@ -7,12 +7,15 @@ from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     BloomConfig,
+    CohereConfig,
     FalconConfig,
+    Gemma2Config,
     GPT2Config,
     GPTJConfig,
     LlamaConfig,
 )
 
+from saemake.llm import model as llm_model
 from saemake.llm.model import LanguageModel, load_tokenizer, token_losses
 from saemake.llm.weights import Weights
 from saemake.text.shards import Contexts
@@ -111,12 +114,26 @@ FAMILIES = {
     "bloom": BloomConfig(**SMALL, hidden_size=32, n_layer=3, n_head=2),
     "falcon": FalconConfig(**SMALL, hidden_size=32, num_hidden_layers=3, num_attention_heads=2),
     "gptj": GPTJConfig(**SMALL, n_embd=32, n_layer=3, n_head=2, rotary_dim=8),
+    "gemma2": Gemma2Config(
+        **SMALL,
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        intermediate_size=64,
+        final_logit_softcapping=0.1,
+    ),
+    "cohere": CohereConfig(
+        **SMALL, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64
+    ),
 }
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_other_families_are_captured_and_replaced_too(family, contexts, tmp_path):
-    """Blocks that give a tuple (Bloom, Falcon, GPT-J) as well as those that give a tensor."""
+    """Blocks that give a tuple (Bloom, Falcon, GPT-J) as well as those that give a tensor; logits
+    that are a linear layer's, capped (Gemma 2) or scaled (Cohere)."""
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(FAMILIES[family]).save_pretrained(tmp_path)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
@@ -128,6 +145,16 @@ def test_other_families_are_captured_and_replaced_too(family, contexts, tmp_path
     assert clean.mean().item() == pytest.approx(expected.item(), abs=1e-5)
     torch.testing.assert_close(losses_with(lm, contexts, hidden), clean)
     assert not torch.allclose(losses_with(lm, contexts, torch.zeros_like(hidden)), clean)
+    assert (lm._head is None) == (family == "cohere")
+
+
+@pytest.mark.parametrize("positions", [1, 60, 4096])
+def test_logits_in_parts_are_the_whole_ones(demo_weights, plain, contexts, positions, monkeypatch):
+    monkeypatch.setattr(llm_model, "POSITIONS_AT_ONCE", positions)
+    _, logits = LanguageModel(demo_weights, 3, CPU, whole=True).run(contexts)
+    with torch.no_grad():
+        whole = plain(contexts.ids, attention_mask=contexts.mask).logits
+    torch.testing.assert_close(torch.stack([one.clone() for one in logits]), whole)
 
 
 def test_padding_changes_no_loss(demo_weights, contexts):
