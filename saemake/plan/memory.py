@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from saemake import architectures
 from saemake.config import Config
 from saemake.evaluation.dictionary_learning import TOKENS_AT_ONCE
+from saemake.llm.model import POSITIONS_AT_ONCE
 from saemake.llm.shape import Shape
 from saemake.plan.storage import FLOAT32_BYTES, sae_bytes
 from saemake.recipes import SaeRecipe
@@ -84,7 +85,9 @@ def of_judging(
     contexts = model.llm_batch_contexts if documents else core.batch_contexts
     length = model.context_tokens if documents else core.context_tokens
     positions, widest = contexts * length, max(latents)
-    logits = positions * shape.vocabulary * ELEMENT_BYTES[model.dtype]
+    # More where a model's logits are not simply its last layer's.
+    at_once = min(positions, max(POSITIONS_AT_ONCE, length))
+    logits = at_once * shape.vocabulary * ELEMENT_BYTES[model.dtype]
     if documents:
         # A context at a time in float32, and its log-softmax.
         compared = 2 * length * shape.vocabulary * FLOAT32_BYTES

@@ -153,6 +153,9 @@ def load(
         dictionary = kind.trainer().make_dictionary(trainer)
         state = torch.load(path, map_location="cpu", weights_only=True)
         dictionary.load_state_dict(state)
+        # Comparing what they encode would leave them out, as if they were never active.
+        if not all(bool(weight.isfinite().all()) for weight in state.values()):
+            raise ValueError("a weight in it is no finite number")
         if isinstance(dictionary, KeptDictionary) and file != "ae.pt":
             dictionary.set_k(int(state["k"]))  # a checkpoint's own, while k is still falling
         elif "k" in state and int(state["k"]) != trainer["k"]:

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from saemake.architectures.places import Listed, Masked
 from saemake.architectures.standard_new import StandardNew
 from saemake.architectures.top_k.trainer import Trainer as TopK
 from saemake.errors import SaemakeError
+from saemake.training import files
 from saemake.training.settings import Training
 
 TOP_K = {
@@ -419,3 +422,15 @@ def test_the_registry_refuses_a_second_of_one_name():
 def test_an_unknown_architecture_is_told_the_nearest():
     with pytest.raises(SaemakeError, match="no architecture 'topk'; did you mean 'top_k'"):
         architectures.get("topk")
+
+
+@pytest.mark.parametrize("name", architectures.names())
+def test_an_sae_with_a_weight_that_is_no_number_is_refused(name, tmp_path):
+    trainer = make(name)
+    (tmp_path / "config.json").write_text(json.dumps({"trainer": trainer.trainer_config()}))
+    (tmp_path / "ae.pt").write_bytes(files.sae_bytes(trainer.dictionary))
+    assert files.load(tmp_path, name, 64, CPU).width == 64
+    trainer.dictionary.encoder_weight.data[1, 2] = -torch.nan
+    (tmp_path / "ae.pt").write_bytes(files.sae_bytes(trainer.dictionary))
+    with pytest.raises(SaemakeError, match="a weight in it is no finite number"):
+        files.load(tmp_path, name, 64, CPU)

@@ -64,7 +64,7 @@ class MatryoshkaSettings(TopKSettings):
 @register
 class MatryoshkaBatchTopK(BatchTopK):
     name = "matryoshka_batch_top_k"
-    version = 3
+    version = 4
     trainer_class = "MatryoshkaBatchTopKTrainer"
     dict_class = "MatryoshkaBatchTopKSAE"
     live_latents = 5.5
