@@ -1,7 +1,8 @@
 # make demo       set everything up and build the demo: 18 SAEs of a small LM, and their figures
 # make test       the test suite        make lint        ruff, mypy, snakefmt, snakemake --lint
 # make acceptance slower checks, SmolLM2-135M among them
-# make bench      how fast, beside the peers: steps, sweeps from end to end, captures, growth, memory, dry runs
+# make bench      how fast, beside the peers: steps, sweeps from end to end, captures, growth, memory,
+#                 evaluations, dry runs
 # make bench-gpu  the same on a GPU, on random LMs of published shapes
 # make lock       resolve envs/*.in anew into the pinned envs/*.txt
 
@@ -41,6 +42,7 @@ bench: $(VENV)/acceptance $(VENV)-dictionary-learning/peers $(VENV)-saebench/pee
 	$(BIN)/python benchmarks/end_to_end.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/evaluation.py --reconstruction 2 --variance 20 --rounds 2
 
 bench-gpu: export PYTHONPATH := tests:benchmarks/workers
 bench-gpu: $(VENV)/acceptance $(VENV)-dictionary-learning/peers
