@@ -1,6 +1,5 @@
 """The latents that a training step computes with: the largest of each token or of the batch, or
-those over a bound. What is not positive is 0 after the ReLU that follows: which of it is among the
-largest does not matter.
+those over a bound.
 
 Shapes: B activations in a batch, R of them in a part, F latents, S latents in each of G groups, N
 places of a list.
@@ -20,6 +19,7 @@ GROUP = 16
 # Of a part's tokens one in so many is looked at to guess a bound, for so much more than what is
 # wanted.
 EVERY, MARGIN = 8, 1.25
+INTEGERS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 
 
 def top_of_each(encoding: Encoding, k: int) -> tuple[Places, Tensor]:
@@ -43,10 +43,10 @@ def top_of_batch(encoding: Encoding, count: int) -> tuple[Places, Tensor]:
     """The `count` largest of the batch."""
     if encoding.lists(count) and (found := _over_a_guess(encoding, count)):
         flat_N, values_N = found
-        best_N = _comparable(values_N).topk(count, sorted=False).indices.sort().values
+        best_N = _largest(values_N, count).sort().values
         return encoding.at_listed(flat_N[best_N], values_N[best_N])
     all_BF = encoding.whole()
-    best_N = _comparable(all_BF.flatten()).topk(count, sorted=False).indices
+    best_N = _largest(all_BF.flatten(), count)
     if encoding.lists(count):
         flat_N = best_N.sort().values
         return encoding.at_listed(flat_N, all_BF.flatten()[flat_N])
@@ -127,29 +127,38 @@ def _flat_over(part_RF: Tensor, bound_F: Tensor, size: int, most: int) -> Tensor
 
 
 def top_indices(values_RC: Tensor, k: int) -> Tensor:
-    """Where in each row its k largest are; int64 [R, k], in no order, and any that are not positive
-    where positive ones are fewer.
+    """Where in each row its k largest are; int64 [R, k], in no order.
 
-    On a CPU the rows are cut into groups first: the k largest values lie in the k groups with the
-    largest maxima, so that few are compared with many.
+    On a CPU they are looked for among the numbers' bits as integers, which are compared faster
+    (docs/benchmarks.md): these have the order of numbers that are positive, and are less where not.
     """
-    values_RC, columns = _comparable(values_RC), values_RC.shape[1]
-    size = _group_size(columns, k / columns) if values_RC.device.type == "cpu" else 1
-    if size == 1:
+    if values_RC.device.type != "cpu":
         return values_RC.topk(k, dim=1, sorted=False).indices
+    largest_Rk, where_Rk = _top_by_groups(values_RC.view(INTEGERS[values_RC.dtype]), k)
+    # Of negative numbers the integers have the opposite order.
+    return where_Rk if (largest_Rk >= 0).all() else _top_by_groups(values_RC, k)[1]
+
+
+def _top_by_groups(values_RC: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row [R, k], in no order, and where they are. The rows are cut into
+    groups first: the k largest values lie in the k groups with the largest maxima, so that few are
+    compared with many."""
+    columns = values_RC.shape[1]
+    size = _group_size(columns, k / columns)
+    if size == 1:
+        largest = values_RC.topk(k, dim=1, sorted=False)
+        return largest.values, largest.indices
     grouped_RSG = _grouped(values_RC, size)
     groups_Rk = grouped_RSG.amax(1).topk(k, dim=1, sorted=False).indices
     candidates_RSk = grouped_RSG.gather(2, groups_Rk[:, None].expand(-1, size, -1))
-    best_Rk = candidates_RSk.flatten(1).topk(k, dim=1, sorted=False).indices
+    largest_Rk, best_Rk = candidates_RSk.flatten(1).topk(k, dim=1, sorted=False)
     members_Rk = best_Rk.div(k, rounding_mode="floor")
-    return members_Rk * grouped_RSG.shape[2] + groups_Rk.gather(1, best_Rk % k)
+    return largest_Rk, members_Rk * grouped_RSG.shape[2] + groups_Rk.gather(1, best_Rk % k)
 
 
-def _comparable(values: Tensor) -> Tensor:
-    """Their bits as integers on a CPU, which finds the largest of these faster: as the numbers
-    themselves where positive, and less than those where not."""
-    integers = {2: torch.int16, 4: torch.int32}
-    return values.view(integers[values.itemsize]) if values.device.type == "cpu" else values
+def _largest(values_N: Tensor, count: int) -> Tensor:
+    """Where the `count` largest are, in no order."""
+    return top_indices(values_N[None], count)[0]
 
 
 def _grouped(values_RC: Tensor, size: int) -> Tensor:

@@ -60,13 +60,14 @@ def judge(
             hidden_BLD, logits = lm.run(contexts)
             counted = counted_BL.to(lm.device)
             x_ND = checked(hidden_BLD[counted].float(), label, lm)
-            reference = _Reference(logits, contexts, counted_BL.to(lm.device))
+            reference = _Reference(logits, contexts, counted)
             clean.add(reference.losses())
             reference.compare(_without_layer(lm, contexts), ablated)
             for key, codec in codecs.items():
                 spliced_BLD = hidden_BLD.clone()
                 spliced_BLD[counted] = decoded(codec, codec.encode(x_ND)).to(hidden_BLD.dtype)
                 reference.compare(lm.run_with(contexts, spliced_BLD), behaviours[key])
+            del reference  # a batch's logits, which the next two need not be beside
             bar.update(contexts.tokens)
         variance = Variance(lm.d_model, lm.device)
         for contexts in itertools.islice(batches, settings["variance_batches"]):
@@ -166,8 +167,9 @@ def _without_layer(lm: LanguageModel, contexts: Contexts) -> Iterable[Tensor]:
     """The logits with zeros after the layer, a context's [L, V] after another's. As a rule no token
     is seen then, and all contexts give the same: where two do, they are not all computed."""
     if len(contexts.ids) > 2 and contexts.mask.all():
-        one_LV, other_LV = _on_zeros(lm, Contexts(contexts.ids[:2], contexts.mask[:2]))
-        if one_LV.equal(other_LV):
+        logits = _on_zeros(lm, Contexts(contexts.ids[:2], contexts.mask[:2]))
+        one_LV = next(logits).clone()
+        if one_LV.equal(next(logits)):
             return [one_LV] * len(contexts.ids)
     return _on_zeros(lm, contexts)
 

@@ -124,8 +124,8 @@ class LanguageModel:
     @torch.no_grad()
     def _logits(self, last_BLX: Tensor) -> Iterator[Tensor]:
         """A context's logits [L, V] after another's, of what the head is given or of all logits.
-        Numbers that were had are overwritten by later ones: fresh memory for so many would take as
-        long as their product (docs/benchmarks.md)."""
+        They last until the next context's are asked for, whose memory may be the same: fresh memory
+        for so many can take as long as their product (docs/benchmarks.md)."""
         if self._head is None:
             yield from last_BLX
             return
@@ -134,19 +134,21 @@ class LanguageModel:
 
     @functools.cached_property
     def _head(self) -> "_Head | None":
-        """How the model makes logits; None where it is not as for most."""
+        """How the model makes logits; None where it is not as for most. Tried on two contexts."""
         linear = self.model.get_output_embeddings()
         name = next((name for name, one in self.model.named_modules() if one is linear), None)
-        if name is None or not isinstance(linear, nn.Linear):
+        if name is None or type(linear) is not nn.Linear:
             return None
         envoy = functools.reduce(getattr, name.split("."), self._traced)
         cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
         head = _Head(envoy, linear, cap)
-        one = torch.ones(1, 1, dtype=torch.long)
-        with self._traced.trace(**self._inputs(Contexts(one, one))):
+        ids_BL = torch.arange(8).view(2, 4)
+        with self._traced.trace(**self._inputs(Contexts(ids_BL, torch.ones_like(ids_BL)))):
             last = head.envoy.input.save()
             logits = self._traced.output.logits.save()
-        return head if (head.capped_(linear(last)) == logits).all() else None
+        found = head.capped_(linear(last))
+        same = found.shape == logits.shape and bool((found == logits).all())
+        return head if same and logits.any() else None
 
     @functools.cached_property
     def _gives_tuples(self) -> bool:
@@ -163,17 +165,19 @@ class _Head:
 
     def __init__(self, envoy: Any, linear: nn.Linear, cap: float | None) -> None:
         self.envoy, self.linear, self.cap = envoy, linear, cap
-        self._kept_NV = linear.weight.new_empty(0)
+        self._kept = linear.weight.new_empty(0)
 
     def logits(self, last_CLD: Tensor) -> Tensor:
         """[C, L, V] of what the layer is given; they last until the next are asked for."""
         size = last_CLD.shape[:2].numel() * self.linear.out_features
-        if self._kept_NV.numel() < size:
-            self._kept_NV = last_CLD.new_empty(size)
-        logits_NV = self._kept_NV[:size].view(-1, self.linear.out_features)
-        torch.mm(last_CLD.flatten(0, 1), self.linear.weight.T, out=logits_NV)
-        if self.linear.bias is not None:
-            logits_NV += self.linear.bias
+        if self._kept.numel() < size:
+            self._kept = last_CLD.new_empty(size)
+        logits_NV = self._kept[:size].view(-1, self.linear.out_features)
+        last_ND, weight_DV, bias_V = last_CLD.flatten(0, 1), self.linear.weight.T, self.linear.bias
+        if bias_V is None:
+            torch.mm(last_ND, weight_DV, out=logits_NV)
+        else:
+            torch.addmm(bias_V, last_ND, weight_DV, out=logits_NV)
         return self.capped_(logits_NV).unflatten(0, last_CLD.shape[:2])
 
     def capped_(self, logits: Tensor) -> Tensor:

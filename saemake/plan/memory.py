@@ -85,24 +85,24 @@ def of_judging(
     contexts = model.llm_batch_contexts if documents else core.batch_contexts
     length = model.context_tokens if documents else core.context_tokens
     positions, widest = contexts * length, max(latents)
-    # More where a model's logits are not simply its last layer's.
+    # In memory that is kept. More where a model's logits are not simply its last layer's.
     at_once = min(positions, max(POSITIONS_AT_ONCE, length))
     logits = at_once * shape.vocabulary * ELEMENT_BYTES[model.dtype]
+    rows = min(positions, TOKENS_AT_ONCE) if documents else positions
+    block = _block(model.dtype, shape, positions)
+    coded = round(LIVE_JUDGED * rows * widest * FLOAT32_BYTES)
     if documents:
         # A context at a time in float32, and its log-softmax.
-        compared = 2 * length * shape.vocabulary * FLOAT32_BYTES
+        moment = max(block + 2 * length * shape.vocabulary * FLOAT32_BYTES, coded)
     else:
-        # The untouched LM's, in float32.
-        compared = positions * shape.vocabulary * FLOAT32_BYTES
-    rows = min(positions, TOKENS_AT_ONCE) if documents else positions
-    lm_runs = _block(model.dtype, shape, positions) + logits + compared
-    coded = rows * widest * FLOAT32_BYTES
+        # The untouched LM's, in float32, are there while codecs code.
+        moment = positions * shape.vocabulary * FLOAT32_BYTES + max(block, coded)
     lm = _lm(model.dtype, shape, model.layers)
     return Memory(
         lm=lm,
         saes=sum(sae_bytes(shape.d_model, f) for f in latents),
         buffer=0,
-        live=max(lm_runs, round(LIVE_JUDGED * coded)),
+        live=logits + moment,
         loaded=lm,
     )
 

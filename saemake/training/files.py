@@ -153,7 +153,7 @@ def load(
         dictionary = kind.trainer().make_dictionary(trainer)
         state = torch.load(path, map_location="cpu", weights_only=True)
         dictionary.load_state_dict(state)
-        # Comparing what they encode would leave them out, as if they were never active.
+        # Where the largest are chosen, a latent that is no number may be passed over in silence.
         if not all(bool(weight.isfinite().all()) for weight in state.values()):
             raise ValueError("a weight in it is no finite number")
         if isinstance(dictionary, KeptDictionary) and file != "ae.pt":

@@ -22,6 +22,7 @@ from saemake.evaluation import (
 )
 from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, recovered
+from saemake.llm import model as llm_model
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.recipes import BaselinesRecipe, EvaluationRecipe, ModelRecipe, TokensRecipe
@@ -295,6 +296,24 @@ def test_core_of_an_identity_and_of_zeros(lm, tmp_path):
     assert figures["total_tokens_eval_reconstruction"] == 16
 
 
+def test_zeros_are_judged_in_every_context_where_tokens_are_still_seen(lm, tmp_path, monkeypatch):
+    """An LM whose logits tell contexts apart though its layer gives zeros, a context a part."""
+    monkeypatch.setattr(llm_model, "POSITIONS_AT_ONCE", 1)
+    text = tokens(tmp_path, [[0, *range(i, i + 7)] for i in range(3, 7)])
+    contexts = next(text.contexts(4))
+    run_with = LanguageModel.run_with
+
+    def telling(self, contexts, hidden):
+        return run_with(self, contexts, hidden + contexts.ids[..., None])
+
+    monkeypatch.setattr(LanguageModel, "run_with", telling)
+    found = [one.clone() for one in sae_bench_core._without_layer(lm, contexts)]
+    zeros = torch.zeros(4, 8, 128)
+    for one, expected in zip(found, telling(lm, contexts, zeros), strict=True):
+        assert one.equal(expected)
+    assert not found[0].equal(found[1])
+
+
 @pytest.mark.parametrize("defects", ["mended", "kept"])
 def test_core_behaviour_equals_a_plain_computation(lm, tmp_path, defects):
     """Loss and divergence by hand on whole logits; BOS (0) and EOS (9) keep their activation."""
@@ -308,7 +327,8 @@ def test_core_behaviour_equals_a_plain_computation(lm, tmp_path, defects):
     spliced = hidden.where(~counted[..., None], codec.decode(codec.encode(hidden)))
     logp = torch.stack([one.clone() for one in logits]).log_softmax(-1)
     for name, put in {"sae": spliced, "ablation": 0 * hidden}.items():
-        logq = torch.stack(list(lm.run_with(first, put))).log_softmax(-1)
+        logits = lm.run_with(first, put)
+        logq = torch.stack([one.clone() for one in logits]).log_softmax(-1)
         kl = (logp.exp() * (logp - logq)).sum(-1)[counted].mean()
         assert found.figures[f"kl_div_with_{name}"] == pytest.approx(kl.item(), rel=1e-5)
         losses = -logq[:, :-1].gather(2, first.ids[:, 1:, None])[..., 0]

@@ -13,6 +13,7 @@ from transformers import (
     GPT2Config,
     GPTJConfig,
     LlamaConfig,
+    PhiConfig,
 )
 
 from saemake.llm import model as llm_model
@@ -124,20 +125,39 @@ FAMILIES = {
         intermediate_size=64,
         final_logit_softcapping=0.1,
     ),
+    # Its padding's embedding is 0, so that scaled logits are what they were.
     "cohere": CohereConfig(
+        **{**SMALL, "pad_token_id": 1},
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=64,
+    ),
+    "phi": PhiConfig(
         **SMALL, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64
     ),
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_other_families_are_captured_and_replaced_too(family, contexts, tmp_path):
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request, tmp_path_factory):
+    """Its name, and a folder with a small model of it, biases drawn."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(FAMILIES[request.param])
+    head = model.get_output_embeddings()
+    if head.bias is not None:
+        head.bias.data.normal_()
+    folder = tmp_path_factory.mktemp(request.param)
+    model.save_pretrained(folder)
+    return request.param, folder
+
+
+def test_other_families_are_captured_and_replaced_too(family, contexts):
     """Blocks that give a tuple (Bloom, Falcon, GPT-J) as well as those that give a tensor; logits
     that are a linear layer's, capped (Gemma 2) or scaled (Cohere)."""
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(FAMILIES[family]).save_pretrained(tmp_path)
-    plain = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
-    lm = LanguageModel(Weights(family, tmp_path, None, "float32"), 1, CPU, whole=True)
+    name, folder = family
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    lm = LanguageModel(Weights(name, folder, None, "float32"), 1, CPU, whole=True)
     hidden, clean = clean_losses(lm, contexts)
     labels = contexts.ids.masked_fill(contexts.mask == 0, -100)
     with torch.no_grad():
@@ -145,7 +165,18 @@ def test_other_families_are_captured_and_replaced_too(family, contexts, tmp_path
     assert clean.mean().item() == pytest.approx(expected.item(), abs=1e-5)
     torch.testing.assert_close(losses_with(lm, contexts, hidden), clean)
     assert not torch.allclose(losses_with(lm, contexts, torch.zeros_like(hidden)), clean)
-    assert (lm._head is None) == (family == "cohere")
+    assert (lm._head is None) == (name == "cohere")
+
+
+def test_logits_in_bfloat16_are_transformers_own(family, contexts):
+    name, folder = family
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    _, logits = LanguageModel(Weights(name, folder, None, "bfloat16"), 1, CPU, whole=True).run(
+        contexts
+    )
+    with torch.no_grad():
+        whole = plain(contexts.ids, attention_mask=contexts.mask).logits
+    assert torch.stack([one.clone() for one in logits]).equal(whole)
 
 
 @pytest.mark.parametrize("positions", [1, 60, 4096])
