@@ -67,5 +67,5 @@ class MatryoshkaBatchTopK(BatchTopK):
     version = 4
     trainer_class = "MatryoshkaBatchTopKTrainer"
     dict_class = "MatryoshkaBatchTopKSAE"
-    live_latents = 5.5
+    live_latents = 4.4
     Settings = MatryoshkaSettings
