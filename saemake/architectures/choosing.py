@@ -43,10 +43,10 @@ def top_of_batch(encoding: Encoding, count: int) -> tuple[Places, Tensor]:
     """The `count` largest of the batch."""
     if encoding.lists(count) and (found := _over_a_guess(encoding, count)):
         flat_N, values_N = found
-        best_N = _largest(values_N, count).sort().values
+        best_N = largest(values_N, count).sort().values
         return encoding.at_listed(flat_N[best_N], values_N[best_N])
     all_BF = encoding.whole()
-    best_N = _largest(all_BF.flatten(), count)
+    best_N = largest(all_BF.flatten(), count)
     if encoding.lists(count):
         flat_N = best_N.sort().values
         return encoding.at_listed(flat_N, all_BF.flatten()[flat_N])
@@ -146,8 +146,8 @@ def _top_by_groups(values_RC: Tensor, k: int) -> tuple[Tensor, Tensor]:
     columns = values_RC.shape[1]
     size = _group_size(columns, k / columns)
     if size == 1:
-        largest = values_RC.topk(k, dim=1, sorted=False)
-        return largest.values, largest.indices
+        found = values_RC.topk(k, dim=1, sorted=False)
+        return found.values, found.indices
     grouped_RSG = _grouped(values_RC, size)
     groups_Rk = grouped_RSG.amax(1).topk(k, dim=1, sorted=False).indices
     candidates_RSk = grouped_RSG.gather(2, groups_Rk[:, None].expand(-1, size, -1))
@@ -156,8 +156,8 @@ def _top_by_groups(values_RC: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return largest_Rk, members_Rk * grouped_RSG.shape[2] + groups_Rk.gather(1, best_Rk % k)
 
 
-def _largest(values_N: Tensor, count: int) -> Tensor:
-    """Where the `count` largest are, in no order."""
+def largest(values_N: Tensor, count: int) -> Tensor:
+    """Where the `count` largest are; int64 [count], in no order."""
     return top_indices(values_N[None], count)[0]
 
 

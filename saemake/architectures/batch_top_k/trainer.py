@@ -8,7 +8,7 @@ from torch import Tensor
 
 from saemake.architectures import losses
 from saemake.architectures.batch_top_k import BatchTopK
-from saemake.architectures.choosing import top_indices, top_of_batch
+from saemake.architectures.choosing import largest, top_of_batch
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.places import Places
 from saemake.architectures.top_k import trainer as top_k
@@ -19,7 +19,7 @@ def keep_top_of_batch(activations: Tensor, k: int) -> Tensor:
     """The k latents a token, on average, that are largest in all of the batch [..., F]; the others
     0."""
     flat = activations.flatten()
-    indices = top_indices(flat[None], k * (len(flat) // activations.shape[-1]))[0]
+    indices = largest(flat, k * (len(flat) // activations.shape[-1]))
     return torch.zeros_like(flat).scatter_(0, indices, flat[indices]).view_as(activations)
 
 
