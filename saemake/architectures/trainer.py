@@ -68,6 +68,10 @@ class Dictionary(nn.Module, abc.ABC):
     def scale_biases(self, scale: float) -> None:
         """Turn a dictionary of activations x into the same one of activations scale * x."""
 
+    def is_finite(self) -> bool:
+        """Whether every weight is a number; asks the device."""
+        return all(bool(weight.isfinite().all()) for weight in self.state_dict().values())
+
 
 def latents_together(d_model: int, width: int) -> nn.Parameter:
     """A parameter [D, F] in whose memory the D numbers of a latent are side by side, as a training

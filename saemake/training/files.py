@@ -154,7 +154,7 @@ def load(
         state = torch.load(path, map_location="cpu", weights_only=True)
         dictionary.load_state_dict(state)
         # Where the largest are chosen, a latent that is no number may be passed over in silence.
-        if not all(bool(weight.isfinite().all()) for weight in state.values()):
+        if not dictionary.is_finite():
             raise ValueError("a weight in it is no finite number")
         if isinstance(dictionary, KeptDictionary) and file != "ae.pt":
             dictionary.set_k(int(state["k"]))  # a checkpoint's own, while k is still falling

@@ -100,8 +100,7 @@ class Member:
 
     def is_finite(self) -> bool:
         """Whether every weight is a number; asks the device."""
-        weights = self.trainer.dictionary.state_dict().values()
-        return all(bool(weight.isfinite().all()) for weight in weights)
+        return self.trainer.dictionary.is_finite()
 
     def save_checkpoint(self, step: int, scale: float, store: Store) -> None:
         """Store the SAE as it is before `step`; not where its weights are no numbers."""
