@@ -4,6 +4,6 @@ Raise one when its maths or order changes; architectures carry their own.
 """
 
 TOKENS = 3
-ACTIVATIONS = 2
-EVALUATION = 5
-BASELINES = 2
+ACTIVATIONS = 3
+EVALUATION = 6
+BASELINES = 3

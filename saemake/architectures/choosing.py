@@ -144,7 +144,7 @@ def _top_by_groups(values_RC: Tensor, k: int) -> tuple[Tensor, Tensor]:
     groups first: the k largest values lie in the k groups with the largest maxima, so that few are
     compared with many."""
     columns = values_RC.shape[1]
-    size = _group_size(columns, k / columns)
+    size = _group_size(columns, k / columns) if k else 1
     if size == 1:
         found = values_RC.topk(k, dim=1, sorted=False)
         return found.values, found.indices

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# From so many inputs on oneDNN's float32 products are faster than those of torch's own choice, and
-# at 128 slower; where between was not looked for.
-ONEDNN_INPUTS = 512
+from saemake import onednn
+
 # Of a part of the batch: small enough that its memory is used again for the next, and so many
 # tokens at least that its product is fast.
 PART_BYTES, PART_TOKENS = 2**24, 256
@@ -36,16 +35,9 @@ def in_parts(some: Callable[[int, int], Tensor], width: int, rows_BD: Tensor) ->
 
 
 def linear(weight_FD: Tensor, bias_F: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """x [R, D] to x @ weight.T + bias, in their dtype. On wide models in float32 on a CPU through
-    oneDNN, which is faster there (docs/benchmarks.md) than what torch takes; in bfloat16 with the
-    bias as one more input, since torch would first copy it to every token."""
-    if weight_FD.device.type == "cpu":
-        onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
-        wide = weight_FD.shape[1] >= ONEDNN_INPUTS
-        if onednn and wide and weight_FD.dtype == torch.float32:
-            weight, bias = weight_FD.to_mkldnn(), None if bias_F is None else bias_F.to_mkldnn()
-            return lambda x_RD: functional.linear(x_RD.to_mkldnn(), weight, bias).to_dense()
-        if bias_F is not None and weight_FD.dtype == torch.bfloat16:
-            both = torch.cat([weight_FD, bias_F[:, None]], dim=1)
-            return lambda x_RD: functional.linear(functional.pad(x_RD, (0, 1), value=1.0), both)
-    return lambda x_RD: functional.linear(x_RD, weight_FD, bias_F)
+    """x [R, D] to x @ weight.T + bias, in their dtype, without a gradient. In bfloat16 on a CPU
+    with the bias as one more input, since torch would first copy it to every token."""
+    if bias_F is not None and weight_FD.device.type == "cpu" and weight_FD.dtype == torch.bfloat16:
+        both = torch.cat([weight_FD, bias_F[:, None]], dim=1)
+        return lambda x_RD: functional.linear(functional.pad(x_RD, (0, 1), value=1.0), both)
+    return lambda x_RD: onednn.linear(x_RD, weight_FD, bias_F)

@@ -11,6 +11,7 @@ from saemake.architectures.encoding import Encoding
 from saemake.architectures.penalties import PenaltySettings, ResamplingSettings
 from saemake.architectures.places import Places
 from saemake.architectures.trainer import Dictionary, Trainer, latents_together
+from saemake.onednn import linear
 from saemake.training import schedule
 
 
@@ -39,7 +40,7 @@ class ReluDictionary(Dictionary):
         return self.decoder.weight
 
     def encode(self, x: Tensor) -> Tensor:
-        return torch.relu(self.encoder(x - self.bias))
+        return torch.relu(linear(x - self.bias, self.encoder.weight, self.encoder.bias))
 
     def decode(self, f: Tensor) -> Tensor:
         return self.decoder(f) + self.bias

@@ -36,6 +36,11 @@ class Dictionary(nn.Module, abc.ABC):
     inference: str | None = None
 
     @property
+    def tokens_apart(self) -> bool:
+        """Whether what `encode` gives of a token depends on no other."""
+        return True
+
+    @property
     @abc.abstractmethod
     def encoder_weight(self) -> Tensor:
         """The encoder's weight, [F, D]."""

@@ -11,6 +11,7 @@ from saemake import devices, progress
 from saemake.errors import SaemakeError
 from saemake.llm.model import LanguageModel, checked
 from saemake.llm.weights import Weights
+from saemake.onednn import linear
 from saemake.recipes import BaselinesRecipe
 from saemake.text.shards import Tokens
 
@@ -25,9 +26,10 @@ class Linear:
         self.encoder_bias = directions_FD.new_zeros(len(directions_FD))
         self.mean_D = mean_D
         self.width, self.d_model = directions_FD.shape
+        self.tokens_apart = True
 
     def encode(self, x: Tensor) -> Tensor:
-        return (x - self.mean_D) @ self.encoder_weight.T
+        return linear(x - self.mean_D, self.encoder_weight, None)
 
     def decode(self, f: Tensor) -> Tensor:
         return f @ self.decoder_rows + self.mean_D

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from saemake import progress
-from saemake.evaluation.codecs import Active, Codec, Judgement, decoded
+from saemake.evaluation.codecs import Codec, Coded, Judgement, decoded, encoded
 from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, ratio, recovered
 from saemake.llm.model import LanguageModel, checked
@@ -65,7 +65,8 @@ def judge(
             reference.compare(_without_layer(lm, contexts), ablated)
             for key, codec in codecs.items():
                 spliced_BLD = hidden_BLD.clone()
-                spliced_BLD[counted] = decoded(codec, codec.encode(x_ND)).to(hidden_BLD.dtype)
+                x_hats = [decoded(codec, f_RF) for f_RF in encoded(codec, x_ND)]
+                spliced_BLD[counted] = torch.cat(x_hats).to(hidden_BLD.dtype)
                 reference.compare(lm.run_with(contexts, spliced_BLD), behaviours[key])
             del reference  # a batch's logits, which the next two need not be beside
             bar.update(contexts.tokens)
@@ -119,8 +120,7 @@ class _Behaviour:
 
 class _Reference:
     """The untouched LM on a batch: others are compared with it where tokens count. As in SAE Bench,
-    the loss of a prediction counts where the token that it is made at does. Logits are a context's
-    [L, V] after another's."""
+    the loss of a prediction counts where the token that it is made at does."""
 
     def __init__(self, logits: Iterable[Tensor], contexts: Contexts, counted_BL: Tensor) -> None:
         predicted_BL = counted_BL.clone()
@@ -164,13 +164,13 @@ def _losses(log_RV: Tensor, next_R: Tensor) -> Tensor:
 
 
 def _without_layer(lm: LanguageModel, contexts: Contexts) -> Iterable[Tensor]:
-    """The logits with zeros after the layer, a context's [L, V] after another's. As a rule no token
-    is seen then, and all contexts give the same: where two do, they are not all computed."""
+    """The logits with zeros after the layer. As a rule no token is seen then, and all contexts give
+    the same: where two do, they are not all computed."""
     if len(contexts.ids) > 2 and contexts.mask.all():
-        logits = _on_zeros(lm, Contexts(contexts.ids[:2], contexts.mask[:2]))
-        one_LV = next(logits).clone()
-        if one_LV.equal(next(logits)):
-            return [one_LV] * len(contexts.ids)
+        logits = list(_on_zeros(lm, Contexts(contexts.ids[:2], contexts.mask[:2])))
+        one, other = logits[: len(logits) // 2], logits[len(logits) // 2 :]
+        if all(map(torch.equal, one, other)):
+            return one * len(contexts.ids)
     return _on_zeros(lm, contexts)
 
 
@@ -207,17 +207,17 @@ class _Activity:
     def add(self, batch: _Batch) -> None:
         if not len(batch.x_ND):  # nothing in it counts, and a mean of nothing is no number
             return
-        active = Active(self.codec.encode(batch.x_ND))
-        self._add_latents(active, batch)
-        self._add_reconstructions(active.decoded(self.codec), batch)
+        coded = Coded(self.codec, batch.x_ND)
+        self._add_latents(coded, batch)
+        self._add_reconstructions(coded.x_hat_ND, batch)
 
-    def _add_latents(self, active: Active, batch: _Batch) -> None:
+    def _add_latents(self, coded: Coded, batch: _Batch) -> None:
         width = self.codec.width
         self.tokens += len(batch.x_ND)
-        self.active += len(active.values_M)
-        self.l1 += (active.values_M * self.norm_F.take(active.latents_M)).double().sum()
-        pairs_M = batch.contexts_N[active.tokens_M].mul_(width).add_(active.latents_M)
-        pairs_A = pairs_M[active.values_M > 0]
+        self.active += len(coded.values_M)
+        self.l1 += (coded.values_M * self.norm_F.take(coded.latents_M)).double().sum()
+        pairs_M = batch.contexts_N[coded.tokens_M].mul_(width).add_(coded.latents_M)
+        pairs_A = pairs_M[coded.values_M > 0]
         firings_CF = pairs_A.bincount(minlength=batch.contexts * width).view(-1, width)
         self.firings_F += firings_CF.sum(dim=0)
         self.contexts_F += (firings_CF > 0).sum(dim=0)

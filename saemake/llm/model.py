@@ -3,6 +3,7 @@
 Captures and interventions go through nnsight. B contexts, L positions, D the model's width.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -14,10 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from saemake.errors import SaemakeError, first_line
 from saemake.llm.weights import Weights
+from saemake.onednn import Packed, pack
 from saemake.text.shards import Contexts
 
-# Logits are made of so many positions together, or of one context if that is longer.
-POSITIONS_AT_ONCE = 2048
+# Logits are made of so many positions together: on a CPU of so few that their memory, which fresh
+# can take as long to fill as their product, is used again for the next (docs/benchmarks.md).
+POSITIONS_AT_ONCE = {"cpu": 128, "cuda": 2048}
 
 
 def load_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:
@@ -61,6 +64,7 @@ class LanguageModel:
             kept = model.get_submodule(blocks)[: layer + 1]
             setattr(model.get_submodule(parent), last, kept)
         self.model = model.eval().requires_grad_(False).to(device)
+        pack(self.model if whole else self.model.get_submodule(blocks))
         self.d_model: int = model.config.get_text_config().hidden_size
         self.dtype: torch.dtype = getattr(torch, weights.dtype)
         self.device = device
@@ -85,8 +89,8 @@ class LanguageModel:
 
     @torch.no_grad()
     def run(self, contexts: Contexts) -> tuple[Tensor, Iterator[Tensor]]:
-        """The residual stream after the layer [B, L, D] and the logits of the untouched LM, a
-        context's [L, V] after another's (see `_logits`)."""
+        """The residual stream after the layer [B, L, D] and the logits of the untouched LM (see
+        `_logits`)."""
         head = self._head  # traces once itself, so not within the trace below
         with self._traced.trace(**self._inputs(contexts)) as tracer:
             output = self._blocks[self.layer].output.save()
@@ -99,8 +103,7 @@ class LanguageModel:
 
     @torch.no_grad()
     def run_with(self, contexts: Contexts, hidden_BLD: Tensor) -> Iterator[Tensor]:
-        """The logits with the residual stream after the layer replaced, a context's [L, V] after
-        another's (see `_logits`).
+        """The logits with the residual stream after the layer replaced (see `_logits`).
 
         Where blocks give the hidden states alone, those up to the layer are skipped: nothing that
         they give is used. Where they give a tuple, the model runs whole, since what else is in it
@@ -123,21 +126,22 @@ class LanguageModel:
 
     @torch.no_grad()
     def _logits(self, last_BLX: Tensor) -> Iterator[Tensor]:
-        """A context's logits [L, V] after another's, of what the head is given or of all logits.
-        They last until the next context's are asked for, whose memory may be the same: fresh memory
-        for so many can take as long as their product (docs/benchmarks.md)."""
+        """The logits of one context after another's in parts [R, V], each of one context, of what
+        the head is given or of all logits. Every context of L positions has the same parts."""
         if self._head is None:
             yield from last_BLX
             return
-        for part_CLD in last_BLX.split(max(POSITIONS_AT_ONCE // last_BLX.shape[1], 1)):
-            yield from self._head.logits(part_CLD)
+        at_once = POSITIONS_AT_ONCE[self.device.type]
+        for some_CLD in last_BLX.split(max(at_once // last_BLX.shape[1], 1)):
+            for part_CRD in some_CLD.split(at_once, dim=1):
+                yield from self._head.logits(part_CRD)
 
     @functools.cached_property
     def _head(self) -> "_Head | None":
         """How the model makes logits; None where it is not as for most. Tried on two contexts."""
-        linear = self.model.get_output_embeddings()
+        linear: Any = self.model.get_output_embeddings()
         name = next((name for name, one in self.model.named_modules() if one is linear), None)
-        if name is None or type(linear) is not nn.Linear:
+        if name is None or type(linear) not in (nn.Linear, Packed):
             return None
         envoy = functools.reduce(getattr, name.split("."), self._traced)
         cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
@@ -146,7 +150,7 @@ class LanguageModel:
         with self._traced.trace(**self._inputs(Contexts(ids_BL, torch.ones_like(ids_BL)))):
             last = head.envoy.input.save()
             logits = self._traced.output.logits.save()
-        found = head.capped_(linear(last))
+        found = head.logits(last)
         same = found.shape == logits.shape and bool((found == logits).all())
         return head if same and logits.any() else None
 
@@ -159,46 +163,33 @@ class LanguageModel:
         return isinstance(output, tuple)
 
 
+@dataclasses.dataclass(frozen=True)
 class _Head:
-    """A linear layer, whose logits some families (Gemma 2) keep within a cap, and the memory that
-    they are put into."""
+    """A linear layer, whose logits some families (Gemma 2) keep within a cap."""
 
-    def __init__(self, envoy: Any, linear: nn.Linear, cap: float | None) -> None:
-        self.envoy, self.linear, self.cap = envoy, linear, cap
-        self._kept = linear.weight.new_empty(0)
+    envoy: Any
+    linear: nn.Module
+    cap: float | None
 
-    def logits(self, last_CLD: Tensor) -> Tensor:
-        """[C, L, V] of what the layer is given; they last until the next are asked for."""
-        size = last_CLD.shape[:2].numel() * self.linear.out_features
-        if self._kept.numel() < size:
-            self._kept = last_CLD.new_empty(size)
-        logits_NV = self._kept[:size].view(-1, self.linear.out_features)
-        last_ND, weight_DV, bias_V = last_CLD.flatten(0, 1), self.linear.weight.T, self.linear.bias
-        if bias_V is None:
-            torch.mm(last_ND, weight_DV, out=logits_NV)
-        else:
-            torch.addmm(bias_V, last_ND, weight_DV, out=logits_NV)
-        return self.capped_(logits_NV).unflatten(0, last_CLD.shape[:2])
-
-    def capped_(self, logits: Tensor) -> Tensor:
+    def logits(self, last: Tensor) -> Tensor:
+        """[..., V] of what the layer is given."""
+        logits = self.linear(last)
         return logits if self.cap is None else logits.div_(self.cap).tanh_().mul_(self.cap)
 
 
 def token_losses(logits: Iterable[Tensor], contexts: Contexts) -> Tensor:
     """Cross-entropy in nats of each token that is not padding and has one before it in its
-    context; float32 [predictions], contexts end to end. `logits` are a context's [L, V] after
-    another's."""
-    lengths = contexts.mask.sum(dim=1).tolist()
-    return torch.cat(
-        [
-            nn.functional.cross_entropy(
-                logits_LV[: length - 1].float(),
-                ids_L[1:length].to(logits_LV.device),
-                reduction="none",
-            )
-            for logits_LV, ids_L, length in zip(logits, contexts.ids, lengths, strict=True)
-        ]
-    )
+    context; float32 [predictions], contexts end to end. `logits` are the positions' in parts
+    [R, V]."""
+    following_P = contexts.ids.roll(-1, dims=1).flatten()
+    losses, first = [], 0
+    for logits_RV in logits:
+        next_R = following_P[first : first + len(logits_RV)].to(logits_RV.device)
+        losses.append(nn.functional.cross_entropy(logits_RV.float(), next_R, reduction="none"))
+        first += len(logits_RV)
+    predicted_BL = contexts.mask.bool().roll(-1, dims=1)
+    predicted_BL[:, -1] = False
+    return torch.cat(losses)[predicted_BL.flatten().to(losses[0].device)]
 
 
 def checked(activations: Tensor, label: str, lm: LanguageModel) -> Tensor:

@@ -32,23 +32,30 @@ LIVE_JUDGED = 4.0
 @dataclass(frozen=True)
 class Memory:
     """Bytes of a job at its largest: `lm`, `saes` (with Adam's moments, in training) and `buffer`
-    stay, `live` are those of the largest moment; `loaded` is the LM as it is loaded, whole."""
+    stay, `live` are those of the largest moment; `loaded` is the LM as it is loaded, whole. Making
+    logits takes `logits_on_gpu` or `logits_on_cpu` besides."""
 
     lm: int
     saes: int
     buffer: int
     live: int
     loaded: int
+    logits_on_gpu: int = 0
+    logits_on_cpu: int = 0
 
     @property
     def on_gpu(self) -> int:
         """Of the device."""
-        return self.lm + self.saes + self.buffer + self.live
+        return self._held + self.logits_on_gpu
 
     @property
     def on_cpu(self) -> int:
         """Of the process."""
-        return PROCESS_BYTES + max(self.loaded, self.on_gpu)
+        return PROCESS_BYTES + max(self.loaded, self._held + self.logits_on_cpu)
+
+    @property
+    def _held(self) -> int:
+        return self.lm + self.saes + self.buffer + self.live
 
 
 def of_training(recipe: SaeRecipe, shape: Shape, saes: int) -> Memory:
@@ -85,25 +92,35 @@ def of_judging(
     contexts = model.llm_batch_contexts if documents else core.batch_contexts
     length = model.context_tokens if documents else core.context_tokens
     positions, widest = contexts * length, max(latents)
-    # In memory that is kept. More where a model's logits are not simply its last layer's.
-    at_once = min(positions, max(POSITIONS_AT_ONCE, length))
-    logits = at_once * shape.vocabulary * ELEMENT_BYTES[model.dtype]
+    # More where a model's logits are not simply its last layer's. Documents' are looked at no more
+    # than a context at a time, in float32 beside their log-softmax.
+    logits = {
+        device: shape.vocabulary
+        * (
+            min(positions, at_once) * ELEMENT_BYTES[model.dtype]
+            + documents * 2 * min(length, at_once) * FLOAT32_BYTES
+        )
+        for device, at_once in POSITIONS_AT_ONCE.items()
+    }
+    # oneDNN's copy of a weight that the embedding has as it was (onednn.Packed).
+    packed = shape.tied and model.dtype == "float32"
+    copied = shape.head_weights * FLOAT32_BYTES if packed else 0
     rows = min(positions, TOKENS_AT_ONCE) if documents else positions
     block = _block(model.dtype, shape, positions)
     coded = round(LIVE_JUDGED * rows * widest * FLOAT32_BYTES)
-    if documents:
-        # A context at a time in float32, and its log-softmax.
-        moment = max(block + 2 * length * shape.vocabulary * FLOAT32_BYTES, coded)
-    else:
-        # The untouched LM's, in float32, are there while codecs code.
-        moment = positions * shape.vocabulary * FLOAT32_BYTES + max(block, coded)
+    moment = max(block, coded)
+    if not documents:
+        # The untouched LM's logits, in float32, are there while codecs code.
+        moment += positions * shape.vocabulary * FLOAT32_BYTES
     lm = _lm(model.dtype, shape, model.layers)
     return Memory(
         lm=lm,
         saes=sum(sae_bytes(shape.d_model, f) for f in latents),
         buffer=0,
-        live=logits + moment,
+        live=moment,
         loaded=lm,
+        logits_on_gpu=logits["cuda"],
+        logits_on_cpu=logits["cpu"] + copied,
     )
 
 

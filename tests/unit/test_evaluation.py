@@ -166,6 +166,28 @@ def test_many_latents_are_decoded_by_the_codec():
     assert codecs.decoded(codec, f_NF).equal(codec.decode(f_NF))
 
 
+@pytest.mark.parametrize("name", architectures.names())
+@pytest.mark.parametrize("tokens", [0, 1, 12])
+def test_what_is_coded_in_parts_is_what_the_codec_gives_of_all(name, tokens, monkeypatch):
+    """Each of its ways to choose latents, also where it chooses among those of the whole batch."""
+    monkeypatch.setattr(codecs, "part_tokens", lambda *_: 5)
+    dictionary = make(name).dictionary
+    x_ND = torch.randn(tokens, dictionary.d_model, generator=torch.Generator().manual_seed(0))
+    for inference in architectures.get(name).inferences or [None]:
+        dictionary.inference = inference
+        with torch.no_grad():
+            f_NF = dictionary.encode(x_ND)
+            found = codecs.Coded(dictionary, x_ND)
+            expected = dictionary.decode(f_NF)
+            parts = torch.cat(list(codecs.encoded(dictionary, x_ND)))
+        torch.testing.assert_close(parts, f_NF)
+        torch.testing.assert_close(found.x_hat_ND, expected)
+        shown_NF = torch.zeros_like(f_NF)
+        shown_NF[found.tokens_M, found.latents_M] = found.values_M
+        torch.testing.assert_close(shown_NF, f_NF)
+        assert len(found.values_M) == f_NF.count_nonzero()
+
+
 class FakeLM:
     """For figures of latents only."""
 
@@ -297,8 +319,9 @@ def test_core_of_an_identity_and_of_zeros(lm, tmp_path):
 
 
 def test_zeros_are_judged_in_every_context_where_tokens_are_still_seen(lm, tmp_path, monkeypatch):
-    """An LM whose logits tell contexts apart though its layer gives zeros, a context a part."""
-    monkeypatch.setattr(llm_model, "POSITIONS_AT_ONCE", 1)
+    """An LM whose logits tell contexts apart though its layer gives zeros, three positions a
+    part."""
+    monkeypatch.setattr(llm_model, "POSITIONS_AT_ONCE", {"cpu": 3})
     text = tokens(tmp_path, [[0, *range(i, i + 7)] for i in range(3, 7)])
     contexts = next(text.contexts(4))
     run_with = LanguageModel.run_with
@@ -307,11 +330,11 @@ def test_zeros_are_judged_in_every_context_where_tokens_are_still_seen(lm, tmp_p
         return run_with(self, contexts, hidden + contexts.ids[..., None])
 
     monkeypatch.setattr(LanguageModel, "run_with", telling)
-    found = [one.clone() for one in sae_bench_core._without_layer(lm, contexts)]
+    found = list(sae_bench_core._without_layer(lm, contexts))
     zeros = torch.zeros(4, 8, 128)
     for one, expected in zip(found, telling(lm, contexts, zeros), strict=True):
         assert one.equal(expected)
-    assert not found[0].equal(found[1])
+    assert not found[0].equal(found[3])
 
 
 @pytest.mark.parametrize("defects", ["mended", "kept"])
@@ -325,10 +348,10 @@ def test_core_behaviour_equals_a_plain_computation(lm, tmp_path, defects):
     hidden, logits = lm.run(first)
     counted = (first.ids != 0) & (first.ids != 9)
     spliced = hidden.where(~counted[..., None], codec.decode(codec.encode(hidden)))
-    logp = torch.stack([one.clone() for one in logits]).log_softmax(-1)
+    logp = torch.stack(list(logits)).log_softmax(-1)
     for name, put in {"sae": spliced, "ablation": 0 * hidden}.items():
         logits = lm.run_with(first, put)
-        logq = torch.stack([one.clone() for one in logits]).log_softmax(-1)
+        logq = torch.stack(list(logits)).log_softmax(-1)
         kl = (logp.exp() * (logp - logq)).sum(-1)[counted].mean()
         assert found.figures[f"kl_div_with_{name}"] == pytest.approx(kl.item(), rel=1e-5)
         losses = -logq[:, :-1].gather(2, first.ids[:, 1:, None])[..., 0]
@@ -338,7 +361,7 @@ def test_core_behaviour_equals_a_plain_computation(lm, tmp_path, defects):
 
 
 def test_activations_that_are_no_numbers_are_refused(lm, tmp_path):
-    lm.model.gpt_neox.layers[2].mlp.dense_h_to_4h.weight.data.fill_(torch.nan)
+    lm.model.gpt_neox.layers[2].mlp.dense_h_to_4h.bias.fill_(torch.nan)
     text = tokens(tmp_path, DOCUMENTS)
     for judge, asked in ((dictionary_learning, recipe()), (sae_bench_core, core_recipe())):
         with pytest.raises(Exception, match="here: the LM's activations are not finite"):

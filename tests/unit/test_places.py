@@ -18,7 +18,6 @@ def kind(request, monkeypatch):
     monkeypatch.setattr(products, "PART_TOKENS", 5)
     monkeypatch.setattr(places, "LISTED_OF", dict.fromkeys(places.LISTED_OF, 1))
     if request.param == "listed":
-        monkeypatch.setattr(products, "ONEDNN_INPUTS", 1)
         return Listed
     monkeypatch.setattr(Encoding, "lists", lambda *_: False)
     return Masked

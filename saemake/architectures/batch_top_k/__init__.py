@@ -9,7 +9,7 @@ from saemake.architectures.top_k import TopK
 @register
 class BatchTopK(TopK):
     name = "batch_top_k"
-    version = 5
+    version = 6
     trainer_class = "BatchTopKTrainer"
     dict_class = "BatchTopKSAE"
     inferences = ("threshold", "top_k")

@@ -15,22 +15,26 @@ from saemake.architectures.top_k import trainer as top_k
 from saemake.architectures.trainer import Dictionary
 
 
-def keep_top_of_batch(activations: Tensor, k: int) -> Tensor:
-    """The k latents a token, on average, that are largest in all of the batch [..., F]; the others
-    0."""
-    flat = activations.flatten()
-    indices = largest(flat, k * (len(flat) // activations.shape[-1]))
-    return torch.zeros_like(flat).scatter_(0, indices, flat[indices]).view_as(activations)
-
-
-class BatchTopKDictionary(top_k.TopKDictionary):
-    """TopK's parameters and buffers; keeps what exceeds the threshold, or, by top-k, the largest of
-    the batch that `encode` is given."""
+class KeptOfBatch(top_k.KeptDictionary):
+    """Keeps what exceeds the threshold, or, by top-k, the largest of the batch that `encode` is
+    given."""
 
     inference = "threshold"
 
+    @property
+    def tokens_apart(self) -> bool:
+        return self.inference == "threshold"
+
     def keep_top(self, activations: Tensor) -> Tensor:
-        return keep_top_of_batch(activations, self.kept)
+        """The k latents a token, on average, that are largest in all of the batch [..., F]; the
+        others 0."""
+        flat = activations.flatten()
+        indices = largest(flat, self.kept * (len(flat) // activations.shape[-1]))
+        return torch.zeros_like(flat).scatter_(0, indices, flat[indices]).view_as(activations)
+
+
+class BatchTopKDictionary(KeptOfBatch, top_k.TopKDictionary):
+    """TopK's parameters and buffers."""
 
 
 class Trainer(BatchTopK, top_k.Trainer):

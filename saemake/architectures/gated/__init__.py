@@ -10,7 +10,7 @@ from saemake.architectures.penalties import PenaltySettings
 @register
 class Gated(Architecture):
     name = "gated"
-    version = 3
+    version = 4
     sparsity = "penalty"
     trainer_class = "GatedSAETrainer"
     dict_class = "GatedAutoEncoder"

@@ -12,6 +12,7 @@ from saemake.architectures.encoding import Encoding
 from saemake.architectures.gated import Gated
 from saemake.architectures.penalties import PenaltySettings
 from saemake.architectures.trainer import Dictionary, Forward, latents_together
+from saemake.onednn import linear
 from saemake.training import schedule
 
 
@@ -47,7 +48,7 @@ class GatedDictionary(Dictionary):
 
     def gate_and_magnitude(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The gate's activations before its step, ReLU applied, and the latents; [..., F] each."""
-        encoded = self.encoder(x - self.decoder_bias)
+        encoded = linear(x - self.decoder_bias, self.encoder.weight, None)
         gate = encoded + self.gate_bias
         magnitude = torch.relu(self.r_mag.exp() * encoded + self.mag_bias)
         return torch.relu(gate), (gate > 0) * magnitude

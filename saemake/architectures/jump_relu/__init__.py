@@ -27,7 +27,7 @@ class JumpReluSettings(description.Settings):
 @register
 class JumpRelu(Architecture):
     name = "jump_relu"
-    version = 3
+    version = 4
     sparsity = "l0"
     trainer_class = "JumpReluTrainer"
     dict_class = "JumpReluAutoEncoder"

@@ -13,6 +13,7 @@ from saemake.architectures.encoding import Encoding
 from saemake.architectures.jump_relu import JumpRelu, JumpReluSettings
 from saemake.architectures.places import Places
 from saemake.architectures.trainer import Dictionary, Forward, latents_together
+from saemake.onednn import linear
 from saemake.training import schedule
 
 INITIAL_THRESHOLD = 0.001
@@ -46,7 +47,7 @@ class JumpReluDictionary(Dictionary):
 
     def before_jump(self, x: Tensor) -> Tensor:
         """All latents [..., F], before any is dropped."""
-        return x @ self.W_enc + self.b_enc
+        return linear(x, self.encoder_weight, self.b_enc)
 
     def encode(self, x: Tensor) -> Tensor:
         f = self.before_jump(x)

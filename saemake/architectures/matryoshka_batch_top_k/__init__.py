@@ -64,7 +64,7 @@ class MatryoshkaSettings(TopKSettings):
 @register
 class MatryoshkaBatchTopK(BatchTopK):
     name = "matryoshka_batch_top_k"
-    version = 4
+    version = 5
     trainer_class = "MatryoshkaBatchTopKTrainer"
     dict_class = "MatryoshkaBatchTopKSAE"
     live_latents = 4.4

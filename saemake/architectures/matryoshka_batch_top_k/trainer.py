@@ -10,15 +10,14 @@ from saemake.architectures import constraints, losses
 from saemake.architectures.batch_top_k import trainer as batch_top_k
 from saemake.architectures.matryoshka_batch_top_k import MatryoshkaBatchTopK, MatryoshkaSettings
 from saemake.architectures.places import Places
-from saemake.architectures.top_k.trainer import KeptDictionary
 from saemake.architectures.trainer import Dictionary, latents_together
+from saemake.onednn import linear
 
 
-class MatryoshkaDictionary(KeptDictionary):
+class MatryoshkaDictionary(batch_top_k.KeptOfBatch):
     """Parameters W_enc [D, F], b_enc [F], W_dec [F, D], b_dec [D]; besides k and threshold a buffer
     group_sizes [groups] (int64)."""
 
-    inference = "threshold"
     d_model_dim = 1
 
     def __init__(self, d_model: int, width: int, k: int, group_sizes: list[int]) -> None:
@@ -43,13 +42,10 @@ class MatryoshkaDictionary(KeptDictionary):
         return self.b_enc, self.b_dec
 
     def activations(self, x: Tensor) -> Tensor:
-        return torch.relu((x - self.b_dec) @ self.W_enc + self.b_enc)
+        return torch.relu_(linear(x - self.b_dec, self.encoder_weight, self.b_enc))
 
     def decode_unbiased(self, f: Tensor) -> Tensor:
         return f @ self.W_dec
-
-    def keep_top(self, activations: Tensor) -> Tensor:
-        return batch_top_k.keep_top_of_batch(activations, self.kept)
 
 
 class Trainer(MatryoshkaBatchTopK, batch_top_k.Trainer):

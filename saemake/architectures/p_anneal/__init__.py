@@ -55,7 +55,7 @@ class PAnnealSettings(ResamplingSettings):
 @register
 class PAnneal(Architecture):
     name = "p_anneal"
-    version = 3
+    version = 4
     sparsity = "penalty"
     trainer_class = "PAnnealTrainer"
     dict_class = "AutoEncoder"

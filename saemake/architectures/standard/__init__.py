@@ -10,7 +10,7 @@ from saemake.architectures.penalties import ResamplingSettings
 @register
 class Standard(Architecture):
     name = "standard"
-    version = 3
+    version = 4
     sparsity = "penalty"
     trainer_class = "StandardTrainer"
     dict_class = "AutoEncoder"

@@ -10,7 +10,7 @@ from saemake.architectures.penalties import PenaltySettings
 @register
 class StandardNew(Architecture):
     name = "standard_new"
-    version = 4
+    version = 5
     sparsity = "penalty"
     trainer_class = "StandardTrainerAprilUpdate"
     dict_class = "AutoEncoder"

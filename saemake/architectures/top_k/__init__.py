@@ -34,7 +34,7 @@ class TopKSettings(description.Settings):
 @register
 class TopK(Architecture):
     name = "top_k"
-    version = 5
+    version = 6
     sparsity = "k"
     trainer_class = "TopKTrainer"
     dict_class = "AutoEncoderTopK"

@@ -14,6 +14,7 @@ from saemake.architectures.encoding import Encoding
 from saemake.architectures.places import Places
 from saemake.architectures.top_k import TopK, TopKSettings
 from saemake.architectures.trainer import Dictionary, Forward, latents_together
+from saemake.onednn import linear
 from saemake.training import schedule
 
 
@@ -96,7 +97,7 @@ class TopKDictionary(KeptDictionary):
         return self.encoder.bias, self.b_dec
 
     def activations(self, x: Tensor) -> Tensor:
-        return torch.relu_(self.encoder(x - self.b_dec))
+        return torch.relu_(linear(x - self.b_dec, self.encoder.weight, self.encoder.bias))
 
     def decode_unbiased(self, f: Tensor) -> Tensor:
         return self.decoder(f)
