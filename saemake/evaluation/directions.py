@@ -4,7 +4,9 @@ of D dimensions."""
 import torch
 from torch import Tensor, nn
 
-ROWS_AT_ONCE = 1024
+from saemake.onednn import linear
+
+ROWS_AT_ONCE = 512
 
 
 def unit(rows_FD: Tensor) -> Tensor:
@@ -18,7 +20,7 @@ def largest_cosines(these_FD: Tensor, those_GD: Tensor | None = None) -> Tensor:
     if those_GD is None:
         return _largest_among(these_FD)
     return torch.cat(
-        [(part_RD @ those_GD.T).amax(dim=-1) for part_RD in these_FD.split(ROWS_AT_ONCE)]
+        [linear(part_RD, those_GD, None).amax(dim=-1) for part_RD in these_FD.split(ROWS_AT_ONCE)]
     )
 
 
@@ -35,7 +37,7 @@ def _largest_among(these_FD: Tensor) -> Tensor:
     for start in range(0, len(these_FD), ROWS_AT_ONCE):
         rest_F = largest_F[start:]
         part_RD = these_FD[start : start + ROWS_AT_ONCE]
-        cosines = part_RD @ these_FD[start:].T
+        cosines = linear(part_RD, these_FD[start:], None)
         cosines.diagonal().fill_(-torch.inf)
         rest_F.copy_(rest_F.maximum(cosines.amax(dim=0)))
         own_R = rest_F[: len(part_RD)]

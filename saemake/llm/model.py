@@ -18,9 +18,12 @@ from saemake.llm.weights import Weights
 from saemake.onednn import Packed, pack
 from saemake.text.shards import Contexts
 
-# Logits are made of so many positions together: on a CPU of so few that their memory, which fresh
-# can take as long to fill as their product, is used again for the next (docs/benchmarks.md).
-POSITIONS_AT_ONCE = {"cpu": 128, "cuda": 2048}
+# The most positions that a CPU runs together, or one context: of more, what a layer gives is memory
+# that is fresh each time, and fresh memory can take as long to fill as a product
+# (docs/benchmarks.md). Logits are made of so many positions together, on a CPU for the same reason
+# of few.
+POSITIONS_TOGETHER = 1024
+LOGITS_TOGETHER = {"cpu": 128, "cuda": 2048}
 
 
 def load_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:
@@ -82,24 +85,31 @@ class LanguageModel:
     @torch.no_grad()
     def capture(self, contexts: Contexts) -> Tensor:
         """The residual stream after the layer, [B, L, D]; the LM stops there."""
-        with self._traced.trace(**self._inputs(contexts)) as tracer:
-            output = self._blocks[self.layer].output.save()
-            tracer.stop()
-        return _hidden(output)
+        found = []
+        for some in self._pieces(contexts):
+            with self._traced.trace(**self._inputs(some)) as tracer:
+                output = self._blocks[self.layer].output.save()
+                tracer.stop()
+            found.append(_hidden(output))
+        return torch.cat(found)
 
     @torch.no_grad()
     def run(self, contexts: Contexts) -> tuple[Tensor, Iterator[Tensor]]:
         """The residual stream after the layer [B, L, D] and the logits of the untouched LM (see
         `_logits`)."""
         head = self._head  # traces once itself, so not within the trace below
-        with self._traced.trace(**self._inputs(contexts)) as tracer:
-            output = self._blocks[self.layer].output.save()
-            if head is None:
-                last = self._traced.output.logits.save()
-            else:
-                last = head.envoy.input.save()
-                tracer.stop()
-        return _hidden(output), self._logits(last)
+        found, lasts = [], []
+        for some in self._pieces(contexts):
+            with self._traced.trace(**self._inputs(some)) as tracer:
+                output = self._blocks[self.layer].output.save()
+                if head is None:
+                    last = self._traced.output.logits.save()
+                else:
+                    last = head.envoy.input.save()
+                    tracer.stop()
+            found.append(_hidden(output))
+            lasts.append(last)
+        return torch.cat(found), self._logits(lasts)
 
     @torch.no_grad()
     def run_with(self, contexts: Contexts, hidden_BLD: Tensor) -> Iterator[Tensor]:
@@ -109,32 +119,46 @@ class LanguageModel:
         they give is used. Where they give a tuple, the model runs whole, since what else is in it
         may be used.
         """
-        hidden_BLD = hidden_BLD.to(self.dtype)
         gives_tuples, head = self._gives_tuples, self._head
-        with self._traced.trace(**self._inputs(contexts)) as tracer:
-            if gives_tuples:
-                self._blocks[self.layer].output[0][:] = hidden_BLD
-            else:
-                for index in range(self.layer + 1):
-                    self._blocks[index].skip(hidden_BLD)
-            if head is None:
-                last = self._traced.output.logits.save()
-            else:
-                last = head.envoy.input.save()
-                tracer.stop()
-        return self._logits(last)
+        pieces = self._pieces(contexts)
+        hidden = hidden_BLD.to(self.dtype).split([len(some.ids) for some in pieces])
+        lasts = []
+        for some, hidden_CLD in zip(pieces, hidden, strict=True):
+            with self._traced.trace(**self._inputs(some)) as tracer:
+                if gives_tuples:
+                    self._blocks[self.layer].output[0][:] = hidden_CLD
+                else:
+                    for index in range(self.layer + 1):
+                        self._blocks[index].skip(hidden_CLD)
+                if head is None:
+                    last = self._traced.output.logits.save()
+                else:
+                    last = head.envoy.input.save()
+                    tracer.stop()
+            lasts.append(last)
+        return self._logits(lasts)
+
+    def _pieces(self, contexts: Contexts) -> list[Contexts]:
+        """The contexts, on a CPU a few after others (see POSITIONS_TOGETHER)."""
+        if self.device.type != "cpu":
+            return [contexts]
+        few = max(POSITIONS_TOGETHER // contexts.ids.shape[1], 1)
+        sides = zip(contexts.ids.split(few), contexts.mask.split(few), strict=True)
+        return [Contexts(*sides_CL) for sides_CL in sides]
 
     @torch.no_grad()
-    def _logits(self, last_BLX: Tensor) -> Iterator[Tensor]:
+    def _logits(self, lasts: Iterable[Tensor]) -> Iterator[Tensor]:
         """The logits of one context after another's in parts [R, V], each of one context, of what
-        the head is given or of all logits. Every context of L positions has the same parts."""
-        if self._head is None:
-            yield from last_BLX
-            return
-        at_once = POSITIONS_AT_ONCE[self.device.type]
-        for some_CLD in last_BLX.split(max(at_once // last_BLX.shape[1], 1)):
-            for part_CRD in some_CLD.split(at_once, dim=1):
-                yield from self._head.logits(part_CRD)
+        the head is given or of all logits, [C, L, X]. Every context of L positions has the same
+        parts."""
+        at_once = LOGITS_TOGETHER[self.device.type]
+        for last_CLX in lasts:
+            if self._head is None:
+                yield from last_CLX
+                continue
+            for some_CLD in last_CLX.split(max(at_once // last_CLX.shape[1], 1)):
+                for part_CRD in some_CLD.split(at_once, dim=1):
+                    yield from self._head.logits(part_CRD)
 
     @functools.cached_property
     def _head(self) -> "_Head | None":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from saemake import architectures
 from saemake.config import Config
 from saemake.evaluation.dictionary_learning import TOKENS_AT_ONCE
-from saemake.llm.model import POSITIONS_AT_ONCE
+from saemake.llm.model import LOGITS_TOGETHER
 from saemake.llm.shape import Shape
 from saemake.plan.storage import FLOAT32_BYTES, sae_bytes
 from saemake.recipes import SaeRecipe
@@ -100,7 +100,7 @@ def of_judging(
             min(positions, at_once) * ELEMENT_BYTES[model.dtype]
             + documents * 2 * min(length, at_once) * FLOAT32_BYTES
         )
-        for device, at_once in POSITIONS_AT_ONCE.items()
+        for device, at_once in LOGITS_TOGETHER.items()
     }
     # oneDNN's copy of a weight that the embedding has as it was (onednn.Packed).
     packed = shape.tied and model.dtype == "float32"

@@ -321,7 +321,7 @@ def test_core_of_an_identity_and_of_zeros(lm, tmp_path):
 def test_zeros_are_judged_in_every_context_where_tokens_are_still_seen(lm, tmp_path, monkeypatch):
     """An LM whose logits tell contexts apart though its layer gives zeros, three positions a
     part."""
-    monkeypatch.setattr(llm_model, "POSITIONS_AT_ONCE", {"cpu": 3})
+    monkeypatch.setattr(llm_model, "LOGITS_TOGETHER", {"cpu": 3})
     text = tokens(tmp_path, [[0, *range(i, i + 7)] for i in range(3, 7)])
     contexts = next(text.contexts(4))
     run_with = LanguageModel.run_with

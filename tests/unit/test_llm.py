@@ -184,7 +184,7 @@ def test_logits_in_bfloat16_are_transformers_own(family, contexts):
 
 @pytest.mark.parametrize("positions", [1, 7, 60, 4096])
 def test_logits_in_parts_are_the_whole_ones(demo_weights, plain, contexts, positions, monkeypatch):
-    monkeypatch.setattr(llm_model, "POSITIONS_AT_ONCE", {"cpu": positions})
+    monkeypatch.setattr(llm_model, "LOGITS_TOGETHER", {"cpu": positions})
     _, logits = LanguageModel(demo_weights, 3, CPU, whole=True).run(contexts)
     with torch.no_grad():
         whole = plain(contexts.ids, attention_mask=contexts.mask).logits
