@@ -41,7 +41,11 @@ SAE_BENCH = PROJECT / ".venv-saebench" / "bin" / "python"
 DICTIONARY_LEARNING = PROJECT / ".venv-dictionary-learning" / "bin" / "python"
 REVISION = "0" * 40
 # Width, layers and heads of the models that TransformerLens knows by these names.
-PYTHIA = {"pythia-70m-deduped": (512, 6, 8), "pythia-160m-deduped": (768, 12, 12)}
+PYTHIA = {
+    "pythia-70m-deduped": (512, 6, 8),
+    "pythia-160m-deduped": (768, 12, 12),
+    "pythia-410m-deduped": (1024, 24, 16),
+}
 PYTHIA_VOCABULARY = 50_304
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 

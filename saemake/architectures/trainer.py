@@ -64,6 +64,11 @@ class Dictionary(nn.Module, abc.ABC):
     def encode(self, x: Tensor) -> Tensor:
         """Activations [..., D] to latents [..., F]."""
 
+    def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The places in the flattened latents [R, F] that `encode` keeps, those of a token side by
+        side, and the values there, which may be 0; None where all latents must be looked at."""
+        return None
+
     @abc.abstractmethod
     def decode(self, f: Tensor) -> Tensor:
         """Latents [..., F] to reconstructions [..., D]: f @ decoder_rows and a bias, which

@@ -31,6 +31,9 @@ class Linear:
     def encode(self, x: Tensor) -> Tensor:
         return linear(x - self.mean_D, self.encoder_weight, None)
 
+    def listed(self, x_RD: Tensor) -> None:
+        """All are looked at."""
+
     def decode(self, f: Tensor) -> Tensor:
         return f @ self.decoder_rows + self.mean_D
 

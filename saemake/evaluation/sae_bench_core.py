@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from saemake import progress
-from saemake.evaluation.codecs import Codec, Coded, Judgement, decoded, encoded
+from saemake.evaluation.codecs import Codec, Coded, Judgement, reconstructed
 from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, ratio, recovered
 from saemake.llm.model import LanguageModel, checked
@@ -65,8 +65,7 @@ def judge(
             reference.compare(_without_layer(lm, contexts), ablated)
             for key, codec in codecs.items():
                 spliced_BLD = hidden_BLD.clone()
-                x_hats = [decoded(codec, f_RF) for f_RF in encoded(codec, x_ND)]
-                spliced_BLD[counted] = torch.cat(x_hats).to(hidden_BLD.dtype)
+                spliced_BLD[counted] = reconstructed(codec, x_ND).to(hidden_BLD.dtype)
                 reference.compare(lm.run_with(contexts, spliced_BLD), behaviours[key])
             del reference  # a batch's logits, which the next two need not be beside
             bar.update(contexts.tokens)

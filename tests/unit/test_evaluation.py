@@ -168,9 +168,12 @@ def test_many_latents_are_decoded_by_the_codec():
 
 @pytest.mark.parametrize("name", architectures.names())
 @pytest.mark.parametrize("tokens", [0, 1, 12])
-def test_what_is_coded_in_parts_is_what_the_codec_gives_of_all(name, tokens, monkeypatch):
-    """Each of its ways to choose latents, also where it chooses among those of the whole batch."""
+@pytest.mark.parametrize("few", [True, False])
+def test_what_is_coded_in_parts_is_what_the_codec_gives_of_all(name, tokens, few, monkeypatch):
+    """Each of its ways to choose latents, also where it chooses among those of the whole batch;
+    decoded as a list and whole."""
     monkeypatch.setattr(codecs, "part_tokens", lambda *_: 5)
+    monkeypatch.setattr(codecs, "most_listed", lambda entries, *_: entries if few else 0)
     dictionary = make(name).dictionary
     x_ND = torch.randn(tokens, dictionary.d_model, generator=torch.Generator().manual_seed(0))
     for inference in architectures.get(name).inferences or [None]:
@@ -179,8 +182,8 @@ def test_what_is_coded_in_parts_is_what_the_codec_gives_of_all(name, tokens, mon
             f_NF = dictionary.encode(x_ND)
             found = codecs.Coded(dictionary, x_ND)
             expected = dictionary.decode(f_NF)
-            parts = torch.cat(list(codecs.encoded(dictionary, x_ND)))
-        torch.testing.assert_close(parts, f_NF)
+            reconstructed = codecs.reconstructed(dictionary, x_ND)
+        torch.testing.assert_close(reconstructed, expected)
         torch.testing.assert_close(found.x_hat_ND, expected)
         shown_NF = torch.zeros_like(f_NF)
         shown_NF[found.tokens_M, found.latents_M] = found.values_M

@@ -99,6 +99,14 @@ class TopKDictionary(KeptDictionary):
     def activations(self, x: Tensor) -> Tensor:
         return torch.relu_(linear(x - self.b_dec, self.encoder.weight, self.encoder.bias))
 
+    def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.inference != "top_k" or not self.tokens_apart:
+            return None
+        f_RF = self.activations(x_RD)
+        at_Rk = top_indices(f_RF, self.kept)
+        starts_R = torch.arange(len(f_RF), device=f_RF.device).mul_(self.width)
+        return (at_Rk + starts_R[:, None]).flatten(), f_RF.gather(1, at_Rk).flatten()
+
     def decode_unbiased(self, f: Tensor) -> Tensor:
         return self.decoder(f)
 
