@@ -6,13 +6,13 @@ tensors, a refilled buffer, a batch's logits), of which the largest moment count
 Shapes: B activations in a batch, D the model's width, F latents, L positions, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from saemake import architectures
 from saemake.config import Config
 from saemake.evaluation.dictionary_learning import TOKENS_AT_ONCE
-from saemake.llm.model import LOGITS_TOGETHER
+from saemake.llm.model import LOGITS_TOGETHER, POSITIONS_TOGETHER
 from saemake.llm.shape import Shape
 from saemake.plan.storage import FLOAT32_BYTES, sae_bytes
 from saemake.recipes import SaeRecipe
@@ -32,30 +32,28 @@ LIVE_JUDGED = 4.0
 @dataclass(frozen=True)
 class Memory:
     """Bytes of a job at its largest: `lm`, `saes` (with Adam's moments, in training) and `buffer`
-    stay, `live` are those of the largest moment; `loaded` is the LM as it is loaded, whole. Making
-    logits takes `logits_on_gpu` or `logits_on_cpu` besides."""
+    stay, `live` are those of the largest moment, on a GPU ("cuda") and on a CPU; `loaded` is the LM
+    as it is loaded, whole."""
 
     lm: int
     saes: int
     buffer: int
-    live: int
+    live: Mapping[str, int]
     loaded: int
-    logits_on_gpu: int = 0
-    logits_on_cpu: int = 0
 
     @property
     def on_gpu(self) -> int:
         """Of the device."""
-        return self._held + self.logits_on_gpu
+        return self._held + self.live["cuda"]
 
     @property
     def on_cpu(self) -> int:
         """Of the process."""
-        return PROCESS_BYTES + max(self.loaded, self._held + self.logits_on_cpu)
+        return PROCESS_BYTES + max(self.loaded, self._held + self.live["cpu"])
 
     @property
     def _held(self) -> int:
-        return self.lm + self.saes + self.buffer + self.live
+        return self.lm + self.saes + self.buffer
 
 
 def of_training(recipe: SaeRecipe, shape: Shape, saes: int) -> Memory:
@@ -63,9 +61,9 @@ def of_training(recipe: SaeRecipe, shape: Shape, saes: int) -> Memory:
     model, training = recipe.tokens.model, recipe.training
     one = sae_bytes(shape.d_model, recipe.width)
     buffer = recipe.buffer_tokens * shape.d_model * ELEMENT_BYTES[training.autocast]
-    positions = recipe.llm_batch_contexts * recipe.tokens.context_tokens
+    contexts, length = recipe.llm_batch_contexts, recipe.tokens.context_tokens
     # While it is refilled: what was unread, what is new, and both together.
-    refilled = 2 * buffer + _block(model.dtype, shape, positions)
+    refilled = 2 * buffer
     batch = training.batch_tokens * recipe.width * FLOAT32_BYTES
     live_latents = architectures.get(recipe.architecture).live_latents
     live = round(live_latents * batch + LIVE_GRADIENTS * one)
@@ -73,7 +71,10 @@ def of_training(recipe: SaeRecipe, shape: Shape, saes: int) -> Memory:
         lm=_lm(model.dtype, shape, recipe.layer + 1),
         saes=3 * saes * one,
         buffer=buffer,
-        live=max(refilled, live),
+        live={
+            device: max(refilled + block, live)
+            for device, block in _blocks(model.dtype, shape, contexts, length).items()
+        },
         loaded=_lm(model.dtype, shape, model.layers),
     )
 
@@ -106,21 +107,20 @@ def of_judging(
     packed = shape.tied and model.dtype == "float32"
     copied = shape.head_weights * FLOAT32_BYTES if packed else 0
     rows = min(positions, TOKENS_AT_ONCE) if documents else positions
-    block = _block(model.dtype, shape, positions)
+    blocks = _blocks(model.dtype, shape, contexts, length)
     coded = round(LIVE_JUDGED * rows * widest * FLOAT32_BYTES)
-    moment = max(block, coded)
-    if not documents:
-        # The untouched LM's logits, in float32, are there while codecs code.
-        moment += positions * shape.vocabulary * FLOAT32_BYTES
+    # The untouched LM's logits, in float32, are there while codecs code.
+    reference = 0 if documents else positions * shape.vocabulary * FLOAT32_BYTES
     lm = _lm(model.dtype, shape, model.layers)
     return Memory(
         lm=lm,
         saes=sum(sae_bytes(shape.d_model, f) for f in latents),
         buffer=0,
-        live=moment,
+        live={
+            "cuda": logits["cuda"] + reference + max(blocks["cuda"], coded),
+            "cpu": logits["cpu"] + copied + reference + max(blocks["cpu"], coded),
+        },
         loaded=lm,
-        logits_on_gpu=logits["cuda"],
-        logits_on_cpu=logits["cpu"] + copied,
     )
 
 
@@ -129,12 +129,16 @@ def of_fitting(config: Config, name: str, shape: Shape, layer: int) -> Memory:
     model = config.models[name]
     positions = model.llm_batch_contexts * model.context_tokens
     activations = 3 * positions * shape.d_model * 8
-    moment = _block(model.dtype, shape, positions) + activations
     return Memory(
         lm=_lm(model.dtype, shape, layer + 1),
         saes=3 * 8 * shape.d_model**2,
         buffer=0,
-        live=moment,
+        live={
+            device: block + activations
+            for device, block in _blocks(
+                model.dtype, shape, model.llm_batch_contexts, model.context_tokens
+            ).items()
+        },
         loaded=_lm(model.dtype, shape, model.layers),
     )
 
@@ -143,8 +147,15 @@ def _lm(dtype: str, shape: Shape, blocks: int) -> int:
     return shape.weights(blocks) * ELEMENT_BYTES[dtype]
 
 
-def _block(dtype: str, shape: Shape, positions: int) -> int:
-    """A block at work: the residual stream three times, what the heads have of it, and the MLP's
-    inside, twice."""
+def _blocks(dtype: str, shape: Shape, contexts: int, length: int) -> dict[str, int]:
+    """A block at work on so many contexts: the residual stream three times, what the heads have of
+    it, and the MLP's inside, twice. On a CPU at work on some at a time; what it gave of each, and
+    of all together, is there besides. Of each device."""
     features = 3 * shape.d_model + 4 * shape.attention_width + 2 * shape.mlp_width
-    return positions * features * ELEMENT_BYTES[dtype]
+    positions = contexts * length
+    some = min(positions, max(POSITIONS_TOGETHER, length))
+    entries = {
+        "cuda": positions * features,
+        "cpu": some * features + 2 * positions * shape.d_model,
+    }
+    return {device: count * ELEMENT_BYTES[dtype] for device, count in entries.items()}
