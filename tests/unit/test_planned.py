@@ -274,7 +274,8 @@ def test_a_sparsity_more_trains_one_more(ready):
 def test_shapes_of_the_published_models_are_those_of_their_families(config):
     """transformers' Gemma2Config is gemma-2-2b's; Pythias are GPT-NeoX of their published sizes."""
     assert config.models["gemma-2-2b"].shape == shape_of(Gemma2Config())
-    for name, (width, layers, heads) in PYTHIA_SIZES.items():
+    for name in ("pythia-70m-deduped", "pythia-160m-deduped"):
+        width, layers, heads = PYTHIA_SIZES[name]
         found = shape_of(
             GPTNeoXConfig(
                 hidden_size=width,
