@@ -104,7 +104,7 @@ def of_judging(
         for device, at_once in LOGITS_TOGETHER.items()
     }
     # oneDNN's copy of a weight that the embedding has as it was (onednn.Packed).
-    packed = shape.tied and model.dtype == "float32"
+    packed = shape.tied and model.dtype == "float32" and not documents
     copied = shape.head_weights * FLOAT32_BYTES if packed else 0
     rows = min(positions, TOKENS_AT_ONCE) if documents else positions
     blocks = _blocks(model.dtype, shape, contexts, length)

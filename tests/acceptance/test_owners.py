@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from saemake import architectures
 from saemake.config import Config, read
-from saemake.evaluation.evaluate import JUDGES
+from saemake.evaluation.evaluate import JUDGES, products
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.names import SaeName, Sweep
@@ -54,12 +54,13 @@ class Ground:
             settings = {**recipe.settings, "defects": defects}
             recipe = recipe.model_copy(update={"settings": settings})
         text = self.tokens(evaluation)
-        lm = LanguageModel(self.weights, LAYER, CPU, whole=True)
         saes = {
             (name, way): files.load(self.root / "downloaded" / name, name, WIDTH, CPU, way)
             for name, way in loaded
         }
-        return JUDGES[evaluation](saes, lm, text, recipe, "test")
+        with products(recipe):
+            lm = LanguageModel(self.weights, LAYER, CPU, whole=True)
+            return JUDGES[evaluation](saes, lm, text, recipe, "test")
 
 
 def ground(root, lm, layers, documents, core):

@@ -73,3 +73,15 @@ def test_without_onednn_nothing_is_packed(multiplied):
         onednn.linear(drawn(3, 24), drawn(40, 24), None)
     assert type(model[0]) is nn.Linear
     assert not multiplied
+
+
+def test_left_out_it_multiplies_nothing_until_it_is_over(multiplied):
+    x, weight = drawn(3, 24), drawn(40, 24)
+    model = nn.Sequential(nn.Linear(24, 40)).requires_grad_(False)
+    with onednn.left_out():
+        onednn.pack(model)
+        assert onednn.linear(x, weight, None).equal(functional.linear(x, weight))
+    assert type(model[0]) is nn.Linear
+    assert not multiplied
+    onednn.linear(x, weight, None)
+    assert multiplied

@@ -47,7 +47,7 @@ class JumpReluDictionary(Dictionary):
 
     def before_jump(self, x: Tensor) -> Tensor:
         """All latents [..., F], before any is dropped."""
-        return linear(x, self.encoder_weight, self.b_enc)
+        return linear(x, self.encoder_weight, None) + self.b_enc
 
     def encode(self, x: Tensor) -> Tensor:
         f = self.before_jump(x)

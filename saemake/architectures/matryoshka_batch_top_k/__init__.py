@@ -67,5 +67,5 @@ class MatryoshkaBatchTopK(BatchTopK):
     version = 5
     trainer_class = "MatryoshkaBatchTopKTrainer"
     dict_class = "MatryoshkaBatchTopKSAE"
-    live_latents = 4.4
+    live_latents = 4.0
     Settings = MatryoshkaSettings

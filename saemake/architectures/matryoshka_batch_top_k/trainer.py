@@ -42,7 +42,7 @@ class MatryoshkaDictionary(batch_top_k.KeptOfBatch):
         return self.b_enc, self.b_dec
 
     def activations(self, x: Tensor) -> Tensor:
-        return torch.relu_(linear(x - self.b_dec, self.encoder_weight, self.b_enc))
+        return torch.relu(linear(x - self.b_dec, self.encoder_weight, None) + self.b_enc)
 
     def decode_unbiased(self, f: Tensor) -> Tensor:
         return f @ self.W_dec
