@@ -49,6 +49,7 @@ bench-gpu: $(VENV)/acceptance $(VENV)-dictionary-learning/peers
 	$(BIN)/python benchmarks/steps.py --device cuda --dtypes bfloat16 --d-models 768 2304
 	$(BIN)/python benchmarks/passes.py
 	$(BIN)/python benchmarks/memory.py --device cuda
+	$(BIN)/python benchmarks/gpu.py logs/gpu
 
 $(VENV)/runs: envs/requirements.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -7,12 +7,10 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import httpx2  # what huggingface_hub speaks HTTP with, and raises the errors of
 import tenacity
-from datasets import IterableDataset
-from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -28,7 +26,10 @@ from saemake.errors import SaemakeError, first_line
 from saemake.recipes import revision_key
 from saemake.store import Store
 
-REFUSED = (GatedRepoError, RepositoryNotFoundError, DatasetNotFoundError)
+if TYPE_CHECKING:  # a GPU's jobs speak to the Hub's cache, and may run where `datasets` is not
+    from datasets import IterableDataset
+
+REFUSED = (GatedRepoError, RepositoryNotFoundError)
 UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.HTTPError, ConnectionError)
 FAILURES = (*REFUSED, RevisionNotFoundError, *UNREACHABLE)
 BROKEN = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
@@ -42,16 +43,23 @@ Asked = TypeVar("Asked")
 
 
 @contextlib.contextmanager
-def reached(what: str, page: str, revision: str, otherwise: str) -> Iterator[None]:
+def reached(
+    what: str,
+    page: str,
+    revision: str,
+    otherwise: str,
+    also_refused: tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
     """Turn the Hub's exceptions in the block into SaemakeError.
 
     `what` names the repository ("model 'google/gemma-2-2b'"), `page` is its page on the Hub, and
-    `otherwise` says what to type where it cannot be reached from here.
+    `otherwise` says what to type where it cannot be reached from here. `also_refused` are another
+    client's exceptions for a repository that is missing, private or gated.
     """
     page = f"{constants.ENDPOINT}/{page}"
     try:
         yield
-    except REFUSED as error:
+    except (*REFUSED, *also_refused) as error:
         raise SaemakeError(f"{what} {_refusal(error, page)}") from None
     except RevisionNotFoundError:
         raise SaemakeError(
@@ -62,9 +70,8 @@ def reached(what: str, page: str, revision: str, otherwise: str) -> Iterator[Non
 
 
 def _refusal(error: Exception, page: str) -> str:
-    # datasets says DatasetNotFoundError of a gated one too, and only its words tell.
-    gated_text = isinstance(error, DatasetNotFoundError) and "gated dataset" in str(error)
-    if isinstance(error, GatedRepoError) or gated_text:
+    # `datasets` raises one exception for both cases, and only its words tell them apart.
+    if isinstance(error, GatedRepoError) or "gated dataset" in str(error):
         return (
             f"is gated: accept its terms on its Hub page ({page}), type `hf auth login`, then run"
             " the same command again"
@@ -100,7 +107,7 @@ def patiently(ask: Callable[[], Asked], *, was_reached: bool = False) -> Asked:
     return _patience(was_reached)(ask)
 
 
-def every_row(dataset: IterableDataset) -> Iterator[dict[str, Any]]:
+def every_row(dataset: "IterableDataset") -> Iterator[dict[str, Any]]:
     """The rows of a streamed dataset, each once and in its order, whatever breaks on the way: it
     goes on after the last row that it gave, in the file where that is.
 

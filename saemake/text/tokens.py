@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from datasets import load_dataset
+from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import HfApi
 from transformers import PreTrainedTokenizerBase
 
@@ -126,7 +127,13 @@ def _reached(text: Text, target: str) -> AbstractContextManager[None]:
         f"type `snakemake {target}` where there is a network, and bring results/ along (the jobs"
         " after it need none)"
     )
-    return reached(f"dataset '{text.hub}'", f"datasets/{text.hub}", text.revision, otherwise)
+    return reached(
+        f"dataset '{text.hub}'",
+        f"datasets/{text.hub}",
+        text.revision,
+        otherwise,
+        also_refused=(DatasetNotFoundError,),
+    )
 
 
 def _documents(
@@ -148,7 +155,7 @@ def _documents(
                 ),
                 was_reached=True,
             )
-        except FAILURES:  # some are kinds of FileNotFoundError
+        except (*FAILURES, DatasetNotFoundError):  # some are kinds of FileNotFoundError
             raise
         except (ValueError, FileNotFoundError) as error:
             raise SaemakeError(

@@ -75,10 +75,18 @@ def provenance_json(recipe: SaeRecipe, device: torch.device, more: dict[str, Any
         "software": {
             "saemake": saemake.__version__,
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PROVENANCE_PACKAGES},
+            **{name: _version(name) for name in PROVENANCE_PACKAGES},
         },
     }
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed: training itself needs neither `datasets` nor snakemake."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:

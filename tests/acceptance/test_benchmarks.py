@@ -76,3 +76,23 @@ def test_core_beside_sae_bench(tmp_path):
     assert set(found["ours"]) == {"1", "6", "7"}
     assert len(found["sae_bench"]) == 6
     assert all(0 < one["loading"] < one["judging"] for one in found["sae_bench"])
+
+
+def test_ten_minutes_on_a_gpu(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "benchmarks" / "gpu.py"), str(tmp_path), "--small"],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": "tests:benchmarks/workers"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert all(
+        row["twice_the_same"] and row["resumed_the_same"] for row in found["smoke"]["rows"]
+    )
+    assert found["demo_passes"]["all_the_same"]
+    assert all(row["ratio"] > 0 for row in found["steps"]["rows"])
+    assert found["passes"]["rows"][0]["tokens_a_second"] > 0
+    assert "error" not in found["memory"]

@@ -1,0 +1,52 @@
+"""Where a stage of benchmarks/gpu.py computes, writes, and how much it may do."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@dataclasses.dataclass
+class Run:
+    """What every stage has: where it computes, where it writes, how much it may do."""
+
+    device: torch.device
+    out: Path
+    small: bool
+    until: float
+
+    @property
+    def seconds_left(self) -> float:
+        return self.until - time.monotonic()
+
+    def choose(self, large: Any, small: Any) -> Any:
+        """The size of a GPU's run, or that of a trial on a CPU."""
+        return small if self.small else large
+
+    def seconds(self, work: Callable[[], Any], count: int) -> float:
+        """Mean seconds of one of `count` calls, by the device's own clock."""
+        if self.device.type != "cuda":
+            start = time.perf_counter()
+            for _ in range(count):
+                work()
+            return (time.perf_counter() - start) / count
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        first.record()
+        for _ in range(count):
+            work()
+        last.record()
+        torch.cuda.synchronize()
+        return first.elapsed_time(last) / 1000 / count
+
+    def peak_gib(self) -> float | None:
+        return torch.cuda.max_memory_allocated() / 2**30 if self.device.type == "cuda" else None
+
+    def forget(self) -> None:
+        """Give memory back and count its peak anew."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
