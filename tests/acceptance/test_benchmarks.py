@@ -89,9 +89,7 @@ def test_ten_minutes_on_a_gpu(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "gpu.json").read_text())
-    assert all(
-        row["twice_the_same"] and row["resumed_the_same"] for row in found["smoke"]["rows"]
-    )
+    assert all(row["twice_the_same"] and row["resumed_the_same"] for row in found["smoke"]["rows"])
     assert found["demo_passes"]["all_the_same"]
     assert all(row["ratio"] > 0 for row in found["steps"]["rows"])
     assert found["passes"]["rows"][0]["tokens_a_second"] > 0
