@@ -164,6 +164,11 @@ class _Pass:
                 key: shared["faults"][key] for key in self.hashes if key in shared["faults"]
             }
             log.info("going on at step %d, from snapshot %s", self.step, snapshot.key)
+            print(
+                f"saemake: {conduct.label}: goes on at step {self.step:,} of {self.steps:,}",
+                file=sys.stderr,
+                flush=True,
+            )
         self.members = [
             Member(sae, lm.d_model, self.device)
             for sae in wanted

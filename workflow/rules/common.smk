@@ -6,7 +6,9 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-from saemake import figures, names, plan, recipes
+from snakemake.cli import get_argument_parser
+
+from saemake import figures, names, plan, recipes, screen, turns
 from saemake.catalogue import entries, targets
 from saemake.config import identifier, read
 from saemake.errors import SaemakeError
@@ -16,6 +18,31 @@ from saemake.publishing import rebuilding
 
 # Options of snakemake whose value may be a path under results/ and is no target.
 TAKES_A_PATH = {"--report", "--archive", "--directory", "-d", "--configfile", "--profile"}
+
+
+# Options with which snakemake looks and changes no file.
+LOOKS_ONLY = """
+    dryrun lint list_rules list_target_rules print_compilation containerize generate_unit_tests dag
+    rulegraph filegraph d3dag unlock list_conda_envs list_changes list_input_changes
+    list_params_changes list_untracked summary detailed_summary archive
+""".split()
+
+
+def wait_for_turn(checked):
+    """Wait until no other run works on the models of the targets (see saemake/turns.py). Here, since
+    Snakemake decides right after the Snakefile what there is to do. A job's own process and a
+    command that only looks do not wait."""
+    command = Path(sys.argv[0])
+    if not workflow.is_main_process or "snakemake" not in (command.name, command.parent.name):
+        return []
+    asked, _ = get_argument_parser().parse_known_args(sys.argv[1:])
+    report_only = asked.report is not None and not asked.report_after_run
+    if report_only or any(getattr(asked, option) for option in LOOKS_ONLY):
+        return []
+    try:
+        return turns.take(turns.touched(checked, asked.targets))
+    except KeyboardInterrupt:
+        sys.exit("saemake: interrupted while it waited; nothing was started")
 
 
 def checked_config():
@@ -34,7 +61,11 @@ def checked_config():
         sys.exit(f"saemake: {error}")
 
 
+if not (workflow.output_settings.verbose or workflow.output_settings.show_failed_logs):
+    screen.shorten_failures()
 CONFIG, CATALOGUE = checked_config()
+# Open files, as long as this process lives.
+TURN = wait_for_turn(CONFIG)
 EVALUATED = [f"{name}.json" for name in names.EVALUATIONS]
 # Snakemake cannot see into what else a comparison depends on.
 COMPARED_BY = repr(CONFIG.published.tolerances)

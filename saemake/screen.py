@@ -1,0 +1,58 @@
+"""What Snakemake shows of a failed job: one line, since the job itself has said what is wrong.
+
+Without this a failed job is fourteen rows: the exception, the command, all inputs and outputs. All
+of it stays in Snakemake's own log file.
+"""
+
+import logging
+from collections.abc import Iterator
+
+# As Snakemake names its logger, its handler for the screen, and its events.
+SNAKEMAKE, SCREEN = "snakemake.logging", "DefaultStreamHandler"
+ON_REQUEST = "Terminating processes on user request"
+NOT_ALL = "At least one job did not complete successfully"
+REMOVED = "Removing output files of failed job"
+
+
+class ShortFailures(logging.Filter):
+    """Of one handler: takes what is said of failed script jobs, and says it shorter. After an
+    interrupt there is nothing more to say."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__()
+        self.handler = handler
+        self.interrupted = False
+        self.failed = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        words, event = str(record.msg), getattr(getattr(record, "event", None), "name", None)
+        self.interrupted |= words.startswith(ON_REQUEST)
+        if event == "JOB_ERROR" and not getattr(record, "shellcmd", None):
+            self.failed = True
+            if not self.interrupted:
+                logs = ", ".join(getattr(record, "log", []))
+                self._say(f"saemake: job {getattr(record, 'jobid', '')} failed; its log is {logs}")
+            return False
+        if event == "ERROR" and self.interrupted and NOT_ALL in words:
+            if not self.failed:
+                self._say("saemake: interrupted; the same command goes on")
+            return False
+        of_script = event == "ERROR" and "CalledProcessError in file" in words
+        return not (of_script or words.startswith(REMOVED))
+
+    def _say(self, words: str) -> None:
+        said = {"levelno": logging.ERROR, "levelname": "ERROR", "msg": words}
+        self.handler.handle(logging.makeLogRecord(said))
+
+
+def shorten_failures() -> None:
+    """Say failures in one line each from now on, in this process."""
+    for handler in _screens():
+        if not any(isinstance(each, ShortFailures) for each in handler.filters):
+            handler.addFilter(ShortFailures(handler))
+
+
+def _screens() -> Iterator[logging.Handler]:
+    for handler in logging.getLogger(SNAKEMAKE).handlers:
+        if handler.name == SCREEN:
+            yield handler

@@ -1,0 +1,102 @@
+"""Turns: one run of the workflow at a time works on a model's files.
+
+Snakemake deletes a job's outputs when the job starts, and a second run on the same files would
+delete what the first reads. So a run waits for its turn before it looks at what there is to do.
+
+The locks are files under results/.store/locks, a model each. The kernel frees them when a run ends,
+however it ends. Jobs do not inherit them.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from saemake.catalogue.entries import PUBLISHED, load
+from saemake.catalogue.targets import HUB, is_hub_folder
+from saemake.config import Config
+from saemake.names import RESULTS
+from saemake.publishing.names import PUBLISHED_TO, SAELENS
+
+LOCKS = Path(RESULTS, ".store", "locks")
+# The commits of published repositories, which models may share. No model has a name with `_` first.
+SHARED = "_published"
+CANNOT_LOCK = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+
+def touched(config: Config, targets: Iterable[str]) -> list[str]:
+    """What a run on these targets needs the turn of: names of models, and SHARED; sorted. No target
+    is `rule all`; what is none of the known paths may touch everything."""
+    everything = {*config.models, SHARED}
+    found: set[str] = set()
+    for target in [*targets] or ["all"]:
+        found |= set(config.build) if target == "all" else _of_path(config, target) or everything
+    return sorted(found)
+
+
+def _of_path(config: Config, path: str) -> set[str]:
+    """Of one path; empty where it cannot be told."""
+    match PurePosixPath(path).parts:
+        case (first, model, *_) if first in (RESULTS, SAELENS):
+            return {model} & set(config.models)
+        case (first, model, *_) if first == PUBLISHED:
+            return {model, SHARED} if model in config.models else set()
+        case (first, _, _, model, *_) if first == PUBLISHED_TO:
+            return {model} & set(config.models)
+        case (first, *_) if first == HUB:
+            return _of_hub(config, path)
+        case _:
+            return set()
+
+
+def _of_hub(config: Config, path: str) -> set[str]:
+    catalogue, place = load(config), PurePosixPath(path)
+    for folder in map(str, (place, *place.parents)):
+        if is_hub_folder(config, folder):
+            entries = catalogue.under(folder) or [catalogue.at(folder)]
+            return {entry.model for entry in entries}
+    return set()
+
+
+def take(names: Iterable[str]) -> list[IO[str]]:
+    """Wait until no other run works on any of these, and keep others waiting while the returned
+    files are open. All runs take their locks in the same order, so no two wait for each other.
+
+    Where the file system cannot lock, it says so and does not wait. Raises KeyboardInterrupt.
+    """
+    held: list[IO[str]] = []
+    try:
+        LOCKS.mkdir(parents=True, exist_ok=True)
+        for name in sorted(names):
+            opened = Path(LOCKS, f"run-{name}.lock").open("a+")  # noqa: SIM115  the caller keeps it
+            held.append(opened)
+            _lock(opened, name)
+    except OSError as error:
+        if error.errno in CANNOT_LOCK:
+            _say(f"{LOCKS}: files cannot be locked here; start one snakemake at a time")
+        elif error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise  # where nothing can be written no job can run, and a job says so better
+    return held
+
+
+def _lock(opened: IO[str], name: str) -> None:
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        opened.seek(0)
+        who = opened.read().strip()
+        of_whom = f" (process {who})" if who else ""
+        _say(f"another run{of_whom} works on {name}; waiting until it ends")
+        fcntl.flock(opened, fcntl.LOCK_EX)
+    with contextlib.suppress(OSError):  # whose it is helps who waits, and nothing else
+        opened.truncate(0)
+        opened.write(f"{os.getpid()}\n")
+        opened.flush()
+
+
+def _say(words: str) -> None:
+    print(f"saemake: {words}", file=sys.stderr, flush=True)

@@ -1,0 +1,196 @@
+"""Two runs on the same files: the second waits for the first, whatever happens to that one. And
+what is on the screen after Ctrl-C."""
+
+import fcntl
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+
+import pytest
+from conftest import LAYER, SMALL, copied, raw_config
+
+from saemake.store import sha256
+
+SEED = 20261126
+MODEL = "results/demo/model.json"
+WAITS = "saemake: another run"
+
+
+class Started:
+    """A snakemake that runs, and what it has put on the screen."""
+
+    def __init__(self, workflow, *targets):
+        self.screen = workflow.folder / f"screen-{time.monotonic_ns()}.txt"
+        with self.screen.open("w") as opened:
+            self.process = subprocess.Popen(
+                workflow.command(*targets),
+                cwd=workflow.folder,
+                env=workflow.environment(),
+                stdout=opened,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def said(self):
+        return self.screen.read_text()
+
+    def until(self, words):
+        for _ in range(600):
+            if words in self.said:
+                return
+            assert self.process.poll() is None, self.said
+            time.sleep(0.1)
+        raise AssertionError(self.said)
+
+    def ends_well(self):
+        assert self.process.wait(300) == 0, self.said
+        assert "Error" not in self.said, self.said
+
+
+@contextmanager
+def held(workflow, name):
+    """What a run does that works on a model."""
+    folder = workflow.folder / "results" / ".store" / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"run-{name}.lock").open("w") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        opened.write("4711\n")
+        opened.flush()
+        yield
+
+
+def test_a_run_waits_and_says_for_whom(fresh):
+    with held(fresh, "demo"):
+        waiting = Started(fresh, MODEL)
+        waiting.until(f"{WAITS} (process 4711) works on demo; waiting until it ends")
+        time.sleep(1)
+        assert waiting.process.poll() is None
+        assert not (fresh.folder / MODEL).exists()
+    waiting.ends_well()
+    assert (fresh.folder / MODEL).exists()
+
+
+def test_a_dry_run_does_not_wait(fresh):
+    with held(fresh, "demo"):
+        for look in ("-n", "--summary", "--dag", "--list-rules"):
+            assert WAITS not in fresh.succeed(MODEL, look)
+
+
+def test_an_interrupt_while_it_waits_is_one_line(fresh):
+    with held(fresh, "demo"):
+        waiting = Started(fresh, MODEL)
+        waiting.until(WAITS)
+        waiting.process.send_signal(signal.SIGINT)
+        assert waiting.process.wait(30) != 0
+    last = waiting.said.splitlines()[-1]
+    assert last == "saemake: interrupted while it waited; nothing was started"
+    assert "Traceback" not in waiting.said
+
+
+def test_a_run_that_is_killed_keeps_nobody_waiting(workflow):
+    first = Started(workflow, f"{LAYER}/top_k/256/metrics.json")
+    first.until("Job ")
+    second = Started(workflow, f"{LAYER}/top_k/256/metrics.json")
+    second.until(f"{WAITS} (process {first.process.pid})")
+    first.process.kill()
+    second.ends_well()
+    assert (workflow.folder / f"{LAYER}/top_k/256/metrics.json").exists()
+
+
+def test_runs_on_two_models_go_side_by_side(fresh):
+    fresh.configure({"models": {"other": other_model()}, "build": ["demo", "other"]})
+    with held(fresh, "other"):
+        assert WAITS not in fresh.succeed(MODEL)
+        waiting = Started(fresh, "all")
+        waiting.until(f"{WAITS} (process 4711) works on other")
+        waiting.process.send_signal(signal.SIGTERM)
+        waiting.process.wait(30)
+
+
+def other_model():
+    """The demo's entry by another name."""
+    return raw_config(SMALL)["models"]["demo"]
+
+
+def sums(workflow):
+    """sha256 of all that is built; provenance.json holds times."""
+    results = workflow.folder / "results"
+    return {
+        str(path.relative_to(results)): sha256(path)
+        for path in sorted(results.rglob("*"))
+        if path.is_file() and ".store" not in path.parts and path.name != "provenance.json"
+    }
+
+
+def pairs(workflow, count, wanted):
+    """So many pairs of runs on all that is built, the second after a random while, each from
+    another half of the files."""
+    draw, waited = random.Random(SEED), 0
+    seconds = 20.0
+    for number in range(count):
+        if number:
+            for path in sorted(workflow.folder.glob("results/demo/**/*")):
+                if path.is_file() and draw.random() < 0.3:
+                    path.unlink()
+        started = time.monotonic()
+        first = Started(workflow, "all")
+        time.sleep(draw.uniform(0, 0.8 * seconds))
+        second = Started(workflow, "all")
+        first.ends_well()
+        seconds = time.monotonic() - started
+        second.ends_well()
+        waited += WAITS in second.said
+        waited += WAITS in first.said  # it may have been slower to start
+        assert sums(workflow) == wanted, number
+    return waited
+
+
+@pytest.fixture(scope="module")
+def wanted(begun, tmp_path_factory):
+    """What one run alone builds."""
+    alone = copied(begun, tmp_path_factory.mktemp("alone"))
+    alone.succeed("all")
+    return sums(alone)
+
+
+@pytest.mark.acceptance
+def test_pairs_of_runs_end_well_with_the_same_bytes(workflow, wanted):
+    assert pairs(workflow, 4, wanted) >= 2
+
+
+@pytest.mark.long
+def test_twenty_pairs_of_runs_end_well_with_the_same_bytes(workflow, wanted):
+    assert pairs(workflow, 20, wanted) >= 12
+
+
+def test_ctrl_c_leaves_our_line_and_the_same_command_goes_on(workflow):
+    """What a terminal sends to all of its processes; the next run says where it goes on."""
+    longer = {"models": {"demo": {"train_tokens": 307_200}}, "snapshots": {"every_seconds": 0.5}}
+    workflow.configure(longer)
+    target = f"{LAYER}/top_k/256/k_4/ae.pt"
+    workflow.succeed("results/demo/tokens/train/manifest.json")
+    log = workflow.folder / "logs/train/demo/L3/top_k/256.log"
+    run = Started(workflow, target)
+    run.until("train demo/L3/top_k/256 (2 SAEs)")
+    while not (log.exists() and "snapshot before step" in log.read_text()):
+        assert run.process.poll() is None, run.said
+        time.sleep(0.05)
+    os.killpg(run.process.pid, signal.SIGINT)
+    assert run.process.wait(60) != 0
+    after = run.said.partition("Terminating processes")[2]
+    assert "saemake: interrupted; the same command goes on" in after
+    for noise in (
+        "RuleException",
+        "CalledProcessError",
+        "Error in rule",
+        "WorkflowError",
+        "input:",
+    ):
+        assert noise not in after, after
+    said = workflow.succeed(target)
+    assert re.search(r"saemake: train demo/L3/top_k/256: goes on at step [1-9]\d* of 600", said)
