@@ -159,6 +159,7 @@ def rows_of(judged: Judged, tokens: Tokens, store: Store) -> list[rows.Row]:
         context_tokens=recipe.tokens.context_tokens,
         special_tokens=manifest["special_tokens"],
         sha256=judged.sha256,
+        **{key: value for key, value in recipe.settings.items() if key == "drop"},
     )
     return [
         rows.Row.model_validate(
@@ -167,7 +168,7 @@ def rows_of(judged: Judged, tokens: Tokens, store: Store) -> list[rows.Row]:
                 "inference": way["inference"],
                 recipe.evaluation: way["figures"],
                 "warnings": warnings(recipe, way["inference"], way["figures"]["l0"]),
-                "evaluations": {recipe.evaluation: circumstances.model_dump()},
+                "evaluations": {recipe.evaluation: circumstances.model_dump(exclude_unset=True)},
             }
         )
         for way in json.loads(store.read(judged.key, FIGURES))

@@ -116,6 +116,11 @@ class Circumstances(Closed):
         description="ids of BOS, EOS and padding; `notes`: what stands for a missing one"
     )
     sha256: str = Field(description="of the judged file")
+    drop: dict[str, Any] | None = Field(
+        default=None,
+        description="the positions that keep their own activation and are left out of the figures,"
+        " as in the config; absent where there are none",
+    )
 
 
 class Circumstanced(Closed):

@@ -12,9 +12,11 @@ from saemake.config import Config, lm_name
 from saemake.evaluation import rows
 from saemake.evaluation.rows import Row
 from saemake.names import RESULTS, SaeName
+from saemake.plan import without
 from saemake.publishing import rebuilding
 from saemake.publishing.names import CONFIG, suite_saes
 from saemake.training import files
+from saemake.training.settings import TrainingDrop
 
 # Columns of the metrics table, to the evaluation and the figure in its rows.
 COLUMNS = {
@@ -178,7 +180,8 @@ def _told(provenance: dict[str, Any]) -> dict[str, str]:
         "text": f"{text}, split {tokens['split']}",
         "revision of the text": provenance["text_revision"] or "none",
         "training": f"recipe `{training['recipe']}`, seed {training['seed']},"
-        f" {recipe['steps'] * training['batch_tokens']:,} tokens",
+        f" {recipe['steps'] * training['batch_tokens']:,} tokens"
+        f"{without(TrainingDrop.model_validate(training.get('drop', {})))}",
         "device": provenance["device"],
         "software": ", ".join(f"{name} {version}" for name, version in software.items()),
         "saemake's commit": ", ".join(commits) or "unknown",

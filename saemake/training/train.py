@@ -12,6 +12,7 @@ import torch
 
 from saemake import devices, interrupts, progress, source
 from saemake.activations.buffer import ActivationBuffer, norm_factor
+from saemake.activations.dropping import Dropping
 from saemake.config import Logging
 from saemake.errors import SaemakeError
 from saemake.llm.model import LanguageModel
@@ -302,6 +303,7 @@ def _buffer(
         seed=training.seed,
         dtype=getattr(torch, training.autocast),
         device=lm.device,
+        dropping=Dropping.of(training.drop, tokens),
     )
     if state is not None:
         buffer.load_state(state)
