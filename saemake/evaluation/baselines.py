@@ -20,7 +20,10 @@ FILE = "pca.safetensors"
 
 
 class Linear:
-    """A codec of orthonormal directions (rows [F, D]) around a mean [D]; latents have signs."""
+    """A codec of orthonormal directions (rows [F, D]) around a mean [D]; latents have signs. Those
+    that fire are counted as SAE Bench does, which takes all latents for positive."""
+
+    negative_fires = False
 
     def __init__(self, directions_FD: Tensor, mean_D: Tensor) -> None:
         self.encoder_weight = self.decoder_rows = directions_FD

@@ -220,9 +220,10 @@ class _Activity:
         width = self.codec.width
         self.tokens += len(batch.x_ND)
         self.active += len(coded.values_M)
-        self.l1 += (coded.values_M * self.norm_F.take(coded.latents_M)).double().sum()
+        sizes_M = coded.values_M.abs() if self.codec.negative_fires else coded.values_M
+        self.l1 += (sizes_M * self.norm_F.take(coded.latents_M)).double().sum()
         pairs_M = batch.contexts_N[coded.tokens_M].mul_(width).add_(coded.latents_M)
-        pairs_A = pairs_M[coded.values_M > 0]
+        pairs_A = pairs_M[sizes_M > 0]
         firings_CF = pairs_A.bincount(minlength=batch.contexts * width).view(-1, width)
         self.firings_F += firings_CF.sum(dim=0)
         self.contexts_F += (firings_CF > 0).sum(dim=0)
