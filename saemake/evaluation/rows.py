@@ -172,7 +172,8 @@ def joined(evaluations: Sequence[Sequence[Row]]) -> list[Row]:
     for row in plain:
         there = found.setdefault((row["name"], row["inference"]), row)
         if there is not row:
-            row["warnings"] = [*there["warnings"], *row["warnings"]]
+            # What is said of the training, each of its evaluations says.
+            row["warnings"] = list(dict.fromkeys([*there["warnings"], *row["warnings"]]))
             row["evaluations"] = there["evaluations"] | row["evaluations"]
             there |= row
     return [Row.model_validate(row) for row in found.values()]

@@ -114,12 +114,15 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
         folder, sweep.architecture, config.widths[sweep.width], torch.device("cpu")
     )
     trained = json.loads((folder / "config.json").read_text())
+    dropped = files.read_provenance(folder).get("dropped_ids")
     text = config.texts[config.models[sweep.model].text]
     metadata = {
         # As SAELens's own loader of dictionary_learning's files says these.
         "model_name": trained["trainer"]["lm_name"].split("/")[-1],
         "hook_name": f"blocks.{sweep.layer}.hook_resid_post",
         "prepend_bos": True,
+        # Ids, as SAELens takes them; a norm that is left out has no name there.
+        **({"exclude_special_tokens": dropped} if dropped else {}),
         "context_size": trained["buffer"]["ctx_len"],
         "dataset_path": text.hub,
         "sae_lens_version": SAELENS,
