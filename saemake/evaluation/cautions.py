@@ -14,8 +14,9 @@ from saemake.training.settings import Drop
 L0_TOLERANCE = 0.15
 # How far the zero-ablated loss is above the LM's own at least, as a fraction of that.
 ABLATION = 0.01
-# How far apart the variance explained by threshold and by top-k may be.
-THRESHOLD_VARIANCE = 0.1
+# How far apart the variance explained by threshold and by top-k may be, and how many times the
+# L0 of one that of the other.
+THRESHOLD_VARIANCE, THRESHOLD_L0 = 0.1, 1.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +80,15 @@ def _far_threshold(names: Names, way: str | None, ways: Mapping[str | None, Figu
         return []
     here, there = ways[way], ways["top_k"]
     found, wanted = here[names.explained], there[names.explained]
-    if found is None or wanted is None or abs(found - wanted) <= THRESHOLD_VARIANCE:
+    l0, k = here["l0"], there["l0"]
+    if found is None or wanted is None or l0 is None or k is None:
+        return []
+    if abs(found - wanted) <= THRESHOLD_VARIANCE and k / THRESHOLD_L0 <= l0 <= k * THRESHOLD_L0:
         return []
     return [
-        f"by threshold {names.explained} is {found:.3g} at L0 {here['l0']:.4g}, by top_k"
-        f" {wanted:.3g} at L0 {there['l0']:.4g}: the threshold does not fit; a longer training, or"
-        " training.drop where a few activations are many times the others, mends it"
+        f"by threshold {names.explained} is {found:.3g} at L0 {l0:.4g}, by top_k {wanted:.3g} at L0"
+        f" {k:.4g}: the threshold does not fit; a longer training, or training.drop where a few"
+        " activations are many times the others, mends it"
     ]
 
 
@@ -143,6 +147,11 @@ def _between(points: Sequence[tuple[int, float]], at: float) -> float | None:
         if low <= at <= high:
             return below + (above - below) * (at - low) / (high - low)
     return None
+
+
+def of_training(rows: Sequence[Row]) -> list[str]:
+    """What the rows warn of that training has told."""
+    return [line for row in rows for line in row.warnings if line.startswith("training: ")]
 
 
 def told(rows: Sequence[Row], but: Sequence[str] = ()) -> str | None:

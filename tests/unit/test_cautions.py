@@ -5,13 +5,12 @@ import math
 import pytest
 import torch
 from conftest import CONFIG_FILE, PROJECT, merged, raw_config
+from unit.test_evaluation import recipe
 
 from saemake.activations.norms import Norms, largest_share, warned
 from saemake.config import read
 from saemake.evaluation import cautions, rows
 from saemake.recipes import EvaluationRecipe
-
-from unit.test_evaluation import recipe  # isort: skip
 
 
 def measured(*batches):
@@ -91,8 +90,10 @@ def test_a_threshold_far_from_top_k_is_told_with_the_figures():
     assert found["top_k"] == []
     (line,) = found["threshold"]
     assert "by threshold frac_variance_explained is -4.6 at L0 31, by top_k 0.7 at L0 20" in line
-    near = DL | {"frac_variance_explained": 0.61}
+    near = DL | {"frac_variance_explained": 0.61, "l0": 29.0}
     assert said(recipe(), top_k=DL, threshold=near)["threshold"] == []
+    for l0 in (13.0, 31.0):
+        assert said(recipe(), top_k=DL, threshold=near | {"l0": l0})["threshold"]
 
 
 def test_a_missed_target_is_told_as_ever():

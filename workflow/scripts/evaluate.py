@@ -25,7 +25,6 @@ with jobs.job(snakemake.log[0]):
     for member, one in judged.items():
         jobs.write(f"{member.folder}/{evaluation}.json", rows.content(table[member]))
         store.link(one.key, {LATENTS: Path(member.folder, f"{evaluation}_latents.parquet")})
-    # Of the training a train job has told.
-    before = [line for one in judged.values() for line in one.warnings]
-    if line := cautions.told([row for found in table.values() for row in found], but=before):
+    table_rows = [row for found in table.values() for row in found]
+    if line := cautions.told(table_rows, but=cautions.of_training(table_rows)):
         print(line, file=sys.stderr, flush=True)
