@@ -76,3 +76,22 @@ def test_core_beside_sae_bench(tmp_path):
     assert set(found["ours"]) == {"1", "6", "7"}
     assert len(found["sae_bench"]) == 6
     assert all(0 < one["loading"] < one["judging"] for one in found["sae_bench"])
+
+
+def test_positions_with_massive_activations(tmp_path):
+    """SmolLM2 after a block where BOS has 150 times the usual norm: the warning says so, and leaving
+    it out mends what it warns of."""
+    small = ["--layer", "11", "--tokens", "70000", "--architectures", "top_k"]
+    ways = ["--ways", "nothing", "bos"]
+    found = run("drop.py", *small, *ways, "--out", str(tmp_path / "out.json"))
+    assert found["shares"]["nothing"] > 0.9
+    assert found["shares"]["bos"] < 0.2
+    rows = {(row["left_out"], row["sae"]): row for row in found["rows"]}
+    dominated = "training: the largest 1 % of the activations have"
+    for k in ("k_20", "k_80"):
+        before, after = (rows[way, f"top_k {k}"] for way in ("nothing", "bos"))
+        (line,) = {line for line in before["warnings"] if line.startswith(dominated)}
+        assert "training.drop leaves them out (norm_over_median: 10, or bos: true" in line
+        assert not any(line.startswith(dominated) for line in after["warnings"])
+        assert after["recovered"] > before["recovered"] + 0.05
+        assert after["explained"] > before["explained"] + 0.05
