@@ -17,8 +17,8 @@ from saemake import architectures
 from saemake.architectures.description import Settings
 from saemake.errors import SaemakeError, nearest
 from saemake.llm.shape import Shape
-from saemake.sections import Closed, Count, Flag, Number, Whole, whole
-from saemake.training.settings import Training
+from saemake.sections import Closed, Count, Flag, Number, Whole, laid_over, whole
+from saemake.training.settings import Drop, RecordedDrop, Training
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 DType = Literal["float32", "bfloat16", "float16"]
@@ -74,6 +74,7 @@ class Model(Source):
     llm_batch_contexts: Count
     buffer_tokens: Count
     train_tokens: Count
+    prepend_bos: Flag = False
     evaluations: dict[str, dict[str, Any]] = Field(default={})
     baselines: dict[str, Any] = Field(default={})
     training: dict[str, Any] = Field(default={})
@@ -87,6 +88,7 @@ class DictionaryLearning(Closed):
 
     documents: Count
     held_out: bool
+    drop: RecordedDrop = Drop()
 
 
 class SaeBenchCore(Closed):
@@ -101,6 +103,7 @@ class SaeBenchCore(Closed):
     reconstruction_batches: Count
     variance_batches: Count
     defects: Literal["mended", "kept"]
+    drop: RecordedDrop = Drop()
 
 
 class Evaluations(Closed):
@@ -190,7 +193,7 @@ class Config(Closed):
     def training_of(self, model: str) -> Training:
         """`training` with the model's own values on top."""
         own = self.models[model].training
-        values = {**self.training.model_dump(), **own}
+        values = laid_over(self.training.model_dump(), own)
         return _validated(Training, values, _override_place(own, "training", model))
 
     def settings_of(self, model: str, architecture: str) -> Settings:
@@ -210,7 +213,7 @@ class Config(Closed):
                     f"models.{model}.evaluations.{name}",
                     f"no evaluation '{name}'; {nearest(name, values)}",
                 )
-            values[name] |= section
+            values[name] = laid_over(values[name], section)
             kind: Any = Evaluations.model_fields[name].annotation
             _validated(kind, values[name], _override_place(section, f"evaluations.{name}", model))
         return Evaluations.model_validate(values)

@@ -7,15 +7,18 @@ artifact are not in it.
 import functools
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import Field
 
 from saemake import architectures, versions
 from saemake.config import Config, Source, content_files
 from saemake.names import SaeName, Sweep, members
 from saemake.sections import Closed
 from saemake.store import sha256
-from saemake.training.settings import Training
+from saemake.training.settings import Drop, RecordedDrop, Training, TrainingDrop
 
 
 class Recipe(Closed):
@@ -46,7 +49,11 @@ class ModelRecipe(Recipe):
 
 class TokensRecipe(Recipe):
     """The tokenised text: documents one a context, or packed into contexts of equal length; from
-    the text's beginning, or after the documents that the tokens with the hash `after` are of."""
+    the text's beginning, or after the documents that the tokens with the hash `after` are of.
+
+    An `amount` of tokens does not count those of the `dropped` kinds, which are left out by whoever
+    reads them. That and `prepend_bos` are in the recipe only where they are on.
+    """
 
     version: int
     model: ModelRecipe
@@ -62,6 +69,8 @@ class TokensRecipe(Recipe):
     context_tokens: int
     amount: int
     unit: Literal["tokens", "documents"]
+    prepend_bos: bool = Field(default=False, exclude_if=lambda on: not on)
+    dropped: list[Literal["bos", "special"]] = Field(default=[], exclude_if=lambda kinds: not kinds)
 
 
 class SaeRecipe(Recipe):
@@ -90,6 +99,7 @@ class BaselinesRecipe(Recipe):
     llm_batch_contexts: int
     pca_tokens: int
     cpu_threads: int
+    drop: RecordedDrop = Drop()
 
 
 class EvaluationRecipe(Recipe):
@@ -131,6 +141,8 @@ def tokens_recipe(config: Config, model: str, use: str) -> TokensRecipe:
 def _training_tokens(config: Config, model: str) -> TokensRecipe:
     training = config.training_of(model)
     batches = training.norm_batches + config.steps_of(model)
+    needed, drop = batches * training.batch_tokens, training.drop
+    reserve = 0 if drop.norm_over_median is None else math.ceil(needed * drop.reserve)
     text = config.models[model].text
     return TokensRecipe(
         **_source(config, model, text),
@@ -139,8 +151,10 @@ def _training_tokens(config: Config, model: str) -> TokensRecipe:
         after=None,
         layout="documents",
         context_tokens=config.models[model].context_tokens,
-        amount=batches * training.batch_tokens,
+        amount=needed + reserve,
         unit="tokens",
+        prepend_bos=config.models[model].prepend_bos,
+        dropped=drop.kinds,
     )
 
 
@@ -155,6 +169,8 @@ def _documents(config: Config, model: str) -> TokensRecipe:
         context_tokens=config.models[model].context_tokens,
         amount=evaluation.documents,
         unit="documents",
+        prepend_bos=config.models[model].prepend_bos,
+        dropped=evaluation.drop.kinds,
     )
 
 
@@ -172,6 +188,7 @@ def _packed(config: Config, model: str) -> TokensRecipe:
         context_tokens=evaluation.context_tokens,
         amount=batches * evaluation.batch_contexts,
         unit="documents",
+        dropped=evaluation.drop.kinds,
     )
 
 
@@ -216,9 +233,15 @@ def sae_recipe(config: Config, name: SaeName) -> SaeRecipe:
         width=config.widths[sweep.width],
         sparsity=name.sparsity,
         settings=settings.model_dump(mode="json", exclude=settings.OUTSIDE_RECIPE),
-        training=config.training_of(sweep.model),
+        training=_trained_with(config, sweep.model),
         steps=config.steps_of(sweep.model),
     )
+
+
+def _trained_with(config: Config, model: str) -> Training:
+    """A reserve that nothing is dropped from changes no byte."""
+    training = config.training_of(model)
+    return training if training.drop.on else training.model_copy(update={"drop": TrainingDrop()})
 
 
 def baselines_recipe(config: Config, model: str, layer: int) -> BaselinesRecipe:
@@ -229,6 +252,8 @@ def baselines_recipe(config: Config, model: str, layer: int) -> BaselinesRecipe:
         llm_batch_contexts=config.models[model].llm_batch_contexts,
         pca_tokens=config.baselines_of(model).pca_tokens,
         cpu_threads=config.training_of(model).cpu_threads,
+        # Of the same positions as the SAEs.
+        drop=Drop(**config.training_of(model).drop.model_dump(exclude={"reserve"})),
     )
 
 

@@ -1,5 +1,6 @@
 """The base of every typed section of the configuration, and the number types they share."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -9,6 +10,15 @@ class Closed(BaseModel):
     """A section that refuses unknown keys and does not turn one type into another."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def laid_over(values: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A section with a model's own values on top; of a section within it only those it says."""
+    found = {**values, **own}
+    for key, value in own.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key), Mapping):
+            found[key] = laid_over(values[key], value)
+    return found
 
 
 def _number(value: Any) -> Any:

@@ -6,18 +6,21 @@ the last LM batch gives too much is kept, and at the text's end the buffer drain
 token is used once.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from saemake.activations.dropping import Dropping
 from saemake.errors import SaemakeError
 from saemake.text.shards import Contexts
 
 
 class ActivationBuffer:
-    """Batches of activations [batch, D] of the tokens of `contexts`, padding dropped.
+    """Batches of activations [batch, D] of the tokens of `contexts`, without padding and without
+    what `dropping` leaves out.
 
     The draws come from a CPU generator seeded with `seed`, so they are the same on every device
     and do not depend on what is trained on them. Activations are kept in `dtype`.
@@ -34,7 +37,9 @@ class ActivationBuffer:
         seed: int,
         dtype: torch.dtype,
         device: torch.device,
+        dropping: Dropping | None = None,
     ) -> None:
+        self.dropping = dropping or Dropping()
         self.contexts = contexts
         self.capture = capture
         self.capacity_tokens = capacity_tokens
@@ -46,6 +51,8 @@ class ActivationBuffer:
         self.cursor = 0
         self.exhausted = False
         self.batches_read = 0
+        # Tokens that their ids do not leave out, and those of them that their norms do not either.
+        self.counted = self.kept = 0
 
     def state(self) -> dict[str, Any]:
         """All that the next batches depend on besides the contexts: of these, `batches_read` have
@@ -55,6 +62,8 @@ class ActivationBuffer:
             "generator": self.generator.get_state(),
             "batches_read": self.batches_read,
             "exhausted": self.exhausted,
+            "counted": self.counted,
+            "kept": self.kept,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -65,6 +74,12 @@ class ActivationBuffer:
         self.generator.set_state(state["generator"])
         self.batches_read = state["batches_read"]
         self.exhausted = state["exhausted"]
+        self.counted, self.kept = state.get("counted", 0), state.get("kept", 0)
+
+    @property
+    def dropped_by_norm(self) -> float:
+        """The share of the tokens, those aside that their ids leave out, that their norms do."""
+        return 1 - self.kept / self.counted if self.counted else 0.0
 
     @property
     def unread(self) -> int:
@@ -77,11 +92,22 @@ class ActivationBuffer:
         if self.unread < self.batch_tokens:
             raise SaemakeError(
                 f"the tokenised text has ended with {self.unread} tokens left, fewer than a batch"
-                f" of {self.batch_tokens}; delete its manifest.json and run the same command again"
+                f" of {self.batch_tokens}; {self._way_out()}"
             )
         chosen_B = self.order_N[self.cursor : self.cursor + self.batch_tokens]
         self.cursor += self.batch_tokens
         return self.activations_ND[chosen_B]
+
+    def _way_out(self) -> str:
+        if self.kept == self.counted:
+            return "delete its manifest.json and run the same command again"
+        most, dropped = self.dropping.norm_over_median, self.dropped_by_norm
+        reserve = math.ceil(110 * dropped / (1 - dropped)) / 100
+        return (
+            f"training.drop.norm_over_median {most:g} has left out {dropped:.1%} of the positions,"
+            f" more than was tokenised for it: set training.drop.reserve to {min(reserve, 1):g}, or"
+            " norm_over_median higher"
+        )
 
     def _fill(self) -> None:
         parts = [self.activations_ND[self.order_N[self.cursor :]]]
@@ -93,11 +119,15 @@ class ActivationBuffer:
                 break
             self.batches_read += 1
             hidden_BLD = self.capture(contexts)
-            # The mask is known on the CPU: choosing by index spares the device a synchronisation.
-            places = contexts.mask.flatten().nonzero().squeeze(1).to(self.device)
+            # What ids decide is known on the CPU: choosing by index spares the device a
+            # synchronisation.
+            kept_BL = self.dropping.kept(contexts, hidden_BLD)
+            places = kept_BL.flatten().nonzero().squeeze(1).to(self.device)
             kept_ND = hidden_BLD.flatten(0, 1)[places].to(self.activations_ND.dtype)
             parts.append(kept_ND)
             held += len(kept_ND)
+            self.kept += len(kept_ND)
+            self.counted += int(self.dropping.counted(contexts).sum())
         self.activations_ND = torch.cat(parts)
         self.order_N = torch.randperm(held, generator=self.generator).to(self.device)
         self.cursor = 0

@@ -34,6 +34,7 @@ class Dictionary(nn.Module, abc.ABC):
     d_model: int
     width: int
     inference: str | None = None
+    negative_fires: ClassVar[bool] = True
 
     @property
     def tokens_apart(self) -> bool:
@@ -102,8 +103,8 @@ class Forward:
 
     @property
     def l0(self) -> Tensor:
-        """Active latents of a token, the mean; a scalar."""
-        return (self.f_P > 0).sum() / self.places.tokens
+        """Active latents of a token, those that are not 0, the mean; a scalar."""
+        return self.f_P.count_nonzero() / self.places.tokens
 
 
 class Trainer(Architecture, abc.ABC):

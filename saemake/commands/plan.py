@@ -35,7 +35,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(as_json(made, device), indent=1))
     else:
-        print("\n".join(_lines(made, device, options.device)))
+        print("\n".join([*_lines(made, device, options.device), *_dropped(config, made)]))
     return 0
 
 
@@ -82,6 +82,13 @@ def _saes(made: Plan) -> list[tuple[str, str]]:
         ("SAEs to train", f"{trained}{passes}"),
         ("SAEs in the store", str(len(made.work.stored))),
     ]
+
+
+def _dropped(config: Config, made: Plan) -> list[str]:
+    """Of each model that is trained on, the positions that are left out."""
+    models = dict.fromkeys(sweep.model for sweep in made.work.train)
+    drops = {model: config.training_of(model).drop for model in models}
+    return [f"{'not trained on':<22}{model}: {d.said}" for model, d in drops.items() if d.on]
 
 
 def _tokens(made: Plan) -> list[tuple[str, str]]:

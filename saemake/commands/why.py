@@ -97,8 +97,13 @@ def _table_reasons(path: Path, saes: list[SaeName]) -> Iterator[str]:
     except (OSError, ValueError) as error:
         yield f"it or a row of it cannot be read ({type(error).__name__})"
         return
-    if rows != wanted:
+    if _without_warnings(rows) != _without_warnings(wanted):
         yield "its rows are not the metrics of the SAEs that the config names, and the baselines'"
+
+
+def _without_warnings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A sweep's table has more of them: of an SAE beside the baselines."""
+    return [{key: value for key, value in row.items() if key != "warnings"} for row in rows]
 
 
 def _file_reasons(config: Config, path: Path, sae: SaeName) -> Iterator[str]:

@@ -8,6 +8,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from saemake import devices, progress
+from saemake.activations.dropping import Dropping
 from saemake.errors import SaemakeError
 from saemake.llm.model import LanguageModel, checked
 from saemake.llm.weights import Weights
@@ -19,7 +20,10 @@ FILE = "pca.safetensors"
 
 
 class Linear:
-    """A codec of orthonormal directions (rows [F, D]) around a mean [D]; latents have signs."""
+    """A codec of orthonormal directions (rows [F, D]) around a mean [D]; latents have signs. Those
+    that fire are counted as SAE Bench does, which takes all latents for positive."""
+
+    negative_fires = False
 
     def __init__(self, directions_FD: Tensor, mean_D: Tensor) -> None:
         self.encoder_weight = self.decoder_rows = directions_FD
@@ -40,8 +44,8 @@ class Linear:
 
 def fit(weights: Weights, tokens: Tokens, recipe: BaselinesRecipe) -> bytes:
     """The mean [D], the principal components [D, D], by falling variance, and their variances [D]
-    of the layer's activations on the first `pca_tokens` of the training text, whole batches, as
-    safetensors in float32. Sums and the decomposition are in float64.
+    of the layer's activations on the first `pca_tokens` of the training text that the recipe does
+    not drop, whole batches, as safetensors in float32. Sums and the decomposition are in float64.
 
     Raises SaemakeError where activations are not finite.
     """
@@ -50,11 +54,12 @@ def fit(weights: Weights, tokens: Tokens, recipe: BaselinesRecipe) -> bytes:
     label = f"baselines {weights.name}/L{recipe.layer}"
     sum_D = torch.zeros(lm.d_model, dtype=torch.float64, device=device)
     products_DD = torch.zeros(lm.d_model, lm.d_model, dtype=torch.float64, device=device)
-    count = 0
+    count, dropping = 0, Dropping.of(recipe.drop, tokens)
     with progress.bar(min(recipe.pca_tokens, tokens.count), label, "tok") as bar:
         for contexts in tokens.contexts(recipe.llm_batch_contexts):
-            kept_BL = contexts.mask.bool().to(device)
-            x_ND = checked(lm.capture(contexts)[kept_BL], label, lm).double()
+            hidden_BLD = lm.capture(contexts)
+            kept_BL = dropping.kept(contexts, hidden_BLD).to(device)
+            x_ND = checked(hidden_BLD[kept_BL], label, lm).double()
             sum_D += x_ND.sum(dim=0)
             products_DD += x_ND.T @ x_ND
             count += len(x_ND)

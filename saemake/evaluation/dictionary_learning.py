@@ -1,5 +1,6 @@
 """The twelve figures of dictionary_learning's `evaluate` (release 0.1.0), on documents at the
-training's context: all tokens but padding count.
+training's context: all tokens but padding count, and but what `drop` leaves out. Those positions
+keep their own activation and count in the losses only.
 
 The library takes the means of batches that it draws; here every figure is one of all tokens, which
 is what it gives for a single batch. A reconstruction of norm 0 has cosine similarity 0, not NaN.
@@ -12,11 +13,13 @@ import torch
 from torch import Tensor
 
 from saemake import progress
+from saemake.activations.dropping import Dropping
 from saemake.evaluation.codecs import Codec, Judgement, decoded
 from saemake.evaluation.running import Mean, Variance, ratio, recovered
 from saemake.llm.model import LanguageModel, checked, token_losses
 from saemake.recipes import EvaluationRecipe
 from saemake.text.shards import Contexts, Tokens
+from saemake.training.settings import Drop
 
 TOKENS_AT_ONCE = 4096
 
@@ -36,6 +39,7 @@ def judge(
     """
     running = {key: _Running(codec, lm) for key, codec in codecs.items()}
     clean, ablated = Mean(), Mean()
+    dropping = Dropping.of(Drop.model_validate(recipe.settings.get("drop", {})), tokens)
     variance = Variance(lm.d_model, lm.device)
     with progress.bar(tokens.count, label, "tok") as bar:
         for contexts in tokens.contexts(recipe.batch_contexts):
@@ -43,7 +47,7 @@ def judge(
             clean.add(token_losses(logits, contexts))
             zeros_BLD = torch.zeros_like(hidden_BLD)
             ablated.add(token_losses(lm.run_with(contexts, zeros_BLD), contexts))
-            kept_BL = contexts.mask.bool().to(lm.device)
+            kept_BL = dropping.kept(contexts, hidden_BLD).to(lm.device)
             x_ND = checked(hidden_BLD[kept_BL].float(), label, lm)
             variance.add(x_ND)
             for one in running.values():

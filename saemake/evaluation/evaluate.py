@@ -16,7 +16,7 @@ import torch
 
 from saemake import devices, onednn
 from saemake.errors import SaemakeError
-from saemake.evaluation import dictionary_learning, rows, sae_bench_core
+from saemake.evaluation import cautions, dictionary_learning, rows, sae_bench_core
 from saemake.evaluation.codecs import Codec, Judgement
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 FIGURES = "figures.json"
 LATENTS = "latents.parquet"
 RECIPE = "recipe.json"
-# How far from the L0 that it was asked for an SAE may land without a warning, as a fraction.
-L0_TOLERANCE = 0.15
 
 
 class Judge(Protocol):
@@ -54,12 +52,14 @@ JUDGES: dict[str, Judge] = {
 @dataclasses.dataclass(frozen=True)
 class Judged:
     """Something to be judged: what its rows say of it, its evaluation's recipe, the sha256 of its
-    file, and how to load it with a way of choosing latents."""
+    file, how to load it with a way of choosing latents, and what its rows warn of besides what
+    figures do."""
 
     subject: rows.Subject
     recipe: EvaluationRecipe
     sha256: str
     load: Callable[[torch.device, str | None], Codec]
+    warnings: Sequence[str] = ()
 
     @property
     def key(self) -> str:
@@ -159,30 +159,21 @@ def rows_of(judged: Judged, tokens: Tokens, store: Store) -> list[rows.Row]:
         context_tokens=recipe.tokens.context_tokens,
         special_tokens=manifest["special_tokens"],
         sha256=judged.sha256,
+        **{key: value for key, value in recipe.settings.items() if key == "drop"},
     )
+    found = json.loads(store.read(judged.key, FIGURES))
+    warnings = cautions.of_figures(recipe, {way["inference"]: way["figures"] for way in found})
     return [
         rows.Row.model_validate(
             {
                 **judged.subject.model_dump(),
                 "inference": way["inference"],
                 recipe.evaluation: way["figures"],
-                "warnings": warnings(recipe, way["inference"], way["figures"]["l0"]),
-                "evaluations": {recipe.evaluation: circumstances.model_dump()},
+                "warnings": [*judged.warnings, *own],
+                "evaluations": {recipe.evaluation: circumstances.model_dump(exclude_unset=True)},
             }
         )
-        for way in json.loads(store.read(judged.key, FIGURES))
-    ]
-
-
-def warnings(recipe: EvaluationRecipe, inference: str | None, l0: float | None) -> list[str]:
-    """What a reader of the figures should know: an L0 that missed what the sparsity asked for."""
-    target = recipe.target_l0
-    if target is None or l0 is None or inference == "top_k" or abs(l0 / target - 1) <= L0_TOLERANCE:
-        return []
-    return [
-        f"{recipe.evaluation}: L0 {l0:.4g} is {abs(l0 / target - 1):.0%}"
-        f" {'over' if l0 > target else 'under'} the target {target:g}; a longer training brings it"
-        " closer"
+        for way, own in zip(found, warnings, strict=True)
     ]
 
 

@@ -116,6 +116,11 @@ class Circumstances(Closed):
         description="ids of BOS, EOS and padding; `notes`: what stands for a missing one"
     )
     sha256: str = Field(description="of the judged file")
+    drop: dict[str, Any] | None = Field(
+        default=None,
+        description="the positions that keep their own activation and are left out of the figures,"
+        " as in the config; absent where there are none",
+    )
 
 
 class Circumstanced(Closed):
@@ -167,7 +172,8 @@ def joined(evaluations: Sequence[Sequence[Row]]) -> list[Row]:
     for row in plain:
         there = found.setdefault((row["name"], row["inference"]), row)
         if there is not row:
-            row["warnings"] = [*there["warnings"], *row["warnings"]]
+            # What is said of the training, each of its evaluations says.
+            row["warnings"] = list(dict.fromkeys([*there["warnings"], *row["warnings"]]))
             row["evaluations"] = there["evaluations"] | row["evaluations"]
             there |= row
     return [Row.model_validate(row) for row in found.values()]

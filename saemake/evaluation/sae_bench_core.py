@@ -1,8 +1,9 @@
 """SAE Bench's core evaluation (release 0.6.0, `sae_bench.evals.core.main`), on packed contexts:
 first those on which the LM's behaviour is compared, then those for sparsity and variance.
 
-BOS, EOS and padding count nowhere and keep their own activation. Figures that SAE Bench takes of a
-batch (relative_reconstruction_bias, explained_variance_legacy) are of batches here too.
+BOS, EOS and padding count nowhere and keep their own activation. What `drop` leaves out besides
+keeps its own activation too, and counts in cross-entropy and KL only. Figures that SAE Bench takes
+of a batch (relative_reconstruction_bias, explained_variance_legacy) are of batches here too.
 
 With `defects: mended`, where SAE Bench is wrong:
 - explained_variance is 1 - E|x - x̂|² / (E|x|² - |E x|²); theirs has in place of |E x|² the square
@@ -23,12 +24,14 @@ import torch
 from torch import Tensor
 
 from saemake import progress
+from saemake.activations.dropping import Dropping
 from saemake.evaluation.codecs import Codec, Coded, Judgement, reconstructed
 from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, ratio, recovered
 from saemake.llm.model import LanguageModel, checked
 from saemake.recipes import EvaluationRecipe
 from saemake.text.shards import Contexts, Tokens
+from saemake.training.settings import Drop
 
 LOGITS_AT_ONCE = 2**20
 
@@ -50,6 +53,7 @@ def judge(
     mended = settings["defects"] == "mended"
     special = tokens.manifest["special_tokens"]
     ignored = torch.tensor([special[n] for n in ("bos", "eos", "pad") if special[n] is not None])
+    dropping = Dropping.of(Drop.model_validate(settings.get("drop", {})), tokens)
     behaviours = {key: _Behaviour(mended) for key in codecs}
     ablated, clean = _Behaviour(mended), Mean()
     activities = {key: _Activity(codec, lm, mended) for key, codec in codecs.items()}
@@ -59,23 +63,25 @@ def judge(
             counted_BL = ~torch.isin(contexts.ids, ignored)
             hidden_BLD, logits = lm.run(contexts)
             counted = counted_BL.to(lm.device)
-            x_ND = checked(hidden_BLD[counted].float(), label, lm)
+            kept = counted & dropping.kept(contexts, hidden_BLD).to(lm.device)
+            x_ND = checked(hidden_BLD[kept].float(), label, lm)
             reference = _Reference(logits, contexts, counted)
             clean.add(reference.losses())
             reference.compare(_without_layer(lm, contexts), ablated)
             for key, codec in codecs.items():
                 spliced_BLD = hidden_BLD.clone()
-                spliced_BLD[counted] = reconstructed(codec, x_ND).to(hidden_BLD.dtype)
+                spliced_BLD[kept] = reconstructed(codec, x_ND).to(hidden_BLD.dtype)
                 reference.compare(lm.run_with(contexts, spliced_BLD), behaviours[key])
             del reference  # a batch's logits, which the next two need not be beside
             bar.update(contexts.tokens)
         variance = Variance(lm.d_model, lm.device)
         for contexts in itertools.islice(batches, settings["variance_batches"]):
-            counted_BL = ~torch.isin(contexts.ids, ignored)
             hidden_BLD = lm.capture(contexts)
-            x_ND = checked(hidden_BLD[counted_BL.to(lm.device)].float(), label, lm)
+            kept_BL = dropping.kept(contexts, hidden_BLD)
+            kept_BL &= ~torch.isin(contexts.ids, ignored).to(kept_BL.device)
+            x_ND = checked(hidden_BLD[kept_BL.to(lm.device)].float(), label, lm)
             variance.add(x_ND)
-            batch = _Batch(x_ND, counted_BL.nonzero()[:, 0].to(lm.device), len(counted_BL))
+            batch = _Batch(x_ND, kept_BL.nonzero()[:, 0].to(lm.device), len(kept_BL))
             for activity in activities.values():
                 activity.add(batch)
             bar.update(contexts.tokens)
@@ -214,9 +220,10 @@ class _Activity:
         width = self.codec.width
         self.tokens += len(batch.x_ND)
         self.active += len(coded.values_M)
-        self.l1 += (coded.values_M * self.norm_F.take(coded.latents_M)).double().sum()
+        sizes_M = coded.values_M.abs() if self.codec.negative_fires else coded.values_M
+        self.l1 += (sizes_M * self.norm_F.take(coded.latents_M)).double().sum()
         pairs_M = batch.contexts_N[coded.tokens_M].mul_(width).add_(coded.latents_M)
-        pairs_A = pairs_M[coded.values_M > 0]
+        pairs_A = pairs_M[sizes_M > 0]
         firings_CF = pairs_A.bincount(minlength=batch.contexts * width).view(-1, width)
         self.firings_F += firings_CF.sum(dim=0)
         self.contexts_F += (firings_CF > 0).sum(dim=0)

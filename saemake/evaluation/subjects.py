@@ -6,10 +6,11 @@ from pathlib import Path
 
 import torch
 
+from saemake.activations import norms
 from saemake.catalogue.entries import PUBLISHED, Entry
 from saemake.config import Config
 from saemake.errors import SaemakeError
-from saemake.evaluation import baselines
+from saemake.evaluation import baselines, cautions
 from saemake.evaluation.codecs import Codec
 from saemake.evaluation.evaluate import Judged
 from saemake.evaluation.rows import Subject
@@ -38,6 +39,10 @@ def sae(config: Config, name: SaeName, evaluation: str, folder: Path | None = No
         sae_evaluation_recipe(config, name, evaluation),
         files.checked_sum(place, sae_recipe(config, name).hash),
         functools.partial(_load, config, name, place, "ae.pt"),
+        [
+            *norms.warned(files.read_provenance(place)),
+            *cautions.not_dropped(config, name.sweep.model, evaluation),
+        ],
     )
 
 

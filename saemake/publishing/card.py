@@ -12,9 +12,11 @@ from saemake.config import Config, lm_name
 from saemake.evaluation import rows
 from saemake.evaluation.rows import Row
 from saemake.names import RESULTS, SaeName
-from saemake.publishing import rebuilding
+from saemake.plan import without
+from saemake.publishing import readers, rebuilding
 from saemake.publishing.names import CONFIG, suite_saes
 from saemake.training import files
+from saemake.training.settings import TrainingDrop
 
 # Columns of the metrics table, to the evaluation and the figure in its rows.
 COLUMNS = {
@@ -35,17 +37,9 @@ CARD = """---
 
 {count} sparse autoencoders (SAEs) of the residual stream of {lm}, layer {layers} (the output of
 that block, counted from 0): {architectures}, {widths} latents. Each is a folder
-`L<layer>/<architecture>/<width>/<sparsity>` in the format of dictionary_learning, whose loader, SAE
-Bench's and SAELens's read it. They take raw activations.
-
-```python
-from dictionary_learning.utils import load_dictionary
-from huggingface_hub import snapshot_download
-
-folder = snapshot_download("{repo}", allow_patterns="{example}/*")
-sae, config = load_dictionary(f"{{folder}}/{example}", device="cpu")
-```
-
+`L<layer>/<architecture>/<width>/<sparsity>` in the format of dictionary_learning. {readers} They
+take raw activations.
+{loading}
 | file | what |
 | --- | --- |
 | `ae.pt`, `config.json` | one SAE |
@@ -81,6 +75,17 @@ compares the bytes. They are the same on the same kind of device with the softwa
 """
 
 
+LOADING = """
+```python
+from dictionary_learning.utils import load_dictionary
+from huggingface_hub import snapshot_download
+
+folder = snapshot_download("{repo}", allow_patterns="{example}/*")
+sae, config = load_dictionary(f"{{folder}}/{example}", device="cpu")
+```
+"""
+
+
 def render(config: Config, model: str, repo: str) -> str:
     """README.md for the repository `repo`, of the suite's files under results/."""
     suite, lm = config.models[model].suite, lm_name(config, model)
@@ -92,7 +97,8 @@ def render(config: Config, model: str, repo: str) -> str:
         layers=", ".join(map(str, suite.layers)),
         architectures=", ".join(f"`{name}`" for name in suite.architectures),
         widths=", ".join(f"{config.widths[width]:,}" for width in suite.widths),
-        repo=repo,
+        readers=readers.described(saes),
+        loading=_loading(saes, model, repo),
         example=_inside(saes[0].folder, model),
         config=CONFIG,
         metrics="\n".join(_metrics(config, model, layer) for layer in suite.layers).rstrip(),
@@ -101,6 +107,13 @@ def render(config: Config, model: str, repo: str) -> str:
         folders=_folders(config, model),
         provenance=_table(_provenance(saes)),
     )
+
+
+def _loading(saes: Sequence[SaeName], model: str, repo: str) -> str:
+    """How to load the first SAE that dictionary_learning knows; nothing where it knows none."""
+    known = (sae for sae in saes if readers.read_elsewhere(sae.sweep.architecture))
+    sae = next(known, None)
+    return LOADING.format(repo=repo, example=_inside(sae.folder, model)) if sae else ""
 
 
 def _front_matter(config: Config, model: str) -> str:
@@ -178,7 +191,8 @@ def _told(provenance: dict[str, Any]) -> dict[str, str]:
         "text": f"{text}, split {tokens['split']}",
         "revision of the text": provenance["text_revision"] or "none",
         "training": f"recipe `{training['recipe']}`, seed {training['seed']},"
-        f" {recipe['steps'] * training['batch_tokens']:,} tokens",
+        f" {recipe['steps'] * training['batch_tokens']:,} tokens"
+        f"{without(TrainingDrop.model_validate(training.get('drop', {})))}",
         "device": provenance["device"],
         "software": ", ".join(f"{name} {version}" for name, version in software.items()),
         "saemake's commit": ", ".join(commits) or "unknown",

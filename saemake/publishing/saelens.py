@@ -15,10 +15,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from saemake.architectures.batch_top_k.trainer import BatchTopKDictionary
 from saemake.architectures.gated.trainer import GatedDictionary
 from saemake.architectures.jump_relu.trainer import JumpReluDictionary
+from saemake.architectures.matryoshka_batch_top_k.trainer import MatryoshkaDictionary
 from saemake.architectures.relu import ReluDictionary
-from saemake.architectures.top_k.trainer import KeptDictionary
+from saemake.architectures.top_k.trainer import KeptDictionary, TopKDictionary
 from saemake.architectures.trainer import Dictionary
 from saemake.config import Config
 from saemake.errors import SaemakeError
@@ -43,8 +45,8 @@ class Form:
 
 @functools.singledispatch
 def form(dictionary: Dictionary) -> Form:
-    """The class of SAELens that computes what the dictionary does. Raises SaemakeError where none
-    is registered for it."""
+    """The class of SAELens that computes what the dictionary does; `form_of` asks for it. Raises
+    SaemakeError where none is registered."""
     raise SaemakeError(
         f"nothing says what {type(dictionary).__name__} is in SAELens; register it with"
         " @saemake.publishing.saelens.form.register"
@@ -77,7 +79,9 @@ def _jump_relu(dictionary: JumpReluDictionary) -> Form:
     return Form("jumprelu", parameters, subtracts_b_dec=False)
 
 
-@form.register
+@form.register(TopKDictionary)
+@form.register(BatchTopKDictionary)
+@form.register(MatryoshkaDictionary)
 def _kept(dictionary: KeptDictionary) -> Form:
     """As it is at inference: by top-k, or as a JumpReLU whose latents have one threshold."""
     b_enc, b_dec = dictionary.biases
@@ -90,6 +94,17 @@ def _kept(dictionary: KeptDictionary) -> Form:
     )
 
 
+def has_form(dictionary: type[Dictionary]) -> bool:
+    """Whether a form is registered for that very class: a subclass may compute something else."""
+    return dictionary in form.registry
+
+
+def form_of(dictionary: Dictionary) -> Form:
+    """The dictionary in SAELens; SaemakeError where no form is registered for its very class."""
+    made: Form = form.registry.get(type(dictionary), form.registry[object])(dictionary)
+    return made
+
+
 def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
     """sae_weights.safetensors (W_enc [D, F], W_dec [F, D], biases, thresholds; all float32) and
     cfg.json of an SAE under results/. Raises SaemakeError where its files are none, or damaged."""
@@ -99,12 +114,15 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
         folder, sweep.architecture, config.widths[sweep.width], torch.device("cpu")
     )
     trained = json.loads((folder / "config.json").read_text())
+    dropped = files.read_provenance(folder).get("dropped_ids")
     text = config.texts[config.models[sweep.model].text]
     metadata = {
         # As SAELens's own loader of dictionary_learning's files says these.
         "model_name": trained["trainer"]["lm_name"].split("/")[-1],
         "hook_name": f"blocks.{sweep.layer}.hook_resid_post",
         "prepend_bos": True,
+        # Ids, as SAELens takes them; a norm that is left out has no name there.
+        **({"exclude_special_tokens": dropped} if dropped else {}),
         "context_size": trained["buffer"]["ctx_len"],
         "dataset_path": text.hub,
         "sae_lens_version": SAELENS,
@@ -118,14 +136,14 @@ def weights(dictionary: Dictionary) -> bytes:
     parameters = {
         "W_enc": dictionary.encoder_weight.T,
         "W_dec": dictionary.decoder_rows,
-        **form(dictionary).parameters,
+        **form_of(dictionary).parameters,
     }
     return save({key: value.detach().contiguous() for key, value in parameters.items()})
 
 
 def cfg(dictionary: Dictionary, metadata: dict[str, Any]) -> bytes:
     """cfg.json: the class and what it is made with."""
-    found = form(dictionary)
+    found = form_of(dictionary)
     content = {
         "architecture": found.architecture,
         "d_in": dictionary.d_model,

@@ -53,20 +53,31 @@ def make(
     target = f"results/{model}/tokens/{use}/manifest.json"
     revision = _resolve(text, target, store.beside("revisions"))
     specials = special_tokens(tokenizer)
+    if recipe.prepend_bos and specials["bos"] is None:
+        raise SaemakeError(
+            f"config key 'models.{model}.prepend_bos' is true; the tokenizer has no BOS, and no EOS"
+            " that could stand for it: take it out"
+        )
+    dropped = dropped_ids(tokenizer, recipe)
     rows = _documents(config, text, recipe, revision, target, skip)
     if recipe.layout == "documents":
         documents = _tokenised(rows, tokenizer, recipe.context_tokens)
+        if recipe.prepend_bos:
+            documents = _begun_with(documents, specials["bos"], recipe.context_tokens)
     else:
         whole = _tokenised(rows, tokenizer, None)
         documents = packed(whole, recipe.context_tokens, specials["bos"], tokenizer.bos_token_id)
     with store.entry(recipe.hash) as folder:
-        counts = _write(folder, _enough(documents, recipe, label), len(tokenizer))
-        _check_enough(config, model, use, text_name, recipe, counts)
+        counted = Counted(dropped)
+        enough = _enough(documents, recipe, label, counted)
+        counts = _write(folder, enough, len(tokenizer))
+        _check_enough(config, model, use, text_name, recipe, counts, counted)
         manifest = {
             "text_revision": revision,
             "recipe_hash": recipe.hash,
             "special_tokens": specials,
             **counts,
+            **({"dropped_ids": dropped} if recipe.dropped else {}),
         }
         (folder / shards.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
 
@@ -83,6 +94,32 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
             instead = "none is used" if eos is None else f"EOS ({eos}) stands for it"
             notes.append(f"the tokenizer has no {name.upper()}: {instead}")
     return {**found, "notes": notes}
+
+
+def dropped_ids(tokenizer: PreTrainedTokenizerBase, recipe: TokensRecipe) -> list[int]:
+    """The ids of the kinds of tokens that the recipe drops, sorted: BOS, or what stands for it, and
+    all special tokens of the tokenizer."""
+    bos = special_tokens(tokenizer)["bos"]
+    found = set(tokenizer.all_special_ids if "special" in recipe.dropped else [])
+    if recipe.dropped and bos is not None:
+        found.add(bos)
+    return sorted(found)
+
+
+class Counted:
+    """Counts tokens that are not of the dropped ids."""
+
+    def __init__(self, dropped: list[int]) -> None:
+        self.dropped = np.array(dropped, dtype=np.uint32)
+        self.tokens = 0
+
+    def add(self, ids: np.ndarray) -> int:
+        """Count the tokens of a document, and say how many count."""
+        more = len(ids)
+        if len(self.dropped):
+            more -= int(np.isin(ids, self.dropped).sum())
+        self.tokens += more
+        return more
 
 
 def packed(
@@ -189,13 +226,23 @@ def _tokenised(
                 yield row, np.array(ids, dtype=np.uint32)
 
 
-def _enough(documents: Iterator[Document], recipe: TokensRecipe, label: str) -> Iterator[Document]:
+def _begun_with(documents: Iterator[Document], bos: int, length: int) -> Iterator[Document]:
+    """Documents with BOS before each that has none, cut at a length."""
+    begin = np.array([bos], dtype=np.uint32)
+    for row, ids in documents:
+        yield row, ids if ids[0] == bos else np.concatenate([begin, ids])[:length]
+
+
+def _enough(
+    documents: Iterator[Document], recipe: TokensRecipe, label: str, counted: "Counted"
+) -> Iterator[Document]:
     """Documents until the recipe's tokens, or its documents, are reached."""
     done = 0
     with progress.bar(recipe.amount, label, recipe.unit[:3]) as bar:
         for row, document in documents:
             yield row, document
-            more = len(document) if recipe.unit == "tokens" else 1
+            tokens = counted.add(document)
+            more = tokens if recipe.unit == "tokens" else 1
             done += more
             bar.update(more)
             if done >= recipe.amount:
@@ -246,14 +293,17 @@ def _check_enough(
     text: str,
     recipe: TokensRecipe,
     counts: dict[str, Any],
+    counted: Counted,
 ) -> None:
-    if counts[recipe.unit] >= recipe.amount:
+    if (counted.tokens if recipe.unit == "tokens" else counts["documents"]) >= recipe.amount:
         return
     unit = recipe.unit if recipe.layout == "documents" else "contexts"
     after = ", after the documents trained on" if recipe.after else ""
+    dropped = counts["tokens"] - counted.tokens
+    of_dropped = f" ({dropped:,} of them of dropped ids)" if dropped else ""
     gave = (
         f"text '{text}' (split '{recipe.split}'{after})"
-        f" gave {counts['tokens']:,} tokens in {counts['documents']:,}"
+        f" gave {counts['tokens']:,} tokens{of_dropped} in {counts['documents']:,}"
         f" {'documents' if recipe.layout == 'documents' else 'contexts'}, fewer than the"
         f" {recipe.amount:,} {unit}"
     )
@@ -272,8 +322,12 @@ def _check_enough(
             f" {counts['documents'] // batch:,} together (of batch_contexts {batch})"
         )
     training = config.training_of(model)
-    fits = counts["tokens"] - training.norm_batches * training.batch_tokens
+    norm_over_median, reserve = training.drop.norm_over_median, training.drop.reserve
+    kept = counted.tokens if norm_over_median is None else int(counted.tokens / (1 + reserve))
+    fits = kept - training.norm_batches * training.batch_tokens
+    asking = f"models.{model}.train_tokens and training.norm_batches"
+    if norm_over_median is not None:
+        asking += f", with training.drop.reserve {reserve:g},"
     raise SaemakeError(
-        f"{gave} that models.{model}.train_tokens and training.norm_batches ask for; set"
-        f" models.{model}.train_tokens to at most {max(fits, 0):,}"
+        f"{gave} that {asking} ask for; set models.{model}.train_tokens to at most {max(fits, 0):,}"
     )

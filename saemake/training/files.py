@@ -36,8 +36,9 @@ def sae_bytes(dictionary: Dictionary) -> bytes:
 
 def config_json(trained: Trainer, recipe: SaeRecipe, norm_factor: float) -> str:
     """config.json: `trainer` and `buffer` as dictionary_learning writes them, and the norm factor
-    that it loses. Holds nothing of the machine, nor a name: a recipe may have several."""
-    tokens = recipe.tokens
+    that it loses; `drop` where positions are left out. Holds nothing of the machine, nor a name: a
+    recipe may have several."""
+    tokens, drop = recipe.tokens, recipe.training.drop
     content = {
         "trainer": {
             **trained.trainer_config(),
@@ -52,6 +53,7 @@ def config_json(trained: Trainer, recipe: SaeRecipe, norm_factor: float) -> str:
             "ctx_len": tokens.context_tokens,
             "refresh_batch_size": recipe.llm_batch_contexts,
             "out_batch_size": recipe.training.batch_tokens,
+            **({"drop": drop.model_dump(mode="json")} if drop.on else {}),
         },
     }
     return json.dumps(content, indent=4) + "\n"

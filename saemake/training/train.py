@@ -12,6 +12,8 @@ import torch
 
 from saemake import devices, interrupts, progress, source
 from saemake.activations.buffer import ActivationBuffer, norm_factor
+from saemake.activations.dropping import Dropping
+from saemake.activations.norms import Norms, warned
 from saemake.config import Logging
 from saemake.errors import SaemakeError
 from saemake.llm.model import LanguageModel
@@ -155,9 +157,14 @@ class _Pass:
         self.git = [*(shared["git"] if shared else []), source.describe()]
         if snapshot is None or shared is None:
             self.step, self.seconds, self.resumes = 0, 0.0, 0
-            batches = iter(self.buffer.batch, None)
+            batches = Norms(iter(self.buffer.batch, None))
             self.scale = norm_factor(batches, self.training.norm_batches)
+            self.norms = batches.measured()
+            for line in warned(self.norms):
+                log.warning("%s", line)
+                print(f"saemake: {conduct.label}: {line}", file=sys.stderr, flush=True)
         else:
+            self.norms = shared.get("norms", {})
             self.step, self.scale = snapshot.step, shared["scale"]
             self.seconds, self.resumes = shared["seconds"], shared["resumes"] + 1
             self.faults = {
@@ -228,6 +235,7 @@ class _Pass:
     def _snapshot(self) -> None:
         shared = {
             "scale": self.scale,
+            "norms": self.norms,
             "seconds": self.seconds + time.monotonic() - self.started,
             "resumes": self.resumes,
             "faults": self.faults,
@@ -275,6 +283,8 @@ class _Pass:
         more = {
             "ae_sha256": hashlib.sha256(weights).hexdigest(),
             **self.inputs.checksums,
+            **self.norms,
+            **self._dropped(),
             "git": self.git,
             "pass_wall_time_s": round(seconds, 1),
             "resumes": self.resumes,
@@ -284,6 +294,15 @@ class _Pass:
             "config.json": config.encode(),
             "training.csv": files.training_csv(member.rows).encode(),
             "provenance.json": files.provenance_json(recipe, self.device, more).encode(),
+        }
+
+    def _dropped(self) -> dict[str, Any]:
+        """What was left out: the ids, and the share of the other tokens."""
+        drop, manifest = self.training.drop, self.inputs.tokens.manifest
+        norms = {"dropped_by_norm": round(self.buffer.dropped_by_norm, 6)}
+        return {
+            **({"dropped_ids": manifest["dropped_ids"]} if drop.kinds else {}),
+            **(norms if drop.norm_over_median is not None else {}),
         }
 
 
@@ -307,6 +326,7 @@ def _buffer(
         seed=training.seed,
         dtype=getattr(torch, training.autocast),
         device=lm.device,
+        dropping=Dropping.of(training.drop, tokens),
     )
     if state is not None:
         buffer.load_state(state)

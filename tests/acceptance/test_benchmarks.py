@@ -94,3 +94,22 @@ def test_ten_minutes_on_a_gpu(tmp_path):
     assert all(row["ratio"] > 0 for row in found["steps"]["rows"])
     assert found["passes"]["rows"][0]["tokens_a_second"] > 0
     assert "error" not in found["memory"]
+
+
+def test_positions_with_massive_activations(tmp_path):
+    """SmolLM2 after a block where BOS has 150 times the usual norm: it is warned of, and leaving it
+    out mends it."""
+    small = ["--layer", "11", "--tokens", "70000", "--architectures", "top_k"]
+    ways = ["--ways", "nothing", "bos"]
+    found = run("drop.py", *small, *ways, "--out", str(tmp_path / "out.json"))
+    assert found["shares"]["nothing"] > 0.9
+    assert found["shares"]["bos"] < 0.2
+    rows = {(row["left_out"], row["sae"]): row for row in found["rows"]}
+    dominated = "training: the largest 1 % of the activations have"
+    for k in ("k_20", "k_80"):
+        before, after = (rows[way, f"top_k {k}"] for way in ("nothing", "bos"))
+        (line,) = {line for line in before["warnings"] if line.startswith(dominated)}
+        assert "training.drop leaves them out (norm_over_median: 10, or bos: true" in line
+        assert not any(line.startswith(dominated) for line in after["warnings"])
+        assert after["recovered"] > before["recovered"] + 0.05
+        assert after["explained"] > before["explained"] + 0.05

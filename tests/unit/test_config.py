@@ -25,7 +25,7 @@ from saemake.config import (
 from saemake.errors import SaemakeError
 from saemake.llm.shape import Shape
 from saemake.names import Sweep, members
-from saemake.training.settings import Training
+from saemake.training.settings import Training, TrainingDrop
 
 GEMMA = raw_config()["models"]["gemma-2-2b"]
 
@@ -271,7 +271,7 @@ def test_every_key_is_explained_in_the_readme():
     explained = set(re.findall(r"^\| `([a-z_0-9]+)`", text, flags=re.MULTILINE))
     sections = [Config, Model, Text, Suite, Training, Logging, Snapshots]
     sections += [Evaluations, DictionaryLearning, SaeBenchCore, Baselines]
-    sections += [Published, Tolerances, Publishing, Shape, Device]
+    sections += [Published, Tolerances, Publishing, Shape, Device, TrainingDrop]
     sections += [architectures.get(name).Settings for name in architectures.names()]
     keys = {key for section in sections for key in section.model_fields} - {"root"}
     assert keys == explained

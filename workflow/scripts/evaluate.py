@@ -1,10 +1,11 @@
 """Judge the SAEs of a sweep by one evaluation, those that the store has nothing of."""
 
+import sys
 from pathlib import Path
 
 from saemake import jobs, names
 from saemake.config import read
-from saemake.evaluation import rows, subjects
+from saemake.evaluation import cautions, rows, subjects
 from saemake.evaluation.evaluate import LATENTS, evaluate, rows_of
 from saemake.llm import weights
 from saemake.store import Store
@@ -20,6 +21,10 @@ with jobs.job(snakemake.log[0]):
     lm_weights, _ = weights.read(config, Path(snakemake.input.model))
     tokens = Tokens(Path(snakemake.input.tokens))
     evaluate(list(judged.values()), sweep.layer, lm_weights, tokens, store)
+    table = {member: rows_of(one, tokens, store) for member, one in judged.items()}
     for member, one in judged.items():
-        jobs.write(f"{member.folder}/{evaluation}.json", rows.content(rows_of(one, tokens, store)))
+        jobs.write(f"{member.folder}/{evaluation}.json", rows.content(table[member]))
         store.link(one.key, {LATENTS: Path(member.folder, f"{evaluation}_latents.parquet")})
+    table_rows = [row for found in table.values() for row in found]
+    if line := cautions.told(table_rows, but=cautions.of_training(table_rows)):
+        print(line, file=sys.stderr, flush=True)

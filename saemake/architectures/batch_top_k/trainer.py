@@ -47,11 +47,12 @@ class Trainer(BatchTopK, top_k.Trainer):
 
     def fired(self, f_P: Tensor, places: Places) -> Tensor:
         """The latents (bool [F]) that are active."""
-        return places.count(f_P > 0) > 0
+        return places.count(f_P != 0) > 0
 
     def smallest(self, f_P: Tensor, places: Places) -> Tensor:
-        """The smallest active latent of the batch, 0 where there is none; float32 scalar."""
-        smallest = f_P.float().masked_fill(f_P <= 0, torch.inf).min()
+        """The size of the smallest active latent of the batch, 0 where there is none; float32
+        scalar."""
+        smallest = f_P.float().abs().masked_fill(f_P == 0, torch.inf).min()
         return smallest.where(smallest.isfinite(), 0)
 
     def dead(self) -> Tensor:

@@ -174,9 +174,9 @@ class Trainer(TopK, trainer.Trainer):
         return places.latents()
 
     def smallest(self, f_P: Tensor, places: Places) -> Tensor:
-        """The mean over the tokens of the smallest active latent; float32 scalar. A token without
-        an active one says nothing about the threshold."""
-        smallest_B = places.least_by_token(f_P.float().masked_fill(f_P <= 0, torch.inf))
+        """The mean over the tokens of the size of the smallest active latent; float32 scalar. A
+        token without an active one says nothing about the threshold."""
+        smallest_B = places.least_by_token(f_P.float().abs().masked_fill(f_P == 0, torch.inf))
         some_B = smallest_B.isfinite()
         return smallest_B.where(some_B, 0).sum() / some_B.sum().clamp_min(1)
 

@@ -1,0 +1,52 @@
+"""Which positions of a batch are used: all but padding and what the config's `drop` leaves out.
+
+In many LMs a few positions, most of them at the beginning of a context, have activations of ten
+times the usual norm and more. They would decide the norm factor and the loss.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from saemake.text.shards import Contexts, Tokens
+from saemake.training.settings import Drop
+
+
+@dataclass(frozen=True)
+class Dropping:
+    """What is left out: tokens of these ids, and activations whose norm exceeds so many times the
+    median of their batch."""
+
+    ids: Sequence[int] = ()
+    norm_over_median: float | None = None
+
+    @classmethod
+    def of(cls, drop: Drop, tokens: Tokens) -> Self:
+        """As the config says it; the ids are those that the tokens' manifest lists for it."""
+        return cls(tokens.manifest["dropped_ids"] if drop.kinds else (), drop.norm_over_median)
+
+    def counted(self, contexts: Contexts) -> Tensor:
+        """Positions that are neither padding nor left out by their ids; bool [B, L], on the CPU."""
+        mask_BL = contexts.mask.bool()
+        if not self.ids:
+            return mask_BL
+        return mask_BL & ~torch.isin(contexts.ids, torch.tensor(self.ids))
+
+    def kept(self, contexts: Contexts, hidden_BLD: Tensor) -> Tensor:
+        """Positions that are used, given the activations; bool [B, L], on the CPU where the ids
+        alone decide, else on the activations' device.
+
+        The median is of the float32 norms of the counted positions of the batch: of an even number
+        the lower of the two in the middle. What is no number is kept: whoever uses it says so.
+        """
+        counted_BL = self.counted(contexts)
+        if self.norm_over_median is None or not counted_BL.any():
+            return counted_BL
+        kept_BL = counted_BL.to(hidden_BLD.device)
+        norm_N = hidden_BLD[kept_BL].float().norm(dim=-1)
+        median = norm_N.sort().values[(len(norm_N) - 1) // 2]
+        kept_BL[kept_BL.clone()] = ~(norm_N > self.norm_over_median * median)
+        return kept_BL
