@@ -5,7 +5,7 @@ from pathlib import Path
 from saemake import jobs
 from saemake.evaluation import rows
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     paths = [*snakemake.input.saes, snakemake.input.baselines]
     table = [row for path in paths for row in rows.read_file(Path(path))]
     jobs.write(snakemake.output[0], rows.content(table))
