@@ -2,10 +2,10 @@
 file and whether they would run."""
 
 import contextlib
+import dataclasses
 import io
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,11 @@ from saemake.errors import SaemakeError, first_line
 PROFILE = source.ROOT / "profiles" / "default" / "config.yaml"
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Job:
     """A job behind the targets, and why Snakemake would run it. `needed` are those of its outputs
-    that are asked for, `newer` the inputs that are younger than an output; `inputs_before` is None
-    where Snakemake knows nothing of how an output was made."""
+    that are asked for or feed another job, `newer` the inputs that are younger than an output;
+    `inputs_before` is None where Snakemake knows nothing of how an output was made."""
 
     rule: str
     inputs: list[str]
@@ -45,10 +45,29 @@ class Job:
     inputs_before: list[str] | None
 
     @property
+    def caused(self) -> bool:
+        """Whether a cause to run lies with itself, not with a job before or after it."""
+        inputs_changed = self.inputs_before is not None and (
+            set(self.inputs_before) != set(self.inputs)
+        )
+        own = self.missing or self.newer or self.incomplete
+        return self.runs and bool(own or self.params_changed or inputs_changed)
+
+    @property
     def known(self) -> list[str]:
         """Those needed that are there, or are gone and have left their record: of what was made
         from them that tells as well."""
         return [file for file in self.needed if Path(file).is_file() or made.read(file)]
+
+
+def behind(jobs: Sequence[Job], targets: Collection[str]) -> list[Job]:
+    """Those of the jobs that are behind some of their targets, in the same order."""
+    wanted, found = set(targets), []
+    for job in reversed(jobs):
+        if needed := [file for file in job.outputs if file in wanted]:
+            found.append(dataclasses.replace(job, needed=needed))
+            wanted |= set(job.inputs)
+    return found[::-1]
 
 
 def jobs(config_files: Sequence[Path], targets: Sequence[str]) -> list[Job]:
@@ -79,23 +98,24 @@ def jobs(config_files: Sequence[Path], targets: Sequence[str]) -> list[Job]:
         except SystemExit as refused:
             raise SaemakeError(str(refused.code).removeprefix("saemake: ")) from None
         dag = workflow._workflow.dag
-        ordered = [job for level in dag.toposorted() for job in level if job.output]
-        return [_job(dag, job, set(targets)) for job in ordered]
+        levels = [[job for job in level if job.output] for level in dag.toposorted()]
+        ordered = [job for level in levels for job in sorted(level, key=lambda j: str(j.output[0]))]
+        return [_job(dag, job) for job in ordered]
 
 
-def _job(dag: Any, job: Any, targets: set[str]) -> Job:
+def _job(dag: Any, job: Any) -> Job:
     reason, known = dag.reason(job), dag.workflow.persistence
-    feeds = {str(file) for files in dag.depending[job].values() for file in files}
     outputs = [str(file) for file in job.output]
     before = known.input(job.output[0]) if known.has_metadata(job) else None
-    # Of what runs since an input is made anew Snakemake looks for no other reason; here all count.
+    # Snakemake looks no further where a job runs since its inputs are made anew; here all counts.
     return Job(
         rule=job.rule.name,
         inputs=[str(file) for file in job.input],
         outputs=outputs,
-        needed=[file for file in outputs if file in targets or file in feeds],
+        needed=outputs,
         runs=dag.needrun(job),
-        missing=sorted(str(file) for file in reason.missing_output if str(file) in targets),
+        # Of other jobs it is no cause: they make it since a job that runs needs it.
+        missing=sorted(map(str, reason.missing_output if job in dag.targetjobs else ())),
         newer=sorted(str(file) for file in reason.updated_input),
         incomplete=sorted(str(file) for file in reason.incomplete_output),
         params_changed=bool(known.params_changed(job)),

@@ -195,10 +195,10 @@ class Described:
         model = self._model(recipe["model"])
         uses = USES if model in self.config.models else ()
         now = [tokens_recipe(self.config, model, use).model_dump(mode="json") for use in uses]
-        near: list[list[str]] = [list(differences(recipe, one)) for one in now]
-        differs = "; ".join(min(near, key=len)) if near else ""
+        near = [list(differences(recipe, one)) for one in now]
+        nearest = min(near, key=len, default=[])
         what = f"{recipe['amount']:,} {recipe['unit']} for {model}"
-        return what + (f" ({differs})" if differs else "")
+        return what + (f" ({'; '.join(nearest)})" if nearest else "")
 
     def _snapshot(self, key: str) -> str:
         members = Snapshots(Store(self.root, "snapshots")).members_of(key)

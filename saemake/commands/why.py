@@ -36,8 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(config: Config, options: argparse.Namespace) -> int:
     status = 0
-    for path in options.path:
-        reasons = list(reasons_of(config, options.configfile, path))
+    for path, reasons in reasons_of(config, options.configfile, options.path).items():
         print(f"{path}: {'current' if not reasons else 'not current'}")
         for reason in reasons:
             print(f"  {reason}")
@@ -45,26 +44,47 @@ def run(config: Config, options: argparse.Namespace) -> int:
     return status
 
 
-def reasons_of(config: Config, config_files: Sequence[Path], path: str) -> list[str]:
-    """Why `path` is not what the config asks for; nothing where it is. Of a folder: why any of the
-    files in it is not.
+def reasons_of(
+    config: Config, config_files: Sequence[Path], paths: Sequence[str]
+) -> dict[str, list[str]]:
+    """Why each path is not what the config asks for; nothing where it is. Of a folder: why any of
+    the files in it is not.
 
-    Raises SaemakeError where the path names no artifact of the config.
+    Raises SaemakeError where a path names no artifact of the config.
     """
-    path = str(PurePosixPath(path))
+    asked = {path: _asked(config, str(PurePosixPath(path))) for path in paths}
+    there = {file for named, _ in asked.values() for file in named if Path(file).exists()}
+    jobs = planned.jobs(config_files, sorted(there)) if there else []
+    return {
+        path: [*_reasons_of_files(config, config_files, named, jobs), *unnamed]
+        for path, (named, unnamed) in asked.items()
+    }
+
+
+def _asked(config: Config, path: str) -> tuple[list[str], list[str]]:
+    """The files that a path names, and reasons for those in it that the config does not name."""
     if PurePosixPath(path).parts[:1] not in [(top,) for top in TOPS]:
         raise SaemakeError(f"{path}: artifacts are under {', '.join(f'{t}/' for t in TOPS)}")
-    asked, unnamed = [path], list[str]()
     if Path(path).is_dir():
-        asked, unnamed = _below(config, path)
-    else:
-        _check(config, path)
-    behind = planned.jobs(config_files, asked) if asked else []
+        return _below(config, path)
+    _check(config, path)
+    return [path], []
+
+
+def _reasons_of_files(
+    config: Config, config_files: Sequence[Path], files_: Sequence[str], jobs: Sequence[Job]
+) -> list[str]:
+    """Of files that are asked for together; `jobs` are those behind all that any path names."""
+    behind = planned.behind(jobs, files_)
+    # Asked for alone it may be otherwise: a file is missing, or made again for another's sake.
+    alone = any(job.runs for job in behind) and not any(job.caused for job in behind)
+    if alone or not all(Path(file).exists() for file in files_):
+        behind = planned.behind(planned.jobs(config_files, files_), files_)
     reasons = [*_differing(config, behind)]
     reasons += [reason for job in behind for reason in _reasons(config, job)]
     if not reasons and (rule := next((job.rule for job in behind if job.runs), None)):
         reasons = [f"snakemake would run {rule}"]
-    return list(dict.fromkeys([*reasons, *unnamed]))
+    return list(dict.fromkeys(reasons))
 
 
 def _differing(config: Config, behind: Sequence[Job]) -> Iterator[str]:

@@ -56,8 +56,8 @@ def test_the_fields_that_differ_are_named_old_and_new(built):
     lines = saemake(built, "why", SAE, status=1).splitlines()
     assert lines == [
         f"{SAE}: not current",
-        "  settings.auxk_alpha: 0.03125 -> 0.5",
-        '  training.recipe: "saebench" -> "dictionary_learning"',
+        "  settings.auxk_alpha: 0.03125 -> 0.5 (demo/L3/top_k/256/k_4)",
+        '  training.recipe: "saebench" -> "dictionary_learning" (demo/L3/top_k/256/k_4)',
     ]
 
 
@@ -67,16 +67,15 @@ def test_an_evaluation_alone_can_be_stale(built):
     output = saemake(built, "why", SAE, TABLE, status=1)
     assert f"{SAE}: current" in output
     assert (
-        "demo/L3/top_k/256/k_4: evaluations.sae_bench_core.settings.defects:"
-        ' "mended" -> "kept"' in output
+        'evaluations.sae_bench_core.settings.defects: "mended" -> "kept"'
+        " (demo/L3/baselines/identity and 5 more)" in output
     )
 
 
 def test_what_is_missing_is_said_to_be(built):
     built.configure(over(sweep=[4, 16, 64]))
     output = saemake(built, "why", f"{SWEEP}/k_64/ae.pt", status=1)
-    assert "it is not there" in output
-    assert "a run trains it" in output
+    assert f"{SWEEP}/k_64/ae.pt is not there; a run trains it" in output
 
 
 def test_a_path_that_is_none_is_refused_in_one_line(built):
@@ -129,7 +128,7 @@ def test_a_flipped_byte_is_named_and_not_verified(built):
     path.unlink()
     path.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
     try:
-        assert f"{SAE} is damaged" in saemake(built, "why", SAE, status=1)
+        assert f"{SAE} is damaged or edited" in saemake(built, "why", SAE, status=1)
         assert "cannot be verified" in saemake(built, "verify", SAE, status=2)
     finally:
         path.write_bytes(right)
@@ -137,7 +136,7 @@ def test_a_flipped_byte_is_named_and_not_verified(built):
 
 def test_the_store_says_what_it_holds_and_prunes_what_no_config_names(built):
     def counts():
-        lines = saemake(built, "store", status=0).splitlines()[1:]
+        lines = saemake(built, "store", status=0).splitlines()[1:8]
         return {line.split()[0]: (int(line.split()[1]), int(line.split()[4])) for line in lines}
 
     assert counts() == {
@@ -151,7 +150,16 @@ def test_the_store_says_what_it_holds_and_prunes_what_no_config_names(built):
     }
     built.configure(over(sweep=[16]))
     assert counts()["saes"] == (2, 1)
-    saemake(built, "store", "--prune", status=0)
+    said = saemake(built, "store", status=0)
+    assert "\n  saes: demo/L3/top_k/256/k_4 (not in the sweep)\n" in said
+    assert "\n  evaluations: sae_bench_core of demo/L3/top_k/256/k_4\n" in said
+    assert "\n  evaluations: sae_bench_core of the baseline pca/k_4 of demo/L3/baselines\n" in said
+    # Nobody is at the terminal to say yes.
+    refused = saemake(built, "store", "--prune", status=2).splitlines()[-1]
+    assert refused.startswith("saemake: store --prune would remove 5 entries (")
+    assert "nothing was removed: add --yes" in refused
+    assert (counts()["saes"], counts()["evaluations"]) == ((2, 1), (12, 4))
+    saemake(built, "store", "--prune", "--yes", status=0)
     assert (counts()["saes"], counts()["evaluations"]) == ((1, 0), (8, 0))
     assert (built.folder / SAE).exists()  # a path under results/ is a link of its own
     built.configure()
