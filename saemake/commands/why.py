@@ -77,7 +77,9 @@ def _reasons_of_files(
     """Of files that are asked for together; `jobs` are those behind all that any path names."""
     behind = planned.behind(jobs, files_)
     # Asked for alone it may be otherwise: a file is missing, or made again for another's sake.
-    alone = any(job.runs for job in behind) and not any(job.caused for job in behind)
+    alone = any(job.missing for job in behind) or (
+        any(job.runs for job in behind) and not any(job.caused for job in behind)
+    )
     if alone or not all(Path(file).exists() for file in files_):
         behind = planned.behind(planned.jobs(config_files, files_), files_)
     reasons = [*_differing(config, behind)]

@@ -8,7 +8,7 @@ from saemake import at_hand
 from saemake.catalogue.entries import PUBLISHED, Entry
 from saemake.config import Config
 from saemake.names import RESULTS, SaeName, Sweep, members
-from saemake.plan.stored import Stored
+from saemake.plan.stored import Stored, stored_now
 from saemake.recipes import (
     EvaluationRecipe,
     baseline_evaluation_recipe,
@@ -61,7 +61,7 @@ def of_training(config: Config, sweep: Sweep, outputs: Sequence[str] = ()) -> Sa
 
 def _training(config: Config, sweep: Sweep) -> str:
     saes = members(config, sweep)
-    missing = Stored(STORE).lacks(config, sweep)
+    missing = stored_now(STORE).lacks(config, sweep)
     linked = [sae for sae in saes if sae not in missing]
     if not missing:
         return f"link {_saes(linked, sweep)} from the store"
@@ -106,7 +106,7 @@ def of_evaluation(
             there = lambda: _baselines(config, model, layer, evaluation)  # noqa: E731
 
     def say() -> str:
-        stored = Stored(STORE)
+        stored = stored_now(STORE)
         found = [stored.has_evaluation(*one) for one in there()]
         said = _evaluation(config, what, model, evaluation, found)
         return said + at_hand.replaced(config, outputs)
@@ -120,7 +120,7 @@ def of_published(
     """Of an evaluation of the published SAEs of a sweep."""
 
     def say() -> str:
-        stored = Stored(STORE)
+        stored = stored_now(STORE)
         found = [
             _published_judged(config, name, entry, evaluation, stored)
             for name, entry in entries.items()

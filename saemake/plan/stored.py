@@ -1,5 +1,6 @@
 """What the store has, by its entries' names: no large file is read, and no torch is needed."""
 
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,15 +9,25 @@ from saemake.names import SaeName, Sweep, members
 from saemake.recipes import EvaluationRecipe, checkpoint_key, evaluation_key, sae_recipe
 from saemake.store import Store
 
+KINDS = ("saes", "checkpoints", "baselines", "evaluations", "tokens")
+
+
+def stored_now(root: Path) -> "Stored":
+    """What is there now; listed anew where an entry came or went since it was last asked."""
+    folders = [root / kind for kind in KINDS]
+    return _listed(root, tuple(f.stat().st_mtime_ns if f.is_dir() else 0 for f in folders))
+
+
+@functools.lru_cache(maxsize=1)
+def _listed(root: Path, changed: tuple[int, ...]) -> "Stored":
+    return Stored(root)
+
 
 class Stored:
     """The entries of the store under `root` when it was first asked."""
 
     def __init__(self, root: Path) -> None:
-        self._stores = {
-            kind: Store(root, kind)
-            for kind in ("saes", "checkpoints", "baselines", "evaluations", "tokens")
-        }
+        self._stores = {kind: Store(root, kind) for kind in KINDS}
         self._entries = {kind: set(store.entries()) for kind, store in self._stores.items()}
 
     def has(self, kind: str, key: str) -> bool:

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -70,6 +72,83 @@ def test_an_evaluation_alone_can_be_stale(built):
         'evaluations.sae_bench_core.settings.defects: "mended" -> "kept"'
         " (demo/L3/baselines/identity and 5 more)" in output
     )
+
+
+def test_a_folder_is_answered_whole(built):
+    folder = f"{SWEEP}/k_4"
+    assert saemake(built, "why", folder, "results", status=0) == (
+        f"{folder}: current\nresults: current\n"
+    )
+    built.configure(over(sweep=[16]))
+    said = saemake(built, "why", SWEEP, status=1).splitlines()
+    assert (
+        f"  not of this config: {SAE}: no sparsity 'k_4' in the config; did you mean 'k_16'?"
+        in said
+    )
+    with_k_4 = (
+        f"  {SWEEP}/k_16/ae.pt and 3 more: made with demo/L3/top_k/256/k_4, not of this config"
+    )
+    assert with_k_4 in said
+    assert "k_5" in saemake(built, "why", f"{SWEEP}/k_5", status=2)
+
+
+def test_a_table_that_was_edited_is_named(built):
+    path = built.folder / TABLE
+    right, times = path.read_bytes(), path.stat()
+    path.write_bytes(right.replace(b"0", b"1", 1))
+    try:
+        assert f"{TABLE} is damaged or edited" in saemake(built, "why", TABLE, status=1)
+    finally:
+        path.write_bytes(right)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_a_plan_says_what_it_links_and_what_it_trains(built, tmp_path):
+    workflow = copied(built, tmp_path)
+    shutil.rmtree(workflow.folder / SWEEP)
+    said = workflow.succeed(TABLE, "-n")
+    assert "link 2 SAEs demo/L3/top_k/256 (k_4, k_16) from the store\n" in said
+    assert "link sae_bench_core of demo/L3/top_k/256 from the store (2 of 2)\n" in said
+    workflow.configure(over(sweep=[4, 8, 16]))
+    said = workflow.succeed(TABLE, "-n")
+    assert (
+        "train 1 SAE demo/L3/top_k/256 (k_8), link 2 (k_4, k_16) from the store: 20,480 tokens"
+        in said
+    )
+    assert (
+        "evaluate demo/L3/top_k/256 by sae_bench_core on 24 contexts of 128, 2 of 3 from the"
+        in said
+    )
+    assert (
+        "baselines of demo/L3 by sae_bench_core on 24 contexts of 128, 4 of 5 from the store"
+        in said
+    )
+    assert "replaces" not in said
+
+
+def test_what_another_config_made_is_not_replaced_without_a_word(built, tmp_path):
+    """In the plan and in the run, on the screen, with what becomes of it."""
+    workflow = copied(built, tmp_path)
+    workflow.configure({"training": {"seed": 1}})
+    line = (
+        f"    replaces {SAE} and 7 more, of another config (training.seed: 0 -> 1). The old SAEs"
+        " stay in the store. To keep both at hand, give one a model entry of its own name\n"
+    )
+    assert line in workflow.succeed(SAE, "-n")
+    before = workflow.read(SAE)
+    assert line in workflow.succeed(SAE)
+    assert workflow.read(SAE) != before
+    stored = (workflow.folder / "results/.store/saes").glob("*/ae.pt")
+    assert before in [path.read_bytes() for path in stored]
+    # And back, without training.
+    workflow.configure()
+    said = workflow.succeed(SAE)
+    assert "link 2 SAEs demo/L3/top_k/256 (k_4, k_16) from the store\n" in said
+    assert "of another config (training.seed: 1 -> 0)" in said
+    assert workflow.read(SAE) == before
+    shutil.rmtree(workflow.folder / "results/.store/saes")
+    workflow.configure({"training": {"seed": 1}})
+    assert "The store does NOT have the old: move it away" in workflow.succeed(SAE, "-n")
 
 
 def test_what_is_missing_is_said_to_be(built):
