@@ -9,23 +9,35 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from saemake import asked, made, source
+from saemake.config import read
 from saemake.errors import SaemakeError, first_line
 from saemake.store import disk_fault
 
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
+class Script(Protocol):
+    """What Snakemake gives a script, as far as it is read here: paths, and the config's YAML."""
+
+    log: Sequence[str]
+    input: Sequence[str]
+    output: Sequence[str]
+    config: Mapping[str, Any]
+
+
 @contextlib.contextmanager
-def job(log_path: str) -> Iterator[None]:
-    """Log to `log_path`; end the process with status 1 and one line on stderr where the block
-    fails. The traceback of what nobody foresaw goes to the log, whose path the line gives.
+def job(script: Script) -> Iterator[None]:
+    """Log to the job's log, and record what its outputs were made from (see saemake.made) when the
+    block has ended well. End the process with status 1 and one line on stderr where it fails. The
+    traceback of what nobody foresaw goes to the log, whose path the line gives.
     """
     _end_with_parent()
-    path = Path(log_path)
+    path = Path(script.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
         filename=path,
@@ -36,11 +48,14 @@ def job(log_path: str) -> Iterator[None]:
     )
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
+        # Before the work: another process may replace an input while it is going on.
+        inputs = made.sums(script.input)
         yield
+        _record(script, inputs)
     except BaseException as error:  # re-raised or turned into an exit status, never swallowed
         logging.error("%s", "".join(traceback.format_exception(error)))
         if isinstance(error, OSError):
-            error = disk_fault(error, Path(error.filename or log_path))
+            error = disk_fault(error, Path(error.filename or path))
         if isinstance(error, SaemakeError):
             print(f"saemake: {error}", file=sys.stderr, flush=True)
         elif isinstance(error, Exception):
@@ -54,6 +69,14 @@ def job(log_path: str) -> Iterator[None]:
         else:
             raise
         sys.exit(1)
+
+
+def _record(script: Script, inputs: dict[str, str]) -> None:
+    config = read(script.config, source.ROOT, [])
+    recipes = {path: asked.recipes_of(config, path) for path in script.output}
+    job = {name: by.hash for of_one in recipes.values() for name, by in of_one.items()}
+    for path, sum_ in made.sums(script.output).items():
+        made.write(path, made.Made(sha256=sum_, inputs=inputs, recipes=recipes[path], job=job))
 
 
 def _end_with_parent() -> None:

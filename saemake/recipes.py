@@ -341,6 +341,11 @@ def published_key(place: str) -> str:
     return digest(["published", place])
 
 
+def evaluation_key(recipe_hash: str, judged_sha256: str) -> str:
+    """What names an evaluation in the store: its recipe with the judged bytes."""
+    return digest([recipe_hash, judged_sha256])
+
+
 def revision_key(kind: str, hub: str, revision: str) -> str:
     """What names, in the store, what a revision of a "model" or "dataset" was first found to be."""
     return digest([kind, hub, revision])

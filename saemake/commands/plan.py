@@ -6,15 +6,27 @@ has is not counted, and jobs that have nothing to do are left out. No network is
 
 import argparse
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from saemake.commands import STORE
+from saemake.catalogue import targets
+from saemake.commands import STORE, planned
 from saemake.config import Config, Device
 from saemake.errors import SaemakeError, nearest
 from saemake.names import build_files
 from saemake.plan.operations import NOTHING, Operations
 from saemake.plan.totals import Plan, plan
 
+# The stages whose jobs import torch and load an LM, and what a job of them and of the others takes
+# before and after its work: starting Python, imports, loading, and Snakemake's own part. Measured
+# on two cores of an AMD EPYC (docs/benchmarks.md).
+HEAVY = (
+    *("model", "tokens", "train", "baselines", "evaluate", "evaluate_baselines"),
+    *("evaluate_checkpoints", "published", "compare", "saelens"),
+)
+HEAVY_S, LIGHT_S = 4.0, 1.0
 UNITS = ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
 
 
@@ -31,15 +43,46 @@ def run(config: Config, options: argparse.Namespace) -> int:
             known = nearest(options.device, config.devices)
             raise SaemakeError(f"no device '{options.device}' in the config; {known}")
         device = config.devices[options.device]
-    made = plan(config, options.target or build_files(config), STORE)
+    asked = options.target or build_files(config)
+    made = plan(config, asked, STORE)
+    started = _processes(config, options.configfile, asked)
     if options.json:
-        print(json.dumps(as_json(made, device), indent=1))
+        print(json.dumps(as_json(made, device, started), indent=1))
     else:
-        print("\n".join([*_lines(made, device, options.device), *_dropped(config, made)]))
+        lines = _lines(made, device, options.device, started)
+        print("\n".join([*lines, *_dropped(config, made)]))
     return 0
 
 
-def as_json(made: Plan, device: Device | None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Processes:
+    """The jobs that snakemake would run, also those that only link: with torch and an LM, and
+    without."""
+
+    heavy: int
+    light: int
+
+    @property
+    def hours(self) -> float:
+        return (HEAVY_S * self.heavy + LIGHT_S * self.light) / 3600
+
+
+def _processes(config: Config, config_files: Sequence[Path], asked: Sequence[str]) -> Processes:
+    files = [
+        file
+        for target in asked
+        for file in (
+            targets.hub_folder_files(config, target)
+            if targets.is_hub_folder(config, target)
+            else [target]
+        )
+    ]
+    stages = [job.rule.partition("__")[0] for job in planned.jobs(config_files, files) if job.runs]
+    heavy = sum(stage in HEAVY for stage in stages)
+    return Processes(heavy, len(stages) - heavy)
+
+
+def as_json(made: Plan, device: Device | None, started: Processes) -> dict[str, Any]:
     """The plan as plain values: FLOPs, bytes, hours."""
     largest = {
         place: {"job": job.name, "bytes": getattr(job.memory, place)}
@@ -47,7 +90,7 @@ def as_json(made: Plan, device: Device | None) -> dict[str, Any]:
         if (job := made.largest(on_gpu=place == "on_gpu"))
     }
     disk, download = made.disk, made.download
-    hours = made.hours_by_stage(device) if device else {}
+    hours = made.hours_by_stage(device) | {"start-up": started.hours} if device else {}
     return {
         "saes_to_train": [str(sae) for saes in made.work.train.values() for sae in saes],
         "saes_in_store": [str(sae) for sae in made.work.stored],
@@ -61,17 +104,18 @@ def as_json(made: Plan, device: Device | None) -> dict[str, Any]:
             for job in made.jobs
         ],
         "largest_job": largest,
+        "processes": vars(started),
         "disk": {**vars(disk), "total": disk.total},
         "download": {"models": download.models, "texts": download.texts},
         "hours": hours and {**hours, "total": sum(hours.values())},
     }
 
 
-def _lines(made: Plan, device: Device | None, name: str | None) -> list[str]:
+def _lines(made: Plan, device: Device | None, name: str | None, started: Processes) -> list[str]:
     rows = [*_saes(made), *_tokens(made), *_operations(made), *_memory(made, device)]
     rows += [*_disk(made), *_download(made)]
     if device is not None and name is not None:
-        rows += _hours(made, device, name)
+        rows += _hours(made, device, name, started)
     return [f"{label:<22}{said}" for label, said in rows]
 
 
@@ -139,8 +183,10 @@ def _download(made: Plan) -> list[tuple[str, str]]:
     return rows or [("download", "nothing")]
 
 
-def _hours(made: Plan, device: Device, name: str) -> list[tuple[str, str]]:
+def _hours(made: Plan, device: Device, name: str, started: Processes) -> list[tuple[str, str]]:
     stages = made.hours_by_stage(device)
+    if count := started.heavy + started.light:
+        stages[f"start-up of {_count(count, 'job')}"] = started.hours
     parts = ", ".join(f"{stage} {_time(hours)}" for stage, hours in stages.items())
     total = sum(stages.values())
     rows = [(f"time on {name}", f"about {_time(total)}" + (f": {parts}" if parts else ""))]

@@ -1,20 +1,25 @@
-"""What the store holds, how large it is, and what of it no config names.
+"""What the store holds, how large it is, and what of it the config does not name.
 
-With --prune, what the given config does not name is removed: SAEs, evaluations, checkpoints,
-tokens, snapshots, the commits of Hub revisions, and what kills left half-written. Nothing that a
-running job holds is touched. Paths under results/ stay, since they are links to the same files.
+What the config does not name is listed by name, with the fields that differ from the nearest SAE
+that it names. With --prune that is removed, after a question on the terminal, or with --yes: SAEs,
+evaluations, checkpoints, tokens, snapshots, the commits of Hub revisions, and what kills left
+half-written. Nothing that a running job holds is touched. Paths under results/ stay, since they are
+links to the same files.
 """
 
 import argparse
 import contextlib
 import itertools
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from saemake import names
+from saemake import made, names
 from saemake.catalogue import entries
 from saemake.commands import STORE
+from saemake.commands.unnamed import Described
 from saemake.config import Config, ConfigError, Source
+from saemake.errors import SaemakeError
 from saemake.evaluation.evaluate import judged_subject
 from saemake.names import USES, SaeName, Sweep
 from saemake.recipes import (
@@ -35,24 +40,50 @@ KINDS = ("saes", "evaluations", "checkpoints", "baselines", "tokens", "snapshots
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prune", action="store_true", help="remove what no config names")
+    parser.add_argument("--prune", action="store_true", help="remove what the config does not name")
+    parser.add_argument("--yes", action="store_true", help="with --prune, without asking")
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    named = _named(config)
+    named, saes = _named(config), list(_saes(config))
+    described = Described(config, STORE, saes)
+    unnamed: dict[str, list[str]] = {}
+    size = 0
     print(f"{'':<12} {'entries':>8} {'size':>10} {'unnamed':>8} {'size':>10}")
     for kind in KINDS:
         store = Store(STORE, kind)
         entries = store.entries()
-        unnamed = [key for key in entries if not _is_named(store, kind, key, named)]
+        unnamed[kind] = [key for key in entries if not _is_named(store, kind, key, named)]
         sizes = {key: _size(store.folder / key) for key in entries}
+        unnamed_size = sum(sizes[key] for key in unnamed[kind])
+        size += unnamed_size
         print(
-            f"{kind:<12} {len(entries):>8} {_mib(sum(sizes.values())):>10} {len(unnamed):>8}"
-            f" {_mib(sum(sizes[key] for key in unnamed)):>10}"
+            f"{kind:<12} {len(entries):>8} {_mib(sum(sizes.values())):>10}"
+            f" {len(unnamed[kind]):>8} {_mib(unnamed_size):>10}"
         )
-        if options.prune:
-            _prune(store, kind, unnamed)
+    lines = [line for kind, keys in unnamed.items() for line in described.lines(kind, keys)]
+    if lines:
+        print("not named by this config (in brackets, how it differs: there -> config):")
+        print("\n".join(f"  {line}" for line in lines))
+    if options.prune:
+        count = sum(map(len, unnamed.values()))
+        if count and not options.yes:
+            _ask(f"{count} entries ({_mib(size)})")
+        for kind, keys in unnamed.items():
+            _prune(Store(STORE, kind), kind, keys)
+        made.sweep()
     return 0
+
+
+def _ask(what: str) -> None:
+    """Go on where the person at the terminal says so; SaemakeError where not, or where nobody is
+    there."""
+    if not sys.stdin.isatty():
+        raise SaemakeError(
+            f"store --prune would remove {what}; nothing was removed: add --yes to remove them"
+        )
+    if input(f"remove these {what}? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise SaemakeError("nothing was removed")
 
 
 def _named(config: Config) -> dict[str, set[str]]:

@@ -8,13 +8,12 @@ import argparse
 import itertools
 import math
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from saemake import names
-from saemake.commands.why import sae_reasons
+from saemake import at_hand, names
 from saemake.config import Config
 from saemake.errors import SaemakeError
 from saemake.evaluation import subjects
@@ -59,10 +58,28 @@ def _verify(config: Config, sweep: Sweep, saes: list[SaeName]) -> bool:
 
 def _check_current(config: Config, saes: Iterable[SaeName]) -> None:
     for sae in saes:
-        for reason in sae_reasons(config, sae):
+        for reason in _reasons(config, sae):
             raise SaemakeError(
                 f"{sae} cannot be verified, it is not what the config asks: {reason}"
             )
+
+
+def _reasons(config: Config, name: SaeName) -> Iterator[str]:
+    """Why an SAE's ae.pt is not what its provenance says and the config asks for."""
+    folder = Path(name.folder)
+    if not (folder / "ae.pt").exists():
+        yield f"{folder}/ae.pt is not there"
+        return
+    try:
+        provenance = files.read_provenance(folder)
+    except SaemakeError as error:
+        yield str(error)
+        return
+    if sha256(folder / "ae.pt") != provenance["ae_sha256"]:
+        yield f"{folder}/ae.pt is damaged: delete {folder} and run the same command again"
+    wanted = sae_recipe(config, name)
+    if provenance["recipe_hash"] != wanted.hash:
+        yield from at_hand.differences(provenance["recipe"], wanted.model_dump(mode="json"))
 
 
 def _rebuild(

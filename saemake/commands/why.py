@@ -1,46 +1,42 @@
-"""Is an artifact current, and if not, which fields of its recipe differ?
+"""Is an artifact, or all in a folder, what the config asks for, and if not, why not?
 
-Exit status 0 where it is what the config asks for, 1 where it is not: missing, damaged, or made by
-another recipe, whose differing fields are listed with their old and new values.
+Exit status 0 where `snakemake -n` would plan nothing for it and every file behind it is what its
+job wrote. Otherwise 1, with a line for each cause: a file that is missing, younger than what was
+made of it, damaged, or made from other files or by another recipe, whose differing fields are
+listed with their old and new values.
 """
 
 import argparse
-import json
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
-from saemake import figures, names
-from saemake.commands import STORE
-from saemake.config import Config, lm_name
+from saemake import at_hand, made
+from saemake.asked import recipes_of
+from saemake.catalogue import targets
+from saemake.commands import STORE, planned
+from saemake.commands.planned import Job
+from saemake.config import Config
 from saemake.errors import SaemakeError
-from saemake.evaluation.evaluate import RECIPE, evaluation_key
-from saemake.names import (
-    BASELINES,
-    EVALUATIONS,
-    SAE_FILES,
-    TABLES,
-    SaeName,
-    checkpoint_file,
-)
-from saemake.recipes import (
-    EvaluationRecipe,
-    checkpoint_evaluation_recipe,
-    sae_evaluation_recipe,
-    sae_recipe,
-)
+from saemake.names import SAE_FILES
+from saemake.publishing import names as publishing
 from saemake.store import Store, sha256
 from saemake.training import files
 
+TOPS = ("results", "hub", "published", "saelens", "published-to")
+# How many names a reason gives.
+SHOWN = 4
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", nargs="+", help="under results/: an SAE's file, a table, a figure")
+    parser.add_argument(
+        "path", nargs="+", help=f"any file or folder under {', '.join(f'{t}/' for t in TOPS)}"
+    )
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
     status = 0
-    for path in options.path:
-        reasons = list(reasons_of(config, path))
+    for path, reasons in reasons_of(config, options.configfile, options.path).items():
         print(f"{path}: {'current' if not reasons else 'not current'}")
         for reason in reasons:
             print(f"  {reason}")
@@ -48,138 +44,191 @@ def run(config: Config, options: argparse.Namespace) -> int:
     return status
 
 
-def reasons_of(config: Config, path: str) -> Iterator[str]:
-    """Why `path` is not what the config asks for; nothing where it is.
+def reasons_of(
+    config: Config, config_files: Sequence[Path], paths: Sequence[str]
+) -> dict[str, list[str]]:
+    """Why each path is not what the config asks for; nothing where it is. Of a folder: why any of
+    the files in it is not.
 
-    Raises SaemakeError where the path names no artifact of the config.
+    Raises SaemakeError where a path names no artifact of the config.
     """
-    saes = names.saes_of(config, path)
-    place = Path(path)
-    if not place.exists():
-        yield "it is not there"
-    for sae in saes:
-        found = list(sae_reasons(config, sae))
-        for table in _tables(config, sae, place):
-            found += _metrics_reasons(config, sae, table)
-        yield from (reason if len(saes) == 1 else f"{sae}: {reason}" for reason in found)
-    if place.name == "metrics.json" and place.exists():
-        yield from _table_reasons(place, saes)
-    if place.exists() and place.parent.name == saes[0].sparsity_name:
-        yield from _file_reasons(config, place, saes[0])
+    asked = {path: _asked(config, str(PurePosixPath(path))) for path in paths}
+    there = {file for named, _ in asked.values() for file in named if Path(file).exists()}
+    jobs = planned.jobs(config_files, sorted(there)) if there else []
+    return {
+        path: [*_reasons_of_files(config, config_files, named, jobs), *unnamed]
+        for path, (named, unnamed) in asked.items()
+    }
 
 
-def _tables(config: Config, sae: SaeName, place: Path) -> list[Path]:
-    """The tables of an SAE that an artifact is, or is made of."""
-    folder, checkpoints = Path(sae.folder), Path(sae.folder, "checkpoints")
-    if "figures" in place.parts:
-        training = place.stem in figures.TRAINING
-        has = config.checkpoint_steps(sae.sweep.model, sae.sweep.architecture)
-        own = [] if training and not has else [folder / "metrics.json"]
-        return own + ([checkpoints / "metrics.json"] if training and has else [])
-    if place.name.endswith("_latents.parquet"):
-        return [folder / f"{place.name.removesuffix('_latents.parquet')}.json"]
-    if place.name not in TABLES:
-        return []
-    return [checkpoints / place.name if place.parent == checkpoints else folder / place.name]
+def _asked(config: Config, path: str) -> tuple[list[str], list[str]]:
+    """The files that a path names, and reasons for those in it that the config does not name."""
+    if PurePosixPath(path).parts[:1] not in [(top,) for top in TOPS]:
+        raise SaemakeError(f"{path}: artifacts are under {', '.join(f'{t}/' for t in TOPS)}")
+    if Path(path).is_dir():
+        return _below(config, path)
+    _check(config, path)
+    return [path], []
 
 
-def _table_reasons(path: Path, saes: list[SaeName]) -> Iterator[str]:
-    """Of a sweep's table: whether its rows are its SAEs' own metrics."""
-    if path.parent != Path(saes[0].sweep.folder):
-        return
-    try:
-        rows = json.loads(path.read_text())
-        baselines = path.parents[2] / BASELINES
-        folders = [*(Path(sae.folder) for sae in saes), baselines]
-        wanted = [
-            row for folder in folders for row in json.loads((folder / "metrics.json").read_text())
-        ]
-    except (OSError, ValueError) as error:
-        yield f"it or a row of it cannot be read ({type(error).__name__})"
-        return
-    if _without_warnings(rows) != _without_warnings(wanted):
-        yield "its rows are not the metrics of the SAEs that the config names, and the baselines'"
+def _reasons_of_files(
+    config: Config, config_files: Sequence[Path], files_: Sequence[str], jobs: Sequence[Job]
+) -> list[str]:
+    """Of files that are asked for together; `jobs` are those behind all that any path names."""
+    behind = planned.behind(jobs, files_)
+    # Asked for alone it may be otherwise: a file is missing, or made again for another's sake.
+    alone = any(job.missing for job in behind) or (
+        any(job.runs for job in behind) and not any(job.caused for job in behind)
+    )
+    if alone or not all(Path(file).exists() for file in files_):
+        behind = planned.behind(planned.jobs(config_files, files_), files_)
+    reasons = [*_differing(config, behind)]
+    reasons += [reason for job in behind for reason in _reasons(config, job)]
+    if not reasons and (rule := next((job.rule for job in behind if job.runs), None)):
+        reasons = [f"snakemake would run {rule}"]
+    return list(dict.fromkeys(reasons))
 
 
-def _without_warnings(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A sweep's table has more of them: of an SAE beside the baselines."""
-    return [{key: value for key, value in row.items() if key != "warnings"} for row in rows]
+def _differing(config: Config, behind: Sequence[Job]) -> Iterator[str]:
+    """The fields of recipes that differ, each once, with what they are of."""
+    of: dict[str, dict[str, None]] = {}
+    for job in behind:
+        for file in job.known:
+            for name, lines in at_hand.differing(config, file).items():
+                for line in lines:
+                    of.setdefault(line, {})[name] = None
+    for line, names in of.items():
+        first, *others = names
+        yield f"{line} ({first}{f' and {len(others)} more' if others else ''})"
 
 
-def _file_reasons(config: Config, path: Path, sae: SaeName) -> Iterator[str]:
-    """Of an SAE's file: whether it is what the store has."""
-    recipe, store = sae_recipe(config, sae), Store(STORE, "saes")
-    if path.name not in SAE_FILES or not store.holds(recipe.hash):
-        return
-    stored = store.read(recipe.hash, path.name)
-    if path.name == "config.json":
-        stored = files.named(lm_name(config, sae.sweep.model), stored)
-    if path.read_bytes() != stored:
-        yield f"it is not what the store has; delete {path} and run"
+def _check(config: Config, path: str) -> None:
+    targets.check_target(config, path)
+    publishing.check_target(config, path)
 
 
-def sae_reasons(config: Config, name: SaeName) -> Iterator[str]:
-    """Why an SAE's ae.pt is not what its provenance says and the config asks for."""
-    wanted = sae_recipe(config, name)
-    folder = Path(name.folder)
-    if not (folder / "ae.pt").exists():
-        there = Store(STORE, "saes").holds(wanted.hash)
-        yield f"{folder}/ae.pt is not there; " + (
-            "the store has it: a run links it" if there else "a run trains it"
-        )
-        return
-    try:
-        provenance = files.read_provenance(folder)
-    except SaemakeError as error:
-        yield str(error)
-        return
-    found = sha256(folder / "ae.pt")
-    if found != provenance["ae_sha256"]:
+def _below(config: Config, folder: str) -> tuple[list[str], list[str]]:
+    """The artifacts in a folder, and a reason for each of those that the config does not name."""
+    named, unnamed = [], []
+    for path in _artifacts(Path(folder)):
+        try:
+            _check(config, path)
+            named.append(path)
+        except SaemakeError as error:
+            unnamed.append(f"not of this config: {error}")
+    if not named and not unnamed:
+        raise SaemakeError(f"{folder}: nothing in it is an artifact")
+    return named, unnamed
+
+
+def _artifacts(folder: Path) -> list[str]:
+    """The files in a folder that are results: no hidden ones, nor shards, which go with their
+    manifest."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [
+        str(path)
+        for path in found
+        if not any(part.startswith(".") for part in path.parts)
+        and not (path.name.startswith("shard_") and (path.parent / "manifest.json").exists())
+    ]
+
+
+def _reasons(config: Config, job: Job) -> Iterator[str]:
+    """The causes that lie with one job, not with those before it, besides recipes."""
+    yield from (f"{file} is not there{_how(config, file)}" for file in job.missing)
+    yield from (f"{file} was not finished: its job was interrupted" for file in job.incomplete)
+    yield from _grouped(dict(_company(config, job)) or dict(_inputs(job)))
+    for file in job.known:
+        yield from _damage(file, job)
+    yield from (f"{file} is younger than what was made of it" for file in job.newer)
+
+
+def _grouped(said: dict[str, str]) -> Iterator[str]:
+    """What is said of files, each thing once."""
+    of: dict[str, list[str]] = {}
+    for file, what in said.items():
+        of.setdefault(what, []).append(file)
+    for what, files_ in of.items():
+        more = f" and {len(files_) - 1} more" if len(files_) > 1 else ""
+        yield f"{files_[0]}{more}: made {what}"
+
+
+def _how(config: Config, file: str) -> str:
+    """What a run does about an SAE that is missing."""
+    if PurePosixPath(file).name not in SAE_FILES or not file.startswith("results/"):
+        return ""
+    for by in recipes_of(config, file).values():
+        there = Store(STORE, "saes").holds(by.hash)
+        return "; the store has it: a run links it" if there else "; a run trains it"
+    return ""
+
+
+def _company(config: Config, job: Job) -> Iterator[tuple[str, str]]:
+    """Of each file, which other things its job made, or did not make, than it would now."""
+    now = {name: by.hash for file in job.outputs for name, by in recipes_of(config, file).items()}
+    explained = False
+    for file in job.known:
+        # A recipe that differs has lines of its own, or what it judges has them.
+        asked, before = recipes_of(config, file), at_hand.recipes_at(file) or {}
+        explained |= any(name in asked and by != asked[name] for name, by in before.items())
+        record = made.read(file)
+        if record is not None and (changed := _changed(*_apart(record.job, now))):
+            explained = True
+            yield file, changed
+    if job.params_changed and job.known and not explained:
+        yield job.known[0], "with other settings than the config's"
+
+
+def _apart(before: dict[str, str], now: dict[str, str]) -> tuple[set[str], set[str]]:
+    """The names on either side alone, by name and by recipe: a new name alone is nothing new."""
+    same, hashes = set(before) & set(now), set(before.values()) & set(now.values())
+    return tuple(  # type: ignore[return-value]
+        {name for name, hash_ in side.items() if name not in same and hash_ not in hashes}
+        for side in (before, now)
+    )
+
+
+def _inputs(job: Job) -> Iterator[tuple[str, str]]:
+    for file in job.known:
+        record = made.read(file)
+        before = set(record.inputs if record else job.inputs_before or job.inputs)
+        if before != set(job.inputs):
+            yield file, _changed(before, set(job.inputs))
+
+
+def _changed(before: set[str], now: set[str]) -> str:
+    without = f"without {_some(sorted(now - before))}" if now - before else ""
+    also = f"with {_some(sorted(before - now))}, not of this config" if before - now else ""
+    return " and ".join(filter(None, (without, also)))
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _damage(file: str, job: Job) -> Iterator[str]:
+    """Whether a file is what its job wrote, and its inputs what its job read."""
+    record = made.read(file)
+    wrote = record.sha256 if record else _carried_sum(Path(file))
+    if wrote is not None and Path(file).is_file() and (found := _sum(file)) != wrote:
         yield (
-            f"{folder}/ae.pt is damaged: its sha256 {found[:16]}... is not provenance.json's"
-            f" {provenance['ae_sha256'][:16]}...; delete {folder} and run"
+            f"{file} is damaged or edited: its sha256 is {found[:16]}..., its job wrote"
+            f" {wrote[:16]}...; delete it and run"
         )
-    yield from differences(provenance["recipe"], wanted.model_dump(mode="json"))
+    for read, was in (record.inputs if record else {}).items():
+        if read not in job.newer and Path(read).is_file() and _sum(read) != was:
+            gone = "" if Path(file).is_file() else ", and is gone"
+            yield f"{file} was made from another {read}{gone}"
 
 
-def _metrics_reasons(config: Config, name: SaeName, path: Path) -> Iterator[str]:
-    """Of a table of an SAE or of its checkpoints: whether it judges the files that are there as the
-    config asks."""
-    evaluations = EVALUATIONS if path.name == "metrics.json" else (path.stem,)
-    try:
-        rows = {row["steps"]: row["evaluations"] for row in json.loads(path.read_text())}
-        for evaluation in evaluations:
-            for steps, file, wanted in _judged(config, name, path, evaluation):
-                found = rows[steps][evaluation]
-                if found["sha256"] != sha256(file):
-                    yield f"{path} judges another {file.name}, of sha256 {found['sha256'][:16]}..."
-                if found["recipe_hash"] != wanted.hash:
-                    key = evaluation_key(found["recipe_hash"], found["sha256"])
-                    stored = json.loads(Store(STORE, "evaluations").read(key, RECIPE))
-                    at = f"evaluations.{evaluation}."
-                    yield from differences(stored, wanted.model_dump(mode="json"), at)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        yield f"{path} or how it was made cannot be read ({type(error).__name__})"
+def _carried_sum(path: Path) -> str | None:
+    """What an SAE's provenance says of its ae.pt."""
+    if path.name != "ae.pt" or not (path.parent / "provenance.json").exists():
+        return None
+    return files.read_provenance(path.parent)["ae_sha256"]
 
 
-def _judged(
-    config: Config, name: SaeName, path: Path, evaluation: str
-) -> Iterator[tuple[int, Path, EvaluationRecipe]]:
-    """What a table has rows of: steps trained, the file, the evaluation's recipe."""
-    folder = Path(name.folder)
-    if path.parent == folder:
-        steps = config.steps_of(name.sweep.model)
-        yield steps, folder / "ae.pt", sae_evaluation_recipe(config, name, evaluation)
-        return
-    for step in config.checkpoint_steps(name.sweep.model, name.sweep.architecture):
-        recipe = checkpoint_evaluation_recipe(config, name, step, evaluation)
-        yield step, folder / checkpoint_file(step), recipe
-
-
-def differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
-    """The fields that differ, as `place: old -> new`; lists are compared whole."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(set(old) | set(new)):
-            yield from differences(old.get(key), new.get(key), f"{at}{key}.")
-    elif old != new:
-        yield f"{at.rstrip('.')}: {json.dumps(old)} -> {json.dumps(new)}"
+@functools.cache
+def _sum(path: str) -> str:
+    return sha256(Path(path))

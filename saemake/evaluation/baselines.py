@@ -17,6 +17,8 @@ from saemake.recipes import BaselinesRecipe
 from saemake.text.shards import Tokens
 
 FILE = "pca.safetensors"
+# Beside it in the store, the recipe that it was fitted by.
+RECIPE = "recipe.json"
 
 
 class Linear:

@@ -20,7 +20,7 @@ from saemake.evaluation import cautions, dictionary_learning, rows, sae_bench_co
 from saemake.evaluation.codecs import Codec, Judgement
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.recipes import EvaluationRecipe, digest
+from saemake.recipes import EvaluationRecipe, evaluation_key
 from saemake.store import Store
 from saemake.text.shards import Tokens
 
@@ -64,11 +64,6 @@ class Judged:
     @property
     def key(self) -> str:
         return evaluation_key(self.recipe.hash, self.sha256)
-
-
-def evaluation_key(recipe_hash: str, judged_sha256: str) -> str:
-    """What names an evaluation in the store: its recipe with the judged bytes."""
-    return digest([recipe_hash, judged_sha256])
 
 
 def evaluate(

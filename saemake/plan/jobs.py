@@ -4,17 +4,16 @@ as the rules have them, without Snakemake."""
 import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from saemake import architectures, figures, names
 from saemake.catalogue import entries, targets
 from saemake.config import Config
 from saemake.errors import SaemakeError
 from saemake.evaluation import baselines
-from saemake.evaluation.evaluate import evaluation_key
 from saemake.names import BASELINES, EVALUATIONS, SAE_FILES, SaeName, Sweep, members
+from saemake.plan.stored import Stored
 from saemake.recipes import (
-    EvaluationRecipe,
     baseline_evaluation_recipe,
     baseline_names,
     baselines_recipe,
@@ -24,7 +23,6 @@ from saemake.recipes import (
     sae_recipe,
     tokens_recipe,
 )
-from saemake.store import Store
 from saemake.training.members import CHECKPOINT
 
 
@@ -168,31 +166,6 @@ class Work:
     evaluate: dict[Evaluate, list[int]]
 
 
-class Stored:
-    """What the store under `root` has, by its entries' names; nothing is read of large files."""
-
-    def __init__(self, root: Path) -> None:
-        self._stores = {
-            kind: Store(root, kind)
-            for kind in ("saes", "checkpoints", "baselines", "evaluations", "tokens")
-        }
-        self._entries = {kind: set(store.entries()) for kind, store in self._stores.items()}
-
-    def has(self, kind: str, key: str) -> bool:
-        return key in self._entries[kind]
-
-    def folder(self, kind: str, key: str) -> Path:
-        """Where an entry lies."""
-        return self._stores[kind].folder / key
-
-    def has_evaluation(self, recipe: EvaluationRecipe, kind: str, key: str, file: str) -> bool:
-        """Whether an evaluation of an entry's file is there."""
-        if not self.has(kind, key):
-            return False
-        judged = self._stores[kind].sum_of(key, file)
-        return self.has("evaluations", evaluation_key(recipe.hash, judged))
-
-
 def work(config: Config, targets: Iterable[str], stored: Stored) -> Work:
     """What the store lacks of the targets. A job that has nothing to do needs nothing either.
 
@@ -216,7 +189,7 @@ class _Lack:
             [job.sweep for job in wanted if isinstance(job, Train)]
             + [sweep for job in wanted if (sweep := _sweep_of(job))]
         )
-        train = {sweep: self._untrained(sweep) for sweep in sweeps}
+        train = {sweep: self.stored.lacks(self.config, sweep) for sweep in sweeps}
         done = [s for sweep in sweeps for s in members(self.config, sweep) if s not in train[sweep]]
         train = {sweep: saes for sweep, saes in train.items() if saes}
         fit = self._unfitted(wanted)
@@ -225,17 +198,6 @@ class _Lack:
         models += [job.model for job in fit] + [job.model for job in evaluate]
         models += [job.model for job in wanted if isinstance(job, Fetch)]
         return Work(list(dict.fromkeys(models)), tokenise, train, done, fit, evaluate)
-
-    def _untrained(self, sweep: Sweep) -> list[SaeName]:
-        steps = self.config.checkpoint_steps(sweep.model, sweep.architecture)
-        missing = []
-        for sae in members(self.config, sweep):
-            recipe = self.recipe_of(sae)
-            whole = self.stored.has("saes", recipe.hash)
-            keys = [checkpoint_key(recipe, step) for step in steps]
-            if not (whole and all(self.stored.has("checkpoints", key) for key in keys)):
-                missing.append(sae)
-        return missing
 
     def _unfitted(self, wanted: list[Job]) -> list[Fit]:
         layers = [

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import safe_open
 
 from saemake.config import Config
-from saemake.plan.jobs import Stored
+from saemake.plan.stored import Stored
 from saemake.recipes import tokens_recipe
 from saemake.text.shards import WINDOW, Tokens, window_batches
 

@@ -10,10 +10,11 @@ from saemake.llm import weights
 from saemake.names import Sweep, members
 from saemake.plan import memory, operations
 from saemake.plan.hours import Traffic, hours
-from saemake.plan.jobs import Evaluate, Fit, Stored, Work, work
+from saemake.plan.jobs import Evaluate, Fit, Work, work
 from saemake.plan.memory import Memory
 from saemake.plan.operations import NOTHING, Lm, Operations
 from saemake.plan.storage import Disk, Download, disk, download, sae_bytes
+from saemake.plan.stored import Stored
 from saemake.plan.text import Texts
 from saemake.recipes import sae_recipe
 

@@ -1,11 +1,25 @@
+import hashlib
 import subprocess
 import sys
 import textwrap
 
+from conftest import raw_config
+
+from saemake import made
+
 
 def run(tmp_path, body):
-    code = "from saemake import jobs\nfrom saemake.errors import SaemakeError\n"
-    code += "with jobs.job('logs/job.log'):\n" + textwrap.indent(body, "    ")
+    code = f"""
+import json
+from types import SimpleNamespace
+from saemake import jobs
+from saemake.errors import SaemakeError
+script = SimpleNamespace(
+    log=['logs/job.log'], input=['read.txt'], output=['made.txt'], config={raw_config()!r}
+)
+with jobs.job(script):
+{textwrap.indent(body, "    ")}
+"""
     return subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -36,3 +50,41 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert done.returncode == 1
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["a.txt"]
     assert (tmp_path / "made" / "a.txt").read_bytes() == b"old"
+
+
+def test_a_job_that_ends_well_records_what_it_read_and_wrote(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "read.txt").write_text("before")
+    # What a job read counts, not what another process has put there since.
+    body = "jobs.write('read.txt', b'after')\njobs.write('made.txt', b'made')"
+    done = run(tmp_path, body)
+    assert done.returncode == 0, done.stderr
+    record = made.read("made.txt")
+    assert record.sha256 == hashlib.sha256(b"made").hexdigest()
+    assert record.inputs == {"read.txt": hashlib.sha256(b"before").hexdigest()}
+
+
+def test_a_job_that_fails_leaves_the_record_of_the_last_that_did_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path, "jobs.write('made.txt', b'made')")
+    before = made.read("made.txt")
+    done = run(tmp_path, "jobs.write('made.txt', b'other')\nraise SaemakeError('no')")
+    assert done.returncode == 1
+    assert made.read("made.txt") == before
+
+
+def test_records_of_files_that_are_gone_are_swept(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path, "jobs.write('made.txt', b'made')")
+    made.sweep()
+    assert made.read("made.txt") is not None
+    (tmp_path / "made.txt").unlink()
+    made.sweep()
+    assert made.read("made.txt") is None
+
+
+def test_a_damaged_record_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path, "jobs.write('made.txt', b'made')")
+    made.path_of("made.txt").write_text("{}")
+    assert made.read("made.txt") is None

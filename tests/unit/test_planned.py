@@ -333,7 +333,11 @@ def test_the_command_says_what_a_published_sweep_costs(said):
     assert status == 0
     assert re.search(r"^SAEs to train +6 in 1 pass$", out, flags=re.MULTILINE)
     assert re.search(r"^download +gemma-2-2b, at most 9\.7 GiB$", out, flags=re.MULTILINE)
-    assert re.search(r"^time on h200 +about .* h: training", out, flags=re.MULTILINE)
+    assert re.search(
+        r"^time on h200 +about .* h: training .*, start-up of 13 jobs 43 s$",
+        out,
+        flags=re.MULTILINE,
+    )
 
 
 def test_the_command_gives_json(said):
@@ -341,7 +345,13 @@ def test_the_command_gives_json(said):
     found = json.loads(out)
     assert status == 0
     assert len(found["saes_to_train"]) == 18
-    assert found["hours"]["total"] == pytest.approx(sum(job["hours"] for job in found["jobs"]))
+    # A model, three texts, three sweeps and the baselines, each judged twice; then joins, tables,
+    # figures.
+    assert found["processes"] == {"heavy": 1 + 3 + 3 + 1 + 2 * 4, "light": 4 + 3 + 3}
+    start_up = found["hours"]["start-up"]
+    assert 60 < 3600 * start_up < 120
+    worked = sum(job["hours"] for job in found["jobs"])
+    assert found["hours"]["total"] == pytest.approx(worked + start_up)
     assert found["disk"]["saes"] == 18 * 4 * (2 * 128 * 1024 + 1024 + 128)
 
 

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -56,8 +58,8 @@ def test_the_fields_that_differ_are_named_old_and_new(built):
     lines = saemake(built, "why", SAE, status=1).splitlines()
     assert lines == [
         f"{SAE}: not current",
-        "  settings.auxk_alpha: 0.03125 -> 0.5",
-        '  training.recipe: "saebench" -> "dictionary_learning"',
+        "  settings.auxk_alpha: 0.03125 -> 0.5 (demo/L3/top_k/256/k_4)",
+        '  training.recipe: "saebench" -> "dictionary_learning" (demo/L3/top_k/256/k_4)',
     ]
 
 
@@ -67,16 +69,92 @@ def test_an_evaluation_alone_can_be_stale(built):
     output = saemake(built, "why", SAE, TABLE, status=1)
     assert f"{SAE}: current" in output
     assert (
-        "demo/L3/top_k/256/k_4: evaluations.sae_bench_core.settings.defects:"
-        ' "mended" -> "kept"' in output
+        'evaluations.sae_bench_core.settings.defects: "mended" -> "kept"'
+        " (demo/L3/baselines/identity and 5 more)" in output
     )
+
+
+def test_a_folder_is_answered_whole(built):
+    folder = f"{SWEEP}/k_4"
+    assert saemake(built, "why", folder, "results", status=0) == (
+        f"{folder}: current\nresults: current\n"
+    )
+    built.configure(over(sweep=[16]))
+    said = saemake(built, "why", SWEEP, status=1).splitlines()
+    assert (
+        f"  not of this config: {SAE}: no sparsity 'k_4' in the config; did you mean 'k_16'?"
+        in said
+    )
+    with_k_4 = (
+        f"  {SWEEP}/k_16/ae.pt and 3 more: made with demo/L3/top_k/256/k_4, not of this config"
+    )
+    assert with_k_4 in said
+    assert "k_5" in saemake(built, "why", f"{SWEEP}/k_5", status=2)
+
+
+def test_a_table_that_was_edited_is_named(built):
+    path = built.folder / TABLE
+    right, times = path.read_bytes(), path.stat()
+    path.write_bytes(right.replace(b"0", b"1", 1))
+    try:
+        assert f"{TABLE} is damaged or edited" in saemake(built, "why", TABLE, status=1)
+    finally:
+        path.write_bytes(right)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_a_plan_says_what_it_links_and_what_it_trains(built, tmp_path):
+    workflow = copied(built, tmp_path)
+    shutil.rmtree(workflow.folder / SWEEP)
+    said = workflow.succeed(TABLE, "-n")
+    assert "link 2 SAEs demo/L3/top_k/256 (k_4, k_16) from the store\n" in said
+    assert "link sae_bench_core of demo/L3/top_k/256 from the store (2 of 2)\n" in said
+    workflow.configure(over(sweep=[4, 8, 16]))
+    said = workflow.succeed(TABLE, "-n")
+    assert (
+        "train 1 SAE demo/L3/top_k/256 (k_8), link 2 (k_4, k_16) from the store: 20,480 tokens"
+        in said
+    )
+    assert (
+        "evaluate demo/L3/top_k/256 by sae_bench_core on 24 contexts of 128, 2 of 3 from the"
+        in said
+    )
+    assert (
+        "baselines of demo/L3 by sae_bench_core on 24 contexts of 128, 4 of 5 from the store"
+        in said
+    )
+    assert "replaces" not in said
+
+
+def test_what_another_config_made_is_not_replaced_without_a_word(built, tmp_path):
+    """In the plan and in the run, on the screen, with what becomes of it."""
+    workflow = copied(built, tmp_path)
+    workflow.configure({"training": {"seed": 1}})
+    line = (
+        f"    replaces {SAE} and 7 more, of another config (training.seed: 0 -> 1). The old SAEs"
+        " stay in the store. To keep both at hand, give one a model entry of its own name\n"
+    )
+    assert line in workflow.succeed(SAE, "-n")
+    before = workflow.read(SAE)
+    assert line in workflow.succeed(SAE)
+    assert workflow.read(SAE) != before
+    stored = (workflow.folder / "results/.store/saes").glob("*/ae.pt")
+    assert before in [path.read_bytes() for path in stored]
+    # And back, without training.
+    workflow.configure()
+    said = workflow.succeed(SAE)
+    assert "link 2 SAEs demo/L3/top_k/256 (k_4, k_16) from the store\n" in said
+    assert "of another config (training.seed: 1 -> 0)" in said
+    assert workflow.read(SAE) == before
+    shutil.rmtree(workflow.folder / "results/.store/saes")
+    workflow.configure({"training": {"seed": 1}})
+    assert "The store does NOT have the old: move it away" in workflow.succeed(SAE, "-n")
 
 
 def test_what_is_missing_is_said_to_be(built):
     built.configure(over(sweep=[4, 16, 64]))
     output = saemake(built, "why", f"{SWEEP}/k_64/ae.pt", status=1)
-    assert "it is not there" in output
-    assert "a run trains it" in output
+    assert f"{SWEEP}/k_64/ae.pt is not there; a run trains it" in output
 
 
 def test_a_path_that_is_none_is_refused_in_one_line(built):
@@ -129,7 +207,7 @@ def test_a_flipped_byte_is_named_and_not_verified(built):
     path.unlink()
     path.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
     try:
-        assert f"{SAE} is damaged" in saemake(built, "why", SAE, status=1)
+        assert f"{SAE} is damaged or edited" in saemake(built, "why", SAE, status=1)
         assert "cannot be verified" in saemake(built, "verify", SAE, status=2)
     finally:
         path.write_bytes(right)
@@ -137,7 +215,7 @@ def test_a_flipped_byte_is_named_and_not_verified(built):
 
 def test_the_store_says_what_it_holds_and_prunes_what_no_config_names(built):
     def counts():
-        lines = saemake(built, "store", status=0).splitlines()[1:]
+        lines = saemake(built, "store", status=0).splitlines()[1:8]
         return {line.split()[0]: (int(line.split()[1]), int(line.split()[4])) for line in lines}
 
     assert counts() == {
@@ -151,7 +229,16 @@ def test_the_store_says_what_it_holds_and_prunes_what_no_config_names(built):
     }
     built.configure(over(sweep=[16]))
     assert counts()["saes"] == (2, 1)
-    saemake(built, "store", "--prune", status=0)
+    said = saemake(built, "store", status=0)
+    assert "\n  saes: demo/L3/top_k/256/k_4 (not in the sweep)\n" in said
+    assert "\n  evaluations: sae_bench_core of demo/L3/top_k/256/k_4\n" in said
+    assert "\n  evaluations: sae_bench_core of the baseline pca/k_4 of demo/L3/baselines\n" in said
+    # Nobody is at the terminal to say yes.
+    refused = saemake(built, "store", "--prune", status=2).splitlines()[-1]
+    assert refused.startswith("saemake: store --prune would remove 5 entries (")
+    assert "nothing was removed: add --yes" in refused
+    assert (counts()["saes"], counts()["evaluations"]) == ((2, 1), (12, 4))
+    saemake(built, "store", "--prune", "--yes", status=0)
     assert (counts()["saes"], counts()["evaluations"]) == ((1, 0), (8, 0))
     assert (built.folder / SAE).exists()  # a path under results/ is a link of its own
     built.configure()

@@ -22,8 +22,9 @@ rule baselines:
         recipe=lambda wildcards: recipes.baselines_recipe(
             CONFIG, wildcards.model, int(wildcards.layer)
         ).hash[:16],
+        replaced=lambda wildcards, output: plan.of_replaced(CONFIG, output),
     message:
-        "fit the principal components of {wildcards.model}/L{wildcards.layer}"
+        "fit the principal components of {wildcards.model}/L{wildcards.layer}{params.replaced}"
     script:
         "../scripts/baselines.py"
 
@@ -50,12 +51,12 @@ rule evaluate_baselines:
         ),
         plan=lambda wildcards, output: plan.of_evaluation(
             CONFIG,
-            f"baselines of {wildcards.model}/L{wildcards.layer}",
-            wildcards.model,
             wildcards.evaluation,
+            (wildcards.model, int(wildcards.layer)),
+            output,
         ),
     message:
-        "evaluate {params.plan}"
+        "{params.plan}"
     script:
         "../scripts/evaluate_baselines.py"
 

@@ -35,10 +35,10 @@ for model_name, architecture_name in SWEPT:
                 wildcards, m, a
             ),
             plan=lambda wildcards, output, m=model_name, a=architecture_name: plan.of_evaluation(
-                CONFIG, str(sweep_of(wildcards, m, a)), m, wildcards.evaluation
+                CONFIG, wildcards.evaluation, sweep_of(wildcards, m, a), output
             ),
         message:
-            "evaluate {params.plan}"
+            "{params.plan}"
         script:
             "../scripts/evaluate.py"
 
@@ -95,13 +95,10 @@ for model_name, architecture_name in SWEPT:
                     wildcards, m, a
                 ),
                 plan=lambda wildcards, output, m=model_name, a=architecture_name: plan.of_evaluation(
-                    CONFIG,
-                    f"checkpoints of {sae_of(wildcards, m, a)}",
-                    m,
-                    wildcards.evaluation,
+                    CONFIG, wildcards.evaluation, sae_of(wildcards, m, a), output
                 ),
             message:
-                "evaluate {params.plan}"
+                "{params.plan}"
             script:
                 "../scripts/evaluate_checkpoints.py"
 

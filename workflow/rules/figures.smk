@@ -15,7 +15,9 @@ rule figure:
         "logs/figures/{model}/L{layer}/{figure}.log",
     conda:
         "../../envs/saemake.yaml"
+    params:
+        replaced=lambda wildcards, output, input: plan.of_replaced(CONFIG, output, input),
     message:
-        "draw {wildcards.figure} of {wildcards.model} L{wildcards.layer}"
+        "draw {wildcards.figure} of {wildcards.model} L{wildcards.layer}{params.replaced}"
     script:
         "../scripts/figure.py"

@@ -70,11 +70,11 @@ for published_sweep in CATALOGUE.sweeps():
                 published_hashes(s, wildcards.evaluation)
             ),
             sweep=lambda wildcards, output, s=published_sweep: s,
-            plan=lambda wildcards, output, s=published_sweep: plan.of_evaluation(
-                CONFIG, f"published {s}", s.model, wildcards.evaluation
+            plan=lambda wildcards, output, s=published_sweep: plan.of_published(
+                CONFIG, wildcards.evaluation, s, CATALOGUE.of_sweep(s)
             ),
         message:
-            "evaluate {params.plan}"
+            "{params.plan}"
         script:
             "../scripts/evaluate_published.py"
 

@@ -14,8 +14,9 @@ rule model:
         "../../envs/saemake.yaml"
     params:
         recipe=lambda wildcards: recipes.model_recipe(CONFIG, wildcards.model).hash[:16],
+        replaced=lambda wildcards, output: plan.of_replaced(CONFIG, output),
     message:
-        "fetch and check the model {wildcards.model}"
+        "fetch and check the model {wildcards.model}{params.replaced}"
     script:
         "../scripts/model.py"
 
@@ -34,7 +35,8 @@ rule tokens:
             CONFIG, wildcards.model, wildcards.use
         ).hash[:16],
         plan=lambda wildcards, output: plan.of_tokens(CONFIG, wildcards.model, wildcards.use),
+        replaced=lambda wildcards, output: plan.of_replaced(CONFIG, output),
     message:
-        "tokenise {params.plan}"
+        "tokenise {params.plan}{params.replaced}"
     script:
         "../scripts/tokens.py"

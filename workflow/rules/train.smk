@@ -33,9 +33,9 @@ for model_name, architecture_name in SWEPT:
                 wildcards, m, a
             ),
             plan=lambda wildcards, output, m=model_name, a=architecture_name: plan.of_training(
-                CONFIG, sweep_of(wildcards, m, a)
+                CONFIG, sweep_of(wildcards, m, a), output
             ),
         message:
-            "train {params.plan}"
+            "{params.plan}"
         script:
             "../scripts/train.py"

@@ -7,7 +7,7 @@ from saemake.catalogue import compare, entries
 from saemake.config import read
 from saemake.evaluation import rows
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     name = str(Path(snakemake.output[0]).parent.relative_to(entries.PUBLISHED))
     compared = compare.against_catalogue(

@@ -4,13 +4,13 @@ from pathlib import Path
 
 from saemake import jobs
 from saemake.config import read
-from saemake.evaluation.baselines import FILE, fit
+from saemake.evaluation.baselines import FILE, RECIPE, fit
 from saemake.llm import weights
 from saemake.recipes import baselines_recipe
 from saemake.store import Store
 from saemake.text.shards import Tokens
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     wildcards = snakemake.wildcards
     recipe = baselines_recipe(config, wildcards.model, int(wildcards.layer))
@@ -20,5 +20,6 @@ with jobs.job(snakemake.log[0]):
             lm_weights, _ = weights.read(config, Path(snakemake.input.model))
             tokens = Tokens(Path(snakemake.input.tokens))
             tokens.check(recipe.tokens.hash)
-            store.put(recipe.hash, {FILE: fit(lm_weights, tokens, recipe)})
+            fitted = fit(lm_weights, tokens, recipe)
+            store.put(recipe.hash, {FILE: fitted, RECIPE: recipe.model_dump_json().encode()})
     store.link(recipe.hash, {FILE: Path(snakemake.output[0])})

@@ -6,7 +6,7 @@ from saemake import devices, jobs
 from saemake.catalogue import compare, entries
 from saemake.config import read
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     published = Path(snakemake.output[0]).parent
     name = str(published.relative_to(entries.PUBLISHED))

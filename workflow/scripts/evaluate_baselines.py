@@ -10,7 +10,7 @@ from saemake.llm import weights
 from saemake.store import Store
 from saemake.text.shards import Tokens
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     wildcards, root = snakemake.wildcards, Path("results/.store")
     lm_weights, description = weights.read(config, Path(snakemake.input.model))

@@ -10,7 +10,7 @@ from saemake.llm import weights
 from saemake.store import Store
 from saemake.text.shards import Tokens
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     sae, evaluation = snakemake.params.sae, snakemake.wildcards.evaluation
     steps = config.checkpoint_steps(sae.sweep.model, sae.sweep.architecture)

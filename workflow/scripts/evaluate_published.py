@@ -12,7 +12,7 @@ from saemake.llm import weights
 from saemake.store import Store
 from saemake.text.shards import Tokens
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     sweep, evaluation = snakemake.params.sweep, snakemake.wildcards.evaluation
     judged = {

@@ -6,7 +6,7 @@ from saemake import jobs
 from saemake.catalogue import entries, fetch
 from saemake.config import read
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     entry = entries.load(config).at(snakemake.params.place)
     found = fetch.fetch(entry, Path(snakemake.input[0]))

@@ -5,7 +5,7 @@ from pathlib import Path
 from saemake import jobs
 from saemake.figures import frontier
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     wildcards = snakemake.wildcards
     rows = frontier.table([Path(path) for path in snakemake.input])
     title = f"{wildcards.model}, layer {wildcards.layer}"

@@ -5,6 +5,6 @@ from pathlib import Path
 
 from saemake import jobs
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     gathered = [json.loads(Path(path).read_text()) for path in snakemake.input]
     jobs.write_json(snakemake.output[0], gathered)

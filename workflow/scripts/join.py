@@ -6,7 +6,7 @@ from pathlib import Path
 from saemake import jobs
 from saemake.evaluation import rows
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     evaluations = map(Path, snakemake.input.evaluations)
     for folder, files in itertools.groupby(evaluations, key=lambda path: path.parent):
         joined = rows.joined([rows.read_file(file) for file in files])

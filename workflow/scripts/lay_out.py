@@ -6,7 +6,7 @@ from saemake import jobs
 from saemake.catalogue import hub_layout
 from saemake.evaluation import rows
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     judged = rows.read_file(Path(snakemake.input.judged))
     jobs.copy(snakemake.input.weights, snakemake.output.weights)
     jobs.copy(snakemake.input.config, snakemake.output.config)

@@ -2,5 +2,5 @@
 
 from saemake import jobs
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     jobs.copy(snakemake.input[0], snakemake.output[0])

@@ -6,7 +6,7 @@ from pathlib import Path
 from saemake import jobs
 from saemake.evaluation import cautions, rows
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     paths = [*snakemake.input.saes, snakemake.input.baselines]
     gathered = [row for path in paths for row in rows.read_file(Path(path))]
     table = cautions.beside_pca(gathered)

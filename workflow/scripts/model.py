@@ -7,7 +7,7 @@ from saemake.config import read
 from saemake.llm import weights
 from saemake.store import Store
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     revisions = Store(Path("results/.store"), "revisions")
     description = weights.fetch(config, snakemake.wildcards.model, revisions)

@@ -6,7 +6,7 @@ from saemake import jobs
 from saemake.config import read
 from saemake.publishing import card, rebuilding
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     wildcards = snakemake.wildcards
     content = card.render(config, wildcards.model, f"{wildcards.owner}/{wildcards.repo}")

@@ -6,7 +6,7 @@ from saemake import jobs
 from saemake.config import read
 from saemake.publishing import plan
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     wildcards, output = snakemake.wildcards, snakemake.output[0]
     files = plan.suite(config, wildcards.model, Path(output).parent)

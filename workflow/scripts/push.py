@@ -7,7 +7,7 @@ from saemake.config import read
 from saemake.publishing import plan
 from saemake.publishing.push import push
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     wildcards, output = snakemake.wildcards, snakemake.output[0]
     files = plan.suite(config, wildcards.model, Path(output).parent)

@@ -10,7 +10,7 @@ from saemake.store import Store
 from saemake.text import tokens
 from saemake.text.shards import Tokens
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     name, use = snakemake.wildcards.model, snakemake.wildcards.use
     recipe = tokens_recipe(config, name, use)

@@ -12,7 +12,7 @@ from saemake.training import files
 from saemake.training.members import CHECKPOINT, Stores, Wanted
 from saemake.training.train import Conduct, Inputs, train_pass
 
-with jobs.job(snakemake.log[0]):
+with jobs.job(snakemake):
     config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
     sweep = snakemake.params.sweep
     recipes = {member: sae_recipe(config, member) for member in names.members(config, sweep)}

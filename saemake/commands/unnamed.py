@@ -1,0 +1,206 @@
+"""What the store's entries are, by name: derived from their recipes, since the store holds none."""
+
+import functools
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from saemake import architectures
+from saemake.at_hand import differences
+from saemake.config import Config
+from saemake.evaluation.baselines import RECIPE as BASELINES_RECIPE
+from saemake.evaluation.evaluate import RECIPE
+from saemake.names import USES, SaeName, sparsity_name
+from saemake.recipes import (
+    baselines_recipe,
+    digest,
+    model_recipe,
+    sae_recipe,
+    tokens_recipe,
+)
+from saemake.store import Store
+from saemake.training.members import OF_SAE
+from saemake.training.snapshots import Snapshots
+
+# An entry's recipe cannot be read, or an older saemake kept none.
+UNKNOWN = "of an unknown recipe"
+# Baselines of more components are not told by name: a hash cannot be read backwards.
+MOST_COMPONENTS = 1024
+
+
+class Described:
+    """Says what entries of the store are, and how they differ from what the config names."""
+
+    def __init__(self, config: Config, root: Path, saes: Iterable[SaeName]) -> None:
+        """`saes` are all that the config names."""
+        self.config, self.root, self.named = config, root, list(saes)
+
+    def lines(self, kind: str, keys: Iterable[str]) -> list[str]:
+        """A line each on what entries of a kind are; those that are alike share one."""
+        say = {
+            "saes": self._sae,
+            "evaluations": self._evaluation,
+            "checkpoints": self._checkpoint,
+            "baselines": self._baselines,
+            "tokens": self._tokens,
+            "snapshots": self._snapshot,
+        }.get(kind, lambda key: "the commit of a revision on the Hub")
+        found: dict[str, list[str]] = {}
+        for key in keys:
+            found.setdefault(say(key), []).append(key)
+        return [
+            f"{kind}: {said}" + (f", {len(entries)} entries" if len(entries) > 1 else "")
+            for said, entries in sorted(found.items())
+        ]
+
+    def _sae(self, key: str) -> str:
+        recipe = self._recipe_of_sae(key)
+        if recipe is None:
+            return UNKNOWN
+        return f"{self._name(recipe)} ({'; '.join(self._nearest(recipe))})"
+
+    def _recipe_of_sae(self, key: str) -> dict[str, Any] | None:
+        said = self._read("saes", key, "provenance.json")
+        return None if said is None else said.get("recipe")
+
+    def _read(self, kind: str, key: str, file: str) -> dict[str, Any] | None:
+        try:
+            return json.loads(Store(self.root, kind).read(key, file))
+        except (OSError, ValueError):
+            return None
+
+    def _name(self, recipe: dict[str, Any]) -> str:
+        """An SAE's name, of a recipe: by the config's names of its model and width, where it has
+        any."""
+        config = self.config
+        widths = [name for name, latents in config.widths.items() if latents == recipe["width"]]
+        width = widths[0] if widths else f"{recipe['width']} latents"
+        kind, value = recipe["architecture"], recipe["sparsity"]
+        known = kind in architectures.names()
+        sparsity = sparsity_name(kind, value) if known else str(value)
+        model = self._model(recipe["tokens"]["model"])
+        return f"{model}/L{recipe['layer']}/{kind}/{width}/{sparsity}"
+
+    @functools.cached_property
+    def _models(self) -> dict[str, dict[str, Any]]:
+        return {
+            name: model_recipe(self.config, name).model_dump(mode="json")
+            for name in self.config.models
+        }
+
+    def _model(self, recipe: dict[str, Any]) -> str:
+        for name, known in self._models.items():
+            if known == recipe:
+                return name
+        return recipe["hub"] or f"a local model of content {recipe['content'][:12]}"
+
+    def _nearest(self, recipe: dict[str, Any]) -> list[str]:
+        """The fields that differ from the SAE of the config that has fewest of them, of those of
+        one model, layer, architecture and width."""
+        model = self._model(recipe["tokens"]["model"])
+        alike = [
+            sae
+            for sae in self.named
+            if (sae.sweep.model, sae.sweep.layer, sae.sweep.architecture)
+            == (model, recipe["layer"], recipe["architecture"])
+            and self.config.widths[sae.sweep.width] == recipe["width"]
+        ]
+        same = [sae for sae in alike if sae.sparsity == recipe["sparsity"]]
+        found = [list(self._differs(recipe, sae)) for sae in same or alike]
+        nearest = min(found, key=len, default=["nothing of this config is like it"])
+        absent = ["not in the sweep"] * bool(alike and not same)
+        return absent + [line for line in nearest if not line.startswith("sparsity: ")]
+
+    def _differs(self, recipe: dict[str, Any], sae: SaeName) -> Iterator[str]:
+        return differences(recipe, sae_recipe(self.config, sae).model_dump(mode="json"))
+
+    @functools.cached_property
+    def _subjects(self) -> dict[str, str]:
+        """Names of what may be judged, by hash: of SAEs in the store and of the config."""
+        found: dict[str, str] = {}
+        for key in Store(self.root, "saes").entries():
+            recipe = self._recipe_of_sae(key)
+            if recipe is not None:
+                found[key] = self._name(recipe)
+        found |= {sae_recipe(self.config, sae).hash: str(sae) for sae in self.named}
+        return found
+
+    def _evaluation(self, key: str) -> str:
+        recipe = self._read("evaluations", key, RECIPE)
+        if recipe is None:
+            return UNKNOWN
+        subject = self._subjects.get(recipe["subject"]) or self._judged_otherwise(recipe["subject"])
+        return f"{recipe['evaluation']} of {subject}"
+
+    def _judged_otherwise(self, subject: str) -> str:
+        """A baseline or a checkpoint."""
+        return self._baseline_subjects.get(subject) or self._checkpoint_subjects.get(
+            subject, "what the store no longer has"
+        )
+
+    @functools.cached_property
+    def _baseline_subjects(self) -> dict[str, str]:
+        names = ["identity", "pca", *(f"pca/k_{k}" for k in range(1, MOST_COMPONENTS + 1))]
+        return {
+            digest([key, name]): f"the baseline {name} of {self._baselines(key)}"
+            for key in Store(self.root, "baselines").entries()
+            for name in names
+        }
+
+    @functools.cached_property
+    def _checkpoint_subjects(self) -> dict[str, str]:
+        store = Store(self.root, "checkpoints")
+        return {key: self._checkpoint(key) for key in store.entries()}
+
+    def _checkpoint(self, key: str) -> str:
+        try:
+            of_sae = Store(self.root, "checkpoints").read(key, OF_SAE).decode()
+        except OSError:
+            return UNKNOWN
+        recipe = self._recipe_of_sae(of_sae)
+        name = self._subjects.get(of_sae, "an SAE that the store no longer has")
+        steps = range(recipe["steps"] + 1) if recipe else ()
+        step = next((s for s in steps if digest([of_sae, s]) == key), None)
+        return f"a checkpoint of {name}" + ("" if step is None else f", step {step:,}")
+
+    def _baselines(self, key: str) -> str:
+        recipe = self._read("baselines", key, BASELINES_RECIPE)
+        if recipe is None:
+            return UNKNOWN
+        model = self._model(recipe["tokens"]["model"])
+        layer, differs = recipe["layer"], ""
+        if model in self.config.models:
+            now = baselines_recipe(self.config, model, layer).model_dump(mode="json")
+            differs = "; ".join(differences(recipe, now))
+        return f"{model}/L{layer}/baselines" + (f" ({differs})" if differs else "")
+
+    @functools.cached_property
+    def _texts(self) -> dict[str, dict[str, Any]]:
+        """Recipes of tokens by hash, of all that is in the store and was made of them."""
+        found = {}
+        for kind, file in (("saes", "provenance.json"), ("evaluations", RECIPE)):
+            for key in Store(self.root, kind).entries():
+                said = self._read(kind, key, file) or {}
+                tokens = said.get("recipe", said).get("tokens")
+                if tokens is not None:
+                    found[digest(tokens)] = tokens
+        return found
+
+    def _tokens(self, key: str) -> str:
+        recipe = self._texts.get(key)
+        if recipe is None:
+            said = self._read("tokens", key, "manifest.json") or {}
+            return f"{said.get('tokens', 0):,} tokens of a text that nothing in the store names"
+        model = self._model(recipe["model"])
+        uses = USES if model in self.config.models else ()
+        now = [tokens_recipe(self.config, model, use).model_dump(mode="json") for use in uses]
+        near = [list(differences(recipe, one)) for one in now]
+        nearest = min(near, key=len, default=[])
+        what = f"{recipe['amount']:,} {recipe['unit']} for {model}"
+        return what + (f" ({'; '.join(nearest)})" if nearest else "")
+
+    def _snapshot(self, key: str) -> str:
+        members = Snapshots(Store(self.root, "snapshots")).members_of(key)
+        names = [self._subjects.get(member, "an SAE of an unknown recipe") for member in members]
+        return f"a pass of {len(members)}: {', '.join(sorted(set(names)))}"

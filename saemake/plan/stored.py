@@ -1,0 +1,55 @@
+"""What the store has, by its entries' names: no large file is read, and no torch is needed."""
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+from saemake.config import Config
+from saemake.names import SaeName, Sweep, members
+from saemake.recipes import EvaluationRecipe, checkpoint_key, evaluation_key, sae_recipe
+from saemake.store import Store
+
+KINDS = ("saes", "checkpoints", "baselines", "evaluations", "tokens")
+
+
+def stored_now(root: Path) -> "Stored":
+    """What is there now; listed anew where an entry came or went since it was last asked."""
+    folders = [root / kind for kind in KINDS]
+    return _listed(root, tuple(f.stat().st_mtime_ns if f.is_dir() else 0 for f in folders))
+
+
+@functools.lru_cache(maxsize=1)
+def _listed(root: Path, changed: tuple[int, ...]) -> "Stored":
+    return Stored(root)
+
+
+class Stored:
+    """The entries of the store under `root` when it was first asked."""
+
+    def __init__(self, root: Path) -> None:
+        self._stores = {kind: Store(root, kind) for kind in KINDS}
+        self._entries = {kind: set(store.entries()) for kind, store in self._stores.items()}
+
+    def has(self, kind: str, key: str) -> bool:
+        return key in self._entries[kind]
+
+    def folder(self, kind: str, key: str) -> Path:
+        """Where an entry lies."""
+        return self._stores[kind].folder / key
+
+    def has_evaluation(self, recipe: EvaluationRecipe, kind: str, key: str, file: str) -> bool:
+        """Whether an evaluation of an entry's file is there."""
+        if not self.has(kind, key):
+            return False
+        judged = self._stores[kind].sum_of(key, file)
+        return self.has("evaluations", evaluation_key(recipe.hash, judged))
+
+    def lacks(self, config: Config, sweep: Sweep) -> list[SaeName]:
+        """The SAEs of a sweep that a pass has to train: not there, or not all their checkpoints."""
+        steps = config.checkpoint_steps(sweep.model, sweep.architecture)
+        return [sae for sae in members(config, sweep) if not self._trained(config, sae, steps)]
+
+    def _trained(self, config: Config, sae: SaeName, steps: Iterable[int]) -> bool:
+        recipe = sae_recipe(config, sae)
+        keys = [checkpoint_key(recipe, step) for step in steps]
+        return self.has("saes", recipe.hash) and all(self.has("checkpoints", key) for key in keys)
