@@ -53,7 +53,8 @@ take raw activations.
 ## Metrics
 
 The columns that begin with "core" are SAE Bench's core evaluation, the others those of
-dictionary_learning; metrics.json says of what text, and whether it was held out.
+dictionary_learning; metrics.json says of what text, whether it was held out, and which positions
+were left out, if any.
 
 {metrics}
 

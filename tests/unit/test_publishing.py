@@ -129,10 +129,13 @@ def test_a_suite_with_checkpoints_sends_them_and_their_tables(config):
 # The config that rebuilds.
 
 
+@pytest.mark.parametrize("drop", [{}, {"bos": "true", "norm_over_median": "10"}])
 @pytest.mark.parametrize("model", ["demo", "pythia-70m-deduped", "gemma-2-2b"])
-def test_the_published_config_asks_for_the_same_recipes(model):
-    shared = {"seed": 3, "learning_rate": "2e-4"}
-    over = merged({"training": shared, "evaluations": {"sae_bench_core": {"text": None}}}, SMALL)
+def test_the_published_config_asks_for_the_same_recipes(model, drop):
+    shared = {"seed": 3, "learning_rate": "2e-4", "drop": drop}
+    core = {"text": None, "drop": drop}
+    over = merged({"training": shared, "evaluations": {"sae_bench_core": core}}, SMALL)
+    over["models"][model] = {"prepend_bos": bool(drop), **over["models"].get(model, {})}
     config = read(raw_config(over), PROJECT, [])
     published = yaml.safe_load(rebuilding.config_yaml(config, model))
     rebuilt = read(raw_config(published), PROJECT, [])
