@@ -1,7 +1,7 @@
 """What targets cost, without running anything: SAEs to train, operations, memory, disk, downloads.
 
 With --device, also hours on it. Without a target: what a plain `snakemake` builds. What the store
-has is not counted, and jobs that have nothing to do are left out. No network is used.
+has is not counted but for the start of the jobs that link it. No network is used.
 """
 
 import argparse

@@ -62,7 +62,8 @@ def of_training(config: Config, sweep: Sweep, outputs: Sequence[str] = ()) -> Sa
 
 def _training(config: Config, sweep: Sweep) -> str:
     saes = members(config, sweep)
-    missing = stored_now(STORE).lacks(config, sweep)
+    stored = stored_now(STORE)
+    missing = stored.lacks(config, sweep)
     linked = [sae for sae in saes if sae not in missing]
     if not missing:
         return f"link {_saes(linked, sweep)} from the store"
@@ -70,7 +71,9 @@ def _training(config: Config, sweep: Sweep) -> str:
     amount = f"{steps * training.batch_tokens:,} tokens in {steps:,} steps of"
     each = f"{training.batch_tokens:,}{without(training.drop)}"
     also = f", link {_named(linked)} from the store" if linked else ""
-    return f"train {_saes(missing, sweep)}{also}: {amount} {each}"
+    step = stored.snapshot_step(sae_recipe(config, sae).hash for sae in missing)
+    resumed = "" if step is None else f"; there is a snapshot to go on from at step {step:,}"
+    return f"train {_saes(missing, sweep)}{also}: {amount} {each}{resumed}"
 
 
 def without(drop: Drop) -> str:

@@ -1,6 +1,8 @@
 """What the store has, by its entries' names: no large file is read, and no torch is needed."""
 
+import contextlib
 import functools
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,12 +16,19 @@ KINDS = ("saes", "checkpoints", "baselines", "evaluations", "tokens")
 
 def stored_now(root: Path) -> "Stored":
     """What is there now; listed anew where an entry came or went since it was last asked."""
-    folders = [root / kind for kind in KINDS]
-    return _listed(root, tuple(f.stat().st_mtime_ns if f.is_dir() else 0 for f in folders))
+    return _listed(root, tuple(_state(root / kind) for kind in KINDS))
+
+
+def _state(folder: Path) -> tuple[int, int]:
+    """Changes with every entry: the time alone has ticks, within which several may come."""
+    if not folder.is_dir():
+        return 0, 0
+    found = folder.stat()
+    return found.st_mtime_ns, found.st_nlink
 
 
 @functools.lru_cache(maxsize=1)
-def _listed(root: Path, changed: tuple[int, ...]) -> "Stored":
+def _listed(root: Path, states: tuple[tuple[int, int], ...]) -> "Stored":
     return Stored(root)
 
 
@@ -27,6 +36,7 @@ class Stored:
     """The entries of the store under `root` when it was first asked."""
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self._stores = {kind: Store(root, kind) for kind in KINDS}
         self._entries = {kind: set(store.entries()) for kind, store in self._stores.items()}
 
@@ -48,6 +58,17 @@ class Stored:
         """The SAEs of a sweep that a pass has to train: not there, or not all their checkpoints."""
         steps = config.checkpoint_steps(sweep.model, sweep.architecture)
         return [sae for sae in members(config, sweep) if not self._trained(config, sae, steps)]
+
+    def snapshot_step(self, members: Iterable[str]) -> int | None:
+        """The last step that a snapshot of some of these SAEs, by their recipes' hashes, goes on
+        from; None where there is none. Whether it fits the device and software is not checked."""
+        snapshots, wanted, steps = Store(self.root, "snapshots"), set(members), []
+        for key in snapshots.entries():
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                contents = json.loads(snapshots.read(key, "contents.json"))
+                if wanted & set(contents["members"]):
+                    steps.append(int(contents["step"]))
+        return max(steps, default=None)
 
     def _trained(self, config: Config, sae: SaeName, steps: Iterable[int]) -> bool:
         recipe = sae_recipe(config, sae)
