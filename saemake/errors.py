@@ -17,7 +17,8 @@ def first_line(error: BaseException) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """A clause that names the known word nearest to `name`, or lists the few known ones."""
     words = sorted(known)
-    close = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
+    begin = [word for word in words if name and word.startswith(name)]
+    close = begin or difflib.get_close_matches(name, words, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
     if not words:

@@ -82,7 +82,8 @@ def test_what_is_missing_is_said_to_be(built):
 def test_a_path_that_is_none_is_refused_in_one_line(built):
     output = saemake(built, "why", f"{SWEEP}/k_5/ae.pt", status=2)
     assert output == (
-        f"saemake: {SWEEP}/k_5/ae.pt: no sparsity 'k_5' in the config; did you mean 'k_4'?\n"
+        f"saemake: {SWEEP}/k_5/ae.pt: no sparsity 'k_5' in the config, whose sweep is k_4, k_16; to"
+        " train it too, set models.demo.architectures.top_k.sweep to [4, 16, 5]\n"
     )
     assert "name a file of an SAE" in saemake(built, "verify", "results/demo/model.json", status=2)
 
