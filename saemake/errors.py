@@ -24,3 +24,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if not words:
         return "none are configured"
     return "known: " + ", ".join(words[:12]) + (", ..." if len(words) > 12 else "")
+
+
+def build_again(path: object) -> str:
+    """A clause on how a damaged file under results/ or published/ is mended: its job runs again,
+    and takes from the store what is whole there."""
+    return f"delete it and build it again: snakemake {path} (with the options of your run)"

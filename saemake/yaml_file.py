@@ -14,7 +14,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SaemakeError(f"{path}: there is no such config file in {Path.cwd()}") from None
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise SaemakeError(f"{path}: there is no such config file{where}") from None
     except OSError as error:
         raise SaemakeError(f"{path}: {error.strerror}") from None
     except yaml.MarkedYAMLError as error:

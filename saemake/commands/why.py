@@ -13,7 +13,7 @@ from typing import Any
 from saemake import figures, names
 from saemake.commands import STORE
 from saemake.config import Config, lm_name
-from saemake.errors import SaemakeError
+from saemake.errors import SaemakeError, build_again
 from saemake.evaluation.evaluate import RECIPE, evaluation_key
 from saemake.names import (
     BASELINES,
@@ -110,7 +110,7 @@ def _file_reasons(config: Config, path: Path, sae: SaeName) -> Iterator[str]:
     if path.name == "config.json":
         stored = files.named(lm_name(config, sae.sweep.model), stored)
     if path.read_bytes() != stored:
-        yield f"it is not what the store has; delete {path} and run"
+        yield f"it is not what the store has; {build_again(path)}"
 
 
 def sae_reasons(config: Config, name: SaeName) -> Iterator[str]:
@@ -132,7 +132,7 @@ def sae_reasons(config: Config, name: SaeName) -> Iterator[str]:
     if found != provenance["ae_sha256"]:
         yield (
             f"{folder}/ae.pt is damaged: its sha256 {found[:16]}... is not provenance.json's"
-            f" {provenance['ae_sha256'][:16]}...; delete {folder} and run"
+            f" {provenance['ae_sha256'][:16]}...; {build_again(folder / 'ae.pt')}"
         )
     yield from differences(provenance["recipe"], wanted.model_dump(mode="json"))
 

@@ -93,7 +93,7 @@ def test_each_option_of_snakemake_that_takes_several_words_is_known():
         ("a:\n\tb: 1\n", "line 2: not valid YAML (found character '\\t'"),
         ("- a\n", "not a config file"),
         ("", "not a config file"),
-        (None, "there is no such config file in "),
+        (None, "there is no such config file"),
     ],
 )
 def test_a_config_file_that_cannot_be_read_is_one_line(tmp_path, content, message):
