@@ -21,3 +21,5 @@ rule all:
     default_target: True
     input:
         names.build_files(CONFIG),
+    message:
+        f"finish {', '.join(CONFIG.build)}"

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from saemake import commands
+from saemake import command_line, commands
 from saemake.commands import find, plan, store, verify, why
 from saemake.errors import SaemakeError, first_line
 
@@ -33,8 +33,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; its exit status. One line on stderr where it cannot be done."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
     try:
+        _check_order(words)
+    except SaemakeError as error:
+        print(f"saemake: {error}", file=sys.stderr)
+        return 2
+    options = _parser().parse_args(words)
+    try:
+        if options.run in (why.run, verify.run, store.run):
+            commands.check_folder()
         status: int = options.run(commands.load_config(options.configfile), options)
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,6 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"saemake: {_said(error)}", file=sys.stderr)
         return 2
     return status
+
+
+def _check_order(words: list[str]) -> None:
+    """Raise SaemakeError where --configfile takes a path as one more config file."""
+    after = next((at + 1 for at, word in enumerate(words) if not word.startswith("-")), 0)
+    command_line.check_order(["python", "-m", "saemake", *words[:after]], words[after:])
 
 
 def _said(error: Exception) -> str:

@@ -17,10 +17,19 @@ from saemake import architectures
 from saemake.architectures.description import Settings
 from saemake.errors import SaemakeError, nearest
 from saemake.llm.shape import Shape
-from saemake.sections import Closed, Count, Flag, Number, Whole, laid_over, whole
+from saemake.sections import (
+    Closed,
+    Count,
+    Flag,
+    Name,
+    Number,
+    Reference,
+    Whole,
+    laid_over,
+    whole,
+)
 from saemake.training.settings import Drop, RecordedDrop, Training
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 DType = Literal["float32", "bfloat16", "float16"]
 Rate = Annotated[Number, Field(gt=0)]
 
@@ -58,7 +67,7 @@ class Suite(Closed):
 
     layers: list[Whole] = Field(min_length=1)
     architectures: list[str] = Field(min_length=1)
-    widths: list[str] = Field(min_length=1)
+    widths: list[Reference] = Field(min_length=1)
 
 
 class Model(Source):
@@ -69,7 +78,7 @@ class Model(Source):
     layers: Count
     shape: Shape | None = None
     dtype: DType
-    text: str
+    text: Reference
     context_tokens: Count
     llm_batch_contexts: Count
     buffer_tokens: Count
@@ -175,7 +184,7 @@ class Device(Closed):
 class Config(Closed):
     """The whole configuration, checked. `root` is the folder that relative folders start from."""
 
-    build: list[str]
+    build: list[Reference]
     models: dict[Name, Model]
     texts: dict[Name, Text]
     widths: dict[Name, Count]
@@ -288,7 +297,9 @@ def _validated(model: type[BaseModel], values: dict[str, Any], place: Callable[[
         return model.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-    location = [str(part) for part in first["loc"] if part != "[key]"]
+    location = [str(part) for part in first["loc"]]
+    if location[-1:] == ["[key]"]:  # pydantic's place of a refused name may be another word
+        location[-2:] = [str(first["input"])]
     key = ".".join(filter(None, [place(location[0] if location else ""), *location]))
     if first["type"] == "extra_forbidden":
         raise ConfigError(key, f"unknown; {nearest(location[-1], _fields(model, location))}")
@@ -487,6 +498,9 @@ def _at(node: Any, key: str) -> Any:
         return _at(node[int(index)], rest) if index.isdigit() and int(index) < len(node) else None
     if not isinstance(node, Mapping):
         return None
-    heads = [str(name) for name in node if key == str(name) or key.startswith(f"{name}.")]
-    found = (_at(node[head], key[len(head) + 1 :]) for head in heads)
+    found = (
+        _at(below, key[len(str(name)) + 1 :])
+        for name, below in node.items()
+        if key == str(name) or key.startswith(f"{name}.")
+    )
     return next((value for value in found if value is not None), None)

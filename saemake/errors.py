@@ -17,9 +17,16 @@ def first_line(error: BaseException) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """A clause that names the known word nearest to `name`, or lists the few known ones."""
     words = sorted(known)
-    close = difflib.get_close_matches(name, words, n=1, cutoff=0.5)
+    begin = [word for word in words if name and word.startswith(name)]
+    close = begin or difflib.get_close_matches(name, words, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
     if not words:
         return "none are configured"
     return "known: " + ", ".join(words[:12]) + (", ..." if len(words) > 12 else "")
+
+
+def build_again(path: object) -> str:
+    """A clause on how a damaged file under results/ or published/ is mended: its job runs again,
+    and takes from the store what is whole there."""
+    return f"delete it and build it again: snakemake {path} (with the options of your run)"

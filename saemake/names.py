@@ -1,5 +1,6 @@
 """Names of artifacts: the paths under results/, read and written in one place."""
 
+import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from saemake.config import Config, check_fits
 from saemake.errors import SaemakeError, nearest
 
 RESULTS = "results"
+# The other folders of artifacts: saemake.catalogue and saemake.publishing say what is in them.
+HUB, PUBLISHED, SAELENS, PUBLISHED_TO = "hub", "published", "saelens", "published-to"
+TOPS = (RESULTS, HUB, PUBLISHED, SAELENS, PUBLISHED_TO)
 EVALUATIONS = ("dictionary_learning", "sae_bench_core")
 # What text is tokenised for.
 USES = ("train", *EVALUATIONS)
@@ -79,8 +83,7 @@ def members(config: Config, sweep: Sweep) -> list[SaeName]:
     Raises SaemakeError where the model, layer, architecture or width is none, or where its settings
     do not fit (see check_fits).
     """
-    if sweep.model not in config.models:
-        raise _unknown("model", sweep.model, config.models)
+    check_model(config, sweep.model)
     _check_in_model(config, sweep.model, sweep.layer)
     if sweep.architecture not in config.architectures:
         raise _unknown("architecture", sweep.architecture, config.architectures)
@@ -172,6 +175,15 @@ def _check_in_model(config: Config, model: str, layer: int) -> None:
         raise SaemakeError(f"{model} has layers L0 to L{last}, not L{layer}")
 
 
+def check_model(config: Config, model: str) -> None:
+    """Raise SaemakeError where the config has no such model."""
+    if model not in config.models:
+        raise SaemakeError(
+            f"{_unknown('model', model, config.models)}; if a config file of your own has it, add"
+            " --configfile FILE"
+        )
+
+
 def _unknown(kind: str, name: str, known: Iterable[str]) -> SaemakeError:
     return SaemakeError(f"no {kind} '{name}' in the config; {nearest(name, known)}")
 
@@ -180,12 +192,19 @@ def check_target(config: Config, path: str) -> None:
     """Raise SaemakeError, naming the nearest right name, where `path` under results/ is no
     artifact of this config. What a config names but a file need not exist for."""
     parts = PurePosixPath(path).parts
-    if len(parts) > 2 and RESULTS in parts and parts[0] == "/":
-        below = "/".join(parts[parts.index(RESULTS) :])
-        raise SaemakeError(f"{path}: targets are relative to the working directory: {below}")
+    if path.endswith((".yaml", ".yml")):
+        return
+    if (top := misspelt_top(path)) is not None:
+        raise SaemakeError(f"{path}: did you mean '{'/'.join([top, *parts[1:]])}'?")
+    if len(parts) > 2 and RESULTS in parts and parts[0] in ("/", ".."):
+        at = parts.index(RESULTS)
+        folder, target = PurePosixPath(*parts[:at]), "/".join(parts[at:])
+        raise SaemakeError(
+            f"{path}: targets are relative to the working directory; in {folder} name {target}"
+        )
     if len(parts) > 2 and parts[0] in config.models:
         raise SaemakeError(f"{path}: did you mean '{RESULTS}/{path}'?")
-    if len(parts) < 2 or parts[0] != RESULTS or path.endswith((".yaml", ".yml")):
+    if len(parts) < 2 or parts[0] != RESULTS:
         return
     try:
         _check_parts(config, list(parts[1:]))
@@ -193,10 +212,17 @@ def check_target(config: Config, path: str) -> None:
         raise SaemakeError(f"{path}: {error}") from None
 
 
+def misspelt_top(path: str) -> str | None:
+    """The folder of artifacts that the first part of a path nearly names, if it does."""
+    first, *rest = PurePosixPath(path).parts or ("",)
+    if first in TOPS or len(rest) < 2:
+        return None
+    return next(iter(difflib.get_close_matches(first, TOPS, n=1, cutoff=0.75)), None)
+
+
 def _check_parts(config: Config, parts: list[str]) -> None:
     model, *rest = parts
-    if model not in config.models:
-        raise _unknown("model", model, config.models)
+    check_model(config, model)
     match rest:
         case ["model.json"]:
             return
@@ -256,12 +282,28 @@ def _check_sweep(config: Config, sweep: Sweep, inside: list[str]) -> None:
         case [sparsity, file] if sparsity in names:
             raise SaemakeError(f"an SAE has no file '{file}'; {nearest(file, files)}")
         case [sparsity, _] | [sparsity, "checkpoints", _]:
-            raise _unknown("sparsity", sparsity, names)
+            raise _not_in_sweep(config, sweep, sparsity, names)
         case _:
             raise SaemakeError(
                 f"this is no file of a sweep; name {sweep.width}/metrics.json or"
                 f" {sweep.width}/{names[0]}/ae.pt"
             )
+
+
+def _not_in_sweep(config: Config, sweep: Sweep, sparsity: str, names: list[str]) -> SaemakeError:
+    """Says what is in the sweep and, where the name is one of a value, how to add that."""
+    swept = config.settings_of(sweep.model, sweep.architecture).sweep
+    try:
+        value = type(swept[0])(sparsity.rpartition("_")[2])
+    except ValueError:
+        value = 0
+    if value <= 0 or sparsity != sparsity_name(sweep.architecture, value):
+        return _unknown("sparsity", sparsity, names)
+    key = f"models.{sweep.model}.architectures.{sweep.architecture}.sweep"
+    return SaemakeError(
+        f"no sparsity '{sparsity}' in the config, whose sweep is {', '.join(names)}; to train it"
+        f" too, set {key} to {[*swept, value]}"
+    )
 
 
 def _check_checkpoint(config: Config, sweep: Sweep, file: str) -> None:

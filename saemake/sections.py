@@ -39,6 +39,15 @@ def _flag(value: Any) -> Any:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
+def _name(value: Any) -> Any:
+    """YAML reads `512` as a number, which is a name as good as another; `yes` is true to it."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"YAML reads this name as {value!r}; put it in quotes")
+    return str(value)
+
+
+Reference = Annotated[str, BeforeValidator(_name)]
+Name = Annotated[Reference, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Whole = Annotated[int, BeforeValidator(whole), Field(ge=0, lt=2**63)]

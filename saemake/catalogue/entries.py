@@ -14,10 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from saemake import architectures
 from saemake.config import Config, ConfigError
 from saemake.errors import SaemakeError, nearest
-from saemake.names import RESULTS, SaeName, Sweep, members
+from saemake.names import HUB, PUBLISHED, RESULTS, SaeName, Sweep, members
 
-HUB = "hub"
-PUBLISHED = "published"
 # A part of a Hub path: none is hidden, and none leads upwards.
 PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 FIGURES = (

@@ -10,10 +10,18 @@ from pathlib import PurePosixPath
 
 from saemake import names
 from saemake.catalogue import entries
-from saemake.catalogue.entries import HUB, PART, PUBLISHED, Catalogue
+from saemake.catalogue.entries import PART, Catalogue
 from saemake.config import Config
 from saemake.errors import SaemakeError, nearest
-from saemake.names import FIGURE_FORMATS, LATENTS, TABLES, SaeName, checkpoint_files
+from saemake.names import (
+    FIGURE_FORMATS,
+    HUB,
+    LATENTS,
+    PUBLISHED,
+    TABLES,
+    SaeName,
+    checkpoint_files,
+)
 
 HUB_FILES = ("ae.pt", "config.json", "eval_results.json")
 WEIGHTS = ("ae.pt", "config.json", "source.json")

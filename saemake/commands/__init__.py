@@ -4,12 +4,12 @@ with the config that snakemake would read there."""
 from pathlib import Path
 from typing import Any
 
-import yaml
 from snakemake.utils import update_config
 
-from saemake import source
+from saemake import source, yaml_file
 from saemake.config import Config, read
-from saemake.errors import SaemakeError, first_line
+from saemake.errors import SaemakeError
+from saemake.names import RESULTS
 
 STORE = Path("results/.store")
 
@@ -19,13 +19,14 @@ def load_config(over: list[Path]) -> Config:
     files = [source.ROOT / "config" / "config.yaml", *over]
     raw: dict[str, Any] = {}
     for path in files:
-        try:
-            content = yaml.safe_load(path.read_text())
-        except OSError as error:
-            raise SaemakeError(f"{path}: {error.strerror}") from None
-        except yaml.YAMLError as error:
-            raise SaemakeError(f"{path}: no YAML ({first_line(error)})") from None
-        if not isinstance(content, dict):
-            raise SaemakeError(f"{path}: no mapping of config keys")
-        update_config(raw, content)
+        update_config(raw, yaml_file.read(path))
     return read(raw, source.ROOT, files)
+
+
+def check_folder() -> None:
+    """Raise SaemakeError where nothing was ever built in the working directory."""
+    if not Path(RESULTS).is_dir():
+        raise SaemakeError(
+            f"there is no folder {RESULTS}/ in {Path.cwd()}; run this in the folder where you ran"
+            " snakemake"
+        )

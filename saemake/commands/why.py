@@ -17,13 +17,12 @@ from saemake.catalogue import targets
 from saemake.commands import STORE, planned
 from saemake.commands.planned import Job
 from saemake.config import Config
-from saemake.errors import SaemakeError
-from saemake.names import SAE_FILES
+from saemake.errors import SaemakeError, build_again
+from saemake.names import SAE_FILES, TOPS
 from saemake.publishing import names as publishing
 from saemake.store import Store, sha256
 from saemake.training import files
 
-TOPS = ("results", "hub", "published", "saelens", "published-to")
 # How many names a reason gives.
 SHOWN = 4
 
@@ -214,7 +213,7 @@ def _damage(file: str, job: Job) -> Iterator[str]:
     if wrote is not None and Path(file).is_file() and (found := _sum(file)) != wrote:
         yield (
             f"{file} is damaged or edited: its sha256 is {found[:16]}..., its job wrote"
-            f" {wrote[:16]}...; delete it and run"
+            f" {wrote[:16]}...; {build_again(file)}"
         )
     for read, was in (record.inputs if record else {}).items():
         if read not in job.newer and Path(read).is_file() and _sum(read) != was:

@@ -2,7 +2,7 @@
 
 import contextlib
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 import httpx2
 from huggingface_hub import constants
@@ -14,24 +14,24 @@ from huggingface_hub.errors import (
 
 from saemake.errors import SaemakeError, first_line
 
-AGAIN = "the same command goes on with the rest"
-
 
 @contextlib.contextmanager
-def talking(repo_id: str, page: str) -> Iterator[None]:
-    """Turn what the Hub's client raises in the block into SaemakeError."""
+def talking(repo_id: str, page: str, commits: Sized | None = None) -> Iterator[None]:
+    """Turn what the Hub's client raises in the block into SaemakeError. `commits` are those that
+    the block has made so far, None where it sends nothing: the line says what is on the Hub."""
     try:
         yield
     except RuntimeError as error:
         # So the client says that a file could not be uploaded; why is in the cause.
         if isinstance(error.__cause__, HfHubHTTPError):
-            raise _answered(error.__cause__, repo_id, page) from None
-        raise _lost(error.__cause__ or error, repo_id) from None
+            raise _answered(error.__cause__, repo_id, page, commits) from None
+        raise _lost(error.__cause__ or error, repo_id, commits) from None
     except HfHubHTTPError as error:
-        raise _answered(error, repo_id, page) from None
+        raise _answered(error, repo_id, page, commits) from None
     except OfflineModeIsEnabled:
         raise SaemakeError(
-            f"{repo_id}: the environment says to be offline; unset HF_HUB_OFFLINE and {AGAIN}"
+            f"{repo_id}: HF_HUB_OFFLINE is set, so the Hub was not asked; unset it and run the same"
+            " command again"
         ) from None
     except PermissionError as error:
         if error.filename is not None:  # of a file here
@@ -39,36 +39,49 @@ def talking(repo_id: str, page: str) -> Iterator[None]:
         # So hf_xet says that its token may not write.
         raise SaemakeError(no_rights(repo_id, _short(first_line(error)))) from None
     except (httpx2.HTTPError, ConnectionError, LocalEntryNotFoundError) as error:
-        raise _lost(error, repo_id) from None
+        raise _lost(error, repo_id, commits) from None
+
+
+def again(commits: Sized | None) -> str:
+    """What a push has sent so far, and the way out. The last commit may have arrived although its
+    answer was lost, so the line counts those that the Hub confirmed."""
+    if commits is None:
+        return "run the same command again"
+    if not commits:
+        return "the Hub has confirmed no commit; run the same command again"
+    made = "1 commit" if len(commits) == 1 else f"{len(commits)} commits"
+    return f"the Hub has confirmed {made}; the same command sends the rest"
 
 
 def no_rights(repo_id: str, why: str) -> str:
-    """The line for who may not write there."""
+    """The line for a token that may not write to a repository."""
     return (
         f"{repo_id} cannot be written: {why}; make a token that may write to it"
         f" ({constants.ENDPOINT}/settings/tokens), type `hf auth login`, then the same command"
     )
 
 
-def _answered(error: HfHubHTTPError, repo_id: str, page: str) -> SaemakeError:
+def _answered(
+    error: HfHubHTTPError, repo_id: str, page: str, commits: Sized | None
+) -> SaemakeError:
     status = error.response.status_code
     said = error.server_message or first_line(error)
     if status in (401, 403):
         return SaemakeError(no_rights(repo_id, f"the Hub says {status} ({_short(said)})"))
     if status == 409:
         return SaemakeError(
-            f"{repo_id} is there already, and this token does not see it; push to another"
-            " repository, or type `hf auth login` as one who may write to it"
+            f"{repo_id} exists on the Hub, but your token may not see it; push to another"
+            " repository, or type `hf auth login` with a token that may write to it"
         )
     if status == 412:
-        return SaemakeError(f"{repo_id} was changed during the push ({page}); {AGAIN}")
-    return SaemakeError(f"{repo_id}: the Hub says {status} ({_short(said)}); {AGAIN}")
+        return SaemakeError(f"{repo_id} was changed during the push ({page}); {again(commits)}")
+    return SaemakeError(f"{repo_id}: the Hub says {status} ({_short(said)}); {again(commits)}")
 
 
-def _lost(error: BaseException, repo_id: str) -> SaemakeError:
+def _lost(error: BaseException, repo_id: str, commits: Sized | None) -> SaemakeError:
     return SaemakeError(
         f"{repo_id}: the connection to {constants.ENDPOINT} failed ({_short(first_line(error))});"
-        f" what was committed is there, and {AGAIN}"
+        f" {again(commits)}"
     )
 
 

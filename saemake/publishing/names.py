@@ -12,13 +12,11 @@ from huggingface_hub.utils import validate_repo_id
 from saemake import names
 from saemake.config import Config
 from saemake.errors import SaemakeError, first_line, nearest
-from saemake.names import RESULTS, SAE_FILES, SaeName
+from saemake.names import PUBLISHED_TO, RESULTS, SAE_FILES, SAELENS, SaeName
 
-SAELENS = "saelens"
 # Raised when other bytes are written for the same SAE.
 SAELENS_VERSION = 1
 SAELENS_FILES = ("sae_weights.safetensors", "cfg.json")
-PUBLISHED_TO = "published-to"
 PLAN, RECEIPT = "plan.txt", "receipt.json"
 # Pushed beside the suite: the model card, and the config that rebuilds the suite. What has the
 # config was made by saemake.
@@ -86,10 +84,7 @@ def _check_push(config: Config, parts: list[str]) -> None:
     match parts:
         case [owner, repo, model, file]:
             _check_repository(f"{owner}/{repo}")
-            if model not in config.models:
-                raise SaemakeError(
-                    f"no model '{model}' in the config; {nearest(model, config.models)}"
-                )
+            names.check_model(config, model)
             if file not in PUSH_FILES:
                 raise SaemakeError(f"no file '{file}' there; {nearest(file, PUSH_FILES)}")
         case _:

@@ -1,7 +1,7 @@
 """What a push would do: the suite's files here beside those of the repository on the Hub."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -81,12 +81,12 @@ def suite(config: Config, model: str, beside: Path) -> list[File]:
     ]
 
 
-def look(repo_id: str) -> Repository:
-    """The repository as the Hub lists it; no file is fetched. SaemakeError where the Hub cannot be
-    asked."""
+def look(repo_id: str, commits: Sized | None = None) -> Repository:
+    """The repository as the Hub lists it; no file is fetched. `commits` are those that a push has
+    made, None before one. Raises SaemakeError where the Hub cannot be asked."""
     api = HfApi(library_name="saemake")
     page = f"{api.endpoint}/{repo_id}"
-    with talking(repo_id, page):
+    with talking(repo_id, page, commits):
         try:
             head = patiently(lambda: api.model_info(repo_id)).sha
         except RepositoryNotFoundError:

@@ -2,14 +2,14 @@
 it committed, and the next sends the rest."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from typing import Any
 
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 from huggingface_hub.utils import disable_progress_bars
 
 from saemake.errors import SaemakeError, first_line
-from saemake.publishing.faults import AGAIN, talking
+from saemake.publishing.faults import again, talking
 from saemake.publishing.names import CARD, CONFIG
 from saemake.publishing.plan import File, Plan, look, plan, size_of
 
@@ -20,19 +20,21 @@ COMMIT_BYTES = 2**30
 def push(planned: Plan) -> dict[str, Any]:
     """Send what is new, and what differs where the config says to overwrite; the receipt.
 
-    Raises SaemakeError where the plan is refused, before anything is sent; where the Hub refuses or
-    the connection is lost, after which the commits that were made are there.
+    Raises SaemakeError where the plan is refused, before anything is sent, and where the Hub
+    refuses or the connection is lost; commits made before that stay on the Hub.
     """
     if planned.refusal:
         raise SaemakeError(f"{planned.refusal} (nothing was sent)")
     if planned.to_send:
         commits = _send(planned)
-        repository = look(planned.repository.id)
+        repository = look(planned.repository.id, commits)
         after = plan(repository, planned.model, list(planned.states), planned.publishing)
     else:
-        print(f"saemake: {planned.repository.id}: nothing to send, all is there", flush=True)
+        print(
+            f"saemake: {planned.repository.id}: nothing to send, the Hub has every file", flush=True
+        )
         commits, after = [], planned
-    _check_arrived(after)
+    _check_arrived(after, commits)
     return {
         "repository": after.repository.id,
         "page": after.repository.page,
@@ -48,11 +50,12 @@ def push(planned: Plan) -> dict[str, Any]:
 
 def _send(planned: Plan) -> list[dict[str, Any]]:
     """The commits of this push: their ids and files."""
-    repository, sent, made = planned.repository, 0, []
+    repository, sent = planned.repository, 0
+    made: list[dict[str, Any]] = []
     api, head = HfApi(library_name="saemake"), repository.head
     if not sys.stderr.isatty():
         disable_progress_bars()
-    with talking(repository.id, repository.page):
+    with talking(repository.id, repository.page, made):
         # The client asks the Hub as well, with the commit that has the card: the last.
         for card in (file for file in planned.to_send if file.path == CARD):
             _check_card(card)
@@ -69,7 +72,7 @@ def _send(planned: Plan) -> list[dict[str, Any]]:
             made.append({"commit": head, "files": [file.path for file in files]})
             sent += len(files)
             print(
-                f"saemake: {repository.id}: {sent} of {len(planned.to_send)} files are there"
+                f"saemake: {repository.id}: {sent} of {len(planned.to_send)} files are on the Hub"
                 f" (this commit: {size_of(files)})",
                 flush=True,
             )
@@ -107,11 +110,11 @@ def batches(
         yield [alone[CARD]]
 
 
-def _check_arrived(after: Plan) -> None:
-    """Raise SaemakeError where the Hub lists a file otherwise than it is here."""
+def _check_arrived(after: Plan, commits: Sized) -> None:
+    """Raise SaemakeError where a file on the Hub differs from the one here."""
     if after.to_send:
         path = after.to_send[0].path
         raise SaemakeError(
-            f"{after.repository.id}: {path} did not arrive as it is here, or was changed there"
-            f" since ({after.repository.page}); {AGAIN}"
+            f"{after.repository.id}: {path} on the Hub differs from the one that was sent"
+            f" ({after.repository.page}); {again(commits)}"
         )

@@ -15,7 +15,7 @@ import saemake
 from saemake import architectures, devices
 from saemake.architectures.top_k.trainer import KeptDictionary
 from saemake.architectures.trainer import Dictionary, Trainer
-from saemake.errors import SaemakeError, first_line
+from saemake.errors import SaemakeError, build_again, first_line
 from saemake.recipes import SaeRecipe
 from saemake.store import sha256
 
@@ -101,8 +101,7 @@ def read_provenance(folder: Path) -> dict[str, Any]:
         raise ValueError("it lacks what belongs there")
     except (OSError, ValueError, TypeError) as error:
         raise SaemakeError(
-            f"{path}: cannot be read ({first_line(error)}); delete {folder} and run the same"
-            " command again"
+            f"{path}: cannot be read ({first_line(error)}); {build_again(path)}"
         ) from None
 
 
@@ -111,13 +110,12 @@ def checked_sum(folder: Path, recipe_hash: str) -> str:
     by another recipe."""
     path = folder / "ae.pt"
     found, provenance = sha256(path), read_provenance(folder)
-    way_out = f"delete {folder} and run the same command again"
     if found != provenance["ae_sha256"]:
         raise SaemakeError(
-            f"{path}: damaged, its sha256 is not that of its provenance.json; {way_out}"
+            f"{path}: damaged, its sha256 is not that of its provenance.json; {build_again(path)}"
         )
     if provenance["recipe_hash"] != recipe_hash:
-        raise SaemakeError(f"{path}: made by another recipe than the config's; {way_out}")
+        raise SaemakeError(f"{path}: its recipe is not the config's; {build_again(path)}")
     return found
 
 
@@ -157,7 +155,7 @@ def load(
     if said != (kind.dict_class, width):
         raise SaemakeError(
             f"{path}: its config.json says {said[0]} of {said[1]} latents, its path"
-            f" {kind.dict_class} of {width}; delete the folder and run the same command again"
+            f" {kind.dict_class} of {width}; {build_again(path)}"
         )
     try:
         dictionary = kind.trainer().make_dictionary(trainer)
@@ -173,8 +171,7 @@ def load(
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
         line = first_line(error).split(". ")[0]
         raise SaemakeError(
-            f"{path}: not the SAE that its config.json describes ({line}); delete the folder and"
-            " run the same command again"
+            f"{path}: not the SAE that its config.json describes ({line}); {build_again(path)}"
         ) from None
     if inference is not None:
         dictionary.inference = inference

@@ -249,6 +249,27 @@ def test_the_file_that_says_the_key_is_named(tmp_path):
     assert said({"architectures": {"top_k": {"sweep": [0]}}}, tmp_path).endswith("mine.yaml)")
 
 
+def test_a_whole_number_is_a_name():
+    over = {"widths": {512: 512}, "models": {"demo": {"suite": {"widths": ["1k", 512]}}}}
+    config = read(raw_config(over), PROJECT, [CONFIG_FILE])
+    assert config.widths["512"] == 512
+    assert config.models["demo"].suite.widths == ["1k", "512"]
+    assert len(members(config, Sweep("demo", 3, "top_k", "512"))) == 6
+
+
+@pytest.mark.parametrize("name", [True, 1.5, None])
+def test_another_key_than_a_name_is_refused_in_words(tmp_path, name):
+    line = f"config key 'widths.{name}': YAML reads this name as {name}; put it in quotes ("
+    assert said({"widths": {name: 512}}, tmp_path).startswith(line)
+    assert said({"widths": {name: 512}}, tmp_path).endswith("mine.yaml)")
+
+
+def test_a_fault_of_a_width_named_by_a_number_names_the_file(tmp_path):
+    line = said({"widths": {512: -1}}, tmp_path)
+    assert line.startswith("config key 'widths.512': input should be greater than 0, not -1 (")
+    assert line.endswith("mine.yaml)")
+
+
 def test_a_value_that_no_file_says_was_on_the_command_line():
     assert said({"training": {"seed": "x"}}).endswith("(--config)")
 

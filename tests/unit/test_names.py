@@ -3,7 +3,7 @@ from conftest import PROJECT, raw_config
 
 from saemake import names
 from saemake.config import read
-from saemake.errors import SaemakeError
+from saemake.errors import SaemakeError, nearest
 from saemake.names import SaeName, Sweep
 
 
@@ -50,7 +50,15 @@ def test_right_names_pass(config, path):
         ("demo/L03/top_k/1k/metrics.json", "'L03' is no layer"),
         ("demo/L3/topk/1k/metrics.json", "no architecture 'topk'.*mean 'top_k'"),
         ("demo/L3/top_k/15k/metrics.json", "no width '15k'.*mean '1"),
-        ("gemma-2-2b/L12/top_k/16k/k_81/ae.pt", "no sparsity 'k_81'.*mean 'k_80'"),
+        (
+            "gemma-2-2b/L12/top_k/16k/k_81/ae.pt",
+            "no sparsity 'k_81'.*is k_20, .*"
+            r"set models.gemma-2-2b.architectures.top_k.sweep to \[20, 40, .*, 640, 81\]",
+        ),
+        ("demo/L3/top_k/1k/k_2.5/ae.pt", "no sparsity 'k_2.5'.*mean 'k_2'"),
+        ("demo/L3/standard_new/1k/penalty_1/ae.pt", "no sparsity 'penalty_1'.*mean"),
+        ("demo/L3/standard_new/1k/penalty_0.5/ae.pt", r"no sparsity.*sweep to \[.*, 0.5\]$"),
+        ("tiny/L3/top_k/1k/metrics.json", "no model 'tiny' in.*of your own has it, add --configf"),
         ("gemma-2-2b/L12/top_k/16k/k_80/ea.pt", "no file 'ea.pt'.*mean 'ae.pt'"),
         ("gemma-2-2b/L12/top_k/16k/k_80", "name 16k/metrics.json or 16k/k_20/ae.pt"),
         ("demo/L3/figures/loss_recoverd_vs_l0.pdf", "no figure.*mean 'loss_recovered_vs_l0'"),
@@ -70,7 +78,8 @@ def test_wrong_names_are_told_the_nearest(config, path, message):
     ("path", "message"),
     [
         ("demo/L3/top_k/1k/metrics.json", "did you mean 'results/demo/L3/top_k/1k/metrics.json'?"),
-        ("/home/me/results/demo/model.json", "relative to the working.*: results/demo/model.json"),
+        ("/home/me/results/demo/model.json", "directory; in /home/me name results/demo/model.json"),
+        ("../mine/results/demo/model.json", "directory; in ../mine name results/demo/model.json"),
     ],
 )
 def test_a_path_from_another_place_is_told_the_right_one(config, path, message):
@@ -84,3 +93,23 @@ def test_a_width_smaller_than_k_is_refused():
     with pytest.raises(SaemakeError, match=message):
         names.check_target(config, "results/demo/L3/top_k/tiny/metrics.json")
     names.check_target(config, "results/demo/L3/standard_new/tiny/metrics.json")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("result/demo/L3/top_k/1k/k_8/ae.pt", "did you mean 'results/demo/L3/top_k/1k/k_8/ae.pt'"),
+        ("Results/demo/model.json", "did you mean 'results/demo/model.json'"),
+        ("saelen/demo/L3/top_k/1k/k_8/cfg.json", "did you mean 'saelens/demo/L3"),
+    ],
+)
+def test_another_folder_than_results_is_told(config, path, message):
+    with pytest.raises(SaemakeError, match=rf"^{path}: .*{message}"):
+        names.check_target(config, path)
+
+
+def test_the_nearest_word_is_one_that_begins_like_it():
+    devices = ["a100-80gb", "h100", "h200"]
+    assert nearest("a100", devices) == "did you mean 'a100-80gb'?"
+    assert nearest("h10", devices) == "did you mean 'h100'?"
+    assert nearest("g100", devices) == "did you mean 'h100'?"

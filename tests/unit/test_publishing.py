@@ -87,7 +87,7 @@ def test_a_dictionary_that_sae_lens_has_no_class_for_is_named():
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("saelens/demo/L3/top_k/1k/k_3/cfg.json", "^saelens/demo.*: no sparsity 'k_3'.*mean 'k_"),
+        ("saelens/demo/L3/top_k/1k/k_3/cfg.json", "^saelens/demo.*: no sparsity 'k_3'.*is k_2, "),
         (
             "saelens/demo/L3/top_k/1k/k_8/cfg.jsn",
             "no file 'cfg.jsn' there; did you mean 'cfg.json'",
@@ -330,7 +330,7 @@ def test_an_interrupted_push_goes_on_with_the_rest(hub, files):
     hub.drop("/commit/main", 50_000)  # in the middle of the second, the first being small
     said = refused(files)
     assert said.startswith(f"{REPO}: the connection to {hub.endpoint} failed (")
-    assert "the same command goes on with the rest" in said
+    assert said.endswith("); the Hub has confirmed 1 commit; the same command sends the rest")
     assert set(hub.files("model", REPO)) == {".gitattributes", "saemake.yaml"}
     asked = len(hub.requests)
     again = planned(files)
@@ -345,10 +345,24 @@ def test_a_connection_that_is_lost_in_an_upload_is_one_line(hub, files, monkeypa
     # The client tries again for half a minute.
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     hub.drop("/cdn/upload", 3, times=None)
-    assert "the same command goes on with the rest" in refused(files)
+    assert "the Hub has confirmed 1 commit; the same command sends the rest" in refused(files)
     hub.mend()
     push(planned(files))
     assert hub.files("model", REPO)["L3/k_4/ae.pt"] == b"weights"
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_plan_without_a_network_speaks_of_no_push(hub, monkeypatch, offline):
+    if offline:
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        message = "HF_HUB_OFFLINE is set, so the Hub was not asked; unset it and run"
+    else:
+        hub.answer("/api/models", 500, times=None)
+        monkeypatch.setattr("time.sleep", lambda seconds: None)
+        message = r"the Hub says 500 \(.*\); run the same command again$"
+    with pytest.raises(SaemakeError, match=message) as caught:
+        look(REPO)
+    assert "commit" not in str(caught.value)
 
 
 def test_without_a_token(hub, files, monkeypatch):
@@ -377,7 +391,7 @@ def test_without_the_right_to_write(hub, files, monkeypatch, exists, token):
 
 def test_a_repository_that_the_token_does_not_see_is_not_made_again(hub, files):
     hub.answer("/api/repos/create", 409)
-    assert f"{REPO} is there already, and this token does not see it" in refused(files)
+    assert f"{REPO} exists on the Hub, but your token may not see it" in refused(files)
     assert hub.commits("model", REPO) == []
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,8 +29,13 @@ def workflow(fresh):
         ("results/dmeo/L3/top_k/256/metrics.json", "no model 'dmeo' in the config; did you mean"),
         ("results/demo/L3/topk/256/metrics.json", "did you mean 'top_k'?"),
         ("results/demo/L3/top_k/257/metrics.json", "no width '257' in the config; did you mean"),
-        ("results/demo/L3/top_k/256/k_5/ae.pt", "no sparsity 'k_5' in the config; did you mean"),
+        (
+            "results/demo/L3/top_k/256/k_5/ae.pt",
+            "no sparsity 'k_5' in the config, whose sweep is k_4, k_16; to train it too, set",
+        ),
         ("results/demo/L3/figures/loss_vs_l0.pdf", "did you mean 'loss_recovered_vs_l0'?"),
+        ("results/tiny/L3/top_k/256/metrics.json", "of your own has it, add --configfile FILE"),
+        ("result/demo/L3/top_k/256/metrics.json", "mean 'results/demo/L3/top_k/256/metrics.json'?"),
         ("results/demo/L7/top_k/256/metrics.json", "demo has layers L0 to L5, not L7"),
     ],
 )
@@ -38,6 +44,49 @@ def test_a_wrong_path(workflow, target, line):
     assert f"{target}: " in output
     assert line in output
     assert not (workflow.folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--resources", "gpu=1"],
+        ["--configfile", "small.yaml"],
+        ["--config", "publishing={private: true}"],
+        ["--set-threads", "tokens=1"],
+        ["--rerun-triggers", "mtime"],
+    ],
+)
+def test_a_target_after_an_option_is_one_line_with_the_command_put_right(workflow, options):
+    output = workflow.fail("-n", *options, TARGET)
+    said, command = output.removesuffix("\n").split("; name targets first: ")
+    assert said == f"saemake: {TARGET} comes after {options[0]}, which takes it as its own value"
+    program, *words = shlex.split(command)
+    assert program == "snakemake"
+    done = subprocess.run(
+        [workflow.command()[0], *words],
+        cwd=workflow.folder,
+        env=workflow.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "train 2 SAEs demo/L3/top_k/256" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["own.yaml", "none.yaml"])
+def test_a_config_file_that_cannot_be_read(workflow, name):
+    (workflow.folder / "own.yaml").write_text("widths:\n  256: 256\n  a: b: c\n")
+    output = workflow.fail(TARGET, "--configfile", name)
+    assert output.startswith(f"saemake: {name}")
+    assert ("own.yaml, line 3: not valid YAML" if name == "own.yaml" else "no such") in output
+    assert len(output.splitlines()) == 1
+
+
+def test_a_width_named_by_a_number(workflow):
+    workflow.configure({"widths": {512: 512}})
+    output = workflow.succeed("results/demo/L3/top_k/512/k_4/ae.pt", "-n")
+    assert "train 2 SAEs demo/L3/top_k/512" in output
 
 
 def test_an_unknown_config_key(workflow):

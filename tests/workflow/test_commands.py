@@ -160,7 +160,8 @@ def test_what_is_missing_is_said_to_be(built):
 def test_a_path_that_is_none_is_refused_in_one_line(built):
     output = saemake(built, "why", f"{SWEEP}/k_5/ae.pt", status=2)
     assert output == (
-        f"saemake: {SWEEP}/k_5/ae.pt: no sparsity 'k_5' in the config; did you mean 'k_4'?\n"
+        f"saemake: {SWEEP}/k_5/ae.pt: no sparsity 'k_5' in the config, whose sweep is k_4, k_16; to"
+        " train it too, set models.demo.architectures.top_k.sweep to [4, 16, 5]\n"
     )
     assert "name a file of an SAE" in saemake(built, "verify", "results/demo/model.json", status=2)
 
@@ -201,16 +202,32 @@ def rewrite(folder, weights, provenance):
         (folder / name).write_bytes(content)
 
 
-def test_a_flipped_byte_is_named_and_not_verified(built):
+@pytest.mark.parametrize("in_store", [False, True])
+def test_a_damaged_sae_has_one_remedy_which_mends_it(built, in_store):
     path = built.folder / SAE
     right = path.read_bytes()
+    if not in_store:
+        path.unlink()
+    path.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))  # through the link, where there is one
+    judged = f"{SWEEP}/k_4/dictionary_learning.json"
+    said = [
+        saemake(built, "why", SAE, status=1),
+        saemake(built, "verify", SAE, status=2),
+        built.fail(judged, "--force"),
+    ]
+    assert "cannot be verified" in said[1]
+    remedy = f"delete it and build it again: snakemake {SAE} (with the options of your run)"
+    for output in said:
+        assert f"{SAE}" in output
+        assert "damaged" in output
+        assert {line.split("; ")[-1] for line in output.splitlines() if "delete" in line} == {
+            remedy
+        }
     path.unlink()
-    path.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
-    try:
-        assert f"{SAE} is damaged or edited" in saemake(built, "why", SAE, status=1)
-        assert "cannot be verified" in saemake(built, "verify", SAE, status=2)
-    finally:
-        path.write_bytes(right)
+    built.succeed(SAE)
+    assert path.read_bytes() == right
+    assert saemake(built, "why", SAE, status=0) == f"{SAE}: current\n"
+    built.succeed(judged, TABLE)
 
 
 def test_the_store_says_what_it_holds_and_prunes_what_no_config_names(built):
@@ -245,12 +262,45 @@ def test_the_store_says_what_it_holds_and_prunes_what_no_config_names(built):
     assert "a run links it" not in saemake(built, "why", SAE, status=0)
 
 
-def test_a_config_that_is_none_is_one_line(built, tmp_path):
+def line(folder, *words):
+    """The one line that a command which cannot be done gives."""
     done = subprocess.run(
-        [sys.executable, "-m", "saemake", "store", "--configfile", str(tmp_path / "no.yaml")],
+        [sys.executable, "-m", "saemake", *words],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 2
-    assert done.stderr == f"saemake: {tmp_path}/no.yaml: No such file or directory\n"
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    return done.stderr.removeprefix("saemake: ").removesuffix("\n")
+
+
+def test_a_config_file_that_cannot_be_read_is_one_line(built, tmp_path):
+    none = tmp_path / "no.yaml"
+    assert line(built.folder, "store", "--configfile", str(none)) == (
+        f"{none}: there is no such config file"
+    )
+    none.write_text("widths:\n a: b: c\n")
+    assert line(built.folder, "plan", "--configfile", str(none)).startswith(
+        f"{none}, line 2: not valid YAML (mapping values are not allowed here); correct"
+    )
+
+
+@pytest.mark.parametrize("command", ["why", "verify", "plan"])
+def test_a_path_after_configfile_is_one_line_with_the_command_put_right(built, command):
+    assert line(built.folder, command, "--configfile", built.config_file, SAE) == (
+        f"{SAE} comes after --configfile, which takes it as its own value; name targets first:"
+        f" python -m saemake {command} {SAE} --configfile {built.config_file}"
+    )
+
+
+@pytest.mark.parametrize("command", [["why", SAE], ["verify", SAE], ["store"]])
+def test_a_folder_without_results_is_named(tmp_path, command):
+    assert line(tmp_path, *command) == (
+        f"there is no folder results/ in {tmp_path}; run this in the folder where you ran snakemake"
+    )
+
+
+def test_a_device_that_is_none_is_told_the_nearest(built):
+    said = line(built.folder, "plan", SAE, "--device", "a100", "--configfile", built.config_file)
+    assert said == "no device 'a100' in the config; did you mean 'a100-80gb'?"

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import PROJECT
+from conftest import LAYER, PROJECT
 
 
 def test_a_published_sweep_is_planned_with_its_tokens_and_steps(workflow):
@@ -32,6 +32,19 @@ def test_a_published_sweep_is_planned_with_its_tokens_and_steps(workflow):
     assert "tokenise 500,203,520 tokens of pile (train) for gemma-2-2b" in output
     assert "evaluate gemma-2-2b/L12/top_k/16k by dictionary_learning on 200 documents" in output
     assert "evaluate gemma-2-2b/L12/top_k/16k by sae_bench_core on 35,200 contexts of 128" in output
+
+
+def test_no_line_on_the_screen_lists_files(fresh):
+    jobs = re.compile(r"^Job \d+: (.*)$", flags=re.MULTILINE)
+    planned = fresh.succeed("-n")
+    assert {"fetch and check the model demo", "finish demo"} < set(jobs.findall(planned))
+    assert "results/" not in planned
+    ran = fresh.succeed("results/demo/model.json")
+    assert jobs.findall(ran) == ["fetch and check the model demo"]
+    assert "results/" not in ran
+    # The one way back to the reasons, which name the files.
+    said = fresh.succeed(f"{LAYER}/baselines/pca.safetensors", "-n", "--quiet", "host")
+    assert f"Missing output files: {LAYER}/baselines/pca.safetensors" in said
 
 
 def test_the_published_command_works_from_the_project_itself():

@@ -103,7 +103,7 @@ def test_a_push_that_is_killed_goes_on_and_the_next_sends_nothing(workflow, hub,
     said = workflow.succeed(f"{PUSH}/receipt.json", **environment)
     assert "hf_right" not in said
     assert "unchanged     1 files" in said  # the plan comes first
-    assert f"saemake: {REPO}: 20 of 20 files are there" in said
+    assert f"saemake: {REPO}: 20 of 20 files are on the Hub" in said
     receipt = json.loads(workflow.read(f"{PUSH}/receipt.json"))
     assert receipt["revision"] == hub.commits("model", REPO)[-1]
     there = hub.files("model", REPO)

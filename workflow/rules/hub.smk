@@ -7,6 +7,8 @@ for folder_name in hub_folders_asked():
             folder_name
         input:
             targets.hub_folder_files(CONFIG, folder_name),
+        message:
+            f"finish {folder_name}"
 
 
 localrules:

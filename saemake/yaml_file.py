@@ -1,0 +1,34 @@
+"""Config files, read with faults that a user can mend."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from saemake.errors import SaemakeError, first_line
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The config keys of a YAML file. Raises SaemakeError, with the file and the line, where it
+    cannot be read."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise SaemakeError(f"{path}: there is no such config file{where}") from None
+    except OSError as error:
+        raise SaemakeError(f"{path}: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise SaemakeError(
+            f"{path}{line}: not valid YAML ({error.problem}); correct this line or the one above"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SaemakeError(f"{path}: not valid YAML ({first_line(error)})") from None
+    if not isinstance(content, dict):
+        raise SaemakeError(
+            f"{path}: not a config file; a config file has keys and values, such as"
+            " config/config.yaml"
+        )
+    return content
