@@ -2,8 +2,11 @@
 
 import contextlib
 import signal
+import sys
 from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, TracebackType
+
+SAID = "saemake: interrupted; the same command goes on"
 
 
 class Interrupts:
@@ -28,3 +31,17 @@ def watched() -> Iterator[Interrupts]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def say_in_one_line() -> None:
+    """From now on a Ctrl-C that nobody catches ends the process with one line, not a traceback:
+    while modules are imported, the Snakefile is read, or Snakemake looks at what there is to do."""
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print(SAID, file=sys.stderr, flush=True)
+        else:
+            before(kind, error, where)
+
+    sys.excepthook = hook

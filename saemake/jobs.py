@@ -13,12 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from saemake import asked, made, source
+from saemake import asked, interrupts, made, source
 from saemake.config import read
 from saemake.errors import SaemakeError, first_line
 from saemake.store import disk_fault
 
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
+# Scripts import this module before the ones that take seconds, and `job` begins after those.
+interrupts.say_in_one_line()
 
 
 class Script(Protocol):
@@ -65,7 +68,7 @@ def job(script: Script) -> Iterator[None]:
                 flush=True,
             )
         elif isinstance(error, KeyboardInterrupt):
-            print("saemake: interrupted; the same command goes on", file=sys.stderr, flush=True)
+            print(interrupts.SAID, file=sys.stderr, flush=True)
         else:
             raise
         sys.exit(1)

@@ -5,6 +5,7 @@ of it stays in Snakemake's own log file.
 """
 
 import logging
+import re
 from collections.abc import Iterator
 
 # As Snakemake names its logger, its handler for the screen, and its events.
@@ -12,6 +13,9 @@ SNAKEMAKE, SCREEN = "snakemake.logging", "DefaultStreamHandler"
 ON_REQUEST = "Terminating processes on user request"
 NOT_ALL = "At least one job did not complete successfully"
 REMOVED = "Removing output files of failed job"
+# A job that ends with status 1 has said why. One that ends otherwise had no time to.
+ENDED = re.compile(r"died with <Signals\.(?P<signal>\w+)|exit status (?P<status>\d+)")
+HAS_SAID = "1"
 
 
 class ShortFailures(logging.Filter):
@@ -37,8 +41,22 @@ class ShortFailures(logging.Filter):
             if not self.failed:
                 self._say("saemake: interrupted; the same command goes on")
             return False
-        of_script = event == "ERROR" and "CalledProcessError in file" in words
-        return not (of_script or words.startswith(REMOVED))
+        if event == "ERROR" and "CalledProcessError in file" in words:
+            self._say_how_it_ended(words)
+            return False
+        return not words.startswith(REMOVED)
+
+    def _say_how_it_ended(self, words: str) -> None:
+        ended = ENDED.search(words)
+        signal, status = (ended["signal"], ended["status"]) if ended else (None, None)
+        # The screen may learn of the job's end before it learns of the interrupt.
+        self.interrupted |= signal == "SIGINT"
+        if self.interrupted or status == HAS_SAID:
+            return
+        how = f"was ended by {signal}" if signal else f"ended with status {status}"
+        if signal == "SIGKILL":
+            how += ", as the kernel does where memory runs out"
+        self._say(f"saemake: a job's process {how}")
 
     def _say(self, words: str) -> None:
         said = {"levelno": logging.ERROR, "levelname": "ERROR", "msg": words}

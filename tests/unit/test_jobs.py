@@ -88,3 +88,11 @@ def test_a_damaged_record_is_none(tmp_path, monkeypatch):
     run(tmp_path, "jobs.write('made.txt', b'made')")
     made.path_of("made.txt").write_text("{}")
     assert made.read("made.txt") is None
+
+
+def test_ctrl_c_before_the_work_begins_is_one_line(tmp_path):
+    """While the modules are imported, which takes seconds."""
+    code = "from saemake import jobs\nraise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr == "saemake: interrupted; the same command goes on\n"

@@ -26,8 +26,10 @@ def shown():
     logger.handlers = before
 
 
-def job_fails(logger, shellcmd=None):
-    exception = "RuleException:\nCalledProcessError in file train.smk, line 41:\nCommand ..."
+def job_fails(logger, shellcmd=None, how="returned non-zero exit status 1."):
+    exception = (
+        f"RuleException:\nCalledProcessError in file train.smk, line 41:\nCommand '...' {how}"
+    )
     logger.error(exception, extra={"event": LogEvent.ERROR})
     more = {"event": LogEvent.JOB_ERROR, "jobid": 3, "log": ["logs/a.log"], "shellcmd": shellcmd}
     logger.error("Error in rule train", extra=more)
@@ -69,3 +71,31 @@ def test_other_words_stay(shown):
     job_fails(logger, shellcmd="false")
     assert lines[0] == "MissingInputException in rule x"
     assert lines[1] == "Error in rule train"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("died with <Signals.SIGSEGV: 11>.", "was ended by SIGSEGV"),
+        ("returned non-zero exit status 3.", "ended with status 3"),
+        (
+            "died with <Signals.SIGKILL: 9>.",
+            "was ended by SIGKILL, as the kernel does where memory runs out",
+        ),
+    ],
+)
+def test_what_a_job_could_not_say_itself_is_said(shown, how, said):
+    logger, lines = shown
+    job_fails(logger, how=how)
+    assert lines == [
+        f"saemake: a job's process {said}",
+        "saemake: job 3 failed; its log is logs/a.log",
+    ]
+
+
+def test_a_job_that_ctrl_c_ended_first_is_no_failure(shown):
+    logger, lines = shown
+    job_fails(logger, how="died with <Signals.SIGINT: 2>.")
+    logger.error(f"{screen.ON_REQUEST}, this might take some time.")
+    ends(logger)
+    assert lines == [f"{screen.ON_REQUEST}, this might take some time."]

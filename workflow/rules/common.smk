@@ -8,7 +8,7 @@ from pathlib import Path
 
 from snakemake.cli import get_argument_parser
 
-from saemake import figures, names, plan, recipes, screen, turns
+from saemake import figures, interrupts, names, plan, recipes, screen, turns
 from saemake.catalogue import entries, targets
 from saemake.config import identifier, read
 from saemake.errors import SaemakeError
@@ -20,9 +20,9 @@ from saemake.publishing import rebuilding
 TAKES_A_PATH = {"--report", "--archive", "--directory", "-d", "--configfile", "--profile"}
 
 
-# Options with which snakemake looks and changes no file.
+# Options other than -n with which snakemake looks and changes no file.
 LOOKS_ONLY = """
-    dryrun lint list_rules list_target_rules print_compilation containerize generate_unit_tests dag
+    lint list_rules list_target_rules print_compilation containerize generate_unit_tests dag
     rulegraph filegraph d3dag unlock list_conda_envs list_changes list_input_changes
     list_params_changes list_untracked summary detailed_summary archive
 """.split()
@@ -35,14 +35,23 @@ def wait_for_turn(checked):
     command = Path(sys.argv[0])
     if not workflow.is_main_process or "snakemake" not in (command.name, command.parent.name):
         return []
+    if workflow.output_settings.dryrun:  # known without the parser, which takes 0.1 s
+        return []
     asked, _ = get_argument_parser().parse_known_args(sys.argv[1:])
     report_only = asked.report is not None and not asked.report_after_run
     if report_only or any(getattr(asked, option) for option in LOOKS_ONLY):
         return []
     try:
-        return turns.take(turns.touched(checked, asked.targets))
+        return turns.take(turns.touched(checked, targets_of(asked)))
     except KeyboardInterrupt:
         sys.exit("saemake: interrupted while it waited; nothing was started")
+
+
+def targets_of(asked):
+    """All that snakemake takes for a target: also what it is to force, to prioritise, and to go up
+    to. Names of rules are none, since rules other than `all` have wildcards."""
+    more = (*(asked.forcerun or ()), *(asked.prioritize or ()), *(asked.until or ()))
+    return [*(asked.targets or ["all"]), *(name for name in more if name == "all" or "/" in name)]
 
 
 def checked_config():
@@ -61,6 +70,8 @@ def checked_config():
         sys.exit(f"saemake: {error}")
 
 
+if workflow.is_main_process:
+    interrupts.say_in_one_line()
 if not (workflow.output_settings.verbose or workflow.output_settings.show_failed_logs):
     screen.shorten_failures()
 CONFIG, CATALOGUE = checked_config()

@@ -8,7 +8,8 @@ import re
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from conftest import LAYER, SMALL, copied, raw_config
@@ -79,6 +80,41 @@ def test_a_dry_run_does_not_wait(fresh):
     with held(fresh, "demo"):
         for look in ("-n", "--summary", "--dag", "--list-rules"):
             assert WAITS not in fresh.succeed(MODEL, look)
+
+
+@pytest.mark.parametrize("option", ["--forcerun", "--prioritize", "--until"])
+def test_what_an_option_asks_for_is_waited_for_too(fresh, option):
+    with held(fresh, "pythia-70m-deduped"):
+        waiting = Started(fresh, MODEL, option, "results/pythia-70m-deduped/model.json")
+        waiting.until(f"{WAITS} (process 4711) works on pythia-70m-deduped")
+        waiting.process.send_signal(signal.SIGTERM)
+        waiting.process.wait(30)
+
+
+def test_an_interrupt_while_the_snakefile_is_read_is_one_line(fresh):
+    """The catalogue is a pipe that nobody writes to, so that reading it takes forever."""
+    pipe = fresh.folder / "catalogue.csv"
+    os.mkfifo(pipe)
+    fresh.configure({"published": {"catalogue": str(pipe)}})
+    reading = Started(fresh, MODEL)
+    with pipe.open("w"):  # opens once it is read
+        reading.process.send_signal(signal.SIGINT)
+        assert reading.process.wait(30) != 0
+    assert reading.said.splitlines()[-1] == "saemake: interrupted; the same command goes on"
+    assert "Traceback" not in reading.said
+
+
+def test_a_job_that_was_killed_says_so(workflow):
+    run = Started(workflow, f"{LAYER}/top_k/256/k_4/ae.pt")
+    run.until("at most about")
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            script = ".snakemake/scripts/" in (folder / "cmdline").read_text()
+            if script and os.getpgid(int(folder.name)) == run.process.pid:
+                os.kill(int(folder.name), signal.SIGKILL)
+    assert run.process.wait(60) != 0
+    assert "saemake: a job's process was ended by SIGKILL" in run.said, run.said
+    assert "CalledProcessError" not in run.said
 
 
 def test_an_interrupt_while_it_waits_is_one_line(fresh):
