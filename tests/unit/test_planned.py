@@ -26,8 +26,8 @@ from saemake.evaluation.evaluate import evaluate
 from saemake.llm import weights
 from saemake.llm.shape import Shape, shape_of
 from saemake.names import EVALUATIONS, SAE_FILES, USES, Sweep, build_files
-from saemake.plan.jobs import Stored
 from saemake.plan.operations import Lm, Operations
+from saemake.plan.stored import Stored
 from saemake.plan.text import Reading, Texts, counted_lengths
 from saemake.plan.totals import plan
 from saemake.recipes import baselines_recipe, sae_recipe, tokens_recipe
