@@ -146,19 +146,19 @@ def _weights_file(place: Path) -> Path:
             return place
         raise SaemakeError(f"{place}: no SAE; name its folder or its {WEIGHTS}")
     if not place.exists():
-        raise SaemakeError(f"{place}: there is nothing; {_instead(place)}")
+        raise SaemakeError(f"{place}: no such file or folder; {_instead(place)}")
     if (place / WEIGHTS).is_file():
         return place / WEIGHTS
-    raise SaemakeError(f"{place}: not an SAE's folder, it has no {WEIGHTS}; {_inside(place)}")
+    raise SaemakeError(f"{place}: not an SAE's folder (no {WEIGHTS} in it); {_inside(place)}")
 
 
 def _inside(place: Path) -> str:
-    """What SAEs there are below a folder that is none's."""
+    """The SAEs below a folder that is not an SAE's own."""
     found = _checkpoints(place) if place.name == CHECKPOINTS else list(_saes(place))
     if not found:
-        return _built(place) or "nor is there an SAE below it"
+        return _built(place) or "there is no SAE below it"
     more = ", ..." if len(found) > MOST_NAMED else ""
-    return f"below it are {', '.join(sorted(found)[:MOST_NAMED])}{more}"
+    return f"the SAEs below it are {', '.join(sorted(found)[:MOST_NAMED])}{more}"
 
 
 def _checkpoints(place: Path) -> list[str]:
@@ -180,18 +180,19 @@ def _saes(place: Path) -> Iterator[str]:
 
 
 def _instead(place: Path) -> str:
-    """What there is nearest to a path that is not there, and what builds it."""
+    """What builds a path that is missing, and the nearest path that exists."""
     missing = place
     while not missing.parent.is_dir() and missing.parent != missing:
         missing = missing.parent
     there = [path.name for path in missing.parent.iterdir() if not path.name.startswith(".")]
-    where = f"{missing.parent}" if missing.parent != Path() else f"the folder {Path.cwd()}"
-    close = nearest(missing.name, there) if there else "nothing is in it"
-    return "; ".join(filter(None, (f"in {where}: {close}", _built(place))))
+    where = missing.parent if missing.parent != Path() else Path.cwd()
+    close = f"in {where}: {nearest(missing.name, there) if there else 'nothing'}"
+    built = _built(place)
+    return f"{built}, or look {close}" if built else close
 
 
 def _built(place: Path) -> str:
-    """The command that builds an SAE of such a path; nothing where it is no path of an SAE."""
+    """What to run to build an SAE at that path; empty where it is not the path of an SAE."""
     below = place.parts
     for top in BUILT:
         if top in below:
@@ -203,7 +204,7 @@ def _built(place: Path) -> str:
     folder = target[: -2 if target[-2:-1] == [CHECKPOINTS] else -1]
     parts = BUILT[top]
     is_sae = len(folder) == parts if parts else folder[-1].startswith("trainer_")
-    return f"build it: snakemake {'/'.join(target)} --cores 1" if is_sae else ""
+    return f"build it with `snakemake {'/'.join(target)} --cores 1`" if is_sae else ""
 
 
 def _way_out(path: Path) -> str:

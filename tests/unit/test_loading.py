@@ -92,7 +92,7 @@ def test_a_checkpoint_has_its_own_k_and_the_saes_config(sae):
     at.write_bytes(files.sae_bytes(trainer.dictionary))
     assert saemake.load(at).kept == trainer.dictionary.kept == 13
     assert saemake.load(at).config == saemake.load(sae).config
-    with pytest.raises(SaemakeError, match=r"no ae\.pt; below it are ae_4\.pt$"):
+    with pytest.raises(SaemakeError, match=r"the SAEs below it are ae_4\.pt$"):
         saemake.load(at.parent)
 
 
@@ -117,32 +117,35 @@ def said(place, **arguments) -> str:
 
 def test_what_is_not_there_is_told_what_is_and_what_builds_it(sae):
     assert said("results/demo/L3/top_k/1k/k_4") == (
-        "results/demo/L3/top_k/1k/k_4: there is nothing; in results/demo/L3/top_k/1k: did you mean"
-        " 'k_3'?; build it: snakemake results/demo/L3/top_k/1k/k_4/ae.pt --cores 1"
+        "results/demo/L3/top_k/1k/k_4: no such file or folder; build it with"
+        " `snakemake results/demo/L3/top_k/1k/k_4/ae.pt --cores 1`, or look in"
+        " results/demo/L3/top_k/1k: did you mean 'k_3'?"
     )
     wrong = said("results/demo/L3/topk/1k/k_3")
-    assert "in results/demo/L3: did you mean 'top_k'?; build it" in wrong
+    assert wrong.endswith(", or look in results/demo/L3: did you mean 'top_k'?")
     assert "snakemake results/demo/L3/top_k/1k/k_3/checkpoints/ae_9.pt --cores 1" in said(
         sae / "checkpoints" / "ae_9.pt"
     )
     elsewhere = said("result/demo")
-    assert f"in the folder {Path.cwd()}: did you mean 'results'?" in elsewhere
+    assert f"in {Path.cwd()}: did you mean 'results'?" in elsewhere
     assert "snakemake" not in elsewhere
     hub = said("hub/somebody/saes/resid_post_layer_3/trainer_7")
-    assert hub.endswith("snakemake hub/somebody/saes/resid_post_layer_3/trainer_7/ae.pt --cores 1")
+    assert "`snakemake hub/somebody/saes/resid_post_layer_3/trainer_7/ae.pt --cores 1`" in hub
 
 
 def test_another_folder_is_told_the_saes_in_it(sae):
     (sae.parent / ".store" / "k_9").mkdir(parents=True)
     (sae.parent / ".store" / "k_9" / "ae.pt").touch()
-    assert said(sae.parent).endswith("not an SAE's folder, it has no ae.pt; below it are k_3, k_30")
-    assert "below it are demo/L3/top_k/1k/k_3, demo/L3/top_k/1k/k_30" in said("results")
+    assert said(sae.parent).endswith(
+        "not an SAE's folder (no ae.pt in it); the SAEs below it are k_3, k_30"
+    )
+    assert "SAEs below it are demo/L3/top_k/1k/k_3, demo/L3/top_k/1k/k_30" in said("results")
     for index in range(30):
         write(sae.parents[1] / f"w{index:02}" / "k_3")
     listed = said(sae.parents[1])
     assert listed.endswith("w08/k_3, w09/k_3, ...")
     Path("empty").mkdir()
-    assert said("empty").endswith("nor is there an SAE below it")
+    assert said("empty").endswith("there is no SAE below it")
 
 
 def test_another_file_is_no_sae(sae):
@@ -202,7 +205,7 @@ def test_a_damaged_ae_pt_is_said_in_a_line_with_one_way_out(damage, sae):
             (sae / "config.json").write_text(json.dumps(config))
     line = said(SAE)
     assert line.startswith(f"{SAE}/ae.pt: not the SAE that its config.json describes (")
-    assert line.endswith(f"; delete {SAE} and build it: snakemake {SAE}/ae.pt --cores 1")
+    assert line.endswith(f"; delete {SAE} and build it with `snakemake {SAE}/ae.pt --cores 1`")
 
 
 def test_importing_saemake_imports_neither_torch_nor_snakemake():
