@@ -11,7 +11,11 @@ import sys
 import pytest
 from conftest import PROJECT
 
+from saemake.architectures.description import Architecture
+from saemake.architectures.trainer import Dictionary, Trainer
+
 NINTH = "abs_top_k"
+PYTEST = ("-m", "pytest", "-p", "no:cacheprovider", "-n0", "-rA")
 COPIED = ("Snakefile", "profiles", "pyproject.toml", "saemake", "config", "tests", "workflow")
 # Those that ask something of every architecture.
 SHARED_TESTS = [
@@ -57,16 +61,30 @@ def copy(tmp_path_factory):
     return folder
 
 
+def test_the_guide_names_every_attribute_and_member():
+    text = (PROJECT / "docs" / "adding-an-architecture.md").read_text()
+    rows = re.findall(r"^\| (`.*?) \|", text, flags=re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert set(Architecture.__annotations__) <= named
+    assert Dictionary.__abstractmethods__ | Trainer.__abstractmethods__ <= named
+
+
 def test_a_new_architecture_passes_what_every_one_must(copy):
     before = (copy / "tests/unit/frozen.json").read_text().splitlines()
     run(copy, "tests/unit/test_frozen.py", NINTH)
     after = (copy / "tests/unit/frozen.json").read_text().splitlines()
     assert set(before) < set(after)
     chosen = f"{NINTH} or every_key or two_recipes or among_all_architectures"
-    pytest_in_copy = ("-m", "pytest", "-p", "no:cacheprovider", "-n0", "-rA")
-    found = run(copy, *pytest_in_copy, *SHARED_TESTS, "-k", chosen)
+    found = run(copy, *PYTEST, *SHARED_TESTS, "-k", chosen)
     passed = re.findall(r"^PASSED (\S+)", found, flags=re.MULTILINE)
     asked = {name.split("::")[1].split("[")[0] for name in passed if NINTH in name}
     print(f"\n{len(passed)} tests, {len(asked)} of every architecture")
     assert {path.split("::")[0] for path in passed} == set(SHARED_TESTS)
     assert len(asked) >= 14
+
+
+@pytest.mark.acceptance
+def test_a_new_architecture_goes_through_the_workflow(copy):
+    """Trained and judged by its path, as the others are."""
+    found = run(copy, *PYTEST, "tests/workflow/test_demo.py", "-k", f"same_way and {NINTH}")
+    assert re.findall(r"^PASSED .*\[(.*)\]", found, flags=re.MULTILINE) == [NINTH]
