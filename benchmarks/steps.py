@@ -30,6 +30,10 @@ PROJECT = Path(__file__).resolve().parents[1]
 WORKERS = PROJECT / "benchmarks" / "workers"
 PAUSE_SECONDS = 0.3
 TOP_K = ["top_k", "batch_top_k"]
+DICTIONARY_LEARNINGS = [
+    *("standard", "standard_new", "gated", "p_anneal", "jump_relu"),
+    *("matryoshka_batch_top_k", *TOP_K),
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Peer:
 
 PEERS = {
     "dictionary_learning": Peer(
-        ".venv-dictionary-learning", "with_dictionary_learning.py", architectures.names()
+        ".venv-dictionary-learning", "with_dictionary_learning.py", DICTIONARY_LEARNINGS
     ),
     "sae_lens": Peer(".venv-saebench", "with_sae_lens.py", TOP_K),
     "sparsify": Peer(".venv-sparsify", "with_sparsify.py", TOP_K[:1]),

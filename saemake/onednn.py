@@ -35,8 +35,9 @@ def serves(weight: Tensor) -> bool:
 
 
 def linear(x: Tensor, weight_FD: Tensor, bias_F: Tensor | None) -> Tensor:
-    """`functional.linear`: x [..., D] @ weight.T + bias, [..., F]; through oneDNN where it serves
-    and no gradient is asked for."""
+    """`functional.linear`: x [..., D], cast to the weight's dtype, @ weight.T + bias, [..., F];
+    through oneDNN where it serves and no gradient is asked for."""
+    x = x.to(weight_FD.dtype)
     taking_part = (one for one in (x, weight_FD, bias_F) if one is not None)
     graph = torch.is_grad_enabled() and any(one.requires_grad for one in taking_part)
     if graph or not serves(weight_FD):

@@ -35,18 +35,7 @@ SMALL: dict[str, Any] = {
             "baselines": {"pca_tokens": 4_096},
             "training": {"norm_batches": 2, "warmup_steps": 5},
             "architectures": {
-                "top_k": {"sweep": [4, 16], "threshold_start_step": 10},
-                "batch_top_k": {"sweep": [4, 16], "threshold_start_step": 10},
-                "matryoshka_batch_top_k": {"sweep": [4, 16], "threshold_start_step": 10},
-                "jump_relu": {"sweep": [4, 16], "sparsity_warmup_steps": 5},
-                "standard": {"sweep": [0.05, 0.2], "sparsity_warmup_steps": 5},
-                "standard_new": {"sweep": [0.05, 0.2], "sparsity_warmup_steps": 5},
-                "gated": {"sweep": [0.05, 0.2], "sparsity_warmup_steps": 5},
-                "p_anneal": {
-                    "sweep": [0.05, 0.2],
-                    "sparsity_warmup_steps": 5,
-                    "anneal_start": 10,
-                },
+                name: dict(architectures.get(name).example) for name in architectures.names()
             },
             "suite": {"widths": ["256"]},
         }

@@ -29,7 +29,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from saemake import architectures
 from saemake.config import read
 from saemake.names import SaeName, Sweep
 from saemake.recipes import SaeRecipe, sae_recipe
@@ -47,6 +46,11 @@ PYTHIA = {
     "pythia-410m-deduped": (1024, 24, 16),
 }
 PYTHIA_VOCABULARY = 50_304
+# The architectures whose classes the peers have and read: SAE Bench's.
+SHARED = (
+    *("standard", "standard_new", "gated", "p_anneal", "jump_relu"),
+    *("top_k", "batch_top_k", "matryoshka_batch_top_k"),
+)
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -183,9 +187,9 @@ def save_smollm2(target: Path) -> None:
 def make_saes(
     folder: Path, activations_ND: Tensor, *, lm_name: str, layer: int, width: int
 ) -> list[str]:
-    """One SAE of each architecture in a folder of its name, ae.pt and config.json, trained for the
-    few steps of the small config on those activations; the names."""
-    for architecture in architectures.names():
+    """One SAE of each architecture that the peers have, in a folder of its name, ae.pt and
+    config.json, trained for the few steps of the small config on those activations; the names."""
+    for architecture in SHARED:
         recipe = _small_recipe(architecture, layer, width)
         place = folder / architecture
         place.mkdir(parents=True)
@@ -193,7 +197,7 @@ def make_saes(
         (place / "ae.pt").write_bytes(files.sae_bytes(trained.trainer.finished(scale)))
         config = files.config_json(trained.trainer, recipe, scale)
         (place / "config.json").write_bytes(files.named(lm_name, config.encode()))
-    return architectures.names()
+    return sorted(SHARED)
 
 
 def _small_recipe(architecture: str, layer: int, width: int) -> SaeRecipe:

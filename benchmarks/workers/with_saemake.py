@@ -1,43 +1,25 @@
-"""saemake's training step, and what a matrix product takes beside it."""
+"""saemake's training step, by the settings in config.yaml, and what a matrix product takes beside
+it."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import loop
 import torch
+import yaml
 
 from saemake import architectures
 from saemake.architectures.trainer import Trainer
 from saemake.training.settings import Training
 
-PENALTY = {"sparsity_warmup_steps": 1000}
-KEPT = {
-    "auxk_alpha": 1 / 32,
-    "dead_after_tokens": 10_000_000,
-    "threshold_beta": 0.999,
-    "threshold_start_step": 1000,
-}
-ANNEAL = {
-    "sparsity_function": "Lp^p",
-    "p_start": 1.0,
-    "p_end": 0.2,
-    "anneal_start": 10_000,
-    "n_sparsity_updates": 10,
-    "sparsity_queue_length": 10,
-}
-SETTINGS: dict[str, dict[str, Any]] = {
-    "top_k": KEPT,
-    "batch_top_k": KEPT,
-    "matryoshka_batch_top_k": {**KEPT, "group_fractions": [1 / 32, 1 / 16, 1 / 8, 1 / 4, 17 / 32]},
-    "jump_relu": {**PENALTY, "sparsity_penalty": 1.0, "bandwidth": 0.001},
-    "p_anneal": {**PENALTY, **ANNEAL},
-}
+CONFIG = Path(__file__).resolve().parents[2] / "config" / "config.yaml"
+SETTINGS: dict[str, dict[str, Any]] = yaml.safe_load(CONFIG.read_text())["architectures"]
 
 
 def trainer_of(asked: Any) -> Trainer:
     kind = architectures.get(asked.architecture)
     sparsity = asked.active if kind.sparsity in ("k", "l0") else 0.05
-    own = SETTINGS.get(asked.architecture, PENALTY)
     training = Training(
         recipe="dictionary_learning",
         seed=0,
@@ -53,7 +35,7 @@ def trainer_of(asked: Any) -> Trainer:
         d_model=asked.d_model,
         width=asked.width,
         sparsity=sparsity,
-        settings=kind.Settings(sweep=[sparsity], **own),
+        settings=kind.Settings(**{**SETTINGS[asked.architecture], "sweep": [sparsity]}),
         training=training,
         steps=100_000,
         device=torch.device(asked.device),
@@ -73,14 +55,11 @@ def batch(d_model: int) -> torch.Tensor:
 def leave_active(trainer: Trainer, x_BD: torch.Tensor, active: int) -> None:
     """Lower the bias that decides which latents fire until so many a token do."""
     dictionary = trainer.dictionary
-    biases = {
-        "gated": ("gate_bias", "mag_bias"),
-        "jump_relu": ("b_enc",),
-    }.get(trainer.name, ("encoder.bias",))
     drawn_BF = x_BD[:64] @ dictionary.encoder_weight.T
     bound = drawn_BF.flatten().kthvalue(drawn_BF.numel() - 64 * active).values
-    for name in biases:
-        dictionary.get_parameter(name).fill_(-bound)
+    dictionary.encoder_bias.fill_(-bound)
+    if trainer.name == "gated":
+        dictionary.get_parameter("gate_bias").fill_(-bound)
 
 
 def main() -> None:

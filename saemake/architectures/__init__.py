@@ -11,12 +11,18 @@ from saemake.errors import SaemakeError, nearest
 
 __all__ = ["Architecture", "Settings", "get", "names", "register"]
 
+# What has a type in Architecture and no value.
+REQUIRED = [key for key in Architecture.__annotations__ if not hasattr(Architecture, key)]
 _registry: dict[str, type[Architecture]] = {}
 _loaded = False
 
 
 def register(architecture: type[Architecture]) -> type[Architecture]:
-    """Class decorator. Raises ValueError where two architectures have one name."""
+    """Class decorator. Raises ValueError where two architectures have one name, or something that
+    each must say is missing."""
+    missing = [key for key in REQUIRED if not hasattr(architecture, key)]
+    if missing:
+        raise ValueError(f"{architecture.__module__}: the architecture lacks {', '.join(missing)}")
     if architecture.name in _registry:
         other = _registry[architecture.name]
         raise ValueError(

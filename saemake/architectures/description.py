@@ -4,6 +4,7 @@ maths is in the `trainer.py` beside each description.
 """
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -63,6 +64,9 @@ class Architecture:
     trainer_class: ClassVar[str]
     dict_class: ClassVar[str]
     Settings: ClassVar[type[Settings]]
+    # Complete settings of a training of some dozen steps, with two sparsities by which latents are
+    # active from the first step on: what the tests train every architecture with.
+    example: ClassVar[Mapping[str, Any]]
     # Ways of choosing latents at inference, the one that dictionary_learning's loader uses first;
     # none to name where there is one only.
     inferences: ClassVar[tuple[str, ...]] = ()

@@ -1,11 +1,13 @@
 """Settings of the architectures whose sparsity is a penalty."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from saemake.architectures.description import Settings
 from saemake.sections import Count, Number, Whole
+
+EXAMPLE: dict[str, Any] = {"sweep": [0.05, 0.2], "sparsity_warmup_steps": 5}
 
 
 class PenaltySettings(Settings):

@@ -24,7 +24,8 @@ class Dictionary(nn.Module, abc.ABC):
     """The trained SAE: state dict keys and their meaning are dictionary_learning's.
 
     `inference` is the way of choosing latents that `encode` uses, where there are several (see
-    Architecture.inferences); at first the one that dictionary_learning's loader uses.
+    Architecture.inferences); at first the one that dictionary_learning's loader uses. `config` is
+    config.json's content, of a dictionary that was read from its files (see saemake.load).
     """
 
     # Which dimension of the decoder's weight runs over D: 0 of a linear layer's, 1 of a matrix that
@@ -35,6 +36,7 @@ class Dictionary(nn.Module, abc.ABC):
     width: int
     inference: str | None = None
     negative_fires: ClassVar[bool] = True
+    config: Mapping[str, Any] | None = None
 
     @property
     def tokens_apart(self) -> bool:
@@ -63,7 +65,8 @@ class Dictionary(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """Activations [..., D] to latents [..., F]."""
+        """Activations [..., D] of any float dtype to latents [..., F] in the weights', float32:
+        saemake.onednn.linear casts."""
 
     def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor] | None:
         """The places in the flattened latents [R, F] that `encode` keeps, those of a token side by

@@ -48,8 +48,8 @@ def form(dictionary: Dictionary) -> Form:
     """The class of SAELens that computes what the dictionary does; `form_of` asks for it. Raises
     SaemakeError where none is registered."""
     raise SaemakeError(
-        f"nothing says what {type(dictionary).__name__} is in SAELens; register it with"
-        " @saemake.publishing.saelens.form.register"
+        f"nothing says what {type(dictionary).__name__} is in SAELens, so it is not exported;"
+        " register it with @saemake.publishing.saelens.form.register"
     )
 
 

@@ -4,7 +4,6 @@ import csv
 import importlib.metadata
 import io
 import json
-import pickle
 import platform
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from typing import Any
 import torch
 
 import saemake
-from saemake import architectures, devices
-from saemake.architectures.top_k.trainer import KeptDictionary
+from saemake import architectures, devices, loading
 from saemake.architectures.trainer import Dictionary, Trainer
 from saemake.errors import SaemakeError, build_again, first_line
 from saemake.recipes import SaeRecipe
@@ -150,29 +148,12 @@ def load(
     """
     path = folder / file
     kind = architectures.get(architecture)
-    trainer = json.loads((folder / "config.json").read_text())["trainer"]
-    said = (trainer["dict_class"], trainer["dict_size"])
+    config = loading.read_config(folder)
+    trainer = config["trainer"]
+    said = (trainer.get("dict_class"), trainer.get("dict_size"))
     if said != (kind.dict_class, width):
         raise SaemakeError(
             f"{path}: its config.json says {said[0]} of {said[1]} latents, its path"
             f" {kind.dict_class} of {width}; {build_again(path)}"
         )
-    try:
-        dictionary = kind.trainer().make_dictionary(trainer)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        dictionary.load_state_dict(state)
-        # Where the largest are chosen, a latent that is no number may be passed over in silence.
-        if not dictionary.is_finite():
-            raise ValueError("a weight in it is no finite number")
-        if isinstance(dictionary, KeptDictionary) and file != "ae.pt":
-            dictionary.set_k(int(state["k"]))  # a checkpoint's own, while k is still falling
-        elif "k" in state and int(state["k"]) != trainer["k"]:
-            raise ValueError(f"k is {int(state['k'])} in it and {trainer['k']} in config.json")
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        line = first_line(error).split(". ")[0]
-        raise SaemakeError(
-            f"{path}: not the SAE that its config.json describes ({line}); {build_again(path)}"
-        ) from None
-    if inference is not None:
-        dictionary.inference = inference
-    return dictionary.to(device).eval().requires_grad_(False)
+    return loading.read(path, config, device, inference, build_again(path))

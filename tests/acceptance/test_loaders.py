@@ -13,8 +13,9 @@ import pytest
 import torch
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
 from dictionary_learning.utils import load_dictionary
+from peers import SHARED
 
-from saemake import architectures, names
+from saemake import names
 from saemake.config import read
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
@@ -35,8 +36,12 @@ CPU = torch.device("cpu")
 def saes(demo):
     """The folders of all SAEs under the demo's layer, relative to it."""
     layer = demo.folder / "results" / "demo" / "L3"
-    found = sorted(path.parent.relative_to(layer) for path in layer.glob("*/1k/*/ae.pt"))
-    assert len(found) == 6 * len(architectures.names())
+    found = [
+        path.parent.relative_to(layer)
+        for name in SHARED
+        for path in sorted(layer.glob(f"{name}/1k/*/ae.pt"))
+    ]
+    assert len(found) == 6 * len(SHARED)
     return layer, found
 
 
@@ -76,7 +81,7 @@ def exported(demo):
     """The folder of all SAEs in SAELens's format: of each architecture one by the rule, the others
     by what the rule calls, a job each being slow."""
     config = read(raw_config(), PROJECT, [CONFIG_FILE])
-    sweeps = [Sweep("demo", 3, name, "1k") for name in architectures.names()]
+    sweeps = [Sweep("demo", 3, name, "1k") for name in SHARED]
     saes = [names.members(config, sweep) for sweep in sweeps]
     demo.succeed(*(f"saelens/{members[0]}/{SAELENS_FILES[0]}" for members in saes))
     with contextlib.chdir(demo.folder):

@@ -13,7 +13,6 @@ from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
 from texts import tokenised
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from saemake import architectures
 from saemake.config import Config, read
 from saemake.evaluation.evaluate import JUDGES, products
 from saemake.llm.model import LanguageModel
@@ -121,7 +120,7 @@ def documents_ground(request, tmp_path_factory):
 def test_the_twelve_figures_are_dictionary_learnings_own(documents_ground):
     here = documents_ground
     peers.lay_out_for_transformers_4(here.lm, here.root / "lm4")
-    names = architectures.names()
+    names = peers.SHARED
     job = {
         "lm": "lm4",
         "layer": LAYER,
@@ -170,7 +169,7 @@ def core_ground(tmp_path_factory):
 
 
 def test_core_is_sae_benchs_own_but_for_its_defects(core_ground):
-    here, names = core_ground, architectures.names()
+    here, names = core_ground, peers.SHARED
     job = {
         "model_name": "pythia-70m-deduped",
         "layer": LAYER,

@@ -2,6 +2,7 @@
 
 import csv
 
+import peers
 import pytest
 from conftest import Workflow
 
@@ -10,8 +11,9 @@ from saemake.names import sparsity_name
 
 pytestmark = pytest.mark.acceptance
 # One of each sweep of the demo.
-PENALISED = ("standard", "standard_new", "gated", "p_anneal")
-SPARSITY = {name: 0.1 if name in PENALISED else 8 for name in architectures.names()}
+SPARSITY = {
+    name: 0.1 if architectures.get(name).sparsity == "penalty" else 8 for name in peers.SHARED
+}
 
 
 def final_loss(workflow: Workflow, name: str) -> float:

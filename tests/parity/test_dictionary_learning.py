@@ -12,9 +12,9 @@ from dictionary_learning.trainers.top_k import AutoEncoderTopK, geometric_median
 from dictionary_learning.trainers.trainer import get_lr_schedule
 from dictionary_learning.utils import load_dictionary
 from parity.test_training import pair
-from unit.test_architectures import KEPT, SPARSITY, data, make
+from peers import SHARED
+from unit.test_architectures import KEPT, data, make
 
-from saemake import architectures
 from saemake.architectures import losses
 from saemake.training import files, schedule
 
@@ -38,7 +38,7 @@ def untrained_peer(trainer):
     return PEER[trainer.name](trainer.d_model, trainer.width, **arguments)
 
 
-@pytest.fixture(params=architectures.names())
+@pytest.fixture(params=list(PEER))
 def trained(request):
     trainer = make(request.param)
     for step, x in enumerate(data(30)):
@@ -82,7 +82,7 @@ def test_the_state_dict_has_the_librarys_keys_shapes_and_dtypes(trained):
     assert ours == {k: (v.shape, v.dtype) for k, v in theirs.items()}
 
 
-@pytest.mark.parametrize("name", architectures.names())
+@pytest.mark.parametrize("name", PEER)
 def test_config_json_has_every_entry_of_the_librarys_trainer_but_the_machines(name):
     ours, theirs = pair(name, fused=True)
     machine = {"device", "wandb_name", "submodule_name", "layer", "lm_name"}
@@ -91,7 +91,7 @@ def test_config_json_has_every_entry_of_the_librarys_trainer_but_the_machines(na
     assert {key: config.get(key) for key in expected} == expected
 
 
-@pytest.mark.parametrize("name", architectures.names())
+@pytest.mark.parametrize("name", PEER)
 def test_initial_weights_are_distributed_as_the_librarys(name):
     torch.manual_seed(0)
     trainer = make(name, d_model=64, width=4096)
@@ -127,5 +127,5 @@ def test_the_learning_rate_is_the_librarys():
     assert ours == [theirs(step) for step in range(100)]
 
 
-def test_sparsities_cover_every_architecture():
-    assert set(SPARSITY) == set(architectures.names()) == set(PEER)
+def test_every_dictionary_of_the_librarys_is_compared_with_it():
+    assert set(PEER) == set(SHARED)

@@ -13,9 +13,8 @@ from dictionary_learning.trainers.jumprelu import JumpReluTrainer
 from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKTrainer
 from dictionary_learning.trainers.top_k import TopKTrainer, geometric_median
 from parity.test_training import GROUPS, agreeing, differences, pair, run
+from peers import SHARED
 from unit.test_architectures import KEPT
-
-from saemake import architectures
 
 
 class JanuaryStep:
@@ -104,7 +103,7 @@ JANUARY = {
 }
 
 
-@pytest.mark.parametrize("name", architectures.names())
+@pytest.mark.parametrize("name", SHARED)
 def test_200_steps_end_where_januarys_do(name):
     weights = {"group_weights": GROUPS["group_fractions"]} if "matryoshka" in name else {}
     january = JANUARY.get(name)

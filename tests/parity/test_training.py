@@ -19,6 +19,7 @@ from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchT
 from dictionary_learning.trainers.p_anneal import PAnnealTrainer
 from dictionary_learning.trainers.standard import StandardTrainer, StandardTrainerAprilUpdate
 from dictionary_learning.trainers.top_k import TopKTrainer
+from peers import SHARED
 from unit.test_architectures import KEPT, make
 
 from saemake import architectures
@@ -148,7 +149,7 @@ def agreeing(name, prepare=lambda ours, theirs: None, seeded=False, **arguments)
 
 
 @pytest.mark.parametrize("fused", [False, True], ids=["library's Adam", "fused Adam"])
-@pytest.mark.parametrize("name", architectures.names())
+@pytest.mark.parametrize("name", PEERS)
 def test_200_steps_end_where_the_librarys_do(name, fused):
     ours, theirs, auxk = agreeing(name, fused=fused)
     if name in KEPT:
@@ -188,5 +189,7 @@ def test_small_powers_of_p_anneal(function):
     assert not differences(ours, theirs)
 
 
-def test_every_architecture_has_a_peer():
-    assert set(PEERS) == set(architectures.names())
+def test_every_architecture_of_the_library_is_compared_with_it():
+    assert set(PEERS) == set(SHARED)
+    for name, (kind, *_) in PEERS.items():
+        assert architectures.get(name).trainer_class == kind.__name__

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from saemake import architectures
+from saemake.architectures.description import Architecture
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.jump_relu.trainer import Jump, MeanL0
 from saemake.architectures.places import Listed, Masked
@@ -13,34 +14,9 @@ from saemake.errors import SaemakeError
 from saemake.training import files
 from saemake.training.settings import Training
 
-TOP_K = {
-    "auxk_alpha": 0.03125,
-    "dead_after_tokens": 10**7,
-    "threshold_beta": 0.5,
-    "threshold_start_step": 2,
-}
-PENALTY = {"sparsity_warmup_steps": 5}
-SETTINGS = {
-    "standard": PENALTY,
-    "standard_new": PENALTY,
-    "gated": PENALTY,
-    "p_anneal": {
-        **PENALTY,
-        "sparsity_function": "Lp^p",
-        "p_start": 1.0,
-        "p_end": 0.2,
-        "anneal_start": 20,
-        "n_sparsity_updates": 10,
-        "sparsity_queue_length": 10,
-    },
-    "jump_relu": {**PENALTY, "sparsity_penalty": 1.0, "bandwidth": 0.001},
-    "top_k": TOP_K,
-    "batch_top_k": TOP_K,
-    "matryoshka_batch_top_k": {**TOP_K, "group_fractions": [0.125, 0.25, 0.625]},
-}
-PENALISED = ("standard", "standard_new", "gated", "p_anneal")
 KEPT = ("top_k", "batch_top_k", "matryoshka_batch_top_k")
-SPARSITY = dict.fromkeys(PENALISED, 0.05) | dict.fromkeys((*KEPT, "jump_relu"), 3)
+SPARSITY = {name: architectures.get(name).example["sweep"][0] for name in architectures.names()}
+SPARSITY |= dict.fromkeys((*KEPT, "jump_relu"), 3)
 CPU = torch.device("cpu")
 
 
@@ -75,7 +51,7 @@ def make(
         d_model=d_model,
         width=width,
         sparsity=sparsity,
-        settings=kind.Settings(sweep=[sparsity], **{**SETTINGS[name], **settings}),
+        settings=kind.Settings(**{**kind.example, "sweep": [sparsity], **settings}),
         training=training,
         steps=steps,
         device=CPU,
@@ -417,6 +393,23 @@ def test_the_registry_refuses_a_second_of_one_name():
 
     with pytest.raises(ValueError, match=r"'standard_new'.*already registered"):
         architectures.register(Again)
+
+
+def test_the_registry_refuses_an_architecture_that_lacks_something():
+    class Half(Architecture):
+        name = "half"
+        version = 1
+        sparsity = "k"
+        Settings = StandardNew.Settings
+
+    with pytest.raises(ValueError, match="lacks trainer_class, dict_class, example"):
+        architectures.register(Half)
+
+
+@pytest.mark.parametrize("name", architectures.names())
+def test_an_example_is_complete_and_has_two_sparsities(name):
+    kind = architectures.get(name)
+    assert len(kind.Settings.model_validate(kind.example).sweep) == 2
 
 
 def test_an_unknown_architecture_is_told_the_nearest():

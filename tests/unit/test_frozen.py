@@ -2,21 +2,24 @@
 buffer. They change when the maths does, and then its version must be raised, for the version is
 what makes trained SAEs stale.
 
-After that:  .venv/bin/python tests/unit/test_frozen.py  writes them anew.
+After that, or for a new architecture:
+
+    .venv/bin/python tests/unit/test_frozen.py top_k    writes that architecture's anew (or several)
+    .venv/bin/python tests/unit/test_frozen.py          all, the text's and the buffer's too
 """
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 if __name__ == "__main__":
-    import sys
-
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, raw_config
+from peers import SHARED
 from texts import tokenised
 from unit.test_architectures import KEPT, data, make
 from unit.test_buffer import make as make_buffer
@@ -85,7 +88,10 @@ def test_the_draws_are_what_their_version_says():
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("name", architectures.names())
 def test_the_maths_is_what_its_version_says(name, recipe):
-    frozen = json.loads(FROZEN.read_text())[name][recipe]
+    everything = json.loads(FROZEN.read_text())
+    if name not in everything:
+        pytest.fail(f"{name} is new: freeze it (see the head of {__file__})")
+    frozen = everything[name][recipe]
     found = results(name, recipe)
     tensors = set(found) - {"version"}
     same = all(found[key] == pytest.approx(frozen[key], rel=1e-5, abs=1e-7) for key in tensors)
@@ -98,19 +104,22 @@ def test_the_maths_is_what_its_version_says(name, recipe):
 def test_the_two_recipes_are_frozen_apart_where_they_differ():
     frozen = json.loads(FROZEN.read_text())
     alike = {
-        name
-        for name in architectures.names()
-        if frozen[name]["saebench"] == frozen[name]["dictionary_learning"]
+        name for name in SHARED if frozen[name]["saebench"] == frozen[name]["dictionary_learning"]
     }
     assert alike == {"standard", "standard_new", "gated", "p_anneal"}
 
 
-if __name__ == "__main__":
-    everything = {
-        name: {recipe: results(name, recipe) for recipe in RECIPES}
-        for name in architectures.names()
-    }
-    with tempfile.TemporaryDirectory() as folder:
-        everything["text"] = text_results(Path(folder))
-    everything["activations"] = buffer_results()
+def freeze(names):
+    """Write the results of those architectures anew; of no names, of all that is frozen."""
+    everything = json.loads(FROZEN.read_text()) if names else {}
+    for name in names or architectures.names():
+        everything[name] = {recipe: results(name, recipe) for recipe in RECIPES}
+    if not names:
+        with tempfile.TemporaryDirectory() as folder:
+            everything["text"] = text_results(Path(folder))
+        everything["activations"] = buffer_results()
     FROZEN.write_text(json.dumps(everything, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    freeze(sys.argv[1:])

@@ -9,7 +9,9 @@ import torch
 import yaml
 from conftest import PROJECT, SMALL, merged, raw_config
 from hub_server import LocalHub
+from peers import SHARED
 from safetensors.torch import load
+from unit.test_architectures import make
 
 from saemake import architectures, names, recipes
 from saemake.config import Publishing, read
@@ -31,8 +33,7 @@ OVERWRITING = Publishing(private=True, overwrite=True, license=None)
 
 def drawn(architecture):
     """A dictionary of D = 3 and F = 8, all of whose parameters are drawn; thresholds of 0.3."""
-    config = {"activation_dim": 3, "dict_size": 8, "k": 2, "group_sizes": [3, 5]}
-    dictionary = architectures.get(architecture).trainer().make_dictionary(config)
+    dictionary = make(architecture, d_model=3, width=8).dictionary
     torch.manual_seed(0)
     for parameter in dictionary.parameters():
         torch.nn.init.normal_(parameter)
@@ -59,8 +60,15 @@ def sae_lens_encode(cfg, weights, x):
 
 @pytest.mark.parametrize("architecture", architectures.names())
 @torch.no_grad()
-def test_an_export_is_the_same_function(architecture):
+def test_an_export_is_the_same_function_or_is_refused(architecture):
+    """Of an architecture of one's own nothing may be registered with SAELens's classes."""
     dictionary = drawn(architecture)
+    registered = saelens.form.dispatch(type(dictionary)) is not saelens.form.dispatch(object)
+    assert registered or architecture not in SHARED
+    if not registered:
+        with pytest.raises(SaemakeError, match="is in SAELens, so it is not exported"):
+            saelens.weights(dictionary)
+        return
     weights = load(saelens.weights(dictionary))
     cfg = json.loads(saelens.cfg(dictionary, {"hook_name": "x"}))
     assert (cfg["d_in"], cfg["d_sae"], cfg["normalize_activations"]) == (3, 8, "none")

@@ -4,7 +4,7 @@
 
 from saemake.architectures import register
 from saemake.architectures.description import Architecture
-from saemake.architectures.penalties import PenaltySettings
+from saemake.architectures.penalties import EXAMPLE, PenaltySettings
 
 
 @register
@@ -18,4 +18,5 @@ class Gated(Architecture):
     step_products = 7
     live_latents = 13.0
     Settings = PenaltySettings
+    example = EXAMPLE
     adam_betas = (0.0, 0.999)

@@ -2,7 +2,8 @@
 (https://arxiv.org/abs/2407.14435), with a penalty on the distance from a target L0.
 """
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -33,6 +34,12 @@ class JumpRelu(Architecture):
     dict_class = "JumpReluAutoEncoder"
     live_latents = 5.6
     Settings = JumpReluSettings
+    example: ClassVar[Mapping[str, Any]] = {
+        "sweep": [4, 16],
+        "sparsity_warmup_steps": 5,
+        "sparsity_penalty": 1.0,
+        "bandwidth": 0.001,
+    }
     adam_betas = (0.0, 0.999)
 
     @classmethod

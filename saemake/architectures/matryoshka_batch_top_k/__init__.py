@@ -3,7 +3,8 @@ itself (https://arxiv.org/abs/2503.17547); the latents are chosen as BatchTopK's
 """
 
 import math
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -69,3 +70,7 @@ class MatryoshkaBatchTopK(BatchTopK):
     dict_class = "MatryoshkaBatchTopKSAE"
     live_latents = 4.0
     Settings = MatryoshkaSettings
+    example: ClassVar[Mapping[str, Any]] = {
+        **BatchTopK.example,
+        "group_fractions": [0.125, 0.25, 0.625],
+    }

@@ -3,13 +3,14 @@
 the penalty of recent batches stays what it was.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from saemake.architectures import register
 from saemake.architectures.description import Architecture
-from saemake.architectures.penalties import ResamplingSettings
+from saemake.architectures.penalties import EXAMPLE, ResamplingSettings
 from saemake.sections import Count, Number, Whole
 
 Power = Annotated[Number, Field(gt=0, le=1)]
@@ -61,3 +62,12 @@ class PAnneal(Architecture):
     dict_class = "AutoEncoder"
     live_latents = 7.8
     Settings = PAnnealSettings
+    example: ClassVar[Mapping[str, Any]] = {
+        **EXAMPLE,
+        "sparsity_function": "Lp^p",
+        "p_start": 1.0,
+        "p_end": 0.2,
+        "anneal_start": 20,
+        "n_sparsity_updates": 10,
+        "sparsity_queue_length": 10,
+    }

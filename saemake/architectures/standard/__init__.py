@@ -4,7 +4,7 @@ resampling of dead latents (https://transformer-circuits.pub/2023/monosemantic-f
 
 from saemake.architectures import register
 from saemake.architectures.description import Architecture
-from saemake.architectures.penalties import ResamplingSettings
+from saemake.architectures.penalties import EXAMPLE, ResamplingSettings
 
 
 @register
@@ -16,3 +16,4 @@ class Standard(Architecture):
     dict_class = "AutoEncoder"
     live_latents = 6.8
     Settings = ResamplingSettings
+    example = EXAMPLE

@@ -4,7 +4,7 @@ them (https://transformer-circuits.pub/2024/april-update). "Standard" in the pub
 
 from saemake.architectures import register
 from saemake.architectures.description import Architecture
-from saemake.architectures.penalties import PenaltySettings
+from saemake.architectures.penalties import EXAMPLE, PenaltySettings
 
 
 @register
@@ -16,3 +16,4 @@ class StandardNew(Architecture):
     dict_class = "AutoEncoder"
     live_latents = 6.0
     Settings = PenaltySettings
+    example = EXAMPLE

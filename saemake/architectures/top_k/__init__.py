@@ -1,5 +1,6 @@
 """TopK: the k largest activations of each token (https://arxiv.org/abs/2406.04093)."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -40,6 +41,13 @@ class TopK(Architecture):
     dict_class = "AutoEncoderTopK"
     live_latents = 3.3
     Settings: ClassVar[type[description.Settings]] = TopKSettings
+    example: ClassVar[Mapping[str, Any]] = {
+        "sweep": [4, 16],
+        "auxk_alpha": 0.03125,
+        "dead_after_tokens": 10**7,
+        "threshold_beta": 0.5,
+        "threshold_start_step": 2,
+    }
     inferences: ClassVar[tuple[str, ...]] = ("top_k", "threshold")
 
     @classmethod
