@@ -205,7 +205,7 @@ def test_a_damaged_ae_pt_is_said_in_a_line_with_one_way_out(damage, sae):
             (sae / "config.json").write_text(json.dumps(config))
     line = said(SAE)
     assert line.startswith(f"{SAE}/ae.pt: not the SAE that its config.json describes (")
-    assert line.endswith(f"; delete {SAE} and build it with `snakemake {SAE}/ae.pt --cores 1`")
+    assert line.endswith(f"; delete it and build it with `snakemake {SAE}/ae.pt --cores 1`")
 
 
 def test_importing_saemake_imports_neither_torch_nor_snakemake():
