@@ -21,6 +21,7 @@ from saemake.catalogue.targets import HUB, is_hub_folder
 from saemake.config import Config
 from saemake.names import RESULTS
 from saemake.publishing.names import PUBLISHED_TO, SAELENS
+from saemake.store import disk_fault
 
 LOCKS = Path(RESULTS, ".store", "locks")
 # The commits of published repositories, which models may share. No model has a name with `_` first.
@@ -66,7 +67,8 @@ def take(names: Iterable[str]) -> list[IO[str]]:
     """Wait until no other run works on any of these, and keep others waiting while the returned
     files are open. All runs take their locks in the same order, so no two wait for each other.
 
-    Where the file system cannot lock, it says so and does not wait. Raises KeyboardInterrupt.
+    Where the file system cannot lock, it says so and does not wait. Raises KeyboardInterrupt, and
+    SaemakeError where the disk is full.
     """
     held: list[IO[str]] = []
     try:
@@ -79,7 +81,8 @@ def take(names: Iterable[str]) -> list[IO[str]]:
         if error.errno in CANNOT_LOCK:
             _say(f"{LOCKS}: files cannot be locked here; start one snakemake at a time")
         elif error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise  # where nothing can be written no job can run, and a job says so better
+            raise disk_fault(error, LOCKS) from None
+        # Where nothing may be written no job can run, and a job says so better.
     return held
 
 

@@ -5,6 +5,7 @@ import fcntl
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -164,26 +165,32 @@ def sums(workflow):
 
 
 def pairs(workflow, count, wanted):
-    """So many pairs of runs on all that is built, the second after a random while, each from
-    another half of the files."""
-    draw, waited = random.Random(SEED), 0
-    seconds = 20.0
-    for number in range(count):
-        if number:
-            for path in sorted(workflow.folder.glob("results/demo/**/*")):
-                if path.is_file() and draw.random() < 0.3:
-                    path.unlink()
+    """So many pairs of runs that meet, on all that is built, the second started after a random
+    while. Before each pair all that is built is gone from results/, or a third of it; each fourth
+    time the store's SAEs and evaluations are gone too."""
+    draw, met, tried, longest = random.Random(SEED), 0, 0, {}
+    while met < count:
+        assert tried < 3 * count
+        share, anew = 1.0 if tried % 2 else 0.3, tried % 4 == 1
+        for path in sorted(workflow.folder.glob("results/demo/**/*")):
+            if path.is_file() and ("figures" in path.parts or draw.random() < share):
+                path.unlink()
+        for kind in ("saes", "evaluations") if anew else ():
+            shutil.rmtree(workflow.folder / "results" / ".store" / kind)
+        tried += 1
         started = time.monotonic()
         first = Started(workflow, "all")
-        time.sleep(draw.uniform(0, 0.8 * seconds))
+        time.sleep(draw.uniform(0, 0.8 * longest.get((share, anew), 10.0)))
         second = Started(workflow, "all")
         first.ends_well()
-        seconds = time.monotonic() - started
+        longest[share, anew] = time.monotonic() - started
         second.ends_well()
-        waited += WAITS in second.said
-        waited += WAITS in first.said  # it may have been slower to start
-        assert sums(workflow) == wanted, number
-    return waited
+        met += any(WAITS in run.said for run in (first, second))
+        found = sums(workflow)
+        assert found.items() <= wanted.items()
+        # Snakemake does not make again what nothing needs, where a third is gone.
+        assert share < 1 or found == wanted
+        assert any("figures" in path for path in found)
 
 
 @pytest.fixture(scope="module")
@@ -196,12 +203,12 @@ def wanted(begun, tmp_path_factory):
 
 @pytest.mark.acceptance
 def test_pairs_of_runs_end_well_with_the_same_bytes(workflow, wanted):
-    assert pairs(workflow, 4, wanted) >= 2
+    pairs(workflow, 4, wanted)
 
 
 @pytest.mark.long
 def test_twenty_pairs_of_runs_end_well_with_the_same_bytes(workflow, wanted):
-    assert pairs(workflow, 20, wanted) >= 12
+    pairs(workflow, 20, wanted)
 
 
 def test_ctrl_c_leaves_our_line_and_the_same_command_goes_on(workflow):

@@ -45,6 +45,8 @@ def wait_for_turn(checked):
         return turns.take(turns.touched(checked, targets_of(asked)))
     except KeyboardInterrupt:
         sys.exit("saemake: interrupted while it waited; nothing was started")
+    except SaemakeError as error:
+        sys.exit(f"saemake: {error}")
 
 
 def targets_of(asked):
