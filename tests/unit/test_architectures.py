@@ -17,6 +17,8 @@ from saemake.training.settings import Training
 KEPT = ("top_k", "batch_top_k", "matryoshka_batch_top_k")
 SPARSITY = {name: architectures.get(name).example["sweep"][0] for name in architectures.names()}
 SPARSITY |= dict.fromkeys((*KEPT, "jump_relu"), 3)
+# What the tests here ask besides the example.
+OWN = {name: {"threshold_start_step": 2} for name in KEPT}
 CPU = torch.device("cpu")
 
 
@@ -51,7 +53,9 @@ def make(
         d_model=d_model,
         width=width,
         sparsity=sparsity,
-        settings=kind.Settings(**{**kind.example, "sweep": [sparsity], **settings}),
+        settings=kind.Settings(
+            **{**kind.example, **OWN.get(name, {}), "sweep": [sparsity], **settings}
+        ),
         training=training,
         steps=steps,
         device=CPU,

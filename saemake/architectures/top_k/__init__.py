@@ -46,7 +46,7 @@ class TopK(Architecture):
         "auxk_alpha": 0.03125,
         "dead_after_tokens": 10**7,
         "threshold_beta": 0.5,
-        "threshold_start_step": 2,
+        "threshold_start_step": 10,
     }
     inferences: ClassVar[tuple[str, ...]] = ("top_k", "threshold")
 
