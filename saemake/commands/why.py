@@ -8,11 +8,12 @@ listed with their old and new values.
 
 import argparse
 import functools
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from saemake import at_hand, made
-from saemake.asked import recipes_of
+from saemake.asked import evaluation_in, recipes_of
 from saemake.catalogue import targets
 from saemake.commands import STORE, planned
 from saemake.commands.planned import Job
@@ -215,17 +216,46 @@ def _damage(file: str, job: Job) -> Iterator[str]:
             f"{file} is damaged or edited: its sha256 is {found[:16]}..., its job wrote"
             f" {wrote[:16]}...; {build_again(file)}"
         )
-    for read, was in (record.inputs if record else {}).items():
+    if PurePosixPath(file).name == "manifest.json":
+        yield from _damaged_shards(Path(file))
+    for read, was in (record.inputs if record else _carried_inputs(Path(file))).items():
         if read not in job.newer and Path(read).is_file() and _sum(read) != was:
             gone = "" if Path(file).is_file() else ", and is gone"
             yield f"{file} was made from another {read}{gone}"
 
 
 def _carried_sum(path: Path) -> str | None:
-    """What an SAE's provenance says of its ae.pt."""
+    """Without a record: what an SAE's provenance says of its ae.pt."""
     if path.name != "ae.pt" or not (path.parent / "provenance.json").exists():
         return None
-    return files.read_provenance(path.parent)["ae_sha256"]
+    try:
+        return files.read_provenance(path.parent)["ae_sha256"]
+    except SaemakeError:
+        return "nothing that can be read"
+
+
+def _carried_inputs(path: Path) -> dict[str, str]:
+    """Without a record: which ae.pt the rows of an evaluation judge."""
+    judged = path.parent / "ae.pt"
+    try:
+        if path.suffix == ".json" and (evaluation := evaluation_in(path.name)) and judged.exists():
+            row = json.loads(path.read_text())[0]
+            return {str(judged): row["evaluations"][evaluation]["sha256"]}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {str(judged): "nothing that can be read"}
+    return {}
+
+
+def _damaged_shards(manifest: Path) -> Iterator[str]:
+    """Of tokens, which shards are not those of their manifest."""
+    try:
+        shards = {s["file"]: s["sha256"] for s in json.loads(manifest.read_text())["shards"]}
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # it is not what its job wrote, which is said
+    for name, was in shards.items():
+        shard = manifest.parent / name
+        if not shard.is_file() or _sum(str(shard)) != was:
+            yield f"{shard} is damaged or gone; delete {manifest} and run"
 
 
 @functools.cache

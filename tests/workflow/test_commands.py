@@ -151,6 +151,25 @@ def test_what_another_config_made_is_not_replaced_without_a_word(built, tmp_path
     assert "The store does NOT have the old: move it away" in workflow.succeed(SAE, "-n")
 
 
+def test_a_figure_of_another_suite_is_not_current(built, tmp_path):
+    """Two configs draw it at one path."""
+    workflow = copied(built, tmp_path)
+    figure = "results/demo/L3/figures/loss_recovered_vs_l0.pdf"
+    suite = {"models": {"demo": {"suite": {"architectures": ["top_k"]}}}}
+    workflow.configure(suite)
+    workflow.succeed(figure)
+    assert saemake(workflow, "why", figure, status=0) == f"{figure}: current\n"
+    suite["models"]["demo"]["suite"]["architectures"].append("standard_new")
+    workflow.configure(suite)
+    other = "results/demo/L3/standard_new/256"
+    said = saemake(workflow, "why", figure, status=1)
+    assert f"{figure} and 1 more: made without {other}/metrics.json\n" in said
+    assert (
+        f"    replaces {figure} and 1 more, of another config (does not show {other}). To keep both"
+        in workflow.succeed(figure, "-n")
+    )
+
+
 def test_what_is_missing_is_said_to_be(built):
     built.configure(over(sweep=[4, 16, 64]))
     output = saemake(built, "why", f"{SWEEP}/k_64/ae.pt", status=1)
