@@ -108,7 +108,7 @@ def test_folders_and_checkpoints(published: Config) -> None:
         ("published/gemma-2-2b/L12/top_k/16k/k_80/ae.bin", "did you mean 'ae.pt'"),
         ("published/gemma-2-2b/L12/figures/decoder_mach.pdf", "did you mean 'decoder_match.pdf'"),
         ("published/gemma-2-2b/L12", "this is a folder"),
-        ("published/repositories/adamkarvonen/saebench.json", "no such repository has published SAEs"),
+        ("published/repositories/adamkarvonen/saebench.json", "no such repository has published"),
     ],
 )
 def test_a_name_that_is_none(published: Config, path: str, said: str) -> None:
