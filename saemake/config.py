@@ -44,9 +44,9 @@ class Source(Closed):
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if (self.folder is None) == (self.hub is None):
-            raise ValueError("give exactly one of 'folder' (a local one) and 'hub' (a Hub id)")
+            raise ValueError("give either 'folder' (a local folder) or 'hub' (a Hub id)")
         if self.folder is not None and "revision" in self.model_fields_set:
-            raise ValueError("'revision' goes with 'hub'; a folder is known by its content")
+            raise ValueError("'revision' needs 'hub'; a folder has no revisions")
         return self
 
 
@@ -387,7 +387,7 @@ def _check_folders(config: Config) -> None:
         if not folder.is_dir():
             raise ConfigError(f"{place}.folder", f"there is no folder {folder}")
         if not content_files(folder):
-            raise ConfigError(f"{place}.folder", f"there is nothing to read in {folder}")
+            raise ConfigError(f"{place}.folder", f"{folder} has no files to read")
         gguf = source.gguf_file if isinstance(source, Model) else None
         if gguf is not None and not (folder / gguf).is_file():
             there = nearest(gguf, [path.name for path in folder.glob("*.gguf")])
@@ -414,8 +414,8 @@ def _check_schedule(config: Config, model: str) -> None:
     if training.warmup_steps >= steps:
         raise ConfigError(
             f"{place}.warmup_steps",
-            f"{training.warmup_steps} steps of warm-up are longer than the training of {steps}"
-            f" steps that models.{model}.train_tokens gives",
+            f"{training.warmup_steps} steps of warm-up are too many: models.{model}.train_tokens"
+            f" gives {steps} steps of training",
         )
     _check_before_decay(config, model, f"{place}.warmup_steps", training.warmup_steps)
 
@@ -428,9 +428,9 @@ def _check_before_decay(config: Config, model: str, key: str, warmup_steps: int)
         place = _override_place(own, "training", model)("decay_start_fraction")
         raise ConfigError(
             key,
-            f"{warmup_steps} steps of warm-up do not end before the decay, which"
-            f" {place}.decay_start_fraction {training.decay_start_fraction} starts at step"
-            f" {decay_start} of {steps} (models.{model}.train_tokens)",
+            f"{warmup_steps} steps of warm-up do not end before the decay, which starts at step"
+            f" {decay_start} of {steps} ({place}.decay_start_fraction"
+            f" {training.decay_start_fraction}, models.{model}.train_tokens)",
         )
 
 
@@ -448,8 +448,8 @@ def _check_decay(config: Config, model: str, architecture: str) -> None:
         place = _override_place(own, "training", model)("decay_start_fraction")
         raise ConfigError(
             _settings_place(config, model, architecture)(key),
-            f"resampling starts the learning rate anew, so it cannot decay as well; set"
-            f" {place}.decay_start_fraction to 1, not {fraction}, or take {key} out",
+            f"resampling restarts the learning rate, so it cannot also decay; set"
+            f" {place}.decay_start_fraction to 1, not {fraction}, or remove {key}",
         )
 
 
@@ -471,9 +471,8 @@ def check_fits(config: Config, model: str, architecture: str, width: str) -> Non
         if step >= steps - 1:
             raise ConfigError(
                 at(key),
-                f"no step after step {step} is within the {steps} that"
-                f" models.{model}.train_tokens gives; set it lower in"
-                f" models.{model}.architectures.{architecture}",
+                f"step {step} is too late: models.{model}.train_tokens gives {steps} steps; set an"
+                f" earlier one in models.{model}.architectures.{architecture}",
             )
 
 

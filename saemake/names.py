@@ -245,12 +245,12 @@ def _check_parts(config: Config, parts: list[str]) -> None:
 def _check_layer(config: Config, model: str, layer: str, below: list[str]) -> None:
     found = re.fullmatch(r"L(0|[1-9][0-9]*)", layer)
     if not found:
-        raise SaemakeError(f"'{layer}' is no layer; a layer is L0, L1, ...")
+        raise SaemakeError(f"'{layer}' is not a layer; layers are L0, L1, ...")
     match below:
         case ["figures", file]:
             stem, _, suffix = file.rpartition(".")
             if suffix not in FIGURE_FORMATS:
-                raise SaemakeError(f"'{file}' is no figure; figures are .pdf and .svg")
+                raise SaemakeError(f"'{file}' is not a figure; figures end in .pdf or .svg")
             if stem not in figures.names():
                 raise _unknown("figure", stem, figures.names())
             _check_in_model(config, model, int(found[1]))
@@ -258,7 +258,9 @@ def _check_layer(config: Config, model: str, layer: str, below: list[str]) -> No
                 raise _no_checkpoints(model, "the architectures of its suite")
         case [name, file] if name == BASELINES:
             if file not in BASELINE_FILES:
-                raise SaemakeError(f"no file '{file}' there; {nearest(file, BASELINE_FILES)}")
+                raise SaemakeError(
+                    f"{BASELINES}/ has no file '{file}'; {nearest(file, BASELINE_FILES)}"
+                )
             _check_in_model(config, model, int(found[1]))
         case [architecture, width, *inside]:
             _check_sweep(config, Sweep(model, int(found[1]), architecture, width), inside)
@@ -285,8 +287,8 @@ def _check_sweep(config: Config, sweep: Sweep, inside: list[str]) -> None:
             raise _not_in_sweep(config, sweep, sparsity, names)
         case _:
             raise SaemakeError(
-                f"this is no file of a sweep; name {sweep.width}/metrics.json or"
-                f" {sweep.width}/{names[0]}/ae.pt"
+                f"not a file of a sweep; files of a sweep are {sweep.width}/metrics.json,"
+                f" {sweep.width}/{names[0]}/ae.pt, ..."
             )
 
 
@@ -313,11 +315,11 @@ def _check_checkpoint(config: Config, sweep: Sweep, file: str) -> None:
     if f"checkpoints/{file}" in there or file in TABLES:
         return
     steps = [path.removeprefix("checkpoints/") for path in there]
-    raise SaemakeError(f"no checkpoint '{file}'; there are {', '.join(steps)}")
+    raise SaemakeError(f"no checkpoint '{file}'; the checkpoints are {', '.join(steps)}")
 
 
 def _no_checkpoints(model: str, architecture: str) -> SaemakeError:
     return SaemakeError(
         f"the config asks for no checkpoints of {architecture} of {model}; set"
-        " architectures.<name>.checkpoints, a list of fractions of the training"
+        " architectures.<name>.checkpoints to a list of fractions of the training"
     )

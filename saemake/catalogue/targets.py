@@ -40,10 +40,10 @@ def check_target(config: Config, path: str) -> None:
         return
     try:
         if not parts:
-            raise SaemakeError("name a file or folder in it; `python -m saemake find` knows them")
+            raise SaemakeError("name a file or folder in it; `python -m saemake find` lists them")
         for part in parts:
             if not PART.fullmatch(part):
-                raise SaemakeError(f"'{part}' is no part of a path on the Hub")
+                raise SaemakeError(f"'{part}' cannot be part of a path on the Hub")
         if top == HUB:
             saes_of_hub(config, path)
         else:
@@ -69,7 +69,7 @@ def saes_of_hub(config: Config, path: str) -> list[SaeName]:
     files = [*HUB_FILES, *checkpoints]
     file = str(inside.relative_to(parent))
     if file not in files:
-        raise SaemakeError(f"an SAE has no file '{file}' there; {nearest(file, files)}")
+        raise SaemakeError(f"a rebuilt SAE has no file '{file}'; {nearest(file, files)}")
     return [name]
 
 
@@ -97,18 +97,20 @@ def _check_published(config: Config, parts: list[str]) -> None:
     if parts[0] == REPOSITORIES:
         there = {f"{REPOSITORIES}/{entry.repository}.json" for entry in catalogue.entries}
         if (file := "/".join(parts)) not in there:
-            raise SaemakeError(f"no published SAE is there; {nearest(file, there)}")
+            raise SaemakeError(f"no such repository has published SAEs; {nearest(file, there)}")
         return
     model, layer, *below = parts if len(parts) > 3 else [*parts, "", "", ""]
     found = re.fullmatch(r"L(0|[1-9][0-9]*)", layer)
     layers = {f"{sweep.model}/L{sweep.layer}" for sweep in catalogue.sweeps()}
     if not found or f"{model}/{layer}" not in layers:
-        raise SaemakeError(f"nothing is published there; {nearest(f'{model}/{layer}', layers)}")
+        raise SaemakeError(
+            f"no SAE of {model}/{layer} is published; {nearest(f'{model}/{layer}', layers)}"
+        )
     match below:
         case ["figures", file]:
             drawn = [f"{name}.{suffix}" for name in FIGURES for suffix in FIGURE_FORMATS]
             if file not in drawn:
-                raise SaemakeError(f"'{file}' is no figure there; {nearest(file, drawn)}")
+                raise SaemakeError(f"'{file}' is not a figure; {nearest(file, drawn)}")
             _check_rebuilt(
                 config,
                 [s for s in catalogue.sweeps() if f"{s.model}/L{s.layer}" == f"{model}/{layer}"],
@@ -119,7 +121,7 @@ def _check_published(config: Config, parts: list[str]) -> None:
             sweep = names.Sweep(model, int(found[1]), architecture, width)
             if sweep not in catalogue.sweeps():
                 swept = {str(one) for one in catalogue.sweeps()}
-                raise SaemakeError(f"nothing is published there; {nearest(str(sweep), swept)}")
+                raise SaemakeError(f"no SAE of {sweep} is published; {nearest(str(sweep), swept)}")
             _check_rebuilt(config, [sweep])
         case _:
             raise SaemakeError(

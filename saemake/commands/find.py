@@ -20,7 +20,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     found = entries.find(catalogue, " ".join(options.text))
     if not found:
         why = _meant(catalogue, options.text)
-        raise SaemakeError(f"find: no published SAE has all of this in its names; {why}")
+        raise SaemakeError(f"find: no published SAE has all these words in its names; {why}")
     for entry in found:
         print(f"{catalogue.name(entry).folder}/ae.pt")
         print(f"  {entry.hub_folder}/ae.pt")
@@ -34,18 +34,18 @@ def _figures(entry: entries.Entry) -> str:
     known = [
         f"{name} {entry.figures[key]:.4g}" for name, key in said.items() if key in entry.figures
     ]
-    return ", ".join(known) or "nothing is known of it by SAE Bench's core"
+    return ", ".join(known) or "no figures of SAE Bench's core evaluation"
 
 
 def _meant(catalogue: entries.Catalogue, words: list[str]) -> str:
     """A clause on the word that is in no name."""
     unknown = [word for word in words if not entries.find(catalogue, word)]
     if not unknown:
-        return "each word is in some name, but in none all of them"
+        return "each word is in some name, but no name has all of them"
     known = {
         part
         for entry in catalogue.entries
         for part in f"{entry.hub_folder}/{catalogue.name(entry)}".split("/")
     }
     word = unknown[0].rstrip("/").rpartition("/")[2]
-    return f"'{word}' is in none; {nearest(word, known)}"
+    return f"no name has '{word}'; {nearest(word, known)}"

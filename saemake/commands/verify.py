@@ -60,7 +60,7 @@ def _check_current(config: Config, saes: Iterable[SaeName]) -> None:
     for sae in saes:
         for reason in _reasons(config, sae):
             raise SaemakeError(
-                f"{sae} cannot be verified, it is not what the config asks: {reason}"
+                f"{sae} cannot be verified, since it is not what the config asks for: {reason}"
             )
 
 
@@ -117,15 +117,15 @@ def _compare(config: Config, sae: SaeName, rebuilt: Path, temporary: Path) -> bo
     if not others:
         print(f"{sae}: DIFFERS on the same device and software: sha256 {here}, rebuilt {anew}")
         return False
-    print(f"{sae}: other bytes, as may be with other {', '.join(others)}; comparing metrics")
+    print(f"{sae}: the bytes differ, and so do: {', '.join(others)}; comparing metrics")
     return _compare_metrics(config, sae, rebuilt, temporary)
 
 
 def _other_circumstances(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Of what the bytes depend on besides the recipe, what is another: in words."""
+    """What differs, of all that the bytes depend on besides the recipe: in words."""
     found = [
-        f"{what} than those that the recipe named then"
-        for key, what in (("lm", "files of the LM"), ("tokens_sha256", "tokens"))
+        what
+        for key, what in (("lm", "the files of the LM"), ("tokens_sha256", "the tokens"))
         if old.get(key) != new[key]
     ]
     if old["device"] != new["device"]:

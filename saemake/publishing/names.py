@@ -67,7 +67,9 @@ def _check_export(config: Config, parts: list[str]) -> None:
     match parts:
         case [model, layer, architecture, width, sparsity, file]:
             if file not in SAELENS_FILES:
-                raise SaemakeError(f"no file '{file}' there; {nearest(file, SAELENS_FILES)}")
+                raise SaemakeError(
+                    f"an exported SAE has no file '{file}'; {nearest(file, SAELENS_FILES)}"
+                )
             sae = f"{RESULTS}/{model}/{layer}/{architecture}/{width}/{sparsity}/ae.pt"
             try:
                 names.check_target(config, sae)
@@ -86,11 +88,11 @@ def _check_push(config: Config, parts: list[str]) -> None:
             _check_repository(f"{owner}/{repo}")
             names.check_model(config, model)
             if file not in PUSH_FILES:
-                raise SaemakeError(f"no file '{file}' there; {nearest(file, PUSH_FILES)}")
+                raise SaemakeError(f"a push has no file '{file}'; {nearest(file, PUSH_FILES)}")
         case _:
             raise SaemakeError(
-                f"name where to and which model's suite: {PUBLISHED_TO}/<owner>/<repo>/<model>/"
-                f"{PLAN} looks, {RECEIPT} pushes"
+                f"name the repository and the model: {PUBLISHED_TO}/<owner>/<repo>/<model>/{PLAN}"
+                f" shows what a push would do, {RECEIPT} pushes"
             )
 
 

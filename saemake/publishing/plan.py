@@ -122,7 +122,7 @@ def _state(file: File, there: RepoFile | None) -> State:
 
 
 def _no_token(repository: Repository) -> str | None:
-    return None if get_token() else no_rights(repository.id, "there is no token")
+    return None if get_token() else no_rights(repository.id, "you are not logged in")
 
 
 def _not_ours(repository: Repository, model: str, states: dict[File, State]) -> str | None:
@@ -142,8 +142,12 @@ def _not_ours(repository: Repository, model: str, states: dict[File, State]) -> 
     found = _published_model(repository)
     if found == model:
         return None
-    holds = f"the suite of '{found}'" if found else f"a {CONFIG} that saemake did not write"
-    return f"{repository.id} has {holds}, not of '{model}' ({repository.page}); {way_out}"
+    holds = (
+        f"the suite of '{found}', not of '{model}'"
+        if found
+        else f"a {CONFIG} that saemake did not write"
+    )
+    return f"{repository.id} has {holds} ({repository.page}); {way_out}"
 
 
 def _published_model(repository: Repository) -> str | None:
@@ -169,15 +173,15 @@ def _overwrites(
     first, count = different[0], len(different)
     others = f" ({count} files differ)" if count > 1 else ""
     return (
-        f"{repository.id} has another {first.path} than {first.source}{others}; to replace what"
-        f" differs, add {OVERWRITE}; or push to another repository"
+        f"{repository.id}: {first.path} there differs from {first.source} here{others}; to replace"
+        f" what differs, add {OVERWRITE}; or push to another repository"
     )
 
 
 def text(found: Plan) -> str:
     """plan.txt: each file with its state and bytes, then what a push would do."""
     repository = found.repository
-    where = "which is there" if repository.head else f"made by the push, {_visibility(found)}"
+    where = "which exists" if repository.head else f"made by the push, {_visibility(found)}"
     lines = [f"{found.model} to {repository.id}, {where} ({repository.page})", ""]
     ordered = sorted(found.states.items(), key=lambda item: item[0].path)
     lines += [f"{state:<9} {file.size:>15,}  {file.path}" for file, state in ordered]

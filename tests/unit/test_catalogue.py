@@ -98,9 +98,9 @@ def test_folders_and_checkpoints(published: Config) -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        (f"{EXAMPLE}/../trainer_3/ae.pt", r"'\.\.' is no part of a path"),
+        (f"{EXAMPLE}/../trainer_3/ae.pt", r"'\.\.' cannot be part of a path"),
         (f"{EXAMPLE}/ae.bin", "no published SAE|no file"),
-        (f"{EXAMPLE}/model.json", "an SAE has no file 'model.json' there"),
+        (f"{EXAMPLE}/model.json", "a rebuilt SAE has no file 'model.json'"),
         (f"{EXAMPLE}/checkpoints/ae_5.pt", "no file 'checkpoints/ae_5.pt'"),
         (EXAMPLE.replace("0108", "0109") + "/ae.pt", f"did you mean '{EXAMPLE}'"),
         ("published/gemma-2-2b/L13/top_k/16k/k_80/ae.pt", "did you mean 'gemma-2-2b/L12'"),
@@ -108,7 +108,7 @@ def test_folders_and_checkpoints(published: Config) -> None:
         ("published/gemma-2-2b/L12/top_k/16k/k_80/ae.bin", "did you mean 'ae.pt'"),
         ("published/gemma-2-2b/L12/figures/decoder_mach.pdf", "did you mean 'decoder_match.pdf'"),
         ("published/gemma-2-2b/L12", "this is a folder"),
-        ("published/repositories/adamkarvonen/saebench.json", "no published SAE is there"),
+        ("published/repositories/adamkarvonen/saebench.json", "no such repository has published"),
     ],
 )
 def test_a_name_that_is_none(published: Config, path: str, said: str) -> None:

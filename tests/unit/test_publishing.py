@@ -98,12 +98,12 @@ def test_a_dictionary_that_sae_lens_has_no_class_for_is_named():
         ("saelens/demo/L3/top_k/1k/k_3/cfg.json", "^saelens/demo.*: no sparsity 'k_3'.*is k_2, "),
         (
             "saelens/demo/L3/top_k/1k/k_8/cfg.jsn",
-            "no file 'cfg.jsn' there; did you mean 'cfg.json'",
+            "no file 'cfg.jsn'; did you mean 'cfg.json'",
         ),
         ("saelens/demo/L3/top_k", "name a file of an SAE: saelens/<model>/L<layer>/"),
-        ("published-to/somebody/saes", "name where to and which model's suite: published-to/"),
+        ("published-to/somebody/saes", "name the repository and the model: published-to/"),
         ("published-to/somebody/saes/dem/plan.txt", "no model 'dem' in the config.*mean 'demo'"),
-        ("published-to/somebody/saes/demo/plan", "no file 'plan' there; did you mean 'plan.txt'"),
+        ("published-to/somebody/saes/demo/plan", "no file 'plan'; did you mean 'plan.txt'"),
         ("published-to/../saes/demo/plan.txt", "no repository of the Hub"),
         ("published-to/somebody/sa..es/demo/plan.txt", "no repository of the Hub"),
     ],
@@ -293,7 +293,7 @@ def test_what_differs_is_named_and_nothing_is_sent_unless_asked(hub, files, path
     others = changed(files, path, content)
     said = refused(others)
     source = next(file.source for file in others if file.path == path)
-    assert said.startswith(f"{REPO} has another {path} than {source}; to replace what differs, add")
+    assert said.startswith(f"{REPO}: {path} there differs from {source} here; to replace what")
     assert "--config 'publishing={overwrite: true}'" in said
     assert "A push would be refused: " in text(planned(others))
     assert not sent(hub, asked)
@@ -324,8 +324,8 @@ def test_an_empty_repository_is_filled(hub, files):
     ("config", "message"),
     [
         (b"build: [other]\n", "has the suite of 'other', not of 'demo'"),
-        (b"a: [", "has a saemake.yaml that saemake did not write, not of 'demo'"),
-        (b"- 1\n", "has a saemake.yaml that saemake did not write, not of 'demo'"),
+        (b"a: [", "has a saemake.yaml that saemake did not write ("),
+        (b"- 1\n", "has a saemake.yaml that saemake did not write ("),
     ],
 )
 def test_a_repository_of_another_suite_is_refused(hub, files, config, message):
@@ -376,7 +376,7 @@ def test_a_plan_without_a_network_speaks_of_no_push(hub, monkeypatch, offline):
 def test_without_a_token(hub, files, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "")
     said = refused(files)
-    assert said.startswith(f"{REPO} cannot be written: there is no token; make a token that may")
+    assert said.startswith(f"{REPO} cannot be written: you are not logged in; make a token that")
     assert f"{hub.endpoint}/settings/tokens" in said
     assert "type `hf auth login`" in said
     assert not sent(hub, 0)

@@ -195,7 +195,7 @@ def test_checkpoints_are_saved_on_the_way_and_change_nothing(workflow):
     top_k = {"checkpoints": [0, 0.1, 0.5]}
     suite = {"architectures": ["top_k"]}
     workflow.configure({"models": {"demo": {"suite": suite, "architectures": {"top_k": top_k}}}})
-    assert "there are ae_0.pt, ae_4.pt, ae_20.pt" in workflow.fail(
+    assert "the checkpoints are ae_0.pt, ae_4.pt, ae_20.pt" in workflow.fail(
         f"{SWEEP}/k_4/checkpoints/ae_5.pt", "-n"
     )
     # Asked for after the SAE was trained, by name or by building the suite.

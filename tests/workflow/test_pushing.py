@@ -122,7 +122,7 @@ def test_a_push_that_is_killed_goes_on_and_the_next_sends_nothing(workflow, hub,
     # Another card is another file.
     licensed = ["--config", "publishing={license: mit}"]
     said = workflow.fail(f"{PUSH}/receipt.json", *licensed, **environment)
-    assert f"saemake: {REPO} has another README.md than {PUSH}/README.md; to replace" in said
+    assert f"saemake: {REPO}: README.md there differs from {PUSH}/README.md here; to" in said
     assert not sends(hub, asked)
     assert hub.files("model", REPO) == there
 
