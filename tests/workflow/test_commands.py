@@ -163,7 +163,7 @@ def test_a_figure_of_another_suite_is_not_current(built, tmp_path):
     workflow.configure(suite)
     other = "results/demo/L3/standard_new/256"
     said = saemake(workflow, "why", figure, status=1)
-    assert f"{figure} and 1 more: made without {other}/metrics.json\n" in said
+    assert f"{figure}: made without {other}/metrics.json\n" in said
     assert (
         f"    replaces {figure} and 1 more, of another config (does not show {other}). To keep both"
         in workflow.succeed(figure, "-n")
