@@ -99,7 +99,7 @@ def test_ten_minutes_on_a_gpu(tmp_path):
 def test_positions_with_massive_activations(tmp_path):
     """SmolLM2 after a block where BOS has 150 times the usual norm: it is warned of, and leaving it
     out mends it."""
-    small = ["--layer", "11", "--tokens", "70000", "--architectures", "top_k"]
+    small = ["--layer", "14", "--tokens", "70000", "--architectures", "top_k"]
     ways = ["--ways", "nothing", "bos"]
     found = run("drop.py", *small, *ways, "--out", str(tmp_path / "out.json"))
     assert found["shares"]["nothing"] > 0.9
