@@ -336,8 +336,8 @@ def test_a_figure_that_another_config_built_is_not_current(
 
 
 def test_what_a_failed_job_leaves_behind_is_not_current(built: Workflow, at_hand: Workflow) -> None:
-    """Snakemake 9.27 notes a failed job's inputs and params as if it had ended well, and plans
-    nothing for what was made from its outputs before they were deleted."""
+    """Snakemake 9.27 notes a failed job's inputs and params as if it had ended well. A plain rerun
+    must still see that what was made from its outputs is old."""
     figure = f"{LAYER}/figures/loss_recovered_vs_l0.pdf"
     over(at_hand, built, {"evaluations": {"sae_bench_core": {"defects": "kept"}}})
     shard = next((at_hand.folder / "results/demo/tokens/sae_bench_core").glob("shard_*"))
@@ -348,6 +348,9 @@ def test_what_a_failed_job_leaves_behind_is_not_current(built: Workflow, at_hand
     assert not (at_hand.folder / f"{SAE}/sae_bench_core.json").exists()
     said = '"mended" -> "kept"'
     assert any(said in reason for reason in reasons(at_hand, [figure])[figure])
+    at_hand.succeed(figure)
+    assert (at_hand.folder / f"{SAE}/sae_bench_core.json").exists()
+    assert not reasons(at_hand, [figure])[figure]
 
 
 def test_results_without_snakemakes_notes_are_judged_by_their_records(

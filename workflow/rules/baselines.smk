@@ -70,6 +70,8 @@ rule join_baselines:
         "logs/join/{model}/L{layer}/baselines.log",
     conda:
         "../../envs/saemake.yaml"
+    params:
+        recipes=lambda wildcards: evaluated_baselines(wildcards.model, int(wildcards.layer)),
     message:
         "join the evaluations of the baselines of {wildcards.model}/L{wildcards.layer}"
     script:

@@ -1,5 +1,6 @@
 """Functions of the rules: names and recipes of this config. No rule is here."""
 
+import functools
 import re
 import sys
 import time
@@ -128,6 +129,44 @@ def sae_of(wildcards, model, architecture):
     )
 
 
+# What is made of evaluations has their recipes in a param too. A failed evaluation leaves its outputs
+# missing, and Snakemake makes nothing missing for files that look up to date: without the param a
+# plain rerun would say that there is nothing to do, and leave the old table.
+@functools.cache
+def evaluated(sweep):
+    """Short hash of the recipes of all evaluations of a sweep."""
+    return short(
+        recipes.evaluation_hashes(CONFIG, sweep, evaluation) for evaluation in names.EVALUATIONS
+    )
+
+
+@functools.cache
+def evaluated_published(sweep):
+    """The same of its published SAEs."""
+    return short(published_hashes(sweep, evaluation) for evaluation in names.EVALUATIONS)
+
+
+@functools.cache
+def evaluated_baselines(model, layer):
+    """The same of a layer's baselines."""
+    return short(
+        recipes.baseline_evaluation_hashes(CONFIG, model, layer, evaluation)
+        for evaluation in names.EVALUATIONS
+    )
+
+
+def evaluated_checkpoints(sae):
+    """The same of an SAE's checkpoints."""
+    return short(
+        recipes.checkpoint_evaluation_hashes(CONFIG, sae, evaluation)
+        for evaluation in names.EVALUATIONS
+    )
+
+
+def short(parts):
+    return recipes.digest(list(parts))[:16]
+
+
 def hub_folders_asked():
     """The folders under hub/ that are targets on the command line."""
     return [path for path in dict.fromkeys(sys.argv[1:]) if targets.is_hub_folder(CONFIG, path)]
@@ -188,6 +227,28 @@ def tokens_inputs(wildcards):
     if recipes.tokens_recipe(CONFIG, wildcards.model, wildcards.use).after:
         needed["after"] = f"results/{wildcards.model}/tokens/train/manifest.json"
     return needed
+
+
+def figure_recipes(wildcards):
+    """Short hash of the recipes of all that a figure shows (see `evaluated`)."""
+    layer, training = int(wildcards.layer), wildcards.figure in figures.TRAINING
+    find = names.checkpointed_sweeps if training else names.suite_sweeps
+    sweeps = find(CONFIG, wildcards.model, layer)
+    parts = [evaluated_baselines(wildcards.model, layer), *map(evaluated, sweeps)]
+    if training:
+        parts += [
+            evaluated_checkpoints(member)
+            for sweep in sweeps
+            for member in names.members(CONFIG, sweep)
+        ]
+    return short(parts)
+
+
+def published_figure_recipes(wildcards):
+    """The same of a figure of rebuilt and published SAEs."""
+    layer = (wildcards.model, int(wildcards.layer))
+    sweeps = [sweep for sweep in CATALOGUE.sweeps() if (sweep.model, sweep.layer) == layer]
+    return short(f(sweep) for sweep in sweeps for f in (evaluated, evaluated_published))
 
 
 def figure_tables(wildcards):

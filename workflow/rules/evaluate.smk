@@ -54,6 +54,10 @@ for model_name, architecture_name in SWEPT:
         localrule: True
         conda:
             "../../envs/saemake.yaml"
+        params:
+            recipes=lambda wildcards, m=model_name, a=architecture_name: evaluated(
+                sweep_of(wildcards, m, a)
+            ),
         message:
             f"join the evaluations of {model_name}/L{{wildcards.layer}}/{architecture_name}/{{wildcards.width}}"
         script:
@@ -119,6 +123,10 @@ for model_name, architecture_name in SWEPT:
             localrule: True
             conda:
                 "../../envs/saemake.yaml"
+            params:
+                recipes=lambda wildcards, m=model_name, a=architecture_name: evaluated_checkpoints(
+                    sae_of(wildcards, m, a)
+                ),
             message:
                 f"join the evaluations of the checkpoints of {model_name}/L{{wildcards.layer}}/{architecture_name}/{{wildcards.width}}/{{wildcards.sparsity}}"
             script:
@@ -144,6 +152,11 @@ rule metrics:
         "logs/metrics/{model}/L{layer}/{architecture}/{width}.log",
     conda:
         "../../envs/saemake.yaml"
+    params:
+        recipes=lambda wildcards: [
+            evaluated(sweep_of(wildcards)),
+            evaluated_baselines(wildcards.model, int(wildcards.layer)),
+        ],
     message:
         "gather the sweep {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}"
     script:

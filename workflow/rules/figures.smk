@@ -16,6 +16,7 @@ rule figure:
     conda:
         "../../envs/saemake.yaml"
     params:
+        recipes=figure_recipes,
         replaced=lambda wildcards, output, input: plan.of_replaced(CONFIG, output, input),
     message:
         "draw {wildcards.figure} of {wildcards.model} L{wildcards.layer}{params.replaced}"

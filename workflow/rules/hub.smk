@@ -30,6 +30,9 @@ rule lay_out:
     params:
         # What the catalogue says of the folder is nowhere else.
         name=lambda wildcards: str(rebuilt_name(f"hub/{wildcards.folder}")),
+        recipes=lambda wildcards: recipes.sae_evaluation_recipe(
+            CONFIG, rebuilt_name(f"hub/{wildcards.folder}"), "dictionary_learning"
+        ).hash[:16],
     message:
         "lay out {params.name} as published"
     script:
@@ -49,6 +52,9 @@ rule lay_out_checkpoint:
         "../../envs/saemake.yaml"
     params:
         name=lambda wildcards: str(rebuilt_name(f"hub/{wildcards.folder}")),
+        recipes=lambda wildcards: recipes.sae_recipe(
+            CONFIG, rebuilt_name(f"hub/{wildcards.folder}")
+        ).hash[:16],
     message:
         "lay out step {wildcards.step} of {params.name} as published"
     script:

@@ -25,6 +25,9 @@ rule saelens:
         "../../envs/saemake.yaml"
     params:
         version=publishing.SAELENS_VERSION,
+        recipes=lambda wildcards: recipes.sae_recipe(
+            CONFIG, sae_of(wildcards, wildcards.model, wildcards.architecture)
+        ).hash[:16],
         sae=lambda wildcards, output: sae_of(wildcards, wildcards.model, wildcards.architecture),
     message:
         "write {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} as SAELens reads it"

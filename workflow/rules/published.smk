@@ -91,6 +91,8 @@ rule join_published:
         "logs/join/published/{model}/L{layer}/{architecture}/{width}/{sparsity}.log",
     conda:
         "../../envs/saemake.yaml"
+    params:
+        recipes=lambda wildcards: evaluated_published(sweep_of(wildcards)),
     message:
         "join the evaluations of published {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity}"
     script:
@@ -108,6 +110,7 @@ rule against_catalogue:
         "../../envs/saemake.yaml"
     params:
         compared=lambda wildcards: repr(published_entry(wildcards)) + COMPARED_BY,
+        recipes=lambda wildcards: evaluated(sweep_of(wildcards)),
     message:
         "compare {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} with the catalogue"
     script:
@@ -133,6 +136,10 @@ rule compare:
     threads: lambda wildcards: CONFIG.training_of(wildcards.model).cpu_threads
     params:
         compared=lambda wildcards: repr(published_entry(wildcards)) + COMPARED_BY,
+        recipes=lambda wildcards: [
+            evaluated(sweep_of(wildcards)),
+            evaluated_published(sweep_of(wildcards)),
+        ],
     message:
         "compare {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} with the published one"
     script:
@@ -148,6 +155,11 @@ rule comparisons:
         "logs/compare/{model}/L{layer}/{architecture}/{width}.log",
     conda:
         "../../envs/saemake.yaml"
+    params:
+        recipes=lambda wildcards: [
+            evaluated(sweep_of(wildcards)),
+            evaluated_published(sweep_of(wildcards)),
+        ],
     message:
         "gather the comparisons of {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}"
     script:
@@ -164,6 +176,8 @@ rule published_figure:
         "logs/figures/published/{model}/L{layer}/{published_figure}.log",
     conda:
         "../../envs/saemake.yaml"
+    params:
+        recipes=published_figure_recipes,
     message:
         "draw {wildcards.published_figure} of {wildcards.model} L{wildcards.layer}"
     script:
