@@ -27,6 +27,7 @@ STAGES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "smoke": same_bytes.smoke,
     "demo_passes": same_bytes.passes_of_demo,
     "demo_evaluations": same_bytes.evaluations_of_demo,
+    "left_out": same_bytes.left_out,
     "steps": steps.steps,
     "passes": passes.passes,
     "memory": passes.memory,

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 import with_saemake
-from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, raw_config
+from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, merged, raw_config
 from peers import demo_documents
 from torch import Tensor
 from transformers import AutoTokenizer
 
+import saemake
 from on_gpu.run import Run
 from on_gpu.texts import write_tokens
 from on_gpu.trainers import with_dead
@@ -122,8 +123,14 @@ def _through_file(state: dict[str, Any]) -> Path:
     return path
 
 
-def demo_config() -> Config:
-    return read(raw_config(SMALL), PROJECT, [CONFIG_FILE])
+def demo_config(drop: dict[str, Any] | None = None) -> Config:
+    """The small config of the tests; `drop` leaves positions out of training and evaluations."""
+    judged = {"drop": drop or {}}
+    over = {
+        "training": {"drop": drop or {}},
+        "evaluations": {"dictionary_learning": judged, "sae_bench_core": judged},
+    }
+    return read(raw_config(merged(over, SMALL)), PROJECT, [CONFIG_FILE])
 
 
 def demo_tokens(config: Config, use: str, folder: Path) -> Tokens:
@@ -174,9 +181,29 @@ def interrupted_after(asks: int) -> Iterator[None]:
         train.interrupts.watched = before
 
 
-def passes_of_demo(run: Run) -> dict[str, Any]:
+LEFT_OUT = {"norm_over_median": 1.5}
+
+
+def left_out(run: Run) -> dict[str, Any]:
+    """Passes and evaluations that leave out positions by their norm."""
+    return {
+        "passes": passes_of_demo(run, LEFT_OUT),
+        "evaluations": evaluations_of_demo(run, LEFT_OUT),
+    }
+
+
+def loaded(folder: Path, device: torch.device) -> float:
+    """`saemake.load` of an SAE on the device against the CPU: the largest relative difference of a
+    reconstruction."""
+    x_BD = some_batches(1)[0]
+    cpu, here = (saemake.load(folder, device=where) for where in ("cpu", device))
+    apart_BD = here.decode(here.encode(x_BD.to(device))).cpu() - cpu.decode(cpu.encode(x_BD))
+    return (apart_BD.norm() / x_BD.norm()).item()
+
+
+def passes_of_demo(run: Run, drop: dict[str, Any] | None = None) -> dict[str, Any]:
     """A pass of all architectures twice, and once killed in its middle: sha256 of each ae.pt."""
-    config = demo_config()
+    config = demo_config(drop)
     folder = Path(tempfile.mkdtemp())
     inputs = train.Inputs(
         weights=Weights("demo", DEMO_LM, None, "float32"),
@@ -203,13 +230,21 @@ def passes_of_demo(run: Run) -> dict[str, Any]:
         name: sums["once"][name] == sums["again"][name] == sums["killed"][name]
         for name in sums["once"]
     }
-    return {"same": same, "all_the_same": all(same.values()), "seconds": seconds, "sha256": sums}
+    return {
+        "same": same,
+        "all_the_same": all(same.values()),
+        "loaded_apart": max(
+            loaded(stores.saes.folder / sae.recipe.hash, run.device) for sae in wanted
+        ),
+        "seconds": seconds,
+        "sha256": sums,
+    }
 
 
-def evaluations_of_demo(run: Run) -> dict[str, Any]:
+def evaluations_of_demo(run: Run, drop: dict[str, Any] | None = None) -> dict[str, Any]:
     """Both evaluations of untrained SAEs on the demo: the largest relative difference of a figure
     from the CPU's, and whether twice is the same."""
-    config = demo_config()
+    config = demo_config(drop)
     folder = Path(tempfile.mkdtemp())
     found: dict[str, Any] = {}
     for evaluation, judge in JUDGES.items():
