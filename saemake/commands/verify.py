@@ -15,7 +15,7 @@ from typing import Any
 
 from saemake import at_hand, names
 from saemake.config import Config
-from saemake.errors import SaemakeError
+from saemake.errors import SaemakeError, build_again
 from saemake.evaluation import subjects
 from saemake.evaluation.evaluate import evaluate, rows_of
 from saemake.llm import weights
@@ -76,7 +76,7 @@ def _reasons(config: Config, name: SaeName) -> Iterator[str]:
         yield str(error)
         return
     if sha256(folder / "ae.pt") != provenance["ae_sha256"]:
-        yield f"{folder}/ae.pt is damaged: delete {folder} and run the same command again"
+        yield f"{folder}/ae.pt is damaged; {build_again(folder / 'ae.pt')}"
     wanted = sae_recipe(config, name)
     if provenance["recipe_hash"] != wanted.hash:
         yield from at_hand.differences(provenance["recipe"], wanted.model_dump(mode="json"))

@@ -84,9 +84,19 @@ def _reasons_of_files(
         behind = planned.behind(planned.jobs(config_files, files_), files_)
     reasons = [*_differing(config, behind)]
     reasons += [reason for job in behind for reason in _reasons(config, job)]
-    if not reasons and (rule := next((job.rule for job in behind if job.runs), None)):
-        reasons = [f"snakemake would run {rule}"]
-    return list(dict.fromkeys(reasons))
+    return list(dict.fromkeys(reasons or _unexplained(behind)))
+
+
+def _unexplained(behind: Sequence[Job]) -> Iterator[str]:
+    """What Snakemake knows of a job that runs, where neither recipes nor records say why."""
+    for job in behind:
+        if job.params_changed and job.known:
+            yield f"{job.known[0]}: made with other settings, or by an older saemake"
+            return
+    for job in behind:
+        if job.runs:
+            yield f"snakemake would run {job.rule}"
+            return
 
 
 def _differing(config: Config, behind: Sequence[Job]) -> Iterator[str]:
@@ -166,17 +176,10 @@ def _how(config: Config, file: str) -> str:
 def _company(config: Config, job: Job) -> Iterator[tuple[str, str]]:
     """Of each file, which other things its job made, or did not make, than it would now."""
     now = {name: by.hash for file in job.outputs for name, by in recipes_of(config, file).items()}
-    explained = False
     for file in job.known:
-        # A recipe that differs has lines of its own, or what it judges has them.
-        asked, before = recipes_of(config, file), at_hand.recipes_at(file) or {}
-        explained |= any(name in asked and by != asked[name] for name, by in before.items())
         record = made.read(file)
         if record is not None and (changed := _changed(*_apart(record.job, now))):
-            explained = True
             yield file, changed
-    if job.params_changed and job.known and not explained:
-        yield job.known[0], "with other settings than the config's"
 
 
 def _apart(before: dict[str, str], now: dict[str, str]) -> tuple[set[str], set[str]]:

@@ -38,7 +38,7 @@ def test_what_is_left_out_is_said_everywhere(workflow):
     told = [line for line in output.splitlines() if line.startswith("saemake: demo/L3/top_k")]
     assert len(told) == 1
     assert "its figures count positions that were left out of training (bos, norms" in told[0]
-    assert "set evaluations.dictionary_learning.drop as well (4 more warnings in" in told[0]
+    assert "set evaluations.dictionary_learning.drop as well (3 more warnings in" in told[0]
     rows = json.loads(workflow.read(FIGURES))
     assert all("left out of training" in row["warnings"][0] for row in rows)
     assert all("drop" not in row["evaluations"]["dictionary_learning"] for row in rows)

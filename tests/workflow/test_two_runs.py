@@ -35,6 +35,8 @@ class Started:
                 stdout=opened,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # Where the tests run in the background, a shell has had them ignore Ctrl-C.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
 
     @property
