@@ -19,9 +19,9 @@ from saemake.recipes import SaeRecipe
 
 MIB = 2**20
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-# A process that has imported all that a job does (430 MiB), and what its heap keeps of freed blocks
+# A process that has imported all that a job does (340 MiB), and what its heap keeps of freed blocks
 # that are too small to be given back (measured: docs/benchmarks.md).
-PROCESS_BYTES = 560 * MIB
+PROCESS_BYTES = 470 * MIB
 # An SAE's gradients, and what a step holds of its parameters besides: of its parameters. Measured
 # on a CPU with 65,536 latents (docs/benchmarks.md).
 LIVE_GRADIENTS = 1.25
