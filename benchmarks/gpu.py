@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from on_gpu import passes, same_bytes, steps
+from on_gpu import graphs, judging, passes, same_bytes, steps
 from on_gpu.run import Run
 
 from saemake import devices
@@ -31,6 +31,9 @@ STAGES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "steps": steps.steps,
     "passes": passes.passes,
     "memory": passes.memory,
+    "graphs": graphs.graphs,
+    "snapshots": judging.snapshots,
+    "evaluations": judging.evaluations,
 }
 
 

@@ -1,5 +1,6 @@
 """Trainers of a benchmark's cases, with latents that are dead."""
 
+import copy
 from types import SimpleNamespace
 
 import torch
@@ -68,5 +69,6 @@ def copied(trainer: Trainer, case: SimpleNamespace) -> Trainer:
         steps=trainer.steps,
         device=trainer.tokens_since_fired_F.device,
     )
-    other.load_state(trainer.state())
+    # Adam takes over the very tensors that it is given, where their device is its own.
+    other.load_state(copy.deepcopy(trainer.state()))
     return other

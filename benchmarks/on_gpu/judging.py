@@ -1,0 +1,161 @@
+"""Evaluations and snapshots at the size of a published LM and its sweep."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import with_saemake
+from conftest import CONFIG_FILE, PROJECT, raw_config
+from transformers import AutoModelForCausalLM, Gemma2Config
+
+from on_gpu.passes import KS, neox
+from on_gpu.run import Run
+from on_gpu.same_bytes import JUDGES
+from on_gpu.steps import kernels
+from on_gpu.texts import write_tokens
+from on_gpu.trainers import case_of, copied, ours, sweep_of
+from saemake.config import read
+from saemake.llm.model import LanguageModel
+from saemake.llm.weights import Weights
+from saemake.names import SaeName, Sweep
+from saemake.recipes import EvaluationRecipe, digest, sae_evaluation_recipe
+from saemake.store import Store
+from saemake.text.shards import Tokens
+from saemake.training.snapshots import Snapshots
+
+SPECIAL = {"bos": 2, "eos": 1, "pad": 0}
+
+
+def evaluations(run: Run) -> dict[str, Any]:
+    """Six top_k of 16k on a random LM of Gemma 2's shape: seconds of one batch of each kind, and of
+    what the published recipe asks."""
+    layer, width = run.choose((12, 16_384), (1, 256))
+    config = run.choose(Gemma2Config(), neox(64, 2, 2))
+    dtype = run.choose("bfloat16", "float32")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        with torch.device(run.device):
+            model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+        model.save_pretrained(folder / "lm")
+        del model
+        run.forget()
+        lm = LanguageModel(
+            Weights("random", folder / "lm", None, dtype), layer, run.device, whole=True
+        )
+        trainers = sweep_of("top_k", KS[: run.choose(6, 2)], lm.d_model, width, run.device)
+        codecs = {i: each.finished(10.0).eval() for i, each in enumerate(trainers)}
+        del trainers
+        run.forget()
+        vocabulary = min(config.vocab_size, 250_000)
+        found = {
+            "sae_bench_core": core(run, folder, lm, codecs, vocabulary),
+            "dictionary_learning": documents(run, folder, lm, codecs, vocabulary),
+        }
+    return found
+
+
+def published(evaluation: str, **amounts: int) -> EvaluationRecipe:
+    """The published recipe of an evaluation of Gemma's SAEs, of other amounts."""
+    config = read(raw_config({}), PROJECT, [CONFIG_FILE])
+    name = SaeName(Sweep("gemma-2-2b", 12, "top_k", "16k"), 20)
+    recipe = sae_evaluation_recipe(config, name, evaluation)
+    return recipe.model_copy(update={"settings": {**recipe.settings, **amounts}})
+
+
+def tokens_of(folder: Path, vocabulary: int, contexts: int, length: int) -> Tokens:
+    rng = np.random.default_rng(0)
+    documents = [rng.integers(5, vocabulary, size=length).tolist() for _ in range(contexts)]
+    return write_tokens(folder, documents, "", SPECIAL)
+
+
+def core(run: Run, folder: Path, lm: LanguageModel, codecs: Any, vocabulary: int) -> dict[str, Any]:
+    few, more_reconstruction, more_variance = run.choose(
+        ((1, 2), (5, 2), (1, 42)), ((1, 1), (2, 1), (1, 2))
+    )
+    tokens = tokens_of(folder / "core", vocabulary, 16 * 60, 128)
+    seconds = {}
+
+    def judge(reconstruction: int, variance: int) -> None:
+        recipe = published(
+            "sae_bench_core",
+            reconstruction_batches=reconstruction,
+            variance_batches=variance,
+        )
+        JUDGES["sae_bench_core"](codecs, lm, tokens, recipe, "core")
+
+    for amounts in (few, few, more_reconstruction, more_variance):  # the first warms up
+        seconds[amounts] = run.seconds(lambda at=amounts: judge(*at), 1)
+    reconstruction = (seconds[more_reconstruction] - seconds[few]) / (
+        more_reconstruction[0] - few[0]
+    )
+    variance = (seconds[more_variance] - seconds[few]) / (more_variance[1] - few[1])
+    fixed = seconds[few] - few[0] * reconstruction - few[1] * variance
+    settings = published("sae_bench_core").settings
+    whole = (
+        fixed
+        + settings["reconstruction_batches"] * reconstruction
+        + settings["variance_batches"] * variance
+    )
+    return {
+        "saes": len(codecs),
+        "reconstruction_batch_s": reconstruction,
+        "variance_batch_s": variance,
+        "fixed_s": fixed,
+        "minutes_of_the_published_amounts": whole / 60,
+        "peak_gib": run.peak_gib(),
+        "kernels": kernels(lambda: judge(*few), run, "profile_core"),
+    }
+
+
+def documents(
+    run: Run, folder: Path, lm: LanguageModel, codecs: Any, vocabulary: int
+) -> dict[str, Any]:
+    recipe = published("dictionary_learning")
+    length = run.choose(recipe.tokens.context_tokens, 64)
+    few, more = run.choose((4, 20), (4, 8))
+    seconds = {}
+    for name, count in (("warming_up", few), ("few", few), ("more", more)):
+        tokens = tokens_of(folder / name, vocabulary, count, length)
+        seconds[count] = run.seconds(
+            lambda t=tokens: JUDGES["dictionary_learning"](codecs, lm, t, recipe, "documents"), 1
+        )
+    one = (seconds[more] - seconds[few]) / (more - few)
+    return {
+        "document_tokens": length,
+        "document_s": one,
+        "minutes_of_200": 200 * one / 60,
+        "peak_gib": run.peak_gib(),
+    }
+
+
+def snapshots(run: Run) -> dict[str, Any]:
+    """What a snapshot of two SAEs of 65k takes to write and to read."""
+    d_model, width = run.choose((2304, 65_536), (64, 512))
+    case = case_of("top_k", d_model, width, run.choose(80, 16))
+    x_BD = with_saemake.batch(d_model)
+    first = ours(case, x_BD, run.device)
+    first.update(4000, x_BD.to(run.device, torch.bfloat16))
+    states = {
+        digest([i]): member.state() for i, member in enumerate((first, copied(first, case)))
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Snapshots(Store(Path(folder), "snapshots"))
+        start = time.perf_counter()
+        kept.put(7, list(states), "bench", {"some": torch.zeros(3)}, states)
+        written = time.perf_counter() - start
+        size = sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())
+        start = time.perf_counter()
+        snapshot = kept.covering(list(states), "bench")
+        assert snapshot is not None
+        first.load_state(kept.member(snapshot, next(iter(states))))
+        read_one = time.perf_counter() - start
+    return {
+        "saes": len(states),
+        "gib": size / 2**30,
+        "write_s": written,
+        "write_gib_per_second": size / 2**30 / written,
+        "read_one_s": read_one,
+    }
