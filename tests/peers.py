@@ -29,6 +29,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from saemake.architectures.jump_relu.trainer import JumpReluDictionary
+from saemake.architectures.top_k.trainer import KeptDictionary
+from saemake.architectures.trainer import Dictionary
 from saemake.config import read
 from saemake.names import SaeName, Sweep
 from saemake.recipes import SaeRecipe, sae_recipe
@@ -188,16 +191,35 @@ def make_saes(
     folder: Path, activations_ND: Tensor, *, lm_name: str, layer: int, width: int
 ) -> list[str]:
     """One SAE of each architecture that the peers have, in a folder of its name, ae.pt and
-    config.json, trained for the few steps of the small config on those activations; the names."""
+    config.json, trained for the few steps of the small config on those activations; the names. No
+    threshold is so near to a latent of theirs that rounding decides whether it fires."""
     for architecture in SHARED:
         recipe = _small_recipe(architecture, layer, width)
         place = folder / architecture
         place.mkdir(parents=True)
         trained, scale = _trained(recipe, activations_ND)
-        (place / "ae.pt").write_bytes(files.sae_bytes(trained.trainer.finished(scale)))
+        dictionary = trained.trainer.finished(scale)
+        _widen_gaps(dictionary, activations_ND)
+        (place / "ae.pt").write_bytes(files.sae_bytes(dictionary))
         config = files.config_json(trained.trainer, recipe, scale)
         (place / "config.json").write_bytes(files.named(lm_name, config.encode()))
     return sorted(SHARED)
+
+
+@torch.no_grad()
+def _widen_gaps(dictionary: Dictionary, activations_ND: Tensor) -> None:
+    """Put each threshold into the middle of the widest gap between the latents within 2 % of it."""
+    if isinstance(dictionary, KeptDictionary):
+        columns = [dictionary.activations(activations_ND).flatten()]
+    elif isinstance(dictionary, JumpReluDictionary):
+        columns = list(dictionary.before_jump(activations_ND).T)
+    else:
+        return
+    for threshold, values in zip(dictionary.threshold.view(-1), columns, strict=True):
+        near = values[(values - threshold).abs() < 0.02 * threshold].sort().values
+        if len(near) > 1:
+            widest = near.diff().argmax()
+            threshold.copy_(near[widest : widest + 2].mean())
 
 
 def _small_recipe(architecture: str, layer: int, width: int) -> SaeRecipe:

@@ -157,7 +157,7 @@ def core_ground(tmp_path_factory):
     lm = peers.lay_out_hub(root, "EleutherAI/pythia-70m-deduped", model, DEMO_LM)
     amounts = {"batch_contexts": 16, "reconstruction_batches": 2, "variance_batches": 3}
     made = ground(root, lm, 6, documents, {**amounts, "held_out": False})
-    activations = peers.residuals(model, contexts[:64], LAYER)
+    activations = peers.residuals(model, contexts[:80], LAYER)  # all that is judged
     peers.make_saes(
         root / "downloaded",
         activations,
