@@ -1,4 +1,4 @@
-"""What a CUDA graph of a training step would save: an architecture's step as it is, and replayed."""
+"""What a CUDA graph of a training step saves: an architecture's step as it is, and replayed."""
 
 import json
 import statistics

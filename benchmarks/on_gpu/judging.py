@@ -50,11 +50,10 @@ def evaluations(run: Run) -> dict[str, Any]:
         del trainers
         run.forget()
         vocabulary = min(config.vocab_size, 250_000)
-        found = {
+        return {
             "sae_bench_core": core(run, folder, lm, codecs, vocabulary),
             "dictionary_learning": documents(run, folder, lm, codecs, vocabulary),
         }
-    return found
 
 
 def published(evaluation: str, **amounts: int) -> EvaluationRecipe:
@@ -138,9 +137,7 @@ def snapshots(run: Run) -> dict[str, Any]:
     x_BD = with_saemake.batch(d_model)
     first = ours(case, x_BD, run.device)
     first.update(4000, x_BD.to(run.device, torch.bfloat16))
-    states = {
-        digest([i]): member.state() for i, member in enumerate((first, copied(first, case)))
-    }
+    states = {digest([i]): member.state() for i, member in enumerate((first, copied(first, case)))}
     with tempfile.TemporaryDirectory() as folder:
         kept = Snapshots(Store(Path(folder), "snapshots"))
         start = time.perf_counter()
