@@ -179,6 +179,6 @@ def _published_judged(
     try:
         source = json.loads(Path(PUBLISHED, str(name), "source.json").read_text())
         judged = source["sha256"]["ae.pt"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError):
         return False
     return stored.has("evaluations", evaluation_key(recipe.hash, judged))

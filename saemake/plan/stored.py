@@ -48,10 +48,14 @@ class Stored:
         return self._stores[kind].folder / key
 
     def has_evaluation(self, recipe: EvaluationRecipe, kind: str, key: str, file: str) -> bool:
-        """Whether an evaluation of an entry's file is there."""
+        """Whether an evaluation of an entry's file is there; not of a damaged entry, which a job
+        makes again."""
         if not self.has(kind, key):
             return False
-        judged = self._stores[kind].sum_of(key, file)
+        try:
+            judged = self._stores[kind].sum_of(key, file)
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
         return self.has("evaluations", evaluation_key(recipe.hash, judged))
 
     def lacks(self, config: Config, sweep: Sweep) -> list[SaeName]:

@@ -64,6 +64,19 @@ def test_an_evaluation_says_what_it_takes_from_the_store(config):
     assert str(said) == "link dictionary_learning of demo/L3/top_k/256 from the store (2 of 2)"
 
 
+@pytest.mark.parametrize("sums", [None, b'{"ae.pt": ', b"[]", b"{}", b"\xff"])
+def test_a_damaged_entry_of_the_store_ends_no_run(config, sums):
+    """Snakemake ends all of a run where a job's message cannot be made."""
+    for sae in members(config, SWEEP):
+        put(config, sae)
+        damaged = Store(plan.STORE, "saes").folder / sae_recipe(config, sae).hash / "sums.json"
+        damaged.unlink()
+        if sums is not None:
+            damaged.write_bytes(sums)
+    said = str(plan.of_evaluation(config, "dictionary_learning", SWEEP))
+    assert said == "evaluate demo/L3/top_k/256 by dictionary_learning on 10 documents"
+
+
 def test_words_are_found_when_they_are_shown_and_left_out_of_a_script():
     asked = []
     said = plan.Said(lambda: asked.append(1) or "words")
