@@ -24,7 +24,7 @@ def read(path: Path) -> dict[str, Any]:
         raise SaemakeError(
             f"{path}{line}: not valid YAML ({error.problem}); correct this line or the one above"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none; bytes that are no UTF-8
         raise SaemakeError(f"{path}: not valid YAML ({first_line(error)})") from None
     if not isinstance(content, dict):
         raise SaemakeError(

@@ -91,6 +91,7 @@ def test_each_option_of_snakemake_that_takes_several_words_is_known():
         ("widths:\n  a: 8\n b: [1\n", "line 3: not valid YAML (expected <block end>"),
         ("a: b: c\n", "line 1: not valid YAML (mapping values are not allowed here)"),
         ("a:\n\tb: 1\n", "line 2: not valid YAML (found character '\\t'"),
+        ("revision: 2024-02-30\n", "not valid YAML (day is out of range for month)"),
         ("- a\n", "not a config file"),
         ("", "not a config file"),
         (None, "there is no such config file"),
