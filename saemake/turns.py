@@ -19,6 +19,7 @@ from typing import IO
 from saemake.catalogue.entries import PUBLISHED, load
 from saemake.catalogue.targets import HUB, is_hub_folder
 from saemake.config import Config
+from saemake.errors import SaemakeError
 from saemake.names import RESULTS
 from saemake.publishing.names import PUBLISHED_TO, SAELENS
 from saemake.store import disk_fault
@@ -68,7 +69,7 @@ def take(names: Iterable[str]) -> list[IO[str]]:
     files are open. All runs take their locks in the same order, so no two wait for each other.
 
     Where the file system cannot lock, it says so and does not wait. Raises KeyboardInterrupt, and
-    SaemakeError where the disk is full.
+    SaemakeError where the disk is full, or results/ is no folder.
     """
     held: list[IO[str]] = []
     try:
@@ -81,7 +82,12 @@ def take(names: Iterable[str]) -> list[IO[str]]:
         if error.errno in CANNOT_LOCK:
             _say(f"{LOCKS}: files cannot be locked here; start one snakemake at a time")
         elif error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise disk_fault(error, LOCKS) from None
+            fault = disk_fault(error, LOCKS)
+            if isinstance(fault, SaemakeError):
+                raise fault from None
+            raise SaemakeError(
+                f"{LOCKS}: cannot be used ({error.strerror}); {_missing()}"
+            ) from None
         # Where nothing may be written no job can run, and a job says so better.
     return held
 
@@ -99,6 +105,13 @@ def _lock(opened: IO[str], name: str) -> None:
         opened.truncate(0)
         opened.write(f"{os.getpid()}\n")
         opened.flush()
+
+
+def _missing() -> str:
+    """What to look at where the folder of the locks cannot be made."""
+    if Path(RESULTS).is_symlink() and not Path(RESULTS).exists():
+        return f"{RESULTS} is a link to {Path(RESULTS).readlink()}, which is not there"
+    return f"{RESULTS}/ must be a folder on a disk that works"
 
 
 def _say(words: str) -> None:

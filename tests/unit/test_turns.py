@@ -3,7 +3,8 @@
 import pytest
 
 from saemake.catalogue import entries
-from saemake.turns import SHARED, touched
+from saemake.errors import SaemakeError
+from saemake.turns import SHARED, take, touched
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,15 @@ def test_what_cannot_be_told_touches_everything(config, target):
 def test_targets_together_touch_what_each_touches(config):
     both = ["results/pythia-70m-deduped/model.json", "results/demo/model.json"]
     assert touched(config, both) == ["demo", "pythia-70m-deduped"]
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_results_that_are_no_folder_are_told_in_one_line(tmp_path, monkeypatch, link):
+    monkeypatch.chdir(tmp_path)
+    results = tmp_path / "results"
+    if link:
+        results.symlink_to("/nowhere/disk")  # of a disk that is not mounted
+    else:
+        results.touch()
+    with pytest.raises(SaemakeError, match="/nowhere/disk" if link else "must be a folder"):
+        take(["demo"])
