@@ -239,9 +239,12 @@ def sae_recipe(config: Config, name: SaeName) -> SaeRecipe:
 
 
 def _trained_with(config: Config, model: str) -> Training:
-    """A reserve that nothing is dropped from changes no byte."""
+    """Without the reserve where no norm is left out: it changes no byte then."""
     training = config.training_of(model)
-    return training if training.drop.on else training.model_copy(update={"drop": TrainingDrop()})
+    if training.drop.norm_over_median is not None:
+        return training
+    drop = TrainingDrop(**training.drop.model_dump(exclude={"reserve"}))
+    return training.model_copy(update={"drop": drop})
 
 
 def baselines_recipe(config: Config, model: str, layer: int) -> BaselinesRecipe:

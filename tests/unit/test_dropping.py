@@ -277,6 +277,14 @@ def test_a_reserve_is_tokenised_for_norms_only():
     assert recipes.tokens_recipe(config_of(norm), "demo", "train").amount == 1.5 * needed
 
 
+def test_a_reserve_is_in_a_recipe_for_norms_only():
+    """The ids of tokens are counted exactly, and a reserve changes no byte."""
+    name = SaeName(Sweep("demo", 3, "top_k", "1k"), 8)
+    for drop, same in (({"bos": True}, True), ({"norm_over_median": 10}, False)):
+        few, many = (config_of({**drop, "reserve": reserve}) for reserve in (0.05, 0.5))
+        assert (recipes.sae_recipe(few, name).hash == recipes.sae_recipe(many, name).hash) == same
+
+
 def test_a_drop_is_told():
     assert Drop(bos=True, norm_over_median=10).said == "bos, norms over 10 x the median"
     assert not Drop().said
