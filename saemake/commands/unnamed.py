@@ -1,8 +1,9 @@
 """What the store's entries are, by name: derived from their recipes, since the store holds none."""
 
+import contextlib
 import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from saemake.training.snapshots import Snapshots
 
 # An entry's recipe cannot be read, or an older saemake kept none.
 UNKNOWN = "of an unknown recipe"
+# What a recipe of another form raises, one that is damaged or of another saemake.
+STRANGE = (LookupError, TypeError, AttributeError, ValueError)
 # Baselines of more components are not told by name: a hash cannot be read backwards.
 MOST_COMPONENTS = 1024
 
@@ -38,21 +41,24 @@ class Described:
 
     def lines(self, kind: str, keys: Iterable[str]) -> list[str]:
         """A line each on what entries of a kind are; those that are alike share one."""
-        say = {
+        say = self._sayings().get(kind, lambda key: "the commit of a revision on the Hub")
+        found: dict[str, list[str]] = {}
+        for key in keys:
+            found.setdefault(_known(say, key), []).append(key)
+        return [
+            f"{kind}: {said}" + (f", {len(entries)} entries" if len(entries) > 1 else "")
+            for said, entries in sorted(found.items())
+        ]
+
+    def _sayings(self) -> dict[str, Callable[[str], str]]:
+        return {
             "saes": self._sae,
             "evaluations": self._evaluation,
             "checkpoints": self._checkpoint,
             "baselines": self._baselines,
             "tokens": self._tokens,
             "snapshots": self._snapshot,
-        }.get(kind, lambda key: "the commit of a revision on the Hub")
-        found: dict[str, list[str]] = {}
-        for key in keys:
-            found.setdefault(say(key), []).append(key)
-        return [
-            f"{kind}: {said}" + (f", {len(entries)} entries" if len(entries) > 1 else "")
-            for said, entries in sorted(found.items())
-        ]
+        }
 
     def _sae(self, key: str) -> str:
         recipe = self._recipe_of_sae(key)
@@ -120,9 +126,8 @@ class Described:
         """Names of what may be judged, by hash: of SAEs in the store and of the config."""
         found: dict[str, str] = {}
         for key in Store(self.root, "saes").entries():
-            recipe = self._recipe_of_sae(key)
-            if recipe is not None:
-                found[key] = self._name(recipe)
+            with contextlib.suppress(*STRANGE):
+                found[key] = self._name(self._recipe_of_sae(key) or {})
         found |= {sae_recipe(self.config, sae).hash: str(sae) for sae in self.named}
         return found
 
@@ -143,7 +148,7 @@ class Described:
     def _baseline_subjects(self) -> dict[str, str]:
         names = ["identity", "pca", *(f"pca/k_{k}" for k in range(1, MOST_COMPONENTS + 1))]
         return {
-            digest([key, name]): f"the baseline {name} of {self._baselines(key)}"
+            digest([key, name]): f"the baseline {name} of {_known(self._baselines, key)}"
             for key in Store(self.root, "baselines").entries()
             for name in names
         }
@@ -151,7 +156,7 @@ class Described:
     @functools.cached_property
     def _checkpoint_subjects(self) -> dict[str, str]:
         store = Store(self.root, "checkpoints")
-        return {key: self._checkpoint(key) for key in store.entries()}
+        return {key: _known(self._checkpoint, key) for key in store.entries()}
 
     def _checkpoint(self, key: str) -> str:
         try:
@@ -181,9 +186,9 @@ class Described:
         found = {}
         for kind, file in (("saes", "provenance.json"), ("evaluations", RECIPE)):
             for key in Store(self.root, kind).entries():
-                said = self._read(kind, key, file) or {}
-                tokens = said.get("recipe", said).get("tokens")
-                if tokens is not None:
+                with contextlib.suppress(*STRANGE):
+                    said = self._read(kind, key, file) or {}
+                    tokens = said.get("recipe", said)["tokens"]
                     found[digest(tokens)] = tokens
         return found
 
@@ -204,3 +209,11 @@ class Described:
         members = Snapshots(Store(self.root, "snapshots")).members_of(key)
         names = [self._subjects.get(member, "an SAE of an unknown recipe") for member in members]
         return f"a pass of {len(members)}: {', '.join(sorted(set(names)))}"
+
+
+def _known(say: Callable[[str], str], key: str) -> str:
+    """What is said of an entry, however strange its recipe: it can be pruned all the same."""
+    try:
+        return say(key)
+    except STRANGE:
+        return UNKNOWN

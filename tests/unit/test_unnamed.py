@@ -1,0 +1,37 @@
+"""What `store` says of entries whose recipes it cannot read."""
+
+import json
+
+import pytest
+from conftest import CONFIG_FILE, PROJECT, SMALL, raw_config
+
+from saemake.commands.unnamed import UNKNOWN, Described
+from saemake.config import read
+from saemake.names import Sweep, members
+from saemake.recipes import sae_recipe
+from saemake.store import Store
+
+FILES = {
+    "saes": "provenance.json",
+    "evaluations": "recipe.json",
+    "baselines": "recipe.json",
+    "tokens": "manifest.json",
+    "snapshots": "contents.json",
+}
+
+
+@pytest.mark.parametrize("content", [b"[]", b"7", b"{}", b'{"recipe": {"layer": 3}}', b"\xff"])
+def test_an_entry_with_a_strange_recipe_is_told_and_hides_no_other(tmp_path, content):
+    config = read(raw_config(SMALL), PROJECT, [CONFIG_FILE])
+    sae = members(config, Sweep("demo", 3, "top_k", "256"))[0]
+    known = {"recipe": sae_recipe(config, sae).model_dump(mode="json")}
+    Store(tmp_path, "saes").put("known", {"provenance.json": json.dumps(known).encode()})
+    for kind, file in FILES.items():
+        Store(tmp_path, kind).put("strange", {file: content})
+    described = Described(config, tmp_path, [sae])
+    for kind in FILES:
+        assert len(described.lines(kind, ["strange"])) == 1
+    assert described.lines("saes", ["known", "strange"]) == [
+        "saes: demo/L3/top_k/256/k_4 ()",
+        f"saes: {UNKNOWN}",
+    ]
