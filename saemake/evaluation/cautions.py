@@ -71,7 +71,7 @@ def _no_ablation(names: Names, figures: Figures) -> list[str]:
         return []
     return [
         f"{names.recovered} means nothing: the LM's loss without the layer is {ablated:.4g}, not"
-        f" above its own {clean:.4g}"
+        f" over {ABLATION:.0%} above its own {clean:.4g}"
     ]
 
 

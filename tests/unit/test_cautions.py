@@ -73,7 +73,7 @@ def test_a_zero_ablation_that_costs_nothing_is_told(zero):
     (line,) = said(recipe(), top_k=DL | {"loss_zero": zero})["top_k"]
     assert line == (
         "dictionary_learning: frac_recovered means nothing: the LM's loss without the layer is"
-        f" {zero:.4g}, not above its own 3"
+        f" {zero:.4g}, not over 1% above its own 3"
     )
 
 
