@@ -101,6 +101,9 @@ class ActivationBuffer:
     def _way_out(self) -> str:
         if self.kept == self.counted:
             return "delete its manifest.json and run the same command again"
+        return self._dropped_too_much()
+
+    def _dropped_too_much(self) -> str:
         most, dropped = self.dropping.norm_over_median, self.dropped_by_norm
         reserve = math.ceil(110 * dropped / (1 - dropped)) / 100
         return (
@@ -108,6 +111,13 @@ class ActivationBuffer:
             f" more than was tokenised for it: set training.drop.reserve to {min(reserve, 1):g}, or"
             " norm_over_median higher"
         )
+
+    def warned(self, reserve: float) -> list[str]:
+        """What the positions read so far warn of, where `reserve` is how many more were tokenised:
+        that the text will end before the training does."""
+        if self.dropped_by_norm <= reserve / (1 + reserve):
+            return []
+        return [f"the text may end before the training does: so far {self._dropped_too_much()}"]
 
     def _fill(self) -> None:
         parts = [self.activations_ND[self.order_N[self.cursor :]]]

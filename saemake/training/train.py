@@ -160,7 +160,7 @@ class _Pass:
             batches = Norms(iter(self.buffer.batch, None))
             self.scale = norm_factor(batches, self.training.norm_batches)
             self.norms = batches.measured()
-            for line in warned(self.norms):
+            for line in (*warned(self.norms), *self.buffer.warned(self.training.drop.reserve)):
                 log.warning("%s", line)
                 print(f"saemake: {conduct.label}: {line}", file=sys.stderr, flush=True)
         else:

@@ -72,7 +72,9 @@ def test_without_a_drop_nothing_speaks_of_one(inputs, tmp_path):
     assert "drop" not in provenance["recipe"]["training"]
 
 
-def test_a_text_that_runs_out_says_what_to_set_and_that_is_enough(inputs, tmp_path):
+def test_a_text_that_runs_out_says_what_to_set_and_that_is_enough(inputs, tmp_path, capsys):
+    early = "the text may end before the training does: so far training.drop.norm_over_median 1.1"
+
     def attempt(reserve):
         config = config_of({"norm_over_median": 1.1, "reserve": reserve})
         go(wanted(config), inputs(config), tmp_path, config, seconds=1e9)
@@ -83,7 +85,9 @@ def test_a_text_that_runs_out_says_what_to_set_and_that_is_enough(inputs, tmp_pa
     assert "training.drop.norm_over_median 1.1 has left out" in said
     reserve = float(said.split("set training.drop.reserve to ")[1].split(",")[0])
     assert 0 < reserve < 1
+    assert early in capsys.readouterr().err  # before the first step, not only at the last
     attempt(reserve)
+    assert early not in capsys.readouterr().err
 
 
 def test_few_that_outweigh_the_others_are_told_once_and_kept(inputs, tmp_path, monkeypatch, capsys):
