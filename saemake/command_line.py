@@ -61,8 +61,12 @@ def check_order(program: Sequence[str], words: Sequence[str]) -> None:
 
 
 def _misplaced(words: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """The options that take targets as their own values, and the places of these."""
+    """The options that take targets as their own values, and the places of these. Where targets
+    come first, a file among rules after `--forcerun` is meant to be there."""
+    targets_first = bool(words) and _is_artifact(words[0])
     for option, places in _values(words):
+        if targets_first and option in TAKE_TARGETS:
+            continue
         after_rule = False
         for place in places[:1] if option in TAKE_ONE else places:
             found = _is_artifact(words[place])

@@ -36,7 +36,7 @@ def load(
     try:
         on = torch.device(device)
         torch.empty(0, device=on)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise SaemakeError(f"device '{device}' cannot be used: {first_line(error)}") from None
     return read(path, config, on, inference, way_out=_way_out(path))
 

@@ -73,7 +73,9 @@ def sums(paths: Iterable[str]) -> dict[str, str]:
 
 
 def sweep() -> None:
-    """Remove the records of files that are gone."""
+    """Remove the records of files that are gone, and what a kill left of records."""
+    for left in FOLDER.rglob(".*.json.*") if FOLDER.is_dir() else ():
+        left.unlink(missing_ok=True)
     for record in list(_records()):
         if not Path(str(record.relative_to(FOLDER)).removesuffix(".json")).exists():
             record.unlink(missing_ok=True)

@@ -75,7 +75,7 @@ def take(names: Iterable[str]) -> list[IO[str]]:
     try:
         LOCKS.mkdir(parents=True, exist_ok=True)
         for name in sorted(names):
-            opened = Path(LOCKS, f"run-{name}.lock").open("a+")  # noqa: SIM115  the caller keeps it
+            opened = _opened(Path(LOCKS, f"run-{name}.lock"))
             held.append(opened)
             _lock(opened, name)
     except OSError as error:
@@ -92,6 +92,14 @@ def take(names: Iterable[str]) -> list[IO[str]]:
     return held
 
 
+def _opened(lock: Path) -> IO[str]:
+    """The file to lock; for reading only where it is another user's, who shares the folder."""
+    try:
+        return lock.open("a+")
+    except PermissionError:
+        return lock.open()
+
+
 def _lock(opened: IO[str], name: str) -> None:
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,9 +110,10 @@ def _lock(opened: IO[str], name: str) -> None:
         _say(f"another run{of_whom} works on {name}; waiting until it ends")
         fcntl.flock(opened, fcntl.LOCK_EX)
     with contextlib.suppress(OSError):  # whose it is helps who waits, and nothing else
-        opened.truncate(0)
-        opened.write(f"{os.getpid()}\n")
-        opened.flush()
+        if opened.writable():
+            opened.truncate(0)
+            opened.write(f"{os.getpid()}\n")
+            opened.flush()
 
 
 def _missing() -> str:

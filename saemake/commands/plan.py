@@ -6,6 +6,7 @@ has is not counted but for the start of the jobs that link it. No network is use
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,12 @@ def _processes(config: Config, config_files: Sequence[Path], asked: Sequence[str
             else [target]
         )
     ]
-    stages = [job.rule.partition("__")[0] for job in planned.jobs(config_files, files) if job.runs]
+    try:
+        jobs = planned.jobs(config_files, files)
+    except OSError as error:  # snakemake writes down what it has looked at
+        print(f"saemake: start-up is not counted: {error}", file=sys.stderr)
+        return Processes(0, 0)
+    stages = [job.rule.partition("__")[0] for job in jobs if job.runs]
     heavy = sum(stage in HEAVY for stage in stages)
     return Processes(heavy, len(stages) - heavy)
 

@@ -163,11 +163,15 @@ class Described:
             of_sae = Store(self.root, "checkpoints").read(key, OF_SAE).decode()
         except OSError:
             return UNKNOWN
-        recipe = self._recipe_of_sae(of_sae)
         name = self._subjects.get(of_sae, "an SAE that the store no longer has")
-        steps = range(recipe["steps"] + 1) if recipe else ()
-        step = next((s for s in steps if digest([of_sae, s]) == key), None)
+        step = self._steps(of_sae).get(key)
         return f"a checkpoint of {name}" + ("" if step is None else f", step {step:,}")
+
+    @functools.cache  # noqa: B019  the command ends soon
+    def _steps(self, of_sae: str) -> dict[str, int]:
+        """The steps of all checkpoints that an SAE may have, by their keys."""
+        recipe = self._recipe_of_sae(of_sae)
+        return {digest([of_sae, s]): s for s in range(recipe["steps"] + 1 if recipe else 0)}
 
     def _baselines(self, key: str) -> str:
         recipe = self._read("baselines", key, BASELINES_RECIPE)

@@ -17,6 +17,9 @@ ABLATION = 0.01
 # How far apart the variance explained by threshold and by top-k may be, and how many times the
 # L0 of one that of the other.
 THRESHOLD_VARIANCE, THRESHOLD_L0 = 0.1, 1.5
+# So far below the fewest components that were judged an L0 is compared with their part of what
+# these recover: fewer recover more than their part.
+FEWEST_PART = 0.8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +99,9 @@ def not_dropped(config: Config, model: str, evaluation: str) -> list[str]:
     """Where figures are of positions that were left out of training."""
     trained: Drop = config.training_of(model).drop
     judged: Drop = getattr(config.evaluations_of(model), evaluation).drop
-    norms = trained.norm_over_median is not None and judged.norm_over_median is None
+    norms = trained.norm_over_median is not None and (
+        judged.norm_over_median is None or judged.norm_over_median > trained.norm_over_median
+    )
     # SAE Bench's core leaves BOS and EOS out by itself.
     by_id = evaluation != "sae_bench_core" and "special" not in judged.kinds
     if not norms and not (by_id and set(trained.kinds) - set(judged.kinds)):
@@ -142,7 +147,10 @@ def _below_pca(row: Row, pca: Mapping[int, Row]) -> list[str]:
 
 
 def _between(points: Sequence[tuple[int, float]], at: float) -> float | None:
-    """The straight line between the points on either side; None outside of them."""
+    """The straight line between the points on either side, and a little below the first that from
+    it to nothing; None elsewhere."""
+    if points and FEWEST_PART * points[0][0] <= at < points[0][0]:
+        return points[0][1] * at / points[0][0]
     for (low, below), (high, above) in itertools.pairwise(points):
         if low <= at <= high:
             return below + (above - below) * (at - low) / (high - low)

@@ -5,6 +5,7 @@ from pathlib import PurePath
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
 from saemake.config import Config
 from saemake.names import USES
@@ -34,12 +35,22 @@ def _own_sections(config: Config, model: str) -> dict[str, Any]:
         "baselines": config.baselines_of(model),
     }
     return {
-        **{name: section.model_dump(mode="json") for name, section in sections.items()},
+        **{name: _whole(section) for name, section in sections.items()},
         "architectures": {
             name: config.settings_of(model, name).model_dump(mode="json")
             for name in config.models[model].suite.architectures
         },
     }
+
+
+def _whole(section: BaseModel) -> dict[str, Any]:
+    """All of a section, also a `drop` that leaves nothing out, which a recipe does not name."""
+    said = section.model_dump(mode="json")
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        if isinstance(value, BaseModel):
+            said[key] = _whole(value)
+    return said
 
 
 def folders(config: Config, model: str) -> list[str]:

@@ -170,7 +170,13 @@ def test_each_evaluation_is_compared_with_its_own():
     assert line.startswith("sae_bench_core: ce_loss_score 0.4 is below the 0.5 of 20")
 
 
-@pytest.mark.parametrize("l0", [10.0, 500.0, None])
+def test_an_l0_just_below_the_fewest_components_is_compared_with_their_part():
+    ((line,),) = warnings(row("batch_top_k/k_20", l0=19.0, recovered=0.54))
+    assert line.startswith("dictionary_learning: frac_recovered 0.54 is below the 0.57 of 19")
+    assert warnings(row("batch_top_k/k_20", l0=19.0, recovered=0.58)) == [[]]
+
+
+@pytest.mark.parametrize("l0", [15.9, 500.0, None])
 def test_an_l0_that_no_components_were_judged_at_is_not_compared(l0):
     assert warnings(row("top_k/k_10", l0=l0, recovered=0.0)) == [[]]
 

@@ -59,6 +59,7 @@ def test_a_target_after_an_option_is_put_first(line, right):
         f"--report results/report.html {SAE}",
         f"--forcerun {SAE}",
         f"--until {SAE} {TABLE}",
+        f"{SAE} --forcerun tokens {TABLE}",
         f"--cleanup-metadata {SAE}",
         f"--quiet all -- {SAE}",
         "--allowed-rules all",

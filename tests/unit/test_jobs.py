@@ -76,8 +76,11 @@ def test_a_job_that_fails_leaves_the_record_of_the_last_that_did_not(tmp_path, m
 def test_records_of_files_that_are_gone_are_swept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(tmp_path, "jobs.write('made.txt', b'made')")
+    left = made.path_of("made.txt").with_name(".made.txt.json.4711")  # of a killed process
+    left.touch()
     made.sweep()
     assert made.read("made.txt") is not None
+    assert not left.exists()
     (tmp_path / "made.txt").unlink()
     made.sweep()
     assert made.read("made.txt") is None

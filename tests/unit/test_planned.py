@@ -1,6 +1,7 @@
 """What a plan says: its operations against torch's count of real jobs, and by hand."""
 
 import contextlib
+import errno
 import json
 import re
 from pathlib import Path
@@ -19,6 +20,7 @@ from transformers import AutoConfig, Gemma2Config, GPTNeoXConfig, MixtralConfig
 
 from saemake import __main__, architectures, names
 from saemake.architectures.encoding import Encoding
+from saemake.commands import planned
 from saemake.config import Config, read
 from saemake.errors import SaemakeError
 from saemake.evaluation import baselines, codecs, subjects
@@ -338,6 +340,17 @@ def test_the_command_says_what_a_published_sweep_costs(said):
         out,
         flags=re.MULTILINE,
     )
+
+
+def test_a_folder_that_cannot_be_written_is_planned_for_without_start_up(said, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(planned, "jobs", refused)
+    status, out, err = said("results/demo/L3/top_k/1k/k_8/ae.pt")
+    assert status == 0
+    assert "SAEs to train" in out
+    assert err == "saemake: start-up is not counted: [Errno 30] Read-only file system\n"
 
 
 def test_the_command_gives_json(said):

@@ -156,6 +156,10 @@ def test_the_published_config_asks_for_the_same_recipes(model, drop):
             asked = [recipes.sae_evaluation_recipe(c, sae, evaluation) for c in (rebuilt, config)]
             assert asked[0] == asked[1]
     assert suite_files(rebuilt, model) == suite_files(config, model)
+    elsewhere = {"training": {"drop": {"special": True}}}
+    elsewhere["evaluations"] = {"sae_bench_core": elsewhere["training"]}
+    over_another = read(raw_config(merged(published, elsewhere)), PROJECT, [])
+    assert recipes.sae_recipe(over_another, saes[0]) == recipes.sae_recipe(config, saes[0])
     assert rebuilt.publishing == read(raw_config(), PROJECT, []).publishing
 
 

@@ -1,5 +1,8 @@
 """Which models a run works on, by its targets."""
 
+import fcntl
+from pathlib import Path
+
 import pytest
 
 from saemake.catalogue import entries
@@ -54,3 +57,20 @@ def test_results_that_are_no_folder_are_told_in_one_line(tmp_path, monkeypatch, 
         results.touch()
     with pytest.raises(SaemakeError, match="/nowhere/disk" if link else "must be a folder"):
         take(["demo"])
+
+
+def test_a_lock_file_of_another_user_is_locked_all_the_same(tmp_path, monkeypatch):
+    """It may be read, and not written."""
+    monkeypatch.chdir(tmp_path)
+    take(["demo"])[0].close()
+    may_open = Path.open
+
+    def opened(path, mode="r"):
+        if mode != "r":
+            raise PermissionError
+        return may_open(path, mode)
+
+    monkeypatch.setattr(Path, "open", opened)
+    (held,) = take(["demo"])
+    with may_open(Path(held.name)) as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
