@@ -16,6 +16,7 @@ from saemake.architectures import Architecture
 from saemake.architectures.top_k.trainer import KeptDictionary
 from saemake.architectures.trainer import Dictionary
 from saemake.errors import SaemakeError, first_line, nearest
+from saemake.store import sha256
 
 WEIGHTS = "ae.pt"
 CONFIG = "config.json"
@@ -24,6 +25,8 @@ CHECKPOINTS = "checkpoints"
 # (None: as many as its owner gave it on the Hub).
 BUILT = {"results": 6, "published": 6, "hub": None}
 MOST_NAMED = 12
+# Which files tell the sha256 of the ae.pt beside them, and where in them.
+SUMS = {"provenance.json": ("ae_sha256",), "source.json": ("sha256", "ae.pt")}
 
 
 def load(
@@ -38,7 +41,26 @@ def load(
         torch.empty(0, device=on)
     except (RuntimeError, AssertionError, TypeError) as error:
         raise SaemakeError(f"device '{device}' cannot be used: {first_line(error)}") from None
+    _check_sum(path)
     return read(path, config, on, inference, way_out=_way_out(path))
+
+
+def _check_sum(path: Path) -> None:
+    """Raise SaemakeError where an ae.pt is not what the file beside it says: the SAE that saemake
+    trained or fetched. A checkpoint, or an SAE of somebody else, has no such file."""
+    if path.name != WEIGHTS:
+        return
+    for file, place in SUMS.items():
+        try:
+            said = json.loads((path.parent / file).read_text())
+            for key in place:
+                said = said[key]
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+        if said != sha256(path):
+            raise SaemakeError(
+                f"{path}: damaged or edited, its sha256 is not the one in {file}; {_way_out(path)}"
+            )
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -202,6 +202,10 @@ def check_target(config: Config, path: str) -> None:
         raise SaemakeError(
             f"{path}: targets are relative to the working directory; in {folder} name {target}"
         )
+    if path in config.models:
+        layer = config.models[path].suite.layers[0]
+        example = f"{RESULTS}/{path}/L{layer}/figures/{next(iter(figures.FRONTIERS))}.pdf"
+        raise SaemakeError(f"{path}: this is a model; name what to build of it, such as {example}")
     if len(parts) > 2 and parts[0] in config.models:
         raise SaemakeError(f"{path}: did you mean '{RESULTS}/{path}'?")
     if len(parts) < 2 or parts[0] != RESULTS:
@@ -285,6 +289,12 @@ def _check_sweep(config: Config, sweep: Sweep, inside: list[str]) -> None:
             raise SaemakeError(f"an SAE has no file '{file}'; {nearest(file, files)}")
         case [sparsity, _] | [sparsity, "checkpoints", _]:
             raise _not_in_sweep(config, sweep, sparsity, names)
+        case [] | [_] if not inside or inside[0] in names:
+            of = inside[0] if inside else sweep.width
+            example = "ae.pt" if inside else f"{names[0]}/ae.pt"
+            raise SaemakeError(
+                f"this is a folder; name a file in it: {of}/metrics.json, {of}/{example}, ..."
+            )
         case _:
             raise SaemakeError(
                 f"not a file of a sweep; files of a sweep are {sweep.width}/metrics.json,"

@@ -12,7 +12,9 @@ def read(path: Path) -> dict[str, Any]:
     """The config keys of a YAML file. Raises SaemakeError, with the file and the line, where it
     cannot be read."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        _check_keys(path, yaml.compose(text, Loader=yaml.SafeLoader))
     except FileNotFoundError:
         where = "" if path.is_absolute() else f" in {Path.cwd()}"
         raise SaemakeError(f"{path}: there is no such config file{where}") from None
@@ -32,3 +34,23 @@ def read(path: Path) -> dict[str, Any]:
             " config/config.yaml"
         )
     return content
+
+
+def _check_keys(path: Path, node: yaml.Node | None) -> None:
+    """Raise SaemakeError where a section has a key twice: YAML's readers drop the first in
+    silence."""
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _check_keys(path, item)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.value != "<<":
+            first, line = lines.setdefault(key.value, key.start_mark.line), key.start_mark.line
+            if first != line:
+                raise SaemakeError(
+                    f"{path}, line {line + 1}: '{key.value}' is there twice, first in line"
+                    f" {first + 1}; write both into one section"
+                )
+        _check_keys(path, value)

@@ -64,7 +64,8 @@ class Described:
         recipe = self._recipe_of_sae(key)
         if recipe is None:
             return UNKNOWN
-        return f"{self._name(recipe)} ({'; '.join(self._nearest(recipe))})"
+        model, lines = self._nearest(recipe)
+        return f"{self._name(recipe, model)} ({'; '.join(lines)})"
 
     def _recipe_of_sae(self, key: str) -> dict[str, Any] | None:
         said = self._read("saes", key, "provenance.json")
@@ -76,16 +77,16 @@ class Described:
         except (OSError, ValueError):
             return None
 
-    def _name(self, recipe: dict[str, Any]) -> str:
+    def _name(self, recipe: dict[str, Any], model: str | None = None) -> str:
         """An SAE's name, of a recipe: by the config's names of its model and width, where it has
-        any."""
+        any. Several models may be of one LM: `model` says which."""
         config = self.config
         widths = [name for name, latents in config.widths.items() if latents == recipe["width"]]
         width = widths[0] if widths else f"{recipe['width']} latents"
         kind, value = recipe["architecture"], recipe["sparsity"]
         known = kind in architectures.names()
         sparsity = sparsity_name(kind, value) if known else str(value)
-        model = self._model(recipe["tokens"]["model"])
+        model = model or self._model(recipe["tokens"]["model"])
         return f"{model}/L{recipe['layer']}/{kind}/{width}/{sparsity}"
 
     @functools.cached_property
@@ -101,22 +102,27 @@ class Described:
                 return name
         return recipe["hub"] or f"a local model of content {recipe['content'][:12]}"
 
-    def _nearest(self, recipe: dict[str, Any]) -> list[str]:
-        """The fields that differ from the SAE of the config that has fewest of them, of those of
-        one model, layer, architecture and width."""
-        model = self._model(recipe["tokens"]["model"])
+    def _nearest(self, recipe: dict[str, Any]) -> tuple[str | None, list[str]]:
+        """The model of the SAE of the config that differs in fewest fields, of those of one LM,
+        layer, architecture and width; and these fields."""
+        models = {name for name, own in self._models.items() if own == recipe["tokens"]["model"]}
         alike = [
             sae
             for sae in self.named
-            if (sae.sweep.model, sae.sweep.layer, sae.sweep.architecture)
-            == (model, recipe["layer"], recipe["architecture"])
+            if sae.sweep.model in models
+            and (sae.sweep.layer, sae.sweep.architecture)
+            == (recipe["layer"], recipe["architecture"])
             and self.config.widths[sae.sweep.width] == recipe["width"]
         ]
         same = [sae for sae in alike if sae.sparsity == recipe["sparsity"]]
-        found = [list(self._differs(recipe, sae)) for sae in same or alike]
-        nearest = min(found, key=len, default=["nothing of this config is like it"])
+        apart = [(sae.sweep.model, list(self._differs(recipe, sae))) for sae in same or alike]
+        model, lines = min(
+            apart,
+            key=lambda one: len(one[1]),
+            default=(None, ["nothing of this config is like it"]),
+        )
         absent = ["not in the sweep"] * bool(alike and not same)
-        return absent + [line for line in nearest if not line.startswith("sparsity: ")]
+        return model, absent + [line for line in lines if not line.startswith("sparsity: ")]
 
     def _differs(self, recipe: dict[str, Any], sae: SaeName) -> Iterator[str]:
         return differences(recipe, sae_recipe(self.config, sae).model_dump(mode="json"))
@@ -127,7 +133,8 @@ class Described:
         found: dict[str, str] = {}
         for key in Store(self.root, "saes").entries():
             with contextlib.suppress(*STRANGE):
-                found[key] = self._name(self._recipe_of_sae(key) or {})
+                recipe = self._recipe_of_sae(key) or {}
+                found[key] = self._name(recipe, self._nearest(recipe)[0])
         found |= {sae_recipe(self.config, sae).hash: str(sae) for sae in self.named}
         return found
 

@@ -7,6 +7,7 @@ listed with their old and new values.
 """
 
 import argparse
+import contextlib
 import functools
 import json
 from collections.abc import Iterator, Sequence
@@ -52,7 +53,7 @@ def reasons_of(
 
     Raises SaemakeError where a path names no artifact of the config.
     """
-    asked = {path: _asked(config, str(PurePosixPath(path))) for path in paths}
+    asked = {path: _asked(config, _relative(path)) for path in paths}
     there = {file for named, _ in asked.values() for file in named if Path(file).exists()}
     jobs = planned.jobs(config_files, sorted(there)) if there else []
     return {
@@ -61,12 +62,24 @@ def reasons_of(
     }
 
 
+def _relative(path: str) -> str:
+    """From the working directory, where the path leads into it."""
+    with contextlib.suppress(ValueError):
+        return str(PurePosixPath(path).relative_to(Path.cwd()))
+    return str(PurePosixPath(path))
+
+
 def _asked(config: Config, path: str) -> tuple[list[str], list[str]]:
     """The files that a path names, and reasons for those in it that the config does not name."""
     if PurePosixPath(path).parts[:1] not in [(top,) for top in TOPS]:
         raise SaemakeError(f"{path}: artifacts are under {', '.join(f'{t}/' for t in TOPS)}")
     if Path(path).is_dir():
         return _below(config, path)
+    if not Path(path).exists():
+        # A folder of an SAE or of a sweep that is not built.
+        with contextlib.suppress(SaemakeError):
+            _check(config, f"{path}/metrics.json")
+            return [f"{path}/metrics.json"], []
     _check(config, path)
     return [path], []
 
@@ -119,16 +132,20 @@ def _check(config: Config, path: str) -> None:
 
 def _below(config: Config, folder: str) -> tuple[list[str], list[str]]:
     """The artifacts in a folder, and a reason for each of those that the config does not name."""
-    named, unnamed = [], []
+    named: list[str] = []
+    unnamed: dict[str, list[str]] = {}
     for path in _artifacts(Path(folder)):
         try:
             _check(config, path)
             named.append(path)
         except SaemakeError as error:
-            unnamed.append(f"not of this config: {error}")
+            unnamed.setdefault(str(error).removeprefix(f"{path}: "), []).append(path)
     if not named and not unnamed:
         raise SaemakeError(f"{folder}: nothing in it is an artifact")
-    return named, unnamed
+    return named, [
+        f"not of this config: {first}{f' and {len(others)} more' if others else ''}: {why}"
+        for why, (first, *others) in unnamed.items()
+    ]
 
 
 def _artifacts(folder: Path) -> list[str]:

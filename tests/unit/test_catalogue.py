@@ -227,8 +227,10 @@ TRAINER = {
 
 
 def state_of(**over: Any) -> dict[str, Any]:
-    kind = architectures.get("top_k")
-    return {**kind.trainer().make_dictionary(TRAINER).state_dict(), **over}
+    dictionary = architectures.get("top_k").trainer().make_dictionary(TRAINER)
+    for weight in dictionary.parameters():  # fresh memory may hold what is no number
+        torch.nn.init.ones_(weight)
+    return {**dictionary.state_dict(), **over}
 
 
 def test_what_is_fetched_is_checked(tmp_path: Path) -> None:

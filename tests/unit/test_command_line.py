@@ -92,6 +92,8 @@ def test_each_option_of_snakemake_that_takes_several_words_is_known():
         ("widths:\n  a: 8\n b: [1\n", "line 3: not valid YAML (expected <block end>"),
         ("a: b: c\n", "line 1: not valid YAML (mapping values are not allowed here)"),
         ("a:\n\tb: 1\n", "line 2: not valid YAML (found character '\\t'"),
+        ("models: {a: 1}\nbuild: [a]\nmodels: {}\n", "line 3: 'models' is there twice, first in"),
+        ("a:\n  - {b: 1,\n     b: 2}\n", "line 3: 'b' is there twice, first in line 2"),
         ("revision: 2024-02-30\n", "not valid YAML (day is out of range for month)"),
         ("- a\n", "not a config file"),
         ("", "not a config file"),

@@ -208,6 +208,16 @@ def test_a_damaged_ae_pt_is_said_in_a_line_with_one_way_out(damage, sae):
     assert line.endswith(f"; delete it and build it with `snakemake {SAE}/ae.pt --cores 1`")
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("provenance.json", {"ae_sha256": "0"}), ("source.json", {"sha256": {"ae.pt": "0"}})],
+)
+def test_an_ae_pt_that_is_not_the_one_that_was_trained_is_refused(file, content, sae):
+    (sae / file).write_text(json.dumps(content))
+    with pytest.raises(SaemakeError, match=rf"ae\.pt: damaged or edited, .* in {file}; "):
+        saemake.load(sae)
+
+
 def test_importing_saemake_imports_neither_torch_nor_snakemake():
     code = "import sys, saemake; print(sorted({'torch', 'snakemake'} & set(sys.modules)))"
     done = subprocess.run(

@@ -60,7 +60,12 @@ def test_right_names_pass(config, path):
         ("demo/L3/standard_new/1k/penalty_0.5/ae.pt", r"no sparsity.*sweep to \[.*, 0.5\]$"),
         ("tiny/L3/top_k/1k/metrics.json", "no model 'tiny' in.*of your own has it, add --configf"),
         ("gemma-2-2b/L12/top_k/16k/k_80/ea.pt", "no file 'ea.pt'.*mean 'ae.pt'"),
-        ("gemma-2-2b/L12/top_k/16k/k_80", "files of a sweep are 16k/metrics.json, 16k/k_20/ae.pt"),
+        ("gemma-2-2b/L12/top_k/16k/k_80", "this is a folder;.*k_80/metrics.json, k_80/ae.pt"),
+        ("gemma-2-2b/L12/top_k/16k", "this is a folder;.*16k/metrics.json, 16k/k_20/ae.pt"),
+        (
+            "gemma-2-2b/L12/top_k/16k/metric.json",
+            "files of a sweep are 16k/metrics.json, 16k/k_20/ae.pt",
+        ),
         ("demo/L3/figures/loss_recoverd_vs_l0.pdf", "no figure.*mean 'loss_recovered_vs_l0'"),
         ("demo/L3/figures/loss_recovered_vs_l0.png", "figures end in .pdf or .svg"),
         ("demo/tokens/test/manifest.json", "tokens/train/manifest.json"),
@@ -77,6 +82,7 @@ def test_wrong_names_are_told_the_nearest(config, path, message):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
+        ("demo", "demo: this is a model;.*results/demo/L3/figures/loss_recovered_vs_l0.pdf"),
         ("demo/L3/top_k/1k/metrics.json", "did you mean 'results/demo/L3/top_k/1k/metrics.json'?"),
         ("/home/me/results/demo/model.json", "directory; in /home/me name results/demo/model.json"),
         ("../mine/results/demo/model.json", "directory; in ../mine name results/demo/model.json"),

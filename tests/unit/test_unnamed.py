@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import CONFIG_FILE, PROJECT, SMALL, raw_config
+from conftest import CONFIG_FILE, PROJECT, SMALL, merged, raw_config
 
 from saemake.commands.unnamed import UNKNOWN, Described
 from saemake.config import read
@@ -34,4 +34,21 @@ def test_an_entry_with_a_strange_recipe_is_told_and_hides_no_other(tmp_path, con
     assert described.lines("saes", ["known", "strange"]) == [
         "saes: demo/L3/top_k/256/k_4 ()",
         f"saes: {UNKNOWN}",
+    ]
+
+
+def test_an_sae_is_told_beside_the_nearest_of_all_models_of_its_lm(tmp_path):
+    """Two entries of one LM: the first differs in its text's amount too."""
+    both = merged({"models": {"mine": raw_config(SMALL)["models"]["demo"]}}, SMALL)
+    both["models"]["mine"]["train_tokens"] = 30_000
+    sweep = Sweep("mine", 3, "top_k", "256")
+    before = read(raw_config(both), PROJECT, [CONFIG_FILE])
+    known = {"recipe": sae_recipe(before, members(before, sweep)[0]).model_dump(mode="json")}
+    Store(tmp_path, "saes").put("known", {"provenance.json": json.dumps(known).encode()})
+    both["models"]["mine"]["training"] = both["models"]["mine"].get("training", {}) | {"seed": 1}
+    config = read(raw_config(both), PROJECT, [CONFIG_FILE])
+    demo = Sweep("demo", 3, "top_k", "256")
+    named = [*members(config, demo), *members(config, sweep)]
+    assert Described(config, tmp_path, named).lines("saes", ["known"]) == [
+        "saes: mine/L3/top_k/256/k_4 (training.seed: 0 -> 1)"
     ]

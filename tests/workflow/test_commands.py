@@ -90,6 +90,11 @@ def test_a_folder_is_answered_whole(built):
     )
     assert with_k_4 in said
     assert "k_5" in saemake(built, "why", f"{SWEEP}/k_5", status=2)
+    elsewhere = SWEEP.replace("L3", "L4")
+    assert f"{elsewhere}/metrics.json is not there" in saemake(built, "why", elsewhere, status=1)
+    built.configure()
+    absolute = str(built.folder.resolve() / folder)
+    assert saemake(built, "why", absolute, status=0) == f"{absolute}: current\n"
 
 
 def test_a_table_that_was_edited_is_named(built):
