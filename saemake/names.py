@@ -203,9 +203,9 @@ def check_target(config: Config, path: str) -> None:
             f"{path}: targets are relative to the working directory; in {folder} name {target}"
         )
     if path in config.models:
-        layer = config.models[path].suite.layers[0]
-        example = f"{RESULTS}/{path}/L{layer}/figures/{next(iter(figures.FRONTIERS))}.pdf"
-        raise SaemakeError(f"{path}: this is a model; name what to build of it, such as {example}")
+        raise SaemakeError(
+            f"{path}: this is a model; name what to build of it, such as {_a_figure(config, path)}"
+        )
     if len(parts) > 2 and parts[0] in config.models:
         raise SaemakeError(f"{path}: did you mean '{RESULTS}/{path}'?")
     if len(parts) < 2 or parts[0] != RESULTS:
@@ -240,10 +240,14 @@ def _check_parts(config: Config, parts: list[str]) -> None:
             _check_layer(config, model, layer, below)
         case _:
             raise SaemakeError(
-                f"this is a folder; name a file in it, for example"
-                f" {RESULTS}/{model}/L{config.models[model].suite.layers[0]}/figures/"
-                f"{next(iter(figures.FRONTIERS))}.pdf"
+                f"this is a folder; name a file in it, for example {_a_figure(config, model)}"
             )
+
+
+def _a_figure(config: Config, model: str) -> str:
+    """A figure of a model's suite, as an example of a target."""
+    layer = config.models[model].suite.layers[0]
+    return f"{RESULTS}/{model}/L{layer}/figures/{next(iter(figures.FRONTIERS))}.pdf"
 
 
 def _check_layer(config: Config, model: str, layer: str, below: list[str]) -> None:
@@ -289,7 +293,7 @@ def _check_sweep(config: Config, sweep: Sweep, inside: list[str]) -> None:
             raise SaemakeError(f"an SAE has no file '{file}'; {nearest(file, files)}")
         case [sparsity, _] | [sparsity, "checkpoints", _]:
             raise _not_in_sweep(config, sweep, sparsity, names)
-        case [] | [_] if not inside or inside[0] in names:
+        case [] | [_] if set(inside) <= set(names):
             of = inside[0] if inside else sweep.width
             example = "ae.pt" if inside else f"{names[0]}/ae.pt"
             raise SaemakeError(

@@ -12,9 +12,7 @@ def read(path: Path) -> dict[str, Any]:
     """The config keys of a YAML file. Raises SaemakeError, with the file and the line, where it
     cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-        _check_keys(path, yaml.compose(text, Loader=yaml.SafeLoader))
+        content = _content(path)
     except FileNotFoundError:
         where = "" if path.is_absolute() else f" in {Path.cwd()}"
         raise SaemakeError(f"{path}: there is no such config file{where}") from None
@@ -34,6 +32,17 @@ def read(path: Path) -> dict[str, Any]:
             " config/config.yaml"
         )
     return content
+
+
+def _content(path: Path) -> Any:
+    """What yaml.safe_load gives, with a look at the keys on the way."""
+    loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+    try:
+        node = loader.get_single_node()
+        _check_keys(path, node)
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def _check_keys(path: Path, node: yaml.Node | None) -> None:

@@ -102,18 +102,22 @@ class Described:
                 return name
         return recipe["hub"] or f"a local model of content {recipe['content'][:12]}"
 
+    @functools.cached_property
+    def _at(self) -> dict[tuple[int, str, int], list[SaeName]]:
+        """The SAEs that the config names, by layer, architecture and latents."""
+        found: dict[tuple[int, str, int], list[SaeName]] = {}
+        for sae in self.named:
+            latents = self.config.widths[sae.sweep.width]
+            place = (sae.sweep.layer, sae.sweep.architecture, latents)
+            found.setdefault(place, []).append(sae)
+        return found
+
     def _nearest(self, recipe: dict[str, Any]) -> tuple[str | None, list[str]]:
         """The model of the SAE of the config that differs in fewest fields, of those of one LM,
         layer, architecture and width; and these fields."""
         models = {name for name, own in self._models.items() if own == recipe["tokens"]["model"]}
-        alike = [
-            sae
-            for sae in self.named
-            if sae.sweep.model in models
-            and (sae.sweep.layer, sae.sweep.architecture)
-            == (recipe["layer"], recipe["architecture"])
-            and self.config.widths[sae.sweep.width] == recipe["width"]
-        ]
+        place = (recipe["layer"], recipe["architecture"], recipe["width"])
+        alike = [sae for sae in self._at.get(place, ()) if sae.sweep.model in models]
         same = [sae for sae in alike if sae.sparsity == recipe["sparsity"]]
         apart = [(sae.sweep.model, list(self._differs(recipe, sae))) for sae in same or alike]
         model, lines = min(
