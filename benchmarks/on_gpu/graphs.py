@@ -1,8 +1,6 @@
 """What a CUDA graph of a training step saves: an architecture's step as it is, and replayed."""
 
-import json
 import statistics
-import traceback
 from typing import Any
 
 import torch
@@ -25,19 +23,13 @@ def graphs(run: Run) -> dict[str, Any]:
     rows = []
     for d_model, width in run.choose([(512, 4096), (512, 16384), (2304, 16384)], [(64, 512)]):
         for name in architectures.names():
-            row: dict[str, Any] = {"architecture": name, "d_model": d_model, "width": width}
-            try:
-                row |= graph_case(name, d_model, width, run)
-            except Exception:
-                row["error"] = traceback.format_exc()[-700:]
-            run.forget()
-            rows.append(row)
-            print(json.dumps(row), flush=True)
+            about = {"architecture": name, "d_model": d_model, "width": width}
+            rows.append(run.row(about, lambda one=about: graph_case(**one, run=run)))
     return {"rows": rows}
 
 
-def graph_case(name: str, d_model: int, width: int, run: Run) -> dict[str, Any]:
-    case = case_of(name, d_model, width, run.choose(80, 16))
+def graph_case(architecture: str, d_model: int, width: int, run: Run) -> dict[str, Any]:
+    case = case_of(architecture, d_model, width, run.choose(80, 16))
     x_BD = with_saemake.batch(d_model)
     plain = ours(case, x_BD, run.device)
     x_BD = x_BD.to(run.device, torch.bfloat16)

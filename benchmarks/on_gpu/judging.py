@@ -9,9 +9,9 @@ import numpy as np
 import torch
 import with_saemake
 from conftest import CONFIG_FILE, PROJECT, raw_config
-from transformers import AutoModelForCausalLM, Gemma2Config
+from transformers import Gemma2Config
 
-from on_gpu.passes import KS, neox
+from on_gpu.passes import KS, neox, random_lm
 from on_gpu.run import Run
 from on_gpu.same_bytes import JUDGES
 from on_gpu.steps import kernels
@@ -19,7 +19,6 @@ from on_gpu.texts import write_tokens
 from on_gpu.trainers import case_of, copied, ours, sweep_of
 from saemake.config import read
 from saemake.llm.model import LanguageModel
-from saemake.llm.weights import Weights
 from saemake.names import SaeName, Sweep
 from saemake.recipes import EvaluationRecipe, digest, sae_evaluation_recipe
 from saemake.store import Store
@@ -37,14 +36,7 @@ def evaluations(run: Run) -> dict[str, Any]:
     dtype = run.choose("bfloat16", "float32")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        with torch.device(run.device):
-            model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
-        model.save_pretrained(folder / "lm")
-        del model
-        run.forget()
-        lm = LanguageModel(
-            Weights("random", folder / "lm", None, dtype), layer, run.device, whole=True
-        )
+        lm = random_lm(config, dtype, layer, folder, run, whole=True)
         trainers = sweep_of("top_k", KS[: run.choose(6, 2)], lm.d_model, width, run.device)
         codecs = {i: each.finished(10.0).eval() for i, each in enumerate(trainers)}
         del trainers
@@ -56,12 +48,11 @@ def evaluations(run: Run) -> dict[str, Any]:
         }
 
 
-def published(evaluation: str, **amounts: int) -> EvaluationRecipe:
-    """The published recipe of an evaluation of Gemma's SAEs, of other amounts."""
+def published(evaluation: str) -> EvaluationRecipe:
+    """The published recipe of an evaluation of Gemma's SAEs."""
     config = read(raw_config({}), PROJECT, [CONFIG_FILE])
     name = SaeName(Sweep("gemma-2-2b", 12, "top_k", "16k"), 20)
-    recipe = sae_evaluation_recipe(config, name, evaluation)
-    return recipe.model_copy(update={"settings": {**recipe.settings, **amounts}})
+    return sae_evaluation_recipe(config, name, evaluation)
 
 
 def tokens_of(folder: Path, vocabulary: int, contexts: int, length: int) -> Tokens:
@@ -75,15 +66,13 @@ def core(run: Run, folder: Path, lm: LanguageModel, codecs: Any, vocabulary: int
         ((1, 2), (5, 2), (1, 42)), ((1, 1), (2, 1), (1, 2))
     )
     tokens = tokens_of(folder / "core", vocabulary, 16 * 60, 128)
-    seconds = {}
+    seconds, recipe = {}, published("sae_bench_core")
+    settings = recipe.settings
 
     def judge(reconstruction: int, variance: int) -> None:
-        recipe = published(
-            "sae_bench_core",
-            reconstruction_batches=reconstruction,
-            variance_batches=variance,
-        )
-        JUDGES["sae_bench_core"](codecs, lm, tokens, recipe, "core")
+        amounts = {"reconstruction_batches": reconstruction, "variance_batches": variance}
+        some = recipe.model_copy(update={"settings": {**settings, **amounts}})
+        JUDGES["sae_bench_core"](codecs, lm, tokens, some, "core")
 
     for amounts in (few, few, more_reconstruction, more_variance):  # the first warms up
         seconds[amounts] = run.seconds(lambda at=amounts: judge(*at), 1)
@@ -92,7 +81,6 @@ def core(run: Run, folder: Path, lm: LanguageModel, codecs: Any, vocabulary: int
     )
     variance = (seconds[more_variance] - seconds[few]) / (more_variance[1] - few[1])
     fixed = seconds[few] - few[0] * reconstruction - few[1] * variance
-    settings = published("sae_bench_core").settings
     whole = (
         fixed
         + settings["reconstruction_batches"] * reconstruction

@@ -1,9 +1,7 @@
 """A pass of random LMs of published shapes; the card's own rates; memory."""
 
 import dataclasses
-import json
 import tempfile
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -94,33 +92,28 @@ def passes(run: Run) -> dict[str, Any]:
     for name, shape in shapes(run).items():
         if run.seconds_left < 60 and not run.small:
             break
-        try:
-            row = {"pass": name, **pass_case(shape, run)}
-        except Exception:
-            row = {"pass": name, "error": traceback.format_exc()[-1500:]}
-        rows.append(row)
-        print(json.dumps(row), flush=True)
-        run.forget()
+        rows.append(run.row({"pass": name}, lambda one=shape: pass_case(one, run)))
     return {"rows": rows}
+
+
+def random_lm(
+    config: Any, dtype: str, layer: int, folder: Path, run: Run, *, whole: bool
+) -> LanguageModel:
+    """An LM of a transformers config, its weights drawn on the device and kept under `folder`."""
+    with torch.device(run.device):
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
+    model.save_pretrained(folder / "lm")
+    del model
+    run.forget()
+    weights = Weights("random", folder / "lm", None, dtype)
+    return LanguageModel(weights, layer, run.device, whole=whole)
 
 
 def pass_case(shape: Shape, run: Run) -> dict[str, Any]:
     capacity = run.choose(249_856, 8192)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        with torch.device(run.device):
-            model = AutoModelForCausalLM.from_config(
-                shape.config, dtype=getattr(torch, shape.dtype)
-            )
-        model.save_pretrained(folder / "lm")
-        del model
-        run.forget()
-        lm = LanguageModel(
-            Weights("random", folder / "lm", None, shape.dtype),
-            shape.layer,
-            run.device,
-            whole=False,
-        )
+        lm = random_lm(shape.config, shape.dtype, shape.layer, folder, run, whole=False)
         text = random_text(folder / "text", shape.vocabulary, capacity * 2)
         contexts = list(prefetched(text.alike(shape.contexts), run.device))[:12]
         for each in contexts[:2]:

@@ -1,7 +1,9 @@
 """Where a stage of benchmarks/gpu.py computes, writes, and how much it may do."""
 
 import dataclasses
+import json
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,17 @@ class Run:
         last.record()
         torch.cuda.synchronize()
         return first.elapsed_time(last) / 1000 / count
+
+    def row(self, about: dict[str, Any], case: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """A case's row, printed at once: what it is about and what it found, or its traceback, so
+        that the next case runs."""
+        try:
+            row = about | case()
+        except Exception:
+            row = about | {"error": traceback.format_exc()[-1500:]}
+        self.forget()
+        print(json.dumps(row), flush=True)
+        return row
 
     def peak_gib(self) -> float | None:
         return torch.cuda.max_memory_allocated() / 2**30 if self.device.type == "cuda" else None

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import json
 import math
 import statistics
 import sys
@@ -143,15 +142,12 @@ def steps(run: Run) -> dict[str, Any]:
         for name in architectures.names() if width < 65_536 else ["top_k"]:
             if run.seconds_left < 120 and not run.small:
                 break
-            row = {"architecture": name, "d_model": d_model, "width": width}
-            try:
-                row |= step_case(case_of(name, d_model, width, run.choose(80, 16)), run)
-                here.append(row["ratio"])
-            except Exception:
-                row["error"] = traceback.format_exc()[-1500:]
-            run.forget()
+            about = {"architecture": name, "d_model": d_model, "width": width}
+            case = case_of(name, d_model, width, run.choose(80, 16))
+            row = run.row(about, lambda one=case: step_case(one, run))
             rows.append(row)
-            print(json.dumps(row), flush=True)
+            if "ratio" in row:
+                here.append(row["ratio"])
         if here:
             mean = math.exp(statistics.mean(map(math.log, here)))
             print(f"{d_model} x {width}: geometric mean of ratios {mean:.2f}", flush=True)
