@@ -17,11 +17,12 @@ from on_gpu.same_bytes import JUDGES
 from on_gpu.steps import kernels
 from on_gpu.texts import write_tokens
 from on_gpu.trainers import case_of, copied, ours, sweep_of
-from saemake.config import read
+from saemake.config.checks import read
 from saemake.llm.model import LanguageModel
-from saemake.names import SaeName, Sweep
-from saemake.recipes import EvaluationRecipe, digest, sae_evaluation_recipe
-from saemake.store import Store
+from saemake.paths.names import SaeName, Sweep
+from saemake.recipes import EvaluationRecipe, sae_evaluation_recipe
+from saemake.base.digest import digest
+from saemake.base.store import Store
 from saemake.text.shards import Tokens
 from saemake.training.snapshots import Snapshots
 

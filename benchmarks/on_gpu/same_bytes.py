@@ -24,11 +24,13 @@ from on_gpu.texts import write_tokens
 from on_gpu.trainers import with_dead
 from saemake import architectures
 from saemake.architectures.trainer import Trainer
-from saemake.config import Config, read
-from saemake.evaluation import dictionary_learning, sae_bench_core
+from saemake.config.config import Config
+from saemake.config.checks import read
+from saemake.evaluation.dictionary_learning import judge as dictionary_learning
+from saemake.evaluation.sae_bench_core import judge as sae_bench_core
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.names import SaeName, Sweep
+from saemake.paths.names import SaeName, Sweep
 from saemake.recipes import sae_evaluation_recipe, sae_recipe, tokens_recipe
 from saemake.text.shards import Tokens
 from saemake.training import train

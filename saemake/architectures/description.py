@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from saemake.sections import Closed, Number
-from saemake.training.settings import Training
+from saemake.architectures.training import Training
+from saemake.base.sections import Closed, Number
 
 if TYPE_CHECKING:
     from saemake.architectures.trainer import Trainer

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from saemake import onednn
+from saemake.base import onednn
 
 # Of a part of the batch: small enough that its memory is used again for the next, and so many
 # tokens at least that its product is fast.

@@ -6,13 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import choosing
+from saemake.architectures import choosing, schedule
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.penalties import PenaltySettings, ResamplingSettings
 from saemake.architectures.places import Places
 from saemake.architectures.trainer import Dictionary, Trainer, latents_together
-from saemake.onednn import linear
-from saemake.training import schedule
+from saemake.base.onednn import linear
 
 
 class ReluDictionary(Dictionary):

@@ -23,6 +23,9 @@ TRAINING = {
     "loss_recovered_vs_tokens": ("dictionary_learning.frac_recovered", "loss recovered"),
 }
 
+# Figures of rebuilt SAEs beside published ones.
+PUBLISHED = ("rebuilt_and_published", "decoder_match")
+
 
 def names() -> list[str]:
     """The names of all figures."""

@@ -7,10 +7,10 @@ import pytest
 import yaml
 from conftest import CONFIG_FILE, PROJECT, Workflow, merged, raw_config
 
-from saemake import names
-from saemake.config import read
+from saemake.paths import names
+from saemake.config.checks import read
 from saemake.recipes import sae_recipe
-from saemake.store import Store
+from saemake.base.store import Store
 
 pytestmark = pytest.mark.long
 SUITE = {"architectures": ["top_k", "standard_new"], "widths": ["256"]}

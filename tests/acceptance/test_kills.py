@@ -13,8 +13,8 @@ import pytest
 from conftest import Workflow, merged
 
 from saemake import architectures
-from saemake.names import USES
-from saemake.store import sha256
+from saemake.paths.names import USES
+from saemake.base.store import sha256
 
 pytestmark = pytest.mark.long
 SEED = 20261123

@@ -15,13 +15,13 @@ from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
 from dictionary_learning.utils import load_dictionary
 from peers import SHARED
 
-from saemake import names
-from saemake.config import read
+from saemake.paths import names
+from saemake.config.checks import read
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.names import Sweep
+from saemake.paths.names import Sweep
 from saemake.publishing import saelens
-from saemake.publishing.names import SAELENS_FILES
+from saemake.paths.publishing import SAELENS_FILES
 from saemake.text.shards import Tokens
 from saemake.training import files
 

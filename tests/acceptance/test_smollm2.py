@@ -13,10 +13,11 @@ import torch
 import yaml
 from conftest import CONFIG_FILE, PROJECT, of_saes, raw_config
 
-from saemake import architectures, names
-from saemake.config import read
-from saemake.evaluation.evaluate import JUDGES
-from saemake.llm import weights
+from saemake import architectures
+from saemake.paths import names
+from saemake.config.checks import read
+from saemake.judging.evaluate import JUDGES
+from saemake.inputs import weights
 from saemake.llm.model import LanguageModel
 from saemake.recipes import sae_evaluation_recipe
 from saemake.text.shards import Tokens

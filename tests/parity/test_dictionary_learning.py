@@ -16,7 +16,8 @@ from peers import SHARED
 from unit.test_architectures import KEPT, data, make
 
 from saemake.architectures import losses
-from saemake.training import files, schedule
+from saemake.training import files
+from saemake.architectures import schedule
 
 PEER = {
     "standard": AutoEncoder,

@@ -10,13 +10,18 @@ import pytest
 import torch
 from conftest import CONFIG_FILE, PROJECT, raw_config
 
-from saemake import architectures, names
-from saemake.catalogue import compare, entries, fetch, targets
+from saemake import architectures
+from saemake.paths import names
+from saemake.published import compare, fetch
+from saemake.paths import catalogue as entries, targets
 from saemake.commands import store
-from saemake.config import Config, ConfigError, Tolerances, read
-from saemake.errors import SaemakeError
-from saemake.names import SaeName, Sweep
-from saemake.plan import jobs
+from saemake.config.config import Config
+from saemake.config.faults import ConfigError
+from saemake.config.sections import Tolerances
+from saemake.config.checks import read
+from saemake.base.errors import SaemakeError
+from saemake.paths.names import SaeName, Sweep
+from saemake.plan import work as jobs
 from saemake.recipes import published_evaluation_recipe, sae_recipe
 
 EXAMPLE = (

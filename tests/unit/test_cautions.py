@@ -8,8 +8,8 @@ from conftest import CONFIG_FILE, PROJECT, merged, raw_config
 from unit.test_evaluation import recipe
 
 from saemake.activations.norms import Norms, largest_share, warned
-from saemake.config import read
-from saemake.evaluation import cautions, rows
+from saemake.config.checks import read
+from saemake.metrics import cautions, rows
 from saemake.recipes import EvaluationRecipe
 
 

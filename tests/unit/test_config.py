@@ -5,9 +5,8 @@ import yaml
 from conftest import CONFIG_FILE, PROJECT, merged, raw_config
 
 from saemake import architectures
-from saemake.config import (
+from saemake.config.sections import (
     Baselines,
-    Config,
     Device,
     DictionaryLearning,
     Evaluations,
@@ -20,12 +19,14 @@ from saemake.config import (
     Suite,
     Text,
     Tolerances,
-    read,
 )
-from saemake.errors import SaemakeError
+from saemake.config.config import Config
+from saemake.config.checks import read
+from saemake.base.errors import SaemakeError
 from saemake.llm.shape import Shape
-from saemake.names import Sweep, members
-from saemake.training.settings import Training, TrainingDrop
+from saemake.paths.names import Sweep, members
+from saemake.architectures.training import Training
+from saemake.activations.drop import TrainingDrop
 
 GEMMA = raw_config()["models"]["gemma-2-2b"]
 

@@ -10,16 +10,19 @@ from unit.test_buffer import make as make_buffer
 from unit.test_evaluation import DOCUMENTS, Nothing, Rounded, core_recipe, recipe, tokens
 from unit.test_evaluation import lm as lm  # a fixture
 
-from saemake import names, recipes
+from saemake.paths import names
+from saemake import recipes
 from saemake.activations.buffer import ActivationBuffer, norm_factor
 from saemake.activations.dropping import Dropping
-from saemake.config import read
-from saemake.errors import SaemakeError
-from saemake.evaluation import dictionary_learning, sae_bench_core
+from saemake.config.checks import read
+from saemake.base.errors import SaemakeError
+from saemake.evaluation.dictionary_learning import judge as dictionary_learning
+from saemake.evaluation.sae_bench_core import judge as sae_bench_core
 from saemake.llm.model import load_tokenizer, token_losses
-from saemake.names import SaeName, Sweep
+from saemake.paths.names import SaeName, Sweep
 from saemake.text.shards import Contexts
-from saemake.training.settings import Drop, Training, TrainingDrop
+from saemake.activations.drop import Drop, TrainingDrop
+from saemake.architectures.training import Training
 
 CPU = torch.device("cpu")
 

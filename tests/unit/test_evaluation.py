@@ -12,14 +12,10 @@ from conftest import DEMO_LM, PROJECT
 from unit.test_architectures import make
 
 from saemake import architectures
-from saemake.evaluation import (
-    baselines,
-    codecs,
-    dictionary_learning,
-    directions,
-    rows,
-    sae_bench_core,
-)
+from saemake.evaluation import baselines, codecs, directions
+from saemake.evaluation.dictionary_learning import judge as dictionary_learning
+from saemake.metrics import rows
+from saemake.evaluation.sae_bench_core import judge as sae_bench_core
 from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, recovered
 from saemake.llm import model as llm_model
@@ -27,7 +23,7 @@ from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.recipes import BaselinesRecipe, EvaluationRecipe, ModelRecipe, TokensRecipe
 from saemake.text.shards import MANIFEST, Tokens, pack
-from saemake.text.tokens import packed, special_tokens
+from saemake.inputs.tokens import packed, special_tokens
 
 CPU = torch.device("cpu")
 DOCUMENTS = [[0, 5, 9, 12, 700, 3], [0, 44, 2], [0, 8, 8, 1000, 31, 77, 90], [0, 6]]

@@ -25,10 +25,10 @@ from unit.test_architectures import KEPT, data, make
 from unit.test_buffer import make as make_buffer
 
 from saemake import architectures, versions
-from saemake.config import read
+from saemake.config.checks import read
 from saemake.llm.weights import Weights
-from saemake.names import USES
-from saemake.training.settings import Training
+from saemake.paths.names import USES
+from saemake.architectures.training import Training
 
 FROZEN = Path(__file__).with_name("frozen.json")
 RECIPES = Training.model_fields["recipe"].annotation.__args__

@@ -5,7 +5,7 @@ import textwrap
 
 from conftest import raw_config
 
-from saemake import made
+from saemake.records import made
 
 
 def run(tmp_path, body):
@@ -13,7 +13,7 @@ def run(tmp_path, body):
 import json
 from types import SimpleNamespace
 from saemake import jobs
-from saemake.errors import SaemakeError
+from saemake.base.errors import SaemakeError
 script = SimpleNamespace(
     log=['logs/job.log'], input=['read.txt'], output=['made.txt'], config={raw_config()!r}
 )

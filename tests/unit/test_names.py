@@ -1,10 +1,10 @@
 import pytest
 from conftest import PROJECT, raw_config
 
-from saemake import names
-from saemake.config import read
-from saemake.errors import SaemakeError, nearest
-from saemake.names import SaeName, Sweep
+from saemake.paths import names
+from saemake.config.checks import read
+from saemake.base.errors import SaemakeError, nearest
+from saemake.paths.names import SaeName, Sweep
 
 
 def test_a_sweep_lists_its_saes_in_the_configs_order(config):

@@ -15,11 +15,12 @@ from saemake.architectures.places import Listed, Masked, starts_of
 from saemake.architectures.top_k import TopK
 from saemake.architectures.top_k import trainer as top_k
 from saemake.architectures.trainer import Forward
-from saemake.errors import SaemakeError
-from saemake.evaluation import dictionary_learning, sae_bench_core
-from saemake.names import SaeName, Sweep
+from saemake.base.errors import SaemakeError
+from saemake.evaluation.dictionary_learning import judge as dictionary_learning
+from saemake.evaluation.sae_bench_core import judge as sae_bench_core
+from saemake.paths.names import SaeName, Sweep
 from saemake.publishing import readers, saelens
-from saemake.training.settings import Training
+from saemake.architectures.training import Training
 
 
 class AbsTopKDictionary(top_k.TopKDictionary):

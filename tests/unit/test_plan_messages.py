@@ -7,10 +7,10 @@ import pytest
 from conftest import CONFIG_FILE, PROJECT, SMALL, raw_config
 
 from saemake import plan
-from saemake.config import read
-from saemake.names import Sweep, members
+from saemake.config.checks import read
+from saemake.paths.names import Sweep, members
 from saemake.recipes import evaluation_key, sae_evaluation_recipe, sae_recipe
-from saemake.store import Store
+from saemake.base.store import Store
 
 SWEEP = Sweep("demo", 3, "top_k", "256")
 

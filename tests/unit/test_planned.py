@@ -18,22 +18,25 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, Gemma2Config, GPTNeoXConfig, MixtralConfig
 
-from saemake import __main__, architectures, names
+from saemake import __main__, architectures
+from saemake.paths import names
 from saemake.architectures.encoding import Encoding
-from saemake.commands import planned
-from saemake.config import Config, read
-from saemake.errors import SaemakeError
-from saemake.evaluation import baselines, codecs, subjects
-from saemake.evaluation.evaluate import evaluate
-from saemake.llm import weights
+from saemake.commands import dry_run as planned
+from saemake.config.config import Config
+from saemake.config.checks import read
+from saemake.base.errors import SaemakeError
+from saemake.evaluation import baselines, codecs
+from saemake.judging import subjects
+from saemake.judging.evaluate import evaluate
+from saemake.inputs import weights
 from saemake.llm.shape import Shape, shape_of
-from saemake.names import EVALUATIONS, SAE_FILES, USES, Sweep, build_files
+from saemake.paths.names import EVALUATIONS, SAE_FILES, USES, Sweep, build_files
 from saemake.plan.operations import Lm, Operations
 from saemake.plan.stored import Stored
 from saemake.plan.text import Reading, Texts, counted_lengths
 from saemake.plan.totals import plan
 from saemake.recipes import baselines_recipe, sae_recipe, tokens_recipe
-from saemake.store import Store
+from saemake.base.store import Store
 from saemake.text.shards import Tokens
 from saemake.training.members import Stores, Wanted
 from saemake.training.train import Conduct, Inputs, train_pass

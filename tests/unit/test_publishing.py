@@ -13,15 +13,18 @@ from peers import SHARED
 from safetensors.torch import load
 from unit.test_architectures import make
 
-from saemake import architectures, names, recipes
-from saemake.config import Publishing, read
-from saemake.errors import SaemakeError
-from saemake.publishing import rebuilding, saelens
+from saemake import architectures, recipes
+from saemake.paths import names
+from saemake.config.sections import Publishing
+from saemake.config.checks import read
+from saemake.base.errors import SaemakeError
+from saemake.config import rebuilding
+from saemake.publishing import saelens
 from saemake.publishing.faults import talking
-from saemake.publishing.names import check_target, suite_files, suite_saes
-from saemake.publishing.plan import File, look, plan, text
+from saemake.paths.publishing import check_target, suite_files, suite_saes
+from saemake.publishing.push_plan import File, look, plan, text
 from saemake.publishing.push import batches, push
-from saemake.store import sha256
+from saemake.base.store import sha256
 
 REPO = "somebody/saes"
 KEPT = Publishing(private=True, overwrite=False, license=None)

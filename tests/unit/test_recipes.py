@@ -4,8 +4,8 @@ import pytest
 from conftest import PROJECT, raw_config
 
 from saemake import recipes
-from saemake.config import read
-from saemake.names import SaeName, Sweep
+from saemake.config.checks import read
+from saemake.paths.names import SaeName, Sweep
 
 
 def hashes(over=None, model="demo"):

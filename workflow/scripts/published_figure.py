@@ -1,14 +1,9 @@
 """Draw a figure of rebuilt and published SAEs of a layer, as PDF and SVG."""
 
-from pathlib import Path
+from saemake.jobs.draw import draw_published
+from saemake.jobs.job import job
 
-from saemake import jobs
-from saemake.figures import frontier, published
-
-with jobs.job(snakemake):
-    wildcards = snakemake.wildcards
-    rows = published.table([Path(path) for path in snakemake.input])
+with job(snakemake):
+    wildcards, outputs = snakemake.wildcards, dict(snakemake.output.items())
     title = f"{wildcards.model}, layer {wildcards.layer}"
-    drawn = published.draw(rows, wildcards.published_figure, title)
-    for suffix, path in snakemake.output.items():
-        jobs.write(path, frontier.render(drawn, suffix))
+    draw_published(wildcards.published_figure, title, snakemake.input, outputs)

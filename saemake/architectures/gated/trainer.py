@@ -6,14 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses, trainer
+from saemake.architectures import constraints, losses, schedule, trainer
 from saemake.architectures.choosing import over
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.gated import Gated
 from saemake.architectures.penalties import PenaltySettings
 from saemake.architectures.trainer import Dictionary, Forward, latents_together
-from saemake.onednn import linear
-from saemake.training import schedule
+from saemake.base.onednn import linear
 
 
 class GatedDictionary(Dictionary):

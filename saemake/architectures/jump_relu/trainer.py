@@ -6,15 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses, trainer
+from saemake.architectures import constraints, losses, schedule, trainer
 from saemake.architectures.choosing import over
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.jump_relu import JumpRelu, JumpReluSettings
 from saemake.architectures.places import Places
 from saemake.architectures.trainer import Dictionary, Forward, latents_together
-from saemake.onednn import linear
-from saemake.training import schedule
+from saemake.base.onednn import linear
 
 INITIAL_THRESHOLD = 0.001
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from saemake.architectures import register
 from saemake.architectures.batch_top_k import BatchTopK
 from saemake.architectures.top_k import TopKSettings
-from saemake.sections import Number
+from saemake.base.sections import Number
 
 Share = Annotated[Number, Field(gt=0)]
 

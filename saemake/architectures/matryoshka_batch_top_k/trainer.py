@@ -11,7 +11,7 @@ from saemake.architectures.batch_top_k import trainer as batch_top_k
 from saemake.architectures.matryoshka_batch_top_k import MatryoshkaBatchTopK, MatryoshkaSettings
 from saemake.architectures.places import Places
 from saemake.architectures.trainer import Dictionary, latents_together
-from saemake.onednn import linear
+from saemake.base.onednn import linear
 
 
 class MatryoshkaDictionary(batch_top_k.KeptOfBatch):

@@ -7,8 +7,8 @@ from pydantic import Field
 
 from saemake.architectures import description, register
 from saemake.architectures.description import Architecture
-from saemake.sections import Count, Number, Whole
-from saemake.training.settings import Training
+from saemake.architectures.training import Training
+from saemake.base.sections import Count, Number, Whole
 
 
 class TopKSettings(description.Settings):

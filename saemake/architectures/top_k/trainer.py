@@ -7,15 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses, trainer
+from saemake.architectures import constraints, losses, schedule, trainer
 from saemake.architectures.choosing import top_indices, top_of_each
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.places import Places
 from saemake.architectures.top_k import TopK, TopKSettings
 from saemake.architectures.trainer import Dictionary, Forward, latents_together
-from saemake.onednn import linear
-from saemake.training import schedule
+from saemake.base.onednn import linear
 
 
 class KeptDictionary(Dictionary):

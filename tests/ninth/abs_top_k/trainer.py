@@ -10,7 +10,7 @@ from saemake.architectures import constraints, losses, trainer
 from saemake.architectures.abs_top_k import AbsTopK
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.trainer import Dictionary, Forward, latents_together
-from saemake.onednn import linear
+from saemake.base.onednn import linear
 
 
 def mask_of_largest(values: Tensor, k: int) -> Tensor:
