@@ -31,8 +31,8 @@ from transformers import AutoTokenizer
 
 from saemake import architectures
 from saemake.base import devices
-from saemake.config.config import Config
 from saemake.config.checks import read
+from saemake.config.config import Config
 from saemake.evaluation.sae_bench_core import judge as sae_bench_core
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights

@@ -28,9 +28,9 @@ from lms import KS, LMS, Lm
 from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig, PretrainedConfig
 
 from saemake import architectures
-from saemake.base import devices
 from saemake.activations.buffer import ActivationBuffer, norm_factor
 from saemake.architectures.trainer import Trainer
+from saemake.base import devices
 from saemake.config.checks import read
 from saemake.llm.model import LanguageModel
 from saemake.text.prefetch import prefetched

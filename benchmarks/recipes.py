@@ -16,12 +16,12 @@ from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
 from texts import tokenised
 
 from saemake import architectures
-from saemake.base import devices, progress
 from saemake.activations.buffer import ActivationBuffer, norm_factor
 from saemake.architectures.constraints import OF_RECIPE
 from saemake.architectures.trainer import Trainer
-from saemake.config.config import Config
+from saemake.base import devices, progress
 from saemake.config.checks import read
+from saemake.config.config import Config
 from saemake.evaluation.dictionary_learning import judge as dictionary_learning
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights

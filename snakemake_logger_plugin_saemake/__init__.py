@@ -46,8 +46,8 @@ def runs_saemake(arguments: list[str]) -> bool:
 def check(arguments: list[str]) -> None:
     """End the process with status 1 and one line where snakemake would show a traceback."""
     if runs_saemake(arguments):
-        from saemake.commands import command_line
         from saemake.base.errors import SaemakeError
+        from saemake.commands import command_line
 
         try:
             command_line.check(arguments[1:])

@@ -14,8 +14,8 @@ import torch
 import yaml
 
 from saemake import architectures
-from saemake.config.config import Config
 from saemake.config.checks import read
+from saemake.config.config import Config
 from saemake.llm.weights import Weights
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -68,9 +68,8 @@ def evaluate(
             for key, one in missing.items()
             for inference in one.recipe.inferences
         }
-        described, settings = evaluation.get(recipe.evaluation), settings_of(recipe)
         label = f"{recipe.evaluation} of {len(missing)} on {weights.name}/L{layer}"
-        with products(described.needs_owners_rounding(settings)):
+        with products(recipe):
             lm = LanguageModel(weights, layer, device, whole=True)
             for (key, _), codec in codecs.items():
                 if codec.d_model != lm.d_model:
@@ -78,7 +77,7 @@ def evaluate(
                         f"{missing[key].subject.name}: of activations of width {codec.d_model}; the"
                         f" model {weights.name} has {lm.d_model}"
                     )
-            found = described.judge(codecs, lm, tokens, settings, recipe.batch_contexts, label)
+            found = judge_by(recipe, codecs, lm, tokens, label)
         for key, one in missing.items():
             ways = {way: found[key, way] for way in one.recipe.inferences}
             store.put(key, _entry(one.recipe, ways))
@@ -91,10 +90,24 @@ def settings_of(recipe: EvaluationRecipe) -> Settings:
     return kind.model_validate({**left_out, **recipe.settings})
 
 
-def products(owners_rounding: bool) -> contextlib.AbstractContextManager[None]:
+def products(recipe: EvaluationRecipe) -> contextlib.AbstractContextManager[None]:
     """Within it an LM is loaded and judges: through oneDNN, or with the rounding of torch's own
     products, which owners' code has too."""
-    return onednn.left_out() if owners_rounding else contextlib.nullcontext()
+    owners = evaluation.get(recipe.evaluation).needs_owners_rounding(settings_of(recipe))
+    return onednn.left_out() if owners else contextlib.nullcontext()
+
+
+def judge_by(
+    recipe: EvaluationRecipe,
+    codecs: Mapping[Any, Codec],
+    lm: LanguageModel,
+    tokens: Tokens,
+    label: str,
+) -> dict[Any, Judgement]:
+    """Judge every codec by the evaluation that a recipe says, in one run of the LM."""
+    described = evaluation.get(recipe.evaluation)
+    settings = settings_of(recipe)
+    return described.judge(codecs, lm, tokens, settings, recipe.batch_contexts, label)
 
 
 def _entry(recipe: EvaluationRecipe, ways: Mapping[str | None, Judgement]) -> dict[str, bytes]:

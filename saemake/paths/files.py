@@ -161,8 +161,8 @@ def hub_files(config: Config, sae: SaeName) -> list[str]:
 def hub_entries(config: Config, folder: str) -> list[catalogue.Entry]:
     """The published SAEs that are laid out in a folder under hub/, or below it. Raises SaemakeError
     where there is none."""
-    known = catalogue.load(config)
-    return known.under(folder) or [known.at(folder)]
+    known, place = catalogue.load(config), folder.rstrip("/")
+    return known.under(place) or [known.at(place)]
 
 
 def hub_folder_files(config: Config, folder: str) -> list[str]:

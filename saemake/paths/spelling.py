@@ -1,7 +1,8 @@
-"""Widths, sparsities and seeds as parts of a path: each has one spelling.
+"""Widths, sparsities and seeds as parts of a path.
 
-A width is a name of the config's `widths`, or a number of latents: `2k` for 2 x 1,024, `3072`. A
-sparsity is the architecture's parameter with a value, `k_24`. Whether the config lists them or not.
+A width is a name of the config's `widths`, or a number of latents that these do not name: `2k` for
+2 x 1,024, `3072`. A sparsity is the architecture's parameter with a value, `k_24`, whether a sweep
+lists it or not. A value has one spelling.
 """
 
 import re
@@ -32,8 +33,8 @@ def check_width(config: Config, name: str) -> None:
             f"width '{name}' is {latents:,} latents, more than the most, {MOST_LATENTS:,}"
             f" ('{width_name(config, MOST_LATENTS)}')"
         )
-    if name != (right := width_name(config, latents)):
-        raise SaemakeError(f"width '{name}' is spelt '{right}'")
+    if latents in config.widths.values():
+        raise SaemakeError(f"width '{name}' is spelt '{width_name(config, latents)}'")
 
 
 def width_name(config: Config, latents: int) -> str:

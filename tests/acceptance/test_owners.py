@@ -13,9 +13,9 @@ from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
 from texts import tokenised
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from saemake.config.config import Config
 from saemake.config.checks import read
-from saemake.judging.evaluate import JUDGES, products
+from saemake.config.config import Config
+from saemake.judging.evaluate import judge_by, products
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.names import SaeName, Sweep
@@ -60,7 +60,7 @@ class Ground:
         }
         with products(recipe):
             lm = LanguageModel(self.weights, LAYER, CPU, whole=True)
-            return JUDGES[evaluation](saes, lm, text, recipe, "test")
+            return judge_by(recipe, saes, lm, text, "test")
 
 
 def ground(root, lm, layers, documents, core):

@@ -15,12 +15,12 @@ from saemake.architectures.places import Listed, Masked, starts_of
 from saemake.architectures.top_k import TopK
 from saemake.architectures.top_k import trainer as top_k
 from saemake.architectures.trainer import Forward
+from saemake.architectures.training import Training
 from saemake.base.errors import SaemakeError
 from saemake.evaluation.dictionary_learning import judge as dictionary_learning
 from saemake.evaluation.sae_bench_core import judge as sae_bench_core
 from saemake.paths.names import SaeName, Sweep
 from saemake.publishing import readers, saelens
-from saemake.architectures.training import Training
 
 
 class AbsTopKDictionary(top_k.TopKDictionary):
