@@ -6,6 +6,7 @@ import importlib
 import json
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 from conftest import PROJECT
@@ -166,6 +167,42 @@ def test_a_stage_that_failed_gives_no_rows():
     assert table_rows.rows_of("steps", {"error": "Traceback ..."}) == {}
     row = {"architecture": "top_k", "d_model": 64, "width": 512, "error": "Traceback ..."}
     assert table_rows.rows_of("steps", {"rows": [row]}) == {"steps": []}
+
+
+def asked(**options):
+    return SimpleNamespace(**options)
+
+
+def rows_of_programs():
+    """By table, a row of each program that builds its rows in a function."""
+    steps, passes, evaluation, drop = map(
+        importlib.import_module, ("steps", "passes", "evaluation", "drop")
+    )
+    names = ("architecture", "dtype", "d_model", "width", "active", "l0", "ratio")
+    more = ("ours_seconds", "peer_seconds", "ours_peak_mib", "peer_peak_mib", "of_one_product")
+    step = dict.fromkeys((*names, *more), 0.5)
+    a_pass = ("lm", "width", "saes_tokens_a_second", "sae_share", "bfloat16_tflops", "of_rate")
+    a_pass = dict.fromkeys((*a_pass, "published_sweep_hours", "peak_gib"), 6.0)
+    judged = asked(shape="pythia-70m-deduped", layer=3, reconstruction=1, variance=10)
+    figures = dict.fromkeys(
+        ("l0", "recovered", "explained", "documents_recovered", "documents_explained"), 0.5
+    )
+    dropped = {**figures, "left_out": "bos", "sae": "top_k k_20", "pca": figures}
+    return {
+        "steps": steps.table_row(step, asked(threads=2, rounds=5, peer="sparsify")),
+        "passes": passes.table_row(a_pass),
+        "evaluation": evaluation.table_row(judged, "ours", 6, [{"seconds": 3, "peak_mib": 4}]),
+        "drop": drop.table_row(dropped, 14, 0.996),
+    }
+
+
+def test_programs_build_rows_that_their_tables_take(tmp_path):
+    for name, row in rows_of_programs().items():
+        measurements.Table(name, tmp_path).append(row)
+    (step,) = measurements.Table("steps", tmp_path).rows()
+    assert (step["ours_ms"], step["peer"], step["kernels"]) == ("500", "sparsify", "")
+    (a_pass,) = measurements.Table("passes", tmp_path).rows()
+    assert a_pass["tokens_per_s"] == "1"
 
 
 def test_rows_of_metrics_json():
