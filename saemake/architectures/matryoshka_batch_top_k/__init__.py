@@ -36,7 +36,7 @@ class MatryoshkaSettings(TopKSettings):
 
     @field_validator("group_weights")
     @classmethod
-    def _one_a_group(cls, weights: Any, others: ValidationInfo) -> Any:
+    def _one_per_group(cls, weights: Any, others: ValidationInfo) -> Any:
         groups = len(others.data.get("group_fractions", []))
         if isinstance(weights, list) and groups and len(weights) != groups:
             raise ValueError(
@@ -51,7 +51,7 @@ class MatryoshkaSettings(TopKSettings):
         }
 
     def sizes(self, width: int) -> list[int]:
-        """Latents in each group, as dictionary_learning rounds them."""
+        """The number of latents in each group, rounded as in dictionary_learning."""
         sizes = [int(fraction * width) for fraction in self.group_fractions[:-1]]
         return [*sizes, width - sum(sizes)]
 
