@@ -8,7 +8,7 @@ published/repositories/{owner}/{repository}.json                the commit that 
 import re
 from pathlib import PurePosixPath
 
-from saemake import names
+from saemake import figures, names
 from saemake.catalogue import entries
 from saemake.catalogue.entries import PART, Catalogue
 from saemake.config import Config
@@ -27,7 +27,6 @@ HUB_FILES = ("ae.pt", "config.json", "eval_results.json")
 WEIGHTS = ("ae.pt", "config.json", "source.json")
 COMPARISONS = ("comparison.json", "against_catalogue.json")
 FILES = (*WEIGHTS, *TABLES, *LATENTS, *COMPARISONS)
-FIGURES = ("rebuilt_and_published", "decoder_match")
 REPOSITORIES = "repositories"
 
 
@@ -108,7 +107,7 @@ def _check_published(config: Config, parts: list[str]) -> None:
         )
     match below:
         case ["figures", file]:
-            drawn = [f"{name}.{suffix}" for name in FIGURES for suffix in FIGURE_FORMATS]
+            drawn = [f"{name}.{suffix}" for name in figures.PUBLISHED for suffix in FIGURE_FORMATS]
             if file not in drawn:
                 raise SaemakeError(f"'{file}' is not a figure; {nearest(file, drawn)}")
             _check_rebuilt(

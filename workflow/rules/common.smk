@@ -209,14 +209,14 @@ def published_hashes(sweep, evaluation):
 
 
 def published_figure_tables(wildcards):
-    """What a figure of rebuilt and published SAEs shows: each comparison of a layer, of which that
-    of figures needs no published weights."""
-    file = {"rebuilt_and_published": "against_catalogue.json", "decoder_match": "comparison.json"}
+    """What a figure of rebuilt and published SAEs shows: each comparison of a layer. The comparison
+    with the catalogue needs no published weights."""
+    file = figures.get(wildcards.published_figure).table
     return [
         path
         for sweep in CATALOGUE.sweeps()
         if (sweep.model, sweep.layer) == (wildcards.model, int(wildcards.layer))
-        for path in published_files(sweep, [file[wildcards.published_figure]])
+        for path in published_files(sweep, [file])
     ]
 
 
@@ -276,6 +276,6 @@ wildcard_constraints:
     use="|".join(names.USES),
     evaluation="|".join(names.EVALUATIONS),
     figure="|".join(figures.names()),
-    published_figure="|".join(targets.FIGURES),
+    published_figure="|".join(figures.PUBLISHED),
     # Only as the catalogue has them: a wildcard of its own would take any path under hub/.
     folder="|".join(re.escape(f"{entry.repository}/{entry.path}") for entry in CATALOGUE.entries),

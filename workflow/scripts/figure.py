@@ -1,14 +1,13 @@
-"""Draw a figure of a model's suite at one layer, as PDF and SVG."""
+"""Draw a figure of one layer, as PDF and SVG."""
 
 from pathlib import Path
 
 from saemake import jobs
-from saemake.figures import frontier
+from saemake.figures import drawing
 
 with jobs.job(snakemake):
-    wildcards = snakemake.wildcards
-    rows = frontier.table([Path(path) for path in snakemake.input])
-    title = f"{wildcards.model}, layer {wildcards.layer}"
-    drawn = frontier.draw(rows, wildcards.figure, title)
+    title = f"{snakemake.wildcards.model}, layer {snakemake.wildcards.layer}"
+    name = Path(snakemake.output.pdf).stem
+    drawn = drawing.files(name, map(Path, snakemake.input), title)
     for suffix, path in snakemake.output.items():
-        jobs.write(path, frontier.render(drawn, suffix))
+        jobs.write(path, drawn[suffix])
