@@ -1,5 +1,5 @@
 # make demo       set everything up and build the demo: 18 SAEs of a small LM, and their figures
-# make test       the test suite        make lint        ruff, mypy, snakefmt, snakemake --lint
+# make test       the test suite        make lint        ruff, mypy, import-linter, snakefmt, snakemake --lint
 # make acceptance slower checks, SmolLM2-135M among them
 # make bench      how fast, beside the peers: steps, sweeps from end to end, captures, growth, memory,
 #                 evaluations, dry runs
@@ -26,6 +26,7 @@ lint: $(VENV)/tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 

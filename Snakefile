@@ -20,6 +20,6 @@ include: "workflow/rules/publish.smk"
 rule all:
     default_target: True
     input:
-        names.build_files(CONFIG),
+        build_files(CONFIG),
     message:
         f"finish {', '.join(CONFIG.build)}"

@@ -20,8 +20,8 @@ import torch
 from clock import seconds_of
 from lms import BUFFER_TOKENS, LMS, Lm
 
-from saemake import devices
 from saemake.activations.buffer import ActivationBuffer
+from saemake.base import devices
 from saemake.llm.model import LanguageModel
 from saemake.text.prefetch import prefetched
 from saemake.text.shards import WINDOW, Contexts, Tokens

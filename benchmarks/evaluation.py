@@ -29,12 +29,14 @@ from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
 from texts import tokenised
 from transformers import AutoTokenizer
 
-from saemake import architectures, devices
-from saemake.config import Config, read
-from saemake.evaluation import sae_bench_core
+from saemake import architectures
+from saemake.base import devices
+from saemake.config.checks import read
+from saemake.config.config import Config
+from saemake.evaluation.sae_bench_core import judge as sae_bench_core
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.names import SaeName, Sweep
+from saemake.paths.names import SaeName, Sweep
 from saemake.recipes import sae_evaluation_recipe, sae_recipe
 from saemake.training import files
 

@@ -20,7 +20,7 @@ import torch
 from on_gpu import graphs, judging, passes, same_bytes, steps
 from on_gpu.run import Run
 
-from saemake import devices
+from saemake.base import devices
 
 STAGES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "rates": passes.rates,

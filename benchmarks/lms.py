@@ -10,7 +10,7 @@ from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
 from texts import tokenised
 from transformers import AutoTokenizer
 
-from saemake.config import read
+from saemake.config.checks import read
 from saemake.llm.weights import Weights
 from saemake.text.shards import Tokens
 

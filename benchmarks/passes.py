@@ -27,10 +27,11 @@ from conftest import CONFIG_FILE, PROJECT, raw_config
 from lms import KS, LMS, Lm
 from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig, PretrainedConfig
 
-from saemake import architectures, devices
+from saemake import architectures
 from saemake.activations.buffer import ActivationBuffer, norm_factor
 from saemake.architectures.trainer import Trainer
-from saemake.config import read
+from saemake.base import devices
+from saemake.config.checks import read
 from saemake.llm.model import LanguageModel
 from saemake.text.prefetch import prefetched
 from saemake.text.shards import MANIFEST, Tokens, pack

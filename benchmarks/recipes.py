@@ -15,15 +15,17 @@ from pathlib import Path
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
 from texts import tokenised
 
-from saemake import architectures, devices, progress
+from saemake import architectures
 from saemake.activations.buffer import ActivationBuffer, norm_factor
 from saemake.architectures.constraints import OF_RECIPE
 from saemake.architectures.trainer import Trainer
-from saemake.config import Config, read
-from saemake.evaluation import dictionary_learning
+from saemake.base import devices, progress
+from saemake.config.checks import read
+from saemake.config.config import Config
+from saemake.evaluation.dictionary_learning import judge as dictionary_learning
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.names import SaeName, Sweep
+from saemake.paths.names import SaeName, Sweep
 from saemake.recipes import sae_evaluation_recipe
 
 MODEL, LAYER, WIDTH = "demo", 3, 1024

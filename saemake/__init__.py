@@ -44,6 +44,6 @@ def load(
     none.
     """
     # Imported here: torch takes 1.6 s, which names and plans do not need.
-    from saemake import loading
+    from saemake.architectures import loading
 
     return loading.load(place, device, inference)

@@ -5,9 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from saemake import command_line, commands
-from saemake.commands import find, plan, store, verify, why
-from saemake.errors import SaemakeError, first_line
+from saemake.base.errors import SaemakeError, first_line
+from saemake.commands import command_line, find, plan, project, store, verify, why
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         if options.run in (why.run, verify.run, store.run):
-            commands.check_folder()
-        status: int = options.run(commands.load_config(options.configfile), options)
+            project.check_folder()
+        status: int = options.run(project.load_config(options.configfile), options)
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

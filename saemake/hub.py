@@ -22,9 +22,9 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import parse_ratelimit_headers
 
-from saemake.errors import SaemakeError, first_line
-from saemake.recipes import revision_key
-from saemake.store import Store
+from saemake.base.digest import digest
+from saemake.base.errors import SaemakeError, first_line
+from saemake.base.store import Store
 
 if TYPE_CHECKING:  # a GPU's jobs speak to the Hub's cache, and may run where `datasets` is not
     from datasets import IterableDataset
@@ -148,6 +148,11 @@ def pinned(
         named = {"kind": kind, "hub": hub, "revision": revision, "commit": commit}
         revisions.put(key, {PINNED: (json.dumps(named, indent=1) + "\n").encode()})
         return commit
+
+
+def revision_key(kind: str, hub: str, revision: str) -> str:
+    """What names, in the store, what a revision of a "model" or "dataset" was first found to be."""
+    return digest([kind, hub, revision])
 
 
 def _patience(

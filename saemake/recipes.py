@@ -5,20 +5,36 @@ artifact are not in it.
 """
 
 import functools
-import hashlib
-import json
 import math
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from saemake import architectures, versions
-from saemake.config import Config, Source, content_files
-from saemake.names import SaeName, Sweep, members
-from saemake.sections import Closed
-from saemake.store import sha256
-from saemake.training.settings import Drop, RecordedDrop, Training, TrainingDrop
+from saemake import architectures
+from saemake import evaluation as evaluations
+from saemake.activations.drop import Drop, RecordedDrop, TrainingDrop
+from saemake.architectures.training import Training
+from saemake.base.digest import digest
+from saemake.base.sections import Closed
+from saemake.base.store import sha256
+from saemake.config.config import Config, content_files
+from saemake.config.sections import Source
+from saemake.paths import catalogue
+from saemake.paths.names import (
+    Baselines,
+    Checkpoints,
+    PublishedSweep,
+    SaeName,
+    Subjects,
+    Sweep,
+    Trained,
+)
+from saemake.paths.spelling import members
+
+# Raised by hand when the maths or the order behind them changes. Architectures
+# and evaluations carry their own.
+TOKENS_VERSION, ACTIVATIONS_VERSION, BASELINES_VERSION = 3, 3, 3
 
 
 class Recipe(Closed):
@@ -28,12 +44,6 @@ class Recipe(Closed):
     def hash(self) -> str:
         """sha256 of the recipe's canonical JSON, in hex."""
         return digest(self.model_dump(mode="json"))
-
-
-def digest(value: Any) -> str:
-    """sha256 of `value` as JSON with sorted keys, in hex."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class ModelRecipe(Recipe):
@@ -131,11 +141,7 @@ def model_recipe(config: Config, name: str) -> ModelRecipe:
 
 def tokens_recipe(config: Config, model: str, use: str) -> TokensRecipe:
     """The tokens that a model's SAEs are trained on ('train'), or judged on by an evaluation."""
-    return {
-        "train": _training_tokens,
-        "dictionary_learning": _documents,
-        "sae_bench_core": _packed,
-    }[use](config, model)
+    return _training_tokens(config, model) if use == "train" else _judged_on(config, model, use)
 
 
 def _training_tokens(config: Config, model: str) -> TokensRecipe:
@@ -158,44 +164,30 @@ def _training_tokens(config: Config, model: str) -> TokensRecipe:
     )
 
 
-def _documents(config: Config, model: str) -> TokensRecipe:
-    evaluation = config.evaluations_of(model).dictionary_learning
-    text = config.models[model].text
+def _judged_on(config: Config, model: str, name: str) -> TokensRecipe:
+    settings, text = config.evaluation_of(model, name), config.needs_of(model, name)
+    source = config.text_of(model, name)
+    begins = _held_out(config, model, source, settings.held_out)
+    packed = text.layout == "packed"
     return TokensRecipe(
-        **_source(config, model, text),
-        **_held_out(config, model, text, evaluation.held_out),
-        shuffle_seed=None,
-        layout="documents",
-        context_tokens=config.models[model].context_tokens,
-        amount=evaluation.documents,
-        unit="documents",
-        prepend_bos=config.models[model].prepend_bos,
-        dropped=evaluation.drop.kinds,
-    )
-
-
-def _packed(config: Config, model: str) -> TokensRecipe:
-    evaluation = config.evaluations_of(model).sae_bench_core
-    text = config.text_of(model, "sae_bench_core")
-    begins = _held_out(config, model, text, evaluation.held_out)
-    batches = evaluation.reconstruction_batches + evaluation.variance_batches
-    return TokensRecipe(
-        **_source(config, model, text),
+        **_source(config, model, source),
         **begins,
         # What comes after the documents of the training is known in the text's own order only.
-        shuffle_seed=None if begins["after"] else evaluation.shuffle_seed,
-        layout="packed",
-        context_tokens=evaluation.context_tokens,
-        amount=batches * evaluation.batch_contexts,
+        shuffle_seed=None if begins["after"] else text.shuffle_seed,
+        layout=text.layout,
+        context_tokens=text.context_tokens or config.models[model].context_tokens,
+        amount=text.amount,
         unit="documents",
-        dropped=evaluation.drop.kinds,
+        # Packing puts BOS before each context and document by itself.
+        prepend_bos=not packed and config.models[model].prepend_bos,
+        dropped=settings.drop.kinds,
     )
 
 
 def _source(config: Config, model: str, name: str) -> dict[str, Any]:
     text = config.texts[name]
     return {
-        "version": versions.TOKENS,
+        "version": TOKENS_VERSION,
         "model": model_recipe(config, model),
         "text_content": _content(config, text),
         "text_hub": text.hub,
@@ -224,23 +216,26 @@ def sae_recipe(config: Config, name: SaeName) -> SaeRecipe:
     settings = config.settings_of(sweep.model, sweep.architecture)
     return SaeRecipe(
         tokens=tokens_recipe(config, sweep.model, "train"),
-        activations_version=versions.ACTIVATIONS,
+        activations_version=ACTIVATIONS_VERSION,
         layer=sweep.layer,
         llm_batch_contexts=model.llm_batch_contexts,
         buffer_tokens=model.buffer_tokens,
         architecture=sweep.architecture,
         architecture_version=architectures.get(sweep.architecture).version,
-        width=config.widths[sweep.width],
+        width=config.latents(sweep.width),
         sparsity=name.sparsity,
         settings=settings.model_dump(mode="json", exclude=settings.OUTSIDE_RECIPE),
-        training=_trained_with(config, sweep.model),
+        training=_trained_with(config, sweep.model, name.seed),
         steps=config.steps_of(sweep.model),
     )
 
 
-def _trained_with(config: Config, model: str) -> Training:
-    """Without the reserve where no norm is left out: it changes no byte then."""
+def _trained_with(config: Config, model: str, seed: int | None) -> Training:
+    """With the seed of the SAE's name. Without the reserve where no norm is left out: it changes no
+    byte then."""
     training = config.training_of(model)
+    if seed is not None:
+        training = training.model_copy(update={"seed": seed})
     if training.drop.norm_over_median is not None:
         return training
     drop = TrainingDrop(**training.drop.model_dump(exclude={"reserve"}))
@@ -249,7 +244,7 @@ def _trained_with(config: Config, model: str) -> Training:
 
 def baselines_recipe(config: Config, model: str, layer: int) -> BaselinesRecipe:
     return BaselinesRecipe(
-        version=versions.BASELINES,
+        version=BASELINES_VERSION,
         tokens=_training_tokens(config, model),
         layer=layer,
         llm_batch_contexts=config.models[model].llm_batch_contexts,
@@ -269,18 +264,15 @@ def evaluation_recipe(
     sparsity: float | None = None,
 ) -> EvaluationRecipe:
     """Of a subject by its recipe's hash; of an SAE, with its architecture and sparsity."""
-    settings = getattr(config.evaluations_of(model), evaluation)
+    described, settings = evaluations.get(evaluation), config.evaluation_of(model, evaluation)
     kind = architectures.get(architecture) if architecture else None
-    packed = evaluation == "sae_bench_core"
     return EvaluationRecipe(
-        version=versions.EVALUATION,
+        version=described.version,
         evaluation=evaluation,
-        settings=settings.model_dump(mode="json", exclude={"text"}),
+        settings=settings.model_dump(mode="json", exclude=settings.OUTSIDE_RECIPE),
         subject=subject,
         tokens=tokens_recipe(config, model, evaluation),
-        batch_contexts=(
-            settings.batch_contexts if packed else config.models[model].llm_batch_contexts
-        ),
+        batch_contexts=described.batch_contexts(settings, config.models[model].llm_batch_contexts),
         cpu_threads=config.training_of(model).cpu_threads,
         inferences=list(kind.inferences) if kind and kind.inferences else [None],
         target_l0=kind.target_l0(sparsity) if kind and sparsity is not None else None,
@@ -349,39 +341,42 @@ def evaluation_key(recipe_hash: str, judged_sha256: str) -> str:
     return digest([recipe_hash, judged_sha256])
 
 
-def revision_key(kind: str, hub: str, revision: str) -> str:
-    """What names, in the store, what a revision of a "model" or "dataset" was first found to be."""
-    return digest([kind, hub, revision])
+def training_hashes(config: Config, trained: Trained) -> list[str]:
+    """Short hashes of the recipes of what one job trains: what Snakemake compares for staleness."""
+    return [sae_recipe(config, member).hash[:16] for member in members(config, trained)]
 
 
-def sweep_hashes(config: Config, sweep: Sweep) -> list[str]:
-    """Short hashes of the recipes of a sweep's SAEs: what Snakemake compares for staleness."""
-    return [sae_recipe(config, member).hash[:16] for member in members(config, sweep)]
+def evaluation_recipes(
+    config: Config, subjects: Subjects, evaluation: str
+) -> dict[SaeName | int | str, EvaluationRecipe]:
+    """The recipes of one evaluation of all that one job judges, in the job's order: by the SAE, by
+    a checkpoint's step, or by a baseline's name."""
+    match subjects:
+        case Sweep() | SaeName():
+            saes = members(config, subjects)
+            return {sae: sae_evaluation_recipe(config, sae, evaluation) for sae in saes}
+        case Checkpoints(sae):
+            steps = config.checkpoint_steps(sae.sweep.model, sae.sweep.architecture)
+            return {
+                step: checkpoint_evaluation_recipe(config, sae, step, evaluation) for step in steps
+            }
+        case Baselines(model, layer):
+            return {
+                name: baseline_evaluation_recipe(config, model, layer, name, evaluation)
+                for name in baseline_names(config, model)
+            }
+        case PublishedSweep(sweep):
+            entries = catalogue.load(config).of_sweep(sweep)
+            return {
+                sae: published_evaluation_recipe(config, sae, entry.hub_folder, evaluation)
+                for sae, entry in entries.items()
+            }
 
 
-def evaluation_hashes(config: Config, sweep: Sweep, evaluation: str) -> list[str]:
-    """Short hashes of the recipes of one evaluation of a sweep."""
+def evaluation_hashes(config: Config, subjects: Subjects, evaluation: str) -> list[str]:
+    """Short hashes of these recipes: what Snakemake compares for staleness."""
     return [
-        sae_evaluation_recipe(config, member, evaluation).hash[:16]
-        for member in members(config, sweep)
-    ]
-
-
-def checkpoint_evaluation_hashes(config: Config, name: SaeName, evaluation: str) -> list[str]:
-    """Short hashes of the recipes of one evaluation of an SAE's checkpoints."""
-    steps = config.checkpoint_steps(name.sweep.model, name.sweep.architecture)
-    return [
-        checkpoint_evaluation_recipe(config, name, step, evaluation).hash[:16] for step in steps
-    ]
-
-
-def baseline_evaluation_hashes(
-    config: Config, model: str, layer: int, evaluation: str
-) -> list[str]:
-    """Short hashes of the recipes of one evaluation of a layer's baselines."""
-    return [
-        baseline_evaluation_recipe(config, model, layer, name, evaluation).hash[:16]
-        for name in baseline_names(config, model)
+        recipe.hash[:16] for recipe in evaluation_recipes(config, subjects, evaluation).values()
     ]
 
 

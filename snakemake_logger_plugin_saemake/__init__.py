@@ -11,7 +11,7 @@ from pathlib import Path
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
-from saemake.source import ROOT
+from saemake.base.source import ROOT
 
 SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
 
@@ -46,8 +46,8 @@ def runs_saemake(arguments: list[str]) -> bool:
 def check(arguments: list[str]) -> None:
     """End the process with status 1 and one line where snakemake would show a traceback."""
     if runs_saemake(arguments):
-        from saemake import command_line
-        from saemake.errors import SaemakeError
+        from saemake.base.errors import SaemakeError
+        from saemake.commands import command_line
 
         try:
             command_line.check(arguments[1:])

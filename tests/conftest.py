@@ -14,7 +14,8 @@ import torch
 import yaml
 
 from saemake import architectures
-from saemake.config import Config, read
+from saemake.config.checks import read
+from saemake.config.config import Config
 from saemake.llm.weights import Weights
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -32,8 +32,8 @@ from transformers import (
 from saemake.architectures.jump_relu.trainer import JumpReluDictionary
 from saemake.architectures.top_k.trainer import KeptDictionary
 from saemake.architectures.trainer import Dictionary
-from saemake.config import read
-from saemake.names import SaeName, Sweep
+from saemake.config.checks import read
+from saemake.paths.names import SaeName, Sweep
 from saemake.recipes import SaeRecipe, sae_recipe
 from saemake.training import files
 from saemake.training.members import Member, Wanted

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from saemake.config import Config
+from saemake.base.store import Store
+from saemake.config.config import Config
+from saemake.inputs import tokens
 from saemake.llm.model import load_tokenizer
 from saemake.llm.weights import Weights
 from saemake.recipes import tokens_recipe
-from saemake.store import Store
-from saemake.text import tokens
 from saemake.text.shards import MANIFEST, Tokens
 
 

@@ -13,15 +13,16 @@ from transformers import Gemma2Config
 
 from on_gpu.passes import KS, neox, random_lm
 from on_gpu.run import Run
-from on_gpu.same_bytes import JUDGES
 from on_gpu.steps import kernels
 from on_gpu.texts import write_tokens
 from on_gpu.trainers import case_of, copied, ours, sweep_of
-from saemake.config import read
+from saemake.base.digest import digest
+from saemake.base.store import Store
+from saemake.config.checks import read
+from saemake.judging.evaluate import judge_by
 from saemake.llm.model import LanguageModel
-from saemake.names import SaeName, Sweep
-from saemake.recipes import EvaluationRecipe, digest, sae_evaluation_recipe
-from saemake.store import Store
+from saemake.paths.names import SaeName, Sweep
+from saemake.recipes import EvaluationRecipe, sae_evaluation_recipe
 from saemake.text.shards import Tokens
 from saemake.training.snapshots import Snapshots
 
@@ -72,7 +73,7 @@ def core(run: Run, folder: Path, lm: LanguageModel, codecs: Any, vocabulary: int
     def judge(reconstruction: int, variance: int) -> None:
         amounts = {"reconstruction_batches": reconstruction, "variance_batches": variance}
         some = recipe.model_copy(update={"settings": {**settings, **amounts}})
-        JUDGES["sae_bench_core"](codecs, lm, tokens, some, "core")
+        judge_by(some, codecs, lm, tokens, "core")
 
     for amounts in (few, few, more_reconstruction, more_variance):  # the first warms up
         seconds[amounts] = run.seconds(lambda at=amounts: judge(*at), 1)
@@ -107,7 +108,7 @@ def documents(
     for name, count in (("warming_up", few), ("few", few), ("more", more)):
         tokens = tokens_of(folder / name, vocabulary, count, length)
         seconds[count] = run.seconds(
-            lambda t=tokens: JUDGES["dictionary_learning"](codecs, lm, t, recipe, "documents"), 1
+            lambda t=tokens: judge_by(recipe, codecs, lm, t, "documents"), 1
         )
     one = (seconds[more] - seconds[few]) / (more - few)
     return {

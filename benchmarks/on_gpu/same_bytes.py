@@ -24,20 +24,16 @@ from on_gpu.texts import write_tokens
 from on_gpu.trainers import with_dead
 from saemake import architectures
 from saemake.architectures.trainer import Trainer
-from saemake.config import Config, read
-from saemake.evaluation import dictionary_learning, sae_bench_core
+from saemake.config.checks import read
+from saemake.config.config import Config
+from saemake.judging.evaluate import judge_by
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.names import SaeName, Sweep
+from saemake.paths.names import SaeName, Sweep
 from saemake.recipes import sae_evaluation_recipe, sae_recipe, tokens_recipe
 from saemake.text.shards import Tokens
 from saemake.training import train
 from saemake.training.members import Stores, Wanted
-
-JUDGES = {
-    "dictionary_learning": dictionary_learning.judge,
-    "sae_bench_core": sae_bench_core.judge,
-}
 
 
 def small_trainer(name: str, recipe: str, dtype: str, device: torch.device) -> Trainer:
@@ -247,7 +243,7 @@ def evaluations_of_demo(run: Run, drop: dict[str, Any] | None = None) -> dict[st
     config = demo_config(drop)
     folder = Path(tempfile.mkdtemp())
     found: dict[str, Any] = {}
-    for evaluation, judge in JUDGES.items():
+    for evaluation in config.evaluation_names:
         tokens = demo_tokens(config, evaluation, folder)
         figures = []
         for device in (torch.device("cpu"), run.device, run.device):
@@ -259,7 +255,7 @@ def evaluations_of_demo(run: Run, drop: dict[str, Any] | None = None) -> dict[st
             asked = sae_evaluation_recipe(
                 config, SaeName(Sweep("demo", 3, "top_k", "256"), 4), evaluation
             )
-            judged = judge(codecs, lm, tokens, asked, evaluation)
+            judged = judge_by(asked, codecs, lm, tokens, evaluation)
             figures.append({name: one.figures for name, one in judged.items()})
         cpu, once, again = figures
         apart = {

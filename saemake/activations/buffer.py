@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from saemake.activations.dropping import Dropping
-from saemake.errors import SaemakeError
+from saemake.base.errors import SaemakeError
 from saemake.text.shards import Contexts
 
 

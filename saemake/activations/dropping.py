@@ -11,8 +11,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from saemake.activations.drop import Drop
 from saemake.text.shards import Contexts, Tokens
-from saemake.training.settings import Drop
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 
 from saemake.architectures.description import Architecture, Settings
-from saemake.errors import SaemakeError, nearest
+from saemake.base.errors import SaemakeError, nearest
 
 __all__ = ["Architecture", "Settings", "get", "names", "register"]
 

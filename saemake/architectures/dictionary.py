@@ -58,7 +58,7 @@ class Dictionary(nn.Module, abc.ABC):
     @abc.abstractmethod
     def encode(self, x: Tensor) -> Tensor:
         """Activations [..., D] of any float dtype to latents [..., F] in the weights' dtype, which
-        is float32 (saemake.onednn.linear casts)."""
+        is float32 (saemake.base.onednn.linear casts)."""
 
     def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor] | None:
         """The places that `encode` keeps and the values there, which may be 0. A place is an index

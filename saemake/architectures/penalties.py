@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from saemake.architectures.description import Settings
-from saemake.sections import Count, Number, Whole
+from saemake.base.sections import Count, Number, Whole
 
 EXAMPLE: dict[str, Any] = {"sweep": [0.05, 0.2], "sparsity_warmup_steps": 5}
 

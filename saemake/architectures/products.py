@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from saemake import onednn
+from saemake.base import onednn
 
 # Size of a part. At most so many bytes, so that the next part uses the same memory again; but at
 # least so many tokens, so that the product is fast.

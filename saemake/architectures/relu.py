@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.penalties import PenaltySettings
 from saemake.architectures.trainer import Trainer
-from saemake.onednn import linear
+from saemake.base.onednn import linear
 
 
 class ReluDictionary(Dictionary):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses
+from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import largest, top_of_each
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.dictionary import Dictionary
@@ -19,7 +19,6 @@ from saemake.architectures.encoding import Encoding
 from saemake.architectures.places import Places
 from saemake.architectures.top_k_settings import TopKSettings
 from saemake.architectures.trainer import Trainer
-from saemake.training import schedule
 
 
 class KeptDictionary(Dictionary):

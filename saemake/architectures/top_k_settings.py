@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from saemake.architectures.description import Settings
-from saemake.sections import Count, Number, Whole
-from saemake.training.settings import Training
+from saemake.architectures.training import Training
+from saemake.base.sections import Count, Number, Whole
 
 EXAMPLE: dict[str, Any] = {
     "sweep": [4, 16],

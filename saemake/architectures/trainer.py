@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from saemake.architectures import schedule
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.description import Architecture
 from saemake.architectures.dictionary import Dictionary
 from saemake.architectures.places import Places
-from saemake.training import schedule
-from saemake.training.settings import Training
+from saemake.architectures.training import Training
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ and loss recovered by SAE Bench's core evaluation.
 
 import argparse
 
-from saemake.catalogue import entries
-from saemake.config import Config
-from saemake.errors import SaemakeError, nearest
+from saemake.base.errors import SaemakeError, nearest
+from saemake.config.config import Config
+from saemake.paths import catalogue
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,20 +16,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    catalogue = entries.load(config)
-    found = entries.find(catalogue, " ".join(options.text))
+    known = catalogue.load(config)
+    found = catalogue.find(known, " ".join(options.text))
     if not found:
-        why = _meant(catalogue, options.text)
+        why = _meant(known, options.text)
         raise SaemakeError(f"find: no published SAE has all these words in its names; {why}")
     for entry in found:
-        print(f"{catalogue.name(entry).folder}/ae.pt")
+        print(f"{known.name(entry).folder}/ae.pt")
         print(f"  {entry.hub_folder}/ae.pt")
         print(f"  published: {_figures(entry)}")
-    print(f"{len(found)} of {len(catalogue.entries)} published SAEs")
+    print(f"{len(found)} of {len(known.entries)} published SAEs")
     return 0
 
 
-def _figures(entry: entries.Entry) -> str:
+def _figures(entry: catalogue.Entry) -> str:
     said = {"L0": "core_l0", "loss recovered": "core_loss_recovered"}
     known = [
         f"{name} {entry.figures[key]:.4g}" for name, key in said.items() if key in entry.figures
@@ -37,15 +37,15 @@ def _figures(entry: entries.Entry) -> str:
     return ", ".join(known) or "no figures of SAE Bench's core evaluation"
 
 
-def _meant(catalogue: entries.Catalogue, words: list[str]) -> str:
+def _meant(known: catalogue.Catalogue, words: list[str]) -> str:
     """A clause on the word that is in no name."""
-    unknown = [word for word in words if not entries.find(catalogue, word)]
+    unknown = [word for word in words if not catalogue.find(known, word)]
     if not unknown:
         return "each word is in some name, but no name has all of them"
-    known = {
+    parts = {
         part
-        for entry in catalogue.entries
-        for part in f"{entry.hub_folder}/{catalogue.name(entry)}".split("/")
+        for entry in known.entries
+        for part in f"{entry.hub_folder}/{known.name(entry)}".split("/")
     }
     word = unknown[0].rstrip("/").rpartition("/")[2]
-    return f"no name has '{word}'; {nearest(word, known)}"
+    return f"no name has '{word}'; {nearest(word, parts)}"

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saemake.catalogue import targets
-from saemake.commands import STORE, planned
-from saemake.config import Config, Device
-from saemake.errors import SaemakeError, nearest
-from saemake.names import build_files
-from saemake.plan.operations import NOTHING, Operations
+from saemake.base.errors import SaemakeError, nearest
+from saemake.commands import dry_run
+from saemake.config.config import Config
+from saemake.config.sections import Device
+from saemake.llm.cost import NOTHING, Operations
+from saemake.paths.files import build_files, hub_folder_files
+from saemake.paths.grammar import HubFolder, parse
+from saemake.paths.names import STORE
 from saemake.plan.totals import Plan, plan
 
 # The stages whose jobs import torch and load an LM, and what a job of them and of the others takes
@@ -69,23 +71,23 @@ class Processes:
 
 
 def _processes(config: Config, config_files: Sequence[Path], asked: Sequence[str]) -> Processes:
-    files = [
-        file
-        for target in asked
-        for file in (
-            targets.hub_folder_files(config, target)
-            if targets.is_hub_folder(config, target)
-            else [target]
-        )
-    ]
+    files = [file for target in asked for file in _files(config, target)]
     try:
-        jobs = planned.jobs(config_files, files)
+        jobs = dry_run.jobs(config_files, files)
     except OSError as error:  # snakemake writes down what it has looked at
         print(f"saemake: start-up is not counted: {error}", file=sys.stderr)
         return Processes(0, 0)
     stages = [job.rule.partition("__")[0] for job in jobs if job.runs]
     heavy = sum(stage in HEAVY for stage in stages)
     return Processes(heavy, len(stages) - heavy)
+
+
+def _files(config: Config, target: str) -> list[str]:
+    """The target itself; the files in it where it is a folder under hub/."""
+    artifact = parse(config, target)
+    if isinstance(artifact, HubFolder):
+        return hub_folder_files(config, artifact.folder)
+    return [target]
 
 
 def as_json(made: Plan, device: Device | None, started: Processes) -> dict[str, Any]:
@@ -136,7 +138,7 @@ def _saes(made: Plan) -> list[tuple[str, str]]:
 
 def _dropped(config: Config, made: Plan) -> list[str]:
     """Of each model that is trained on, the positions that are left out."""
-    models = dict.fromkeys(sweep.model for sweep in made.work.train)
+    models = dict.fromkeys(trained.model for trained in made.work.train)
     drops = {model: config.training_of(model).drop for model in models}
     return [f"{'not trained on':<22}{model}: {d.said}" for model, d in drops.items() if d.on]
 

@@ -14,26 +14,29 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from saemake import made, names
-from saemake.catalogue import entries
-from saemake.commands import STORE
+from saemake.base.errors import SaemakeError
+from saemake.base.store import Store
 from saemake.commands.unnamed import Described
-from saemake.config import Config, ConfigError, Source
-from saemake.errors import SaemakeError
-from saemake.evaluation.evaluate import judged_subject
-from saemake.names import USES, SaeName, Sweep
+from saemake.config.config import Config
+from saemake.config.faults import ConfigError
+from saemake.config.sections import Source
+from saemake.hub import revision_key
+from saemake.judging.evaluate import judged_subject
+from saemake.paths import catalogue
+from saemake.paths.files import uses
+from saemake.paths.grammar import SaeFile, parse
+from saemake.paths.names import OF_SAE, RESULTS, STORE, SaeName, Sweep
+from saemake.paths.spelling import members
 from saemake.recipes import (
     baseline_key,
     baseline_names,
     baselines_recipe,
     checkpoint_key,
     published_key,
-    revision_key,
     sae_recipe,
     tokens_recipe,
 )
-from saemake.store import Store
-from saemake.training.members import OF_SAE
+from saemake.records import made
 from saemake.training.snapshots import Snapshots
 
 KINDS = ("saes", "evaluations", "checkpoints", "baselines", "tokens", "snapshots", "revisions")
@@ -45,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
-    named, saes = _named(config), list(_saes(config))
+    saes = list(dict.fromkeys([*_saes(config), *_built(config)]))
+    named = _named(config, saes)
     described = Described(config, STORE, saes)
     unnamed: dict[str, list[str]] = {}
     size = 0
@@ -86,17 +90,17 @@ def _ask(what: str) -> None:
         raise SaemakeError("nothing was removed")
 
 
-def _named(config: Config) -> dict[str, set[str]]:
+def _named(config: Config, saes: Iterable[SaeName]) -> dict[str, set[str]]:
     """The keys of all that the config names; of evaluations, what they may judge."""
     named: dict[str, set[str]] = {kind: set() for kind in KINDS}
-    for sae in _saes(config):
+    for sae in saes:
         recipe = sae_recipe(config, sae)
         named["saes"].add(recipe.hash)
         steps = config.checkpoint_steps(sae.sweep.model, sae.sweep.architecture)
         named["checkpoints"] |= {checkpoint_key(recipe, step) for step in steps}
     named["evaluations"] |= named["saes"] | named["checkpoints"]
-    named["evaluations"] |= {published_key(e.hub_folder) for e in entries.load(config).entries}
-    for model, use in itertools.product(config.models, USES):
+    named["evaluations"] |= {published_key(e.hub_folder) for e in catalogue.load(config).entries}
+    for model, use in itertools.product(config.models, uses(config)):
         named["tokens"].add(tokens_recipe(config, model, use).hash)
     sources: list[tuple[str, Source]] = [("model", model) for model in config.models.values()]
     sources += [("dataset", text) for text in config.texts.values()]
@@ -118,9 +122,18 @@ def _saes(config: Config) -> Iterator[SaeName]:
     ):
         for layer in range(config.models[model].layers):
             try:
-                yield from names.members(config, Sweep(model, layer, architecture, width))
+                yield from members(config, Sweep(model, layer, architecture, width))
             except ConfigError:  # it does not fit: nothing of that name can be there
                 break
+
+
+def _built(config: Config) -> Iterator[SaeName]:
+    """The SAEs under results/ that no sweep lists: their paths name them."""
+    for path in Path(RESULTS).glob("*/L*/**/ae.pt"):
+        with contextlib.suppress(SaemakeError):
+            artifact = parse(config, str(path))
+            if isinstance(artifact, SaeFile):
+                yield artifact.sae
 
 
 def _is_named(store: Store, kind: str, key: str, named: dict[str, set[str]]) -> bool:

@@ -8,20 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from saemake import architectures
-from saemake.at_hand import differences
-from saemake.config import Config
+from saemake.base.digest import digest
+from saemake.base.store import Store
+from saemake.config.config import Config
 from saemake.evaluation.baselines import RECIPE as BASELINES_RECIPE
-from saemake.evaluation.evaluate import RECIPE
-from saemake.names import USES, SaeName, sparsity_name
-from saemake.recipes import (
-    baselines_recipe,
-    digest,
-    model_recipe,
-    sae_recipe,
-    tokens_recipe,
-)
-from saemake.store import Store
-from saemake.training.members import OF_SAE
+from saemake.judging.evaluate import RECIPE
+from saemake.paths.files import uses
+from saemake.paths.names import OF_SAE, SaeName, sparsity_name
+from saemake.paths.spelling import width_name
+from saemake.recipes import baselines_recipe, model_recipe, sae_recipe, tokens_recipe
+from saemake.records.at_hand import differences
 from saemake.training.snapshots import Snapshots
 
 # An entry's recipe cannot be read, or an older saemake kept none.
@@ -81,8 +77,7 @@ class Described:
         """An SAE's name, of a recipe: by the config's names of its model and width, where it has
         any. Several models may be of one LM: `model` says which."""
         config = self.config
-        widths = [name for name, latents in config.widths.items() if latents == recipe["width"]]
-        width = widths[0] if widths else f"{recipe['width']} latents"
+        width = width_name(config, recipe["width"])
         kind, value = recipe["architecture"], recipe["sparsity"]
         known = kind in architectures.names()
         sparsity = sparsity_name(kind, value) if known else str(value)
@@ -107,7 +102,7 @@ class Described:
         """The SAEs that the config names, by layer, architecture and latents."""
         found: dict[tuple[int, str, int], list[SaeName]] = {}
         for sae in self.named:
-            latents = self.config.widths[sae.sweep.width]
+            latents = self.config.latents(sae.sweep.width)
             place = (sae.sweep.layer, sae.sweep.architecture, latents)
             found.setdefault(place, []).append(sae)
         return found
@@ -213,8 +208,8 @@ class Described:
             said = self._read("tokens", key, "manifest.json") or {}
             return f"{said.get('tokens', 0):,} tokens of a text that nothing in the store names"
         model = self._model(recipe["model"])
-        uses = USES if model in self.config.models else ()
-        now = [tokens_recipe(self.config, model, use).model_dump(mode="json") for use in uses]
+        known = uses(self.config) if model in self.config.models else []
+        now = [tokens_recipe(self.config, model, use).model_dump(mode="json") for use in known]
         near = [list(differences(recipe, one)) for one in now]
         nearest = min(near, key=len, default=[])
         what = f"{recipe['amount']:,} {recipe['unit']} for {model}"

@@ -9,28 +9,32 @@ import itertools
 import math
 import tempfile
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from saemake import at_hand, names
-from saemake.config import Config
-from saemake.errors import SaemakeError, build_again
-from saemake.evaluation import subjects
-from saemake.evaluation.evaluate import evaluate, rows_of
-from saemake.llm import weights
-from saemake.names import RESULTS, SAE_FILES, SaeName, Sweep
+from saemake import evaluation
+from saemake.base.errors import SaemakeError, build_again
+from saemake.base.store import Store, sha256
+from saemake.config.config import Config
+from saemake.inputs import weights
+from saemake.jobs import train
+from saemake.judging import subjects
+from saemake.judging.evaluate import evaluate, rows_of
+from saemake.paths.grammar import saes_of
+from saemake.paths.names import RESULTS, SAE_FILES, SaeName, Trained
+from saemake.paths.spelling import trained_with
 from saemake.recipes import sae_recipe
-from saemake.store import Store, sha256
+from saemake.records import at_hand
 from saemake.text.shards import Tokens
 from saemake.training import files
-from saemake.training.members import Stores, Wanted
-from saemake.training.train import Conduct, Inputs, train_pass
+from saemake.training.members import Stores
 
 # How far the metrics of an SAE may lie from those of one trained on another device or with other
 # software: absolute for loss recovered, relative for L0.
 LOSS_RECOVERED_TOLERANCE = 0.005
 L0_TOLERANCE = 0.02
+# Whose metrics they are.
+EVALUATION = "dictionary_learning"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,17 +45,17 @@ def run(config: Config, options: argparse.Namespace) -> int:
     for path in options.path:
         if "checkpoints" in Path(path).parts:
             raise SaemakeError(f"{path}: name the SAE itself; checkpoints are not verified")
-    saes = list(dict.fromkeys(s for path in options.path for s in names.saes_of(config, path)))
+    saes = list(dict.fromkeys(s for path in options.path for s in saes_of(config, path)))
     same = True
-    for sweep, group in itertools.groupby(saes, key=lambda sae: sae.sweep):
-        same &= _verify(config, sweep, list(group))
+    for trained, group in itertools.groupby(saes, key=lambda sae: trained_with(config, sae)):
+        same &= _verify(config, trained, list(group))
     return 0 if same else 1
 
 
-def _verify(config: Config, sweep: Sweep, saes: list[SaeName]) -> bool:
+def _verify(config: Config, trained: Trained, saes: list[SaeName]) -> bool:
     _check_current(config, saes)
     with tempfile.TemporaryDirectory(prefix="saemake-verify-") as temporary:
-        rebuilt = _rebuild(config, sweep, saes, Path(temporary))
+        rebuilt = _rebuild(config, trained, saes, Path(temporary))
         same = [_compare(config, sae, rebuilt[sae], Path(temporary)) for sae in saes]
         return all(same)
 
@@ -83,26 +87,24 @@ def _reasons(config: Config, name: SaeName) -> Iterator[str]:
 
 
 def _rebuild(
-    config: Config, sweep: Sweep, saes: list[SaeName], temporary: Path
+    config: Config, trained: Trained, saes: list[SaeName], temporary: Path
 ) -> dict[SaeName, Path]:
     """Folders with the SAEs' files, trained anew."""
-    stores = Stores.under(temporary / "store")
-    recipes = {sae: sae_recipe(config, sae) for sae in saes}
-    lm_weights, description = weights.read(config, Path(RESULTS, sweep.model, "model.json"))
-    train_pass(
-        [Wanted(str(sae), recipe) for sae, recipe in recipes.items()],
-        Inputs(
-            weights=lm_weights,
-            ask_shape=partial(weights.shape_if_known, config, sweep.model),
-            lm_description=description,
-            tokens=_tokens(sweep.model, "train"),
-        ),
+    stores, model = Stores.under(temporary / "store"), trained.model
+    train.into(
         stores,
-        Conduct(f"verify {sweep}", config.logging, snapshot_seconds=math.inf),
+        config,
+        saes,
+        f"verify {trained}",
+        Path(RESULTS, model, "model.json"),
+        _manifest(model, "train"),
+        snapshot_seconds=math.inf,
+        checkpoints=False,
     )
-    folders = {sae: temporary / sae.sparsity_name for sae in saes}
+    folders = {sae: temporary / sae.own_part for sae in saes}
     for sae, folder in folders.items():
-        stores.saes.link(recipes[sae].hash, {file: folder / file for file in SAE_FILES})
+        recipe = sae_recipe(config, sae)
+        stores.saes.link(recipe.hash, {file: folder / file for file in SAE_FILES})
     return folders
 
 
@@ -138,18 +140,19 @@ def _other_circumstances(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _compare_metrics(config: Config, sae: SaeName, rebuilt: Path, temporary: Path) -> bool:
-    lm_weights, _ = weights.read(config, Path(RESULTS, sae.sweep.model, "model.json"))
-    tokens = _tokens(sae.sweep.model, "dictionary_learning")
+    lm_weights, _ = weights.read(config, Path(RESULTS, sae.model, "model.json"))
+    tokens = Tokens(_manifest(sae.model, EVALUATION))
+    roles = evaluation.get(EVALUATION).roles
+    assert roles is not None
     figures = {}
     for label, folder in (("old", Path(sae.folder)), ("new", rebuilt)):
         store = Store(temporary / label, "evaluations")
-        judged = subjects.sae(config, sae, "dictionary_learning", folder)
-        evaluate([judged], sae.sweep.layer, lm_weights, tokens, store)
-        found = rows_of(judged, tokens, store)[0].dictionary_learning
-        assert found is not None
+        judged = subjects.sae(config, sae, EVALUATION, folder)
+        evaluate([judged], sae.layer, lm_weights, tokens, store)
+        row = rows_of(judged, tokens, store)[0]
+        found = [row.figure(EVALUATION, name) for name in (roles.recovered, roles.l0)]
         # What is no number agrees with nothing.
-        nan = math.nan
-        figures[label] = [nan if v is None else v for v in (found.frac_recovered, found.l0)]
+        figures[label] = [math.nan if value is None else value for value in found]
     recovered = figures["new"][0] - figures["old"][0]
     l0 = figures["new"][1] / max(figures["old"][1], 1e-9) - 1
     agree = abs(recovered) <= LOSS_RECOVERED_TOLERANCE and abs(l0) <= L0_TOLERANCE
@@ -160,8 +163,8 @@ def _compare_metrics(config: Config, sae: SaeName, rebuilt: Path, temporary: Pat
     return agree
 
 
-def _tokens(model: str, use: str) -> Tokens:
+def _manifest(model: str, use: str) -> Path:
     manifest = Path(RESULTS, model, "tokens", use, "manifest.json")
     if not manifest.exists():
         raise SaemakeError(f"{manifest} is not there; build it: snakemake {manifest} --cores 1")
-    return Tokens(manifest)
+    return manifest

@@ -13,16 +13,16 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from saemake import at_hand, made
-from saemake.asked import evaluation_in, recipes_of
-from saemake.catalogue import targets
-from saemake.commands import STORE, planned
-from saemake.commands.planned import Job
-from saemake.config import Config
-from saemake.errors import SaemakeError, build_again
-from saemake.names import SAE_FILES, TOPS
-from saemake.publishing import names as publishing
-from saemake.store import Store, sha256
+from saemake.base.errors import SaemakeError, build_again
+from saemake.base.store import Store, sha256
+from saemake.commands import dry_run
+from saemake.commands.dry_run import Job
+from saemake.config.config import Config
+from saemake.paths.files import evaluation_in
+from saemake.paths.grammar import parse
+from saemake.paths.names import SAE_FILES, STORE, TOPS
+from saemake.records import at_hand, made
+from saemake.records.asked import recipes_of
 from saemake.training import files
 
 # How many names a reason gives.
@@ -55,7 +55,7 @@ def reasons_of(
     """
     asked = {path: _asked(config, _relative(path)) for path in paths}
     there = {file for named, _ in asked.values() for file in named if Path(file).exists()}
-    jobs = planned.jobs(config_files, sorted(there)) if there else []
+    jobs = dry_run.jobs(config_files, sorted(there)) if there else []
     return {
         path: [*_reasons_of_files(config, config_files, named, jobs), *unnamed]
         for path, (named, unnamed) in asked.items()
@@ -78,9 +78,9 @@ def _asked(config: Config, path: str) -> tuple[list[str], list[str]]:
     if not Path(path).exists():
         # A folder of an SAE or of a sweep that is not built.
         with contextlib.suppress(SaemakeError):
-            _check(config, f"{path}/metrics.json")
+            parse(config, f"{path}/metrics.json")
             return [f"{path}/metrics.json"], []
-    _check(config, path)
+    parse(config, path)
     return [path], []
 
 
@@ -88,13 +88,13 @@ def _reasons_of_files(
     config: Config, config_files: Sequence[Path], files_: Sequence[str], jobs: Sequence[Job]
 ) -> list[str]:
     """Of files that are asked for together; `jobs` are those behind all that any path names."""
-    behind = planned.behind(jobs, files_)
+    behind = dry_run.behind(jobs, files_)
     # Asked for alone it may be otherwise: a file is missing, or made again for another's sake.
     alone = any(job.missing for job in behind) or (
         any(job.runs for job in behind) and not any(job.caused for job in behind)
     )
     if alone or not all(Path(file).exists() for file in files_):
-        behind = planned.behind(planned.jobs(config_files, files_), files_)
+        behind = dry_run.behind(dry_run.jobs(config_files, files_), files_)
     reasons = [*_differing(config, behind)]
     reasons += [reason for job in behind for reason in _reasons(config, job)]
     return list(dict.fromkeys(reasons or _unexplained(behind)))
@@ -125,18 +125,13 @@ def _differing(config: Config, behind: Sequence[Job]) -> Iterator[str]:
         yield f"{line} ({first}{f' and {len(others)} more' if others else ''})"
 
 
-def _check(config: Config, path: str) -> None:
-    targets.check_target(config, path)
-    publishing.check_target(config, path)
-
-
 def _below(config: Config, folder: str) -> tuple[list[str], list[str]]:
     """The artifacts in a folder, and a reason for each of those that the config does not name."""
     named: list[str] = []
     unnamed: dict[str, list[str]] = {}
     for path in _artifacts(Path(folder)):
         try:
-            _check(config, path)
+            parse(config, path)
             named.append(path)
         except SaemakeError as error:
             unnamed.setdefault(str(error).removeprefix(f"{path}: "), []).append(path)
@@ -166,7 +161,7 @@ def _reasons(config: Config, job: Job) -> Iterator[str]:
     yield from (f"{file} was not finished: its job was interrupted" for file in job.incomplete)
     yield from _grouped(dict(_company(config, job)) or dict(_inputs(job)))
     for file in job.known:
-        yield from _damage(file, job)
+        yield from _damage(config, file, job)
     yield from (f"{file} is younger than what was made of it" for file in job.newer)
 
 
@@ -227,7 +222,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _damage(file: str, job: Job) -> Iterator[str]:
+def _damage(config: Config, file: str, job: Job) -> Iterator[str]:
     """Whether a file is what its job wrote, and its inputs what its job read."""
     record = made.read(file)
     wrote = record.sha256 if record else _carried_sum(Path(file))
@@ -238,7 +233,7 @@ def _damage(file: str, job: Job) -> Iterator[str]:
         )
     if PurePosixPath(file).name == "manifest.json":
         yield from _damaged_shards(Path(file))
-    for read, was in (record.inputs if record else _carried_inputs(Path(file))).items():
+    for read, was in (record.inputs if record else _carried_inputs(config, Path(file))).items():
         if read not in job.newer and Path(read).is_file() and _sum(read) != was:
             gone = "" if Path(file).is_file() else ", and is gone"
             yield f"{file} was made from another {read}{gone}"
@@ -254,11 +249,15 @@ def _carried_sum(path: Path) -> str | None:
         return "nothing that can be read"
 
 
-def _carried_inputs(path: Path) -> dict[str, str]:
+def _carried_inputs(config: Config, path: Path) -> dict[str, str]:
     """Without a record: which ae.pt the rows of an evaluation judge."""
     judged = path.parent / "ae.pt"
     try:
-        if path.suffix == ".json" and (evaluation := evaluation_in(path.name)) and judged.exists():
+        if (
+            path.suffix == ".json"
+            and (evaluation := evaluation_in(config, path.name))
+            and judged.exists()
+        ):
             row = json.loads(path.read_text())[0]
             return {str(judged): row["evaluations"][evaluation]["sha256"]}
     except (OSError, ValueError, LookupError, TypeError):

@@ -4,9 +4,8 @@ of D dimensions."""
 import torch
 from torch import Tensor, nn
 
-from saemake.onednn import linear
-
-ROWS_AT_ONCE = 512
+from saemake.base.onednn import linear
+from saemake.evaluation.pairs import ROWS_AT_ONCE
 
 
 def unit(rows_FD: Tensor) -> Tensor:
@@ -22,13 +21,6 @@ def largest_cosines(these_FD: Tensor, those_GD: Tensor | None = None) -> Tensor:
     return torch.cat(
         [linear(part_RD, those_GD, None).amax(dim=-1) for part_RD in these_FD.split(ROWS_AT_ONCE)]
     )
-
-
-def pairs_multiplied(directions: int) -> int:
-    """How many products of two directions the largest among so many take: a block of rows with
-    itself and with what follows."""
-    starts = range(0, directions, ROWS_AT_ONCE)
-    return sum(min(ROWS_AT_ONCE, directions - start) * (directions - start) for start in starts)
 
 
 def _largest_among(these_FD: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ module of this package with a function `draw(figure, rows, title)`.
 from dataclasses import dataclass
 from typing import Literal
 
-from saemake.errors import SaemakeError, nearest
+from saemake.base.errors import SaemakeError, nearest
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ nine apart. The markers differ too.
 from dataclasses import dataclass
 
 from saemake import architectures
-from saemake.errors import SaemakeError, nearest
+from saemake.base.errors import SaemakeError, nearest
 
 COLOURS = (
     "#0072B2",  # blue

@@ -13,9 +13,9 @@ from nnsight import NNsight
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
-from saemake.errors import SaemakeError, first_line
+from saemake.base.errors import SaemakeError, first_line
+from saemake.base.onednn import Packed, pack
 from saemake.llm.weights import Weights
-from saemake.onednn import Packed, pack
 from saemake.text.shards import Contexts
 
 # The most positions that a CPU runs together, or one context: of more, what a layer gives is memory

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from saemake.sections import Closed, Count
+from saemake.base.sections import Closed, Count
 
 
 class Shape(Closed):

@@ -3,7 +3,7 @@ bandwidth. An estimate: what waits for the other is not known, so the two are ad
 
 from dataclasses import dataclass
 
-from saemake.config import Device, DType
+from saemake.config.sections import Device, DType
 from saemake.plan.operations import Operations
 
 # Times that a training step reads or writes each parameter of an SAE in float32: casts and their

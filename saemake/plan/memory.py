@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from saemake import architectures
-from saemake.config import Config
-from saemake.evaluation.dictionary_learning import TOKENS_AT_ONCE
+from saemake import evaluation as evaluations
+from saemake.config.config import Config
+from saemake.evaluation.description import Cost
 from saemake.llm.model import LOGITS_TOGETHER, POSITIONS_TOGETHER
 from saemake.llm.shape import Shape
 from saemake.plan.storage import FLOAT32_BYTES, sae_bytes
@@ -80,41 +81,37 @@ def of_training(recipe: SaeRecipe, shape: Shape, saes: int) -> Memory:
 
 
 def of_judging(
-    config: Config,
-    name: str,
-    shape: Shape,
-    evaluation: str,
-    latents: Sequence[int],
+    config: Config, name: str, shape: Shape, evaluation: str, cost: Cost, latents: Sequence[int]
 ) -> Memory:
-    """An evaluation of codecs of so many latents."""
-    model = config.models[name]
-    core = config.evaluations_of(name).sae_bench_core
-    documents = evaluation == "dictionary_learning"
-    contexts = model.llm_batch_contexts if documents else core.batch_contexts
-    length = model.context_tokens if documents else core.context_tokens
+    """An evaluation of codecs of so many latents, which costs so much."""
+    model, described = config.models[name], evaluations.get(evaluation)
+    settings, text = config.evaluation_of(name, evaluation), config.needs_of(name, evaluation)
+    contexts = described.batch_contexts(settings, model.llm_batch_contexts)
+    length = text.context_tokens or model.context_tokens
     positions, widest = contexts * length, max(latents)
-    # More where a model's logits are not simply its last layer's. Documents' are looked at no more
-    # than a context at a time, in float32 beside their log-softmax.
+    # More where a model's logits are not simply its last layer's.
     logits = {
         device: shape.vocabulary
         * (
             min(positions, at_once) * ELEMENT_BYTES[model.dtype]
-            + documents * 2 * min(length, at_once) * FLOAT32_BYTES
+            + cost.float32_logits * min(length, at_once) * FLOAT32_BYTES
         )
         for device, at_once in LOGITS_TOGETHER.items()
     }
     # oneDNN's copy of a weight that the embedding has as it was (onednn.Packed).
-    packed = shape.tied and model.dtype == "float32" and not documents
+    packed = (
+        shape.tied and model.dtype == "float32" and not described.needs_owners_rounding(settings)
+    )
     copied = shape.head_weights * FLOAT32_BYTES if packed else 0
-    rows = min(positions, TOKENS_AT_ONCE) if documents else positions
+    rows = positions if cost.rows is None else min(positions, cost.rows)
     blocks = _blocks(model.dtype, shape, contexts, length)
     coded = round(LIVE_JUDGED * rows * widest * FLOAT32_BYTES)
     # The untouched LM's logits, in float32, are there while codecs code.
-    reference = 0 if documents else positions * shape.vocabulary * FLOAT32_BYTES
+    reference = positions * shape.vocabulary * FLOAT32_BYTES if cost.keeps_logits else 0
     lm = _lm(model.dtype, shape, model.layers)
     return Memory(
         lm=lm,
-        saes=sum(sae_bytes(shape.d_model, f) for f in latents),
+        saes=sum(sae_bytes(shape.d_model, count) for count in latents),
         buffer=0,
         live={
             "cuda": logits["cuda"] + reference + max(blocks["cuda"], coded),

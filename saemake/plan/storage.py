@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 
-from saemake.config import Config
+from saemake.config.config import Config
 from saemake.llm.shape import Shape
-from saemake.plan.jobs import Evaluate, Tokenise, Work
+from saemake.paths.names import Baselines
 from saemake.plan.text import Texts
+from saemake.plan.work import Evaluate, Tokenise, Work
 
 FLOAT32_BYTES = 4
 # Of each latent and way of choosing latents, in an evaluation's parquet: the floats of SAE Bench's
@@ -40,10 +41,11 @@ def sae_bytes(d_model: int, latents: int) -> int:
 def disk(config: Config, work: Work, shapes: dict[str, Shape], texts: Texts) -> Disk:
     """What the work writes."""
     saes = checkpoints = snapshots = 0
-    for sweep, missing in work.train.items():
+    for missing in work.train.values():
+        sweep = missing[0].sweep
         model = config.models[sweep.model]
         d_model = shapes[sweep.model].d_model
-        one = sae_bytes(d_model, config.widths[sweep.width])
+        one = sae_bytes(d_model, config.latents(sweep.width))
         steps = config.checkpoint_steps(sweep.model, sweep.architecture)
         saes += len(missing) * one
         checkpoints += len(missing) * len(steps) * one
@@ -67,7 +69,7 @@ def _token_bytes(config: Config, job: Tokenise, shapes: dict[str, Shape], texts:
 
 
 def _latent_bytes(job: Evaluate, work: Work, shapes: dict[str, Shape]) -> int:
-    most = shapes[job.model].d_model if job.judged is None else math.inf
+    most = shapes[job.model].d_model if isinstance(job.subjects, Baselines) else math.inf
     return sum(LATENT_BYTES * int(min(latents, most)) for latents in work.evaluate[job])
 
 

@@ -6,10 +6,29 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from saemake.config import Config
-from saemake.names import SaeName, Sweep, members
-from saemake.recipes import EvaluationRecipe, checkpoint_key, evaluation_key, sae_recipe
-from saemake.store import Store
+from saemake.base.store import Store
+from saemake.config.config import Config
+from saemake.paths.names import (
+    CHECKPOINT,
+    PCA,
+    PUBLISHED,
+    Baselines,
+    Checkpoints,
+    PublishedSweep,
+    SaeName,
+    Subjects,
+    Sweep,
+    Trained,
+)
+from saemake.paths.spelling import members
+from saemake.recipes import (
+    EvaluationRecipe,
+    baselines_recipe,
+    checkpoint_key,
+    evaluation_key,
+    evaluation_recipes,
+    sae_recipe,
+)
 
 KINDS = ("saes", "checkpoints", "baselines", "evaluations", "tokens")
 
@@ -47,6 +66,29 @@ class Stored:
         """Where an entry lies."""
         return self._stores[kind].folder / key
 
+    def judged(self, config: Config, subjects: Subjects, evaluation: str) -> list[bool]:
+        """Whether the evaluation of each thing that one job judges is there, in the job's order."""
+        recipes = evaluation_recipes(config, subjects, evaluation)
+        match subjects:
+            case PublishedSweep():
+                return [self._published(str(name), recipe.hash) for name, recipe in recipes.items()]
+            case Baselines(model, layer):
+                key = baselines_recipe(config, model, layer).hash
+                found = [(recipe, "baselines", key, PCA) for recipe in recipes.values()]
+            case Checkpoints():
+                found = [(r, "checkpoints", r.subject, CHECKPOINT) for r in recipes.values()]
+            case Sweep() | SaeName():
+                found = [(r, "saes", r.subject, "ae.pt") for r in recipes.values()]
+        return [self.has_evaluation(*one) for one in found]
+
+    def _published(self, name: str, recipe_hash: str) -> bool:
+        try:
+            source = json.loads(Path(PUBLISHED, name, "source.json").read_text())
+            judged = source["sha256"]["ae.pt"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+        return self.has("evaluations", evaluation_key(recipe_hash, judged))
+
     def has_evaluation(self, recipe: EvaluationRecipe, kind: str, key: str, file: str) -> bool:
         """Whether an evaluation of an entry's file is there; not of a damaged entry, which a job
         makes again."""
@@ -58,10 +100,11 @@ class Stored:
             return False
         return self.has("evaluations", evaluation_key(recipe.hash, judged))
 
-    def lacks(self, config: Config, sweep: Sweep) -> list[SaeName]:
-        """The SAEs of a sweep that a pass has to train: not there, or not all their checkpoints."""
+    def lacks(self, config: Config, trained: Trained) -> list[SaeName]:
+        """The SAEs that a job has to train: not there, or not all their checkpoints."""
+        sweep = trained.sweep if isinstance(trained, SaeName) else trained
         steps = config.checkpoint_steps(sweep.model, sweep.architecture)
-        return [sae for sae in members(config, sweep) if not self._trained(config, sae, steps)]
+        return [sae for sae in members(config, trained) if not self._trained(config, sae, steps)]
 
     def snapshot_step(self, members: Iterable[str]) -> int | None:
         """The last step that a snapshot of some of these SAEs, by their recipes' hashes, goes on

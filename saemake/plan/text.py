@@ -2,34 +2,16 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors import safe_open
 
-from saemake.config import Config
+from saemake.config.config import Config
+from saemake.llm.cost import Reading
 from saemake.plan.stored import Stored
 from saemake.recipes import tokens_recipe
 from saemake.text.shards import WINDOW, Tokens, window_batches
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a job reads of a text. `positions` of the LM's batches count padding, `pairs` are those
-    of two positions of one context, summed; `known` says whether the text was there to count."""
-
-    contexts: int
-    tokens: int
-    positions: int
-    pairs: int
-    known: bool
-
-    def share(self, part: float) -> "Reading":
-        """That part of it."""
-        amounts = (self.contexts, self.tokens, self.positions, self.pairs)
-        contexts, tokens, positions, pairs = (round(part * amount) for amount in amounts)
-        return Reading(contexts, tokens, positions, pairs, self.known)
 
 
 class Texts:

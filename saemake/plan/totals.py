@@ -5,17 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saemake import architectures
-from saemake.config import Config, Device, DType
-from saemake.llm import weights
-from saemake.names import Sweep, members
+from saemake import evaluation as evaluations
+from saemake.config.config import Config
+from saemake.config.sections import Device, DType
+from saemake.inputs import weights
+from saemake.llm.cost import NOTHING, Lm, Operations
+from saemake.paths.names import Baselines, SaeName, Trained
 from saemake.plan import memory, operations
 from saemake.plan.hours import Traffic, hours
-from saemake.plan.jobs import Evaluate, Fit, Work, work
 from saemake.plan.memory import Memory
-from saemake.plan.operations import NOTHING, Lm, Operations
 from saemake.plan.storage import Disk, Download, disk, download, sae_bytes
 from saemake.plan.stored import Stored
 from saemake.plan.text import Texts
+from saemake.plan.work import Evaluate, Fit, Work, work
 from saemake.recipes import sae_recipe
 
 
@@ -87,7 +89,7 @@ class _Costs:
             f"{job.model} {job.use}": texts.reading(job.model, job.use, 1).tokens
             for job in needed.tokenise
         }
-        jobs = [self._train(sweep, len(saes)) for sweep, saes in needed.train.items()]
+        jobs = [self._train(trained, saes) for trained, saes in needed.train.items()]
         jobs += [self._fit(job) for job in needed.fit]
         jobs += [self._evaluate(job, latents) for job, latents in needed.evaluate.items()]
         cached = {name for name in needed.fetch if weights.cached(config, name)}
@@ -103,23 +105,23 @@ class _Costs:
     def _lm(self, model: str, layer: int) -> Lm:
         return Lm(self.shapes[model], self.config.models[model].layers, layer)
 
-    def _train(self, sweep: Sweep, saes: int) -> JobCost:
-        config, name = self.config, sweep.model
+    def _train(self, trained: Trained, missing: list[SaeName]) -> JobCost:
+        config, name, sweep, saes = self.config, trained.model, missing[0].sweep, len(missing)
         model, training, steps = (
             config.models[name],
             config.training_of(name),
             config.steps_of(name),
         )
-        kind, latents = architectures.get(sweep.architecture), config.widths[sweep.width]
+        kind, latents = architectures.get(sweep.architecture), config.latents(sweep.width)
         settings = config.settings_of(name, sweep.architecture)
-        recipe = sae_recipe(config, members(config, sweep)[0])
+        recipe = sae_recipe(config, missing[0])
         shape = self.shapes[name]
         reading = self.texts.reading(name, "train", model.llm_batch_contexts, alike=True)
         lm = self._lm(name, sweep.layer)
         parameters = sae_bytes(shape.d_model, latents) // 4
         return JobCost(
             "training",
-            str(sweep),
+            str(trained),
             operations.of_training(lm, reading, kind, settings, training, steps, latents, saes),
             memory.of_training(recipe, shape, saes),
             Traffic.of_training(
@@ -145,25 +147,22 @@ class _Costs:
 
     def _evaluate(self, job: Evaluate, codecs: list[int]) -> JobCost:
         config, model, shape = self.config, self.config.models[job.model], self.shapes[job.model]
-        latents = codecs if job.judged else [min(f, shape.d_model) for f in codecs]
-        core = config.evaluations_of(job.model).sae_bench_core
-        documents = job.evaluation == "dictionary_learning"
-        batch = model.llm_batch_contexts if documents else core.batch_contexts
+        of_baselines = isinstance(job.subjects, Baselines)
+        latents = [min(count, shape.d_model) for count in codecs] if of_baselines else codecs
+        described = evaluations.get(job.evaluation)
+        settings = config.evaluation_of(job.model, job.evaluation)
+        batch = described.batch_contexts(settings, model.llm_batch_contexts)
         reading = self.texts.reading(job.model, job.evaluation, batch)
         lm = self._lm(job.model, job.layer)
-        predicted = reading.tokens
-        if documents:
-            done = operations.of_dictionary_learning(lm, reading, latents)
-        else:
-            done = operations.of_core(lm, reading, latents, core)
-            predicted = core.reconstruction_batches * batch * core.context_tokens
+        cost = described.cost(settings, lm, reading, latents, batch)
+        name = f"{job.model}/L{job.layer}/baselines" if of_baselines else str(job.subjects)
         return JobCost(
-            "baselines" if job.judged is None else "evaluation",
-            f"{job.judged or f'{job.model}/L{job.layer}/baselines'} by {job.evaluation}",
-            done,
-            memory.of_judging(config, job.model, shape, job.evaluation, latents),
+            "baselines" if of_baselines else "evaluation",
+            f"{name} by {job.evaluation}",
+            cost.operations,
+            memory.of_judging(config, job.model, shape, job.evaluation, cost, latents),
             Traffic.of_judging(
-                sum(latents), reading.tokens, shape.vocabulary, predicted * (2 + len(latents))
+                sum(latents), reading.tokens, shape.vocabulary, cost.predicted * (2 + len(latents))
             ),
             model.dtype,
             "float32",

@@ -7,27 +7,17 @@ from typing import Any
 from huggingface_hub import ModelCardData
 
 import saemake
-from saemake import names
-from saemake.config import Config, lm_name
-from saemake.evaluation import rows
-from saemake.evaluation.rows import Row
-from saemake.names import RESULTS, SaeName
-from saemake.plan import without
-from saemake.publishing import readers, rebuilding
-from saemake.publishing.names import CONFIG, suite_saes
+from saemake import evaluation
+from saemake.activations.drop import TrainingDrop
+from saemake.config import rebuilding
+from saemake.config.config import Config, lm_name
+from saemake.metrics import rows
+from saemake.metrics.rows import Row
+from saemake.paths.files import REBUILDING, figures_of, suite_saes, suite_sweeps
+from saemake.paths.names import RESULTS, SaeName
+from saemake.publishing import readers
 from saemake.training import files
-from saemake.training.settings import TrainingDrop
 
-# Columns of the metrics table, to the evaluation and the figure in its rows.
-COLUMNS = {
-    "L0": ("dictionary_learning", "l0"),
-    "loss recovered": ("dictionary_learning", "frac_recovered"),
-    "variance explained": ("dictionary_learning", "frac_variance_explained"),
-    "alive": ("dictionary_learning", "frac_alive"),
-    "core L0": ("sae_bench_core", "l0"),
-    "core loss recovered": ("sae_bench_core", "ce_loss_score"),
-    "core variance explained": ("sae_bench_core", "explained_variance"),
-}
 WEIGHTS = {".safetensors", ".bin", ".gguf"}
 CARD = """---
 {front}
@@ -97,11 +87,11 @@ def render(config: Config, model: str, repo: str) -> str:
         count=len(saes),
         layers=", ".join(map(str, suite.layers)),
         architectures=", ".join(f"`{name}`" for name in suite.architectures),
-        widths=", ".join(f"{config.widths[width]:,}" for width in suite.widths),
+        widths=", ".join(f"{config.latents(width):,}" for width in suite.widths),
         readers=readers.described(saes),
         loading=_loading(saes, model, repo),
         example=_inside(saes[0].folder, model),
-        config=CONFIG,
+        config=REBUILDING,
         metrics="\n".join(_metrics(config, model, layer) for layer in suite.layers).rstrip(),
         version=saemake.__version__,
         results=f"{RESULTS}/{model}",
@@ -132,27 +122,37 @@ def _front_matter(config: Config, model: str) -> str:
 def _metrics(config: Config, model: str, layer: int) -> str:
     """A layer's table, its warnings and its figures."""
     found: dict[str, Row] = {}
-    for sweep in names.suite_sweeps(config, model, layer):
+    for sweep in suite_sweeps(config, model, layer):
         for row in rows.read_file(Path(sweep.folder, "metrics.json")):
             if row.width is not None:  # no baseline
                 # Of an SAE's ways of choosing latents its loader's, which comes first.
                 found.setdefault(row.name, row)
+    columns = _columns()
     lines = [f"### Layer {layer}", ""]
-    lines += [f"| SAE | {' | '.join(COLUMNS)} |", f"| --- |{' ---: |' * len(COLUMNS)}"]
+    lines += [f"| SAE | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     for row in found.values():
-        figures = [_figure(row, evaluation, name) for evaluation, name in COLUMNS.values()]
+        figures = [_figure(row, *place) for place in columns.values()]
         lines.append(f"| {_inside(row.name, model)} | {' | '.join(figures)} |")
     warnings = [
         f"- {_inside(row.name, model)}: {line}" for row in found.values() for line in row.warnings
     ]
     lines += ["", *warnings, ""] if warnings else [""]
-    for name in names.figures_of(config, model):
+    for name in figures_of(config, model):
         lines += [f"![{name.replace('_', ' ')}](L{layer}/figures/{name}.svg)", ""]
     return "\n".join(lines)
 
 
-def _figure(row: Row, evaluation: str, name: str) -> str:
-    value = getattr(getattr(row, evaluation), name, None)
+def _columns() -> dict[str, tuple[str, str]]:
+    """The columns of the metrics table, to the evaluation and the figure in them."""
+    return {
+        column: (name, figure)
+        for name in evaluation.names()
+        for column, figure in evaluation.get(name).card.items()
+    }
+
+
+def _figure(row: Row, name: str, figure: str) -> str:
+    value = row.figure(name, figure)
     return "" if value is None else f"{value:.4g}"
 
 
@@ -193,7 +193,7 @@ def _told(provenance: dict[str, Any]) -> dict[str, str]:
         "revision of the text": provenance["text_revision"] or "none",
         "training": f"recipe `{training['recipe']}`, seed {training['seed']},"
         f" {recipe['steps'] * training['batch_tokens']:,} tokens"
-        f"{without(TrainingDrop.model_validate(training.get('drop', {})))}",
+        f"{TrainingDrop.model_validate(training.get('drop', {})).clause}",
         "device": provenance["device"],
         "software": ", ".join(f"{name} {version}" for name, version in software.items()),
         "saemake's commit": ", ".join(commits) or "unknown",

@@ -12,7 +12,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 
-from saemake.errors import SaemakeError, first_line
+from saemake.base.errors import SaemakeError, first_line
 
 
 @contextlib.contextmanager

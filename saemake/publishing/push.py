@@ -8,16 +8,16 @@ from typing import Any
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
 from huggingface_hub.utils import disable_progress_bars
 
-from saemake.errors import SaemakeError, first_line
+from saemake.base.errors import SaemakeError, first_line
+from saemake.paths.files import CARD, REBUILDING
 from saemake.publishing.faults import again, talking
-from saemake.publishing.names import CARD, CONFIG
-from saemake.publishing.plan import File, Plan, look, plan, size_of
+from saemake.publishing.push_plan import File, PushPlan, look, plan, size_of
 
 COMMIT_FILES = 100
 COMMIT_BYTES = 2**30
 
 
-def push(planned: Plan) -> dict[str, Any]:
+def push(planned: PushPlan) -> dict[str, Any]:
     """Send what is new, and what differs where the config says to overwrite; the receipt.
 
     Raises SaemakeError where the plan is refused, before anything is sent, and where the Hub
@@ -48,7 +48,7 @@ def push(planned: Plan) -> dict[str, Any]:
     }
 
 
-def _send(planned: Plan) -> list[dict[str, Any]]:
+def _send(planned: PushPlan) -> list[dict[str, Any]]:
     """The commits of this push: their ids and files."""
     repository, sent = planned.repository, 0
     made: list[dict[str, Any]] = []
@@ -94,9 +94,9 @@ def batches(
 ) -> Iterator[list[File]]:
     """The files of each commit, in the order of their paths: first the config, by which the next
     push knows the repository; last the card, which speaks of all the others."""
-    alone = {file.path: file for file in files if file.path in (CARD, CONFIG)}
-    if CONFIG in alone:
-        yield [alone[CONFIG]]
+    alone = {file.path: file for file in files if file.path in (CARD, REBUILDING)}
+    if REBUILDING in alone:
+        yield [alone[REBUILDING]]
     batch: list[File] = []
     for file in sorted(set(files) - set(alone.values()), key=lambda file: file.path):
         full = len(batch) == most_files or sum(one.size for one in batch) + file.size > most_bytes
@@ -110,7 +110,7 @@ def batches(
         yield [alone[CARD]]
 
 
-def _check_arrived(after: Plan, commits: Sized) -> None:
+def _check_arrived(after: PushPlan, commits: Sized) -> None:
     """Raise SaemakeError where a file on the Hub differs from the one here."""
     if after.to_send:
         path = after.to_send[0].path

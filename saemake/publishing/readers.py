@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from saemake import architectures
-from saemake.names import SaeName
+from saemake.paths.names import SaeName
 from saemake.publishing import saelens
 
 # What the loaders know, of dictionary_learning 0.1.0 by the dictionary's class, of SAE Bench 0.6.0

@@ -22,9 +22,9 @@ from saemake.architectures.matryoshka_batch_top_k.trainer import MatryoshkaDicti
 from saemake.architectures.relu import ReluDictionary
 from saemake.architectures.top_k.trainer import KeptDictionary, TopKDictionary
 from saemake.architectures.trainer import Dictionary
-from saemake.config import Config
-from saemake.errors import SaemakeError
-from saemake.names import SaeName
+from saemake.base.errors import SaemakeError
+from saemake.config.config import Config
+from saemake.paths.names import SaeName
 from saemake.recipes import sae_recipe
 from saemake.training import files
 
@@ -111,7 +111,7 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
     folder, sweep = Path(name.folder), name.sweep
     files.checked_sum(folder, sae_recipe(config, name).hash)
     dictionary = files.load(
-        folder, sweep.architecture, config.widths[sweep.width], torch.device("cpu")
+        folder, sweep.architecture, config.latents(sweep.width), torch.device("cpu")
     )
     trained = json.loads((folder / "config.json").read_text())
     dropped = files.read_provenance(folder).get("dropped_ids")

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import Tensor
 
-from saemake.errors import SaemakeError, first_line
-from saemake.store import sha256
+from saemake.base.errors import SaemakeError, first_line
+from saemake.base.store import sha256
 
 MANIFEST = "manifest.json"
 

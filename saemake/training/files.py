@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 import saemake
-from saemake import architectures, devices, loading
+from saemake import architectures
+from saemake.architectures import loading
 from saemake.architectures.trainer import Dictionary, Trainer
-from saemake.errors import SaemakeError, build_again, first_line
+from saemake.base import devices
+from saemake.base.errors import SaemakeError, build_again, first_line
+from saemake.base.store import sha256
 from saemake.recipes import SaeRecipe
-from saemake.store import sha256
 
 PROVENANCE_PACKAGES = ("torch", "transformers", "nnsight", "datasets", "snakemake")
 # Of these and saemake itself, what a change in may change an SAE's bytes.

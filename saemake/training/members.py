@@ -10,15 +10,12 @@ from torch import Tensor
 
 from saemake import architectures
 from saemake.architectures.trainer import Forward, Trainer
-from saemake.config import Logging
+from saemake.base.store import Store
+from saemake.config.sections import Logging
+from saemake.paths.names import CHECKPOINT, OF_SAE
 from saemake.recipes import SaeRecipe, checkpoint_key
-from saemake.store import Store
 from saemake.training import files
 from saemake.training.snapshots import Snapshots
-
-CHECKPOINT = "ae.pt"
-# Beside a checkpoint, the recipe hash of the SAE that it is of.
-OF_SAE = "of_sae.txt"
 
 
 @dataclasses.dataclass(frozen=True)

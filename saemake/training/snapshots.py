@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
-from saemake.recipes import digest
-from saemake.store import Store
+from saemake.base.digest import digest
+from saemake.base.store import Store
 
 CONTENTS = "contents.json"
 SHARED = "shared.pt"

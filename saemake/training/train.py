@@ -10,18 +10,17 @@ from typing import Any
 
 import torch
 
-from saemake import devices, interrupts, progress, source
 from saemake.activations.buffer import ActivationBuffer, norm_factor
 from saemake.activations.dropping import Dropping
 from saemake.activations.norms import Norms, warned
-from saemake.config import Logging
-from saemake.errors import SaemakeError
+from saemake.base import devices, interrupts, progress, source
+from saemake.base.digest import digest
+from saemake.base.errors import SaemakeError
+from saemake.base.store import Store
+from saemake.config.sections import Logging
 from saemake.llm.model import LanguageModel
-from saemake.llm.shape import Shape
 from saemake.llm.weights import Weights
-from saemake.plan import memory
-from saemake.recipes import SaeRecipe, checkpoint_key, digest
-from saemake.store import Store
+from saemake.recipes import SaeRecipe, checkpoint_key
 from saemake.text.prefetch import prefetched
 from saemake.text.shards import Tokens
 from saemake.training import files
@@ -33,11 +32,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a pass reads: the LM's files, its model.json, the text. `ask_shape` gives the LM's
-    shape, which takes seconds, or None where nothing says it."""
+    """What a pass reads: the LM's files, its model.json, the text."""
 
     weights: Weights
-    ask_shape: Callable[[], Shape | None]
     lm_description: dict[str, Any]
     tokens: Tokens
 
@@ -55,11 +52,13 @@ class Inputs:
 @dataclass(frozen=True)
 class Conduct:
     """How a pass goes about it; nothing of it changes what comes out. `label` names the pass
-    beside its progress; infinite `snapshot_seconds` are no snapshots at all."""
+    beside its progress; infinite `snapshot_seconds` are no snapshots at all. `announce` is called
+    once, before the first step, with the SAEs that are trained and the device."""
 
     label: str
     report: Logging
     snapshot_seconds: float
+    announce: Callable[[Sequence[Wanted], torch.device], None] = lambda wanted, device: None
 
 
 def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct: Conduct) -> None:
@@ -78,7 +77,7 @@ def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct
         return
     inputs.tokens.check(missing[0].recipe.tokens.hash)
     device = devices.choose(missing[0].recipe.training.cpu_threads)
-    _state_need(missing, inputs.ask_shape(), conduct.label, device)
+    conduct.announce(missing, device)
     made_with = digest([files.circumstances(device), inputs.checksums])
     faults = [
         fault
@@ -90,23 +89,6 @@ def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct
             f"{'; '.join(faults)}. Nothing of it is kept under its name; what else was trained is"
             " in the store"
         )
-
-
-def _state_need(
-    wanted: Sequence[Wanted], shape: Shape | None, label: str, device: torch.device
-) -> None:
-    """Say what training these takes at its largest, and on a GPU how much is free. A step that
-    lists few active latents takes less: the dense one is counted."""
-    if shape is None:
-        return
-    needed = memory.of_training(wanted[0].recipe, shape, len(wanted))
-    bytes_needed = needed.on_gpu if device.type == "cuda" else needed.on_cpu
-    words = f"{label}: at most about {bytes_needed / 2**30:.1f} GiB of memory, on {device}"
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        words += f", where {free / 2**30:.1f} GiB are free"
-    log.info("%s", words)
-    print(f"saemake: {words}", file=sys.stderr, flush=True)
 
 
 def _groups(

@@ -7,10 +7,11 @@ import pytest
 import yaml
 from conftest import CONFIG_FILE, PROJECT, Workflow, merged, raw_config
 
-from saemake import names
-from saemake.config import read
+from saemake.base.store import Store
+from saemake.config.checks import read
+from saemake.paths.files import suite_sweeps
+from saemake.paths.spelling import members
 from saemake.recipes import sae_recipe
-from saemake.store import Store
 
 pytestmark = pytest.mark.long
 SUITE = {"architectures": ["top_k", "standard_new"], "widths": ["256"]}
@@ -104,8 +105,8 @@ def to_train(workflow):
     store = Store(Path(workflow.folder, "results/.store"), "saes")
     return sum(
         not store.holds(sae_recipe(config, sae).hash)
-        for sweep in names.suite_sweeps(config, "demo", 3)
-        for sae in names.members(config, sweep)
+        for sweep in suite_sweeps(config, "demo", 3)
+        for sae in members(config, sweep)
     )
 
 

@@ -15,13 +15,13 @@ from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
 from dictionary_learning.utils import load_dictionary
 from peers import SHARED
 
-from saemake import names
-from saemake.config import read
+from saemake.config.checks import read
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.names import Sweep
+from saemake.paths.files import SAELENS_FILES
+from saemake.paths.names import Sweep
+from saemake.paths.spelling import members
 from saemake.publishing import saelens
-from saemake.publishing.names import SAELENS_FILES
 from saemake.text.shards import Tokens
 from saemake.training import files
 
@@ -82,7 +82,7 @@ def exported(demo):
     by what the rule calls, a job each being slow."""
     config = read(raw_config(), PROJECT, [CONFIG_FILE])
     sweeps = [Sweep("demo", 3, name, "1k") for name in SHARED]
-    saes = [names.members(config, sweep) for sweep in sweeps]
+    saes = [members(config, sweep) for sweep in sweeps]
     demo.succeed(*(f"saelens/{members[0]}/{SAELENS_FILES[0]}" for members in saes))
     with contextlib.chdir(demo.folder):
         for sae in (sae for members in saes for sae in members[1:]):

@@ -13,11 +13,12 @@ from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
 from texts import tokenised
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from saemake.config import Config, read
-from saemake.evaluation.evaluate import JUDGES, products
+from saemake.config.checks import read
+from saemake.config.config import Config
+from saemake.judging.evaluate import judge_by, products
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.names import SaeName, Sweep
+from saemake.paths.names import SaeName, Sweep
 from saemake.recipes import sae_evaluation_recipe
 from saemake.training import files
 
@@ -59,7 +60,7 @@ class Ground:
         }
         with products(recipe):
             lm = LanguageModel(self.weights, LAYER, CPU, whole=True)
-            return JUDGES[evaluation](saes, lm, text, recipe, "test")
+            return judge_by(recipe, saes, lm, text, "test")
 
 
 def ground(root, lm, layers, documents, core):

@@ -7,7 +7,7 @@ import pytest
 from conftest import Workflow
 
 from saemake import architectures
-from saemake.names import sparsity_name
+from saemake.paths.names import sparsity_name
 
 pytestmark = pytest.mark.acceptance
 # One of each sweep of the demo.

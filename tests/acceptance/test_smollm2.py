@@ -13,11 +13,12 @@ import torch
 import yaml
 from conftest import CONFIG_FILE, PROJECT, of_saes, raw_config
 
-from saemake import architectures, names
-from saemake.config import read
-from saemake.evaluation.evaluate import JUDGES
-from saemake.llm import weights
+from saemake import architectures
+from saemake.config.checks import read
+from saemake.inputs import weights
+from saemake.judging.evaluate import judge_by
 from saemake.llm.model import LanguageModel
+from saemake.paths.grammar import saes_of
 from saemake.recipes import sae_evaluation_recipe
 from saemake.text.shards import Tokens
 from saemake.training import files
@@ -99,15 +100,15 @@ def test_a_bfloat16_lm_gives_figures_within_a_percent(built, monkeypatch):
     lm = LanguageModel(lm_weights, 8, torch.device("cpu"), whole=True)
     rows = {name: sweep(built, name)[3] for name in SUITE}
     worst = []
-    for evaluation, judge in JUDGES.items():
+    for evaluation in config.evaluation_names:
         saes, recipe = {}, None
         for name, row in rows.items():
-            parts = names.saes_of(config, f"results/{row['name']}/ae.pt")
+            parts = saes_of(config, f"results/{row['name']}/ae.pt")
             recipe = sae_evaluation_recipe(config, parts[0], evaluation)
             folder = Path(parts[0].folder)
             saes[name] = files.load(folder, name, 2048, torch.device("cpu"), row["inference"])
         tokens = Tokens(Path(f"results/smollm2-135m/tokens/{evaluation}/manifest.json"))
-        for name, judgement in judge(saes, lm, tokens, recipe, "float32").items():
+        for name, judgement in judge_by(recipe, saes, lm, tokens, "float32").items():
             for figure, value in judgement.figures.items():
                 whole = 1 if figure in SHARES else abs(value)
                 apart = abs(rows[name][evaluation][figure] - value) / whole

@@ -13,8 +13,9 @@ import pytest
 from conftest import LAYER, Workflow, copied, merged
 from hub_server import LocalHub
 
-from saemake.catalogue.entries import COLUMNS
-from saemake.commands import load_config, why
+from saemake.commands import why
+from saemake.commands.project import load_config
+from saemake.paths.catalogue import COLUMNS
 
 pytestmark = pytest.mark.acceptance
 SWEEP, OTHER = f"{LAYER}/top_k/256", f"{LAYER}/standard_new/256"

@@ -15,8 +15,8 @@ from parity.test_training import pair
 from peers import SHARED
 from unit.test_architectures import KEPT, data, make
 
-from saemake.architectures import losses
-from saemake.training import files, schedule
+from saemake.architectures import losses, schedule
+from saemake.training import files
 
 PEER = {
     "standard": AutoEncoder,

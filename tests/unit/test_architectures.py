@@ -9,9 +9,9 @@ from saemake.architectures.jump_relu.trainer import Jump, MeanL0
 from saemake.architectures.places import Listed, Masked
 from saemake.architectures.standard_new import StandardNew
 from saemake.architectures.top_k.trainer import TopKTrainer
-from saemake.errors import SaemakeError
+from saemake.architectures.training import Training
+from saemake.base.errors import SaemakeError
 from saemake.training import files
-from saemake.training.settings import Training
 
 KEPT = ("top_k", "batch_top_k", "matryoshka_batch_top_k")
 SPARSITY = {name: architectures.get(name).example["sweep"][0] for name in architectures.names()}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from saemake.activations.buffer import ActivationBuffer, norm_factor
-from saemake.errors import SaemakeError
+from saemake.base.errors import SaemakeError
 from saemake.text.shards import Contexts
 
 CPU = torch.device("cpu")

@@ -10,13 +10,22 @@ import pytest
 import torch
 from conftest import CONFIG_FILE, PROJECT, raw_config
 
-from saemake import architectures, names
-from saemake.catalogue import compare, entries, fetch, targets
+from saemake import architectures
+from saemake.base.errors import SaemakeError
 from saemake.commands import store
-from saemake.config import Config, ConfigError, Tolerances, read
-from saemake.errors import SaemakeError
-from saemake.names import SaeName, Sweep
-from saemake.plan import jobs
+from saemake.config.checks import read
+from saemake.config.config import Config
+from saemake.config.faults import ConfigError
+from saemake.config.sections import Tolerances
+from saemake.paths import catalogue as entries
+from saemake.paths import files
+from saemake.paths.command_words import check_target
+from saemake.paths.files import hub_folder_files, suite_sweeps
+from saemake.paths.grammar import parse, saes_in_hub, saes_of
+from saemake.paths.names import SaeName, Sweep
+from saemake.paths.spelling import members
+from saemake.plan import work as jobs
+from saemake.published import compare, fetch
 from saemake.recipes import published_evaluation_recipe, sae_recipe
 
 EXAMPLE = (
@@ -30,6 +39,12 @@ ODD = (
 TOLERANCES = Tolerances(l0=0.1, loss_recovered=0.005, decoder_cosine=0.9)
 
 
+def saes_in(config: Config, path: str) -> list[SaeName]:
+    """The SAEs of an artifact under hub/."""
+    artifact = parse(config, path)
+    return saes_in_hub(config, artifact)
+
+
 @pytest.fixture(scope="module")
 def published() -> Config:
     return read(raw_config(), PROJECT, [CONFIG_FILE])
@@ -41,9 +56,9 @@ def test_all_names_resolve_both_ways(published: Config) -> None:
     for entry in catalogue.entries:
         name = catalogue.wanted(published, entry)
         assert catalogue.at(entry.hub_folder) == catalogue.named(str(name)) == entry
-        targets.check_target(published, f"{entry.hub_folder}/ae.pt")
-        assert targets.saes_of_hub(published, f"{entry.hub_folder}/ae.pt") == [name]
-        assert names.saes_of(published, f"{name.folder}/ae.pt") == [name]
+        check_target(published, f"{entry.hub_folder}/ae.pt")
+        assert saes_in(published, f"{entry.hub_folder}/ae.pt") == [name]
+        assert saes_of(published, f"{name.folder}/ae.pt") == [name]
         page = f"https://huggingface.co/{entry.repository}/tree/main/{entry.path}"
         assert entries.find(catalogue, page) == [entry]
         assert entries.find(catalogue, f"{name.folder}/ae.pt") == [entry]
@@ -65,7 +80,7 @@ def test_sparsities_are_what_was_measured(published: Config) -> None:
 
 
 def test_the_example_has_the_published_recipe(published: Config) -> None:
-    (name,) = targets.saes_of_hub(published, f"{EXAMPLE}/ae.pt")
+    (name,) = saes_in(published, f"{EXAMPLE}/ae.pt")
     assert name == SaeName(Sweep("pythia-160m-deduped", 8, "top_k", "16k"), 80)
     recipe = sae_recipe(published, name)
     assert (recipe.width, recipe.steps, recipe.training.seed) == (16_384, 244_140, 0)
@@ -75,24 +90,22 @@ def test_the_example_has_the_published_recipe(published: Config) -> None:
 
 
 def test_trainers_that_count_from_six(published: Config) -> None:
-    found = [
-        targets.saes_of_hub(published, f"{ODD}/trainer_{i}/config.json")[0] for i in range(6, 12)
-    ]
+    found = [saes_in(published, f"{ODD}/trainer_{i}/config.json")[0] for i in range(6, 12)]
     assert [name.sparsity for name in found] == [20, 40, 80, 160, 320, 640]
     with pytest.raises(SaemakeError, match=r"trainer_5/ae.pt: .*did you mean"):
-        targets.check_target(published, f"{ODD}/trainer_5/ae.pt")
+        check_target(published, f"{ODD}/trainer_5/ae.pt")
 
 
 def test_folders_and_checkpoints(published: Config) -> None:
     repository = EXAMPLE.rsplit("/", 3)[0]
-    assert len(targets.saes_of_hub(published, repository)) == 42
-    assert len(targets.saes_of_hub(published, EXAMPLE.rsplit("/", 2)[0] + "/")) == 6
-    files = targets.hub_folder_files(published, f"{EXAMPLE}/")
-    assert files == [f"{EXAMPLE}/{file}" for file in targets.HUB_FILES]
+    assert len(saes_in(published, repository)) == 42
+    assert len(saes_in(published, EXAMPLE.rsplit("/", 2)[0] + "/")) == 6
+    laid_out = hub_folder_files(published, f"{EXAMPLE}/")
+    assert laid_out == [f"{EXAMPLE}/{file}" for file in files.HUB_FILES]
     top_k = ODD.replace("batch_top_k", "top_k")
-    (name,) = targets.saes_of_hub(published, f"{top_k}/trainer_0/checkpoints/ae_24414.pt")
+    (name,) = saes_in(published, f"{top_k}/trainer_0/checkpoints/ae_24414.pt")
     assert name.sparsity == 20
-    assert not targets.is_hub_folder(published, "results/demo")
+    assert not entries.load(published).has_folder("results/demo")
 
 
 @pytest.mark.parametrize(
@@ -113,34 +126,45 @@ def test_folders_and_checkpoints(published: Config) -> None:
 )
 def test_a_name_that_is_none(published: Config, path: str, said: str) -> None:
     with pytest.raises(SaemakeError, match=said) as raised:
-        targets.check_target(published, path)
+        check_target(published, path)
     assert "\n" not in str(raised.value)
 
 
 def test_published_names(published: Config) -> None:
     folder = "published/gemma-2-2b/L12/top_k/16k"
-    for file in (*targets.FILES,):
-        targets.check_target(published, f"{folder}/k_80/{file}")
-    targets.check_target(published, f"{folder}/comparison.json")
+    for file in files.published_files(published):
+        check_target(published, f"{folder}/k_80/{file}")
+    check_target(published, f"{folder}/comparison.json")
     for suffix in ("pdf", "svg"):
-        targets.check_target(
-            published, f"published/gemma-2-2b/L12/figures/rebuilt_and_published.{suffix}"
-        )
+        check_target(published, f"published/gemma-2-2b/L12/figures/rebuilt_and_published.{suffix}")
 
 
-def test_a_published_sparsity_that_the_config_lacks() -> None:
+def test_a_published_sparsity_that_no_sweep_lists() -> None:
+    """It is rebuilt by itself, with the recipe that it would have in a sweep."""
     over = {"architectures": {"top_k": {"sweep": [20, 40]}}}
     config = read(raw_config(over), PROJECT, [CONFIG_FILE])
+    whole = read(raw_config(), PROJECT, [CONFIG_FILE])
     for target in ("top_k/16k/comparison.json", "figures/rebuilt_and_published.pdf"):
-        with pytest.raises(SaemakeError, match=r"k_80: published, but not of this config"):
-            targets.check_target(config, f"published/pythia-160m-deduped/L8/{target}")
+        check_target(config, f"published/pythia-160m-deduped/L8/{target}")
+    (name,) = saes_in(config, f"{EXAMPLE}/ae.pt")
+    assert sae_recipe(config, name) == sae_recipe(whole, name)
+    assert jobs.behind(config, [f"{name.folder}/ae.pt"]) == [jobs.Train(name)]
+
+
+def test_a_published_sae_that_cannot_be_trained() -> None:
+    over = {"models": {"pythia-160m-deduped": {"train_tokens": 1_000_000}}}
+    late = {"architectures": {"top_k": {"threshold_start_step": 1000}}}
+    config = read(raw_config({**over, **late}), PROJECT, [CONFIG_FILE])
+    for target in ("top_k/16k/comparison.json", "figures/rebuilt_and_published.pdf"):
+        with pytest.raises(SaemakeError, match=r"k_20: published, but not of this config: .*late"):
+            check_target(config, f"published/pythia-160m-deduped/L8/{target}")
 
 
 def test_a_second_name_of_a_width() -> None:
     """Whichever comes first in the config, the shorter is taken."""
     for widths in ({"wide": 16_384}, {"16k": 16_384, "awide": 16_384}):
         config = read(raw_config({"widths": widths}), PROJECT, [CONFIG_FILE])
-        (name,) = targets.saes_of_hub(config, EXAMPLE)
+        (name,) = saes_in(config, EXAMPLE)
         assert name.sweep.width == "16k"
 
 
@@ -334,8 +358,8 @@ def test_the_catalogue_names_what_names_knows(published: Config) -> None:
     suites = {
         sae
         for model in ("pythia-160m-deduped", "gemma-2-2b")
-        for sweep in names.suite_sweeps(published, model, published.models[model].suite.layers[0])
-        for sae in names.members(published, sweep)
+        for sweep in suite_sweeps(published, model, published.models[model].suite.layers[0])
+        for sae in members(published, sweep)
     }
     catalogue = entries.load(published)
     assert suites == {catalogue.name(entry) for entry in catalogue.entries}
@@ -344,7 +368,7 @@ def test_the_catalogue_names_what_names_knows(published: Config) -> None:
 def test_what_a_published_name_is_planned_as(published: Config) -> None:
     """Its sweep's training and evaluation, as under our name; a repository's, each once."""
     sweep = Sweep("pythia-160m-deduped", 8, "top_k", "16k")
-    judged = jobs.Evaluate("pythia-160m-deduped", 8, "dictionary_learning", sweep)
+    judged = jobs.Evaluate("dictionary_learning", sweep)
     assert jobs.behind(published, [f"{EXAMPLE}/ae.pt"]) == [judged]
     assert len(jobs.behind(published, [EXAMPLE.rsplit("/", 3)[0]])) == 7
     with pytest.raises(SaemakeError, match=f"{EXAMPLE}x: no published SAE of that name"):

@@ -8,8 +8,10 @@ from conftest import CONFIG_FILE, PROJECT, merged, raw_config
 from unit.test_evaluation import recipe
 
 from saemake.activations.norms import Norms, largest_share, warned
-from saemake.config import read
-from saemake.evaluation import cautions, rows
+from saemake.config.checks import read
+from saemake.evaluation.dictionary_learning import DictionaryLearningFigures
+from saemake.evaluation.sae_bench_core import SaeBenchCoreFigures
+from saemake.metrics import cautions, rows
 from saemake.recipes import EvaluationRecipe
 
 
@@ -110,7 +112,7 @@ def test_figures_that_are_no_numbers_warn_of_nothing():
 
 
 def row(name, *, l0, recovered, latents=1024, width="1k", core=None, warnings=()):
-    figures = dict.fromkeys(rows.DictionaryLearningFigures.model_fields)
+    figures = dict.fromkeys(DictionaryLearningFigures.model_fields)
     content = {
         "name": name,
         "model": "demo",
@@ -127,13 +129,13 @@ def row(name, *, l0, recovered, latents=1024, width="1k", core=None, warnings=()
         "evaluations": {},
     }
     if core is not None:
-        names = rows.SaeBenchCoreFigures.model_fields
+        names = SaeBenchCoreFigures.model_fields
         content["sae_bench_core"] = {
             **{key: 0 if key.startswith("total") else None for key in names},
             "l0": l0,
             "ce_loss_score": core,
         }
-    return rows.Row.model_validate(content)
+    return rows.row_type().model_validate(content)
 
 
 def pca(k, recovered, core=None):

@@ -6,9 +6,10 @@ import pytest
 import yaml
 from snakemake.cli import get_argument_parser
 
-from saemake import command_line, yaml_file
-from saemake.errors import SaemakeError
-from saemake.source import ROOT
+from saemake.base import yaml_file
+from saemake.base.errors import SaemakeError
+from saemake.base.source import ROOT
+from saemake.commands import command_line
 from snakemake_logger_plugin_saemake import runs_saemake
 
 SAE = "results/demo/L3/top_k/1k/k_8/ae.pt"

@@ -4,28 +4,27 @@ import pytest
 import yaml
 from conftest import CONFIG_FILE, PROJECT, merged, raw_config
 
-from saemake import architectures
-from saemake.config import (
+from saemake import architectures, evaluation
+from saemake.activations.drop import TrainingDrop
+from saemake.architectures.training import Training
+from saemake.base.errors import SaemakeError
+from saemake.config.checks import read
+from saemake.config.config import Config
+from saemake.config.sections import (
     Baselines,
-    Config,
     Device,
-    DictionaryLearning,
-    Evaluations,
     Logging,
     Model,
     Published,
     Publishing,
-    SaeBenchCore,
     Snapshots,
     Suite,
     Text,
     Tolerances,
-    read,
 )
-from saemake.errors import SaemakeError
 from saemake.llm.shape import Shape
-from saemake.names import Sweep, members
-from saemake.training.settings import Training, TrainingDrop
+from saemake.paths.names import Sweep
+from saemake.paths.spelling import members
 
 GEMMA = raw_config()["models"]["gemma-2-2b"]
 
@@ -291,7 +290,7 @@ def test_every_key_is_explained_in_the_readme():
     text = (PROJECT / "config" / "README.md").read_text()
     explained = set(re.findall(r"^\| `([a-z_0-9]+)`", text, flags=re.MULTILINE))
     sections = [Config, Model, Text, Suite, Training, Logging, Snapshots]
-    sections += [Evaluations, DictionaryLearning, SaeBenchCore, Baselines]
+    sections += [*(evaluation.get(name).Settings for name in evaluation.names()), Baselines]
     sections += [Published, Tolerances, Publishing, Shape, Device, TrainingDrop]
     sections += [architectures.get(name).Settings for name in architectures.names()]
     keys = {key for section in sections for key in section.model_fields} - {"root"}

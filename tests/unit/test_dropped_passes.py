@@ -8,8 +8,8 @@ from texts import tokenised
 from unit.test_snapshots import Killed, go, kill_before, stored, wanted
 
 from saemake.activations import norms
-from saemake.config import read
-from saemake.errors import SaemakeError
+from saemake.base.errors import SaemakeError
+from saemake.config.checks import read
 from saemake.training.members import Stores
 from saemake.training.train import Inputs
 

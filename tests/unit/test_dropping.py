@@ -10,16 +10,18 @@ from unit.test_buffer import make as make_buffer
 from unit.test_evaluation import DOCUMENTS, Nothing, Rounded, core_recipe, recipe, tokens
 from unit.test_evaluation import lm as lm  # a fixture
 
-from saemake import names, recipes
+from saemake import evaluation, recipes
 from saemake.activations.buffer import ActivationBuffer, norm_factor
+from saemake.activations.drop import Drop, TrainingDrop
 from saemake.activations.dropping import Dropping
-from saemake.config import read
-from saemake.errors import SaemakeError
-from saemake.evaluation import dictionary_learning, sae_bench_core
+from saemake.architectures.training import Training
+from saemake.base.errors import SaemakeError
+from saemake.config.checks import read
+from saemake.evaluation.dictionary_learning import judge as dictionary_learning
+from saemake.evaluation.sae_bench_core import judge as sae_bench_core
 from saemake.llm.model import load_tokenizer, token_losses
-from saemake.names import SaeName, Sweep
+from saemake.paths.names import SaeName, Sweep
 from saemake.text.shards import Contexts
-from saemake.training.settings import Drop, Training, TrainingDrop
 
 CPU = torch.device("cpu")
 
@@ -232,18 +234,18 @@ def test_a_drop_changes_what_is_trained_and_fitted(drop):
     )
 
 
-@pytest.mark.parametrize("evaluation", names.EVALUATIONS)
+@pytest.mark.parametrize("name", evaluation.names())
 @pytest.mark.parametrize("drop", [{"bos": True}, {"norm_over_median": 10}])
-def test_an_evaluations_drop_changes_that_evaluation_alone(evaluation, drop):
-    before, after = config_of(), config_of(evaluations={evaluation: {"drop": drop}})
+def test_an_evaluations_drop_changes_that_evaluation_alone(name, drop):
+    before, after = config_of(), config_of(evaluations={name: {"drop": drop}})
     sae = SaeName(Sweep("demo", 3, "top_k", "1k"), 8)
     assert recipes.sae_recipe(before, sae) == recipes.sae_recipe(after, sae)
-    for one in names.EVALUATIONS:
+    for other in evaluation.names():
         same = (
-            recipes.sae_evaluation_recipe(before, sae, one).hash
-            == recipes.sae_evaluation_recipe(after, sae, one).hash
+            recipes.sae_evaluation_recipe(before, sae, other).hash
+            == recipes.sae_evaluation_recipe(after, sae, other).hash
         )
-        assert same == (one != evaluation)
+        assert same == (other != name)
 
 
 def test_a_model_changes_the_keys_of_a_drop_that_it_names():
@@ -252,7 +254,7 @@ def test_a_model_changes_the_keys_of_a_drop_that_it_names():
     assert drop == TrainingDrop(bos=True, norm_over_median=10.0)
     assert config.training_of("gemma-2-2b").drop == TrainingDrop(bos=True)
     over = {"evaluations": {"sae_bench_core": {"drop": {"special": True}}}}
-    assert config_of(demo=over).evaluations_of("demo").sae_bench_core.drop == Drop(special=True)
+    assert config_of(demo=over).evaluation_of("demo", "sae_bench_core").drop == Drop(special=True)
 
 
 @pytest.mark.parametrize(

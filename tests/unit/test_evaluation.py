@@ -12,22 +12,20 @@ from conftest import DEMO_LM, PROJECT
 from unit.test_architectures import make
 
 from saemake import architectures
-from saemake.evaluation import (
-    baselines,
-    codecs,
-    dictionary_learning,
-    directions,
-    rows,
-    sae_bench_core,
-)
+from saemake.evaluation import baselines, codecs, directions
+from saemake.evaluation.dictionary_learning import DictionaryLearningFigures
+from saemake.evaluation.dictionary_learning import judge as dictionary_learning
 from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, recovered
+from saemake.evaluation.sae_bench_core import SaeBenchCoreFigures
+from saemake.evaluation.sae_bench_core import judge as sae_bench_core
+from saemake.inputs.tokens import packed, special_tokens
 from saemake.llm import model as llm_model
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
+from saemake.metrics import rows
 from saemake.recipes import BaselinesRecipe, EvaluationRecipe, ModelRecipe, TokensRecipe
 from saemake.text.shards import MANIFEST, Tokens, pack
-from saemake.text.tokens import packed, special_tokens
 
 CPU = torch.device("cpu")
 DOCUMENTS = [[0, 5, 9, 12, 700, 3], [0, 44, 2], [0, 8, 8, 1000, 31, 77, 90], [0, 6]]
@@ -451,13 +449,13 @@ def test_rows_of_two_evaluations_join_and_make_one_table():
         "sha256": "",
     }
     figures = {
-        "dictionary_learning": dict.fromkeys(rows.DictionaryLearningFigures.model_fields, 0.5),
-        "sae_bench_core": dict.fromkeys(rows.SaeBenchCoreFigures.model_fields, 1),
+        "dictionary_learning": dict.fromkeys(DictionaryLearningFigures.model_fields, 0.5),
+        "sae_bench_core": dict.fromkeys(SaeBenchCoreFigures.model_fields, 1),
     }
     files = [
         rows.content(
             [
-                rows.Row.model_validate(
+                rows.row_type().model_validate(
                     {
                         **subject,
                         "inference": way,

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from saemake import architectures, figures
-from saemake.errors import SaemakeError
+from saemake.base.errors import SaemakeError
 from saemake.figures import drawing, palette
 
 # Machado, Oliveira and Fernandes (2009), severity 1: linear RGB as it is seen.

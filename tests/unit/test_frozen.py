@@ -24,11 +24,12 @@ from texts import tokenised
 from unit.test_architectures import KEPT, data, make
 from unit.test_buffer import make as make_buffer
 
-from saemake import architectures, versions
-from saemake.config import read
+from saemake import architectures
+from saemake.architectures.training import Training
+from saemake.config.checks import read
 from saemake.llm.weights import Weights
-from saemake.names import USES
-from saemake.training.settings import Training
+from saemake.paths.files import uses
+from saemake.recipes import ACTIVATIONS_VERSION, TOKENS_VERSION
 
 FROZEN = Path(__file__).with_name("frozen.json")
 RECIPES = Training.model_fields["recipe"].annotation.__args__
@@ -60,28 +61,28 @@ def text_results(folder):
     weights = Weights("demo", DEMO_LM, None, "float32")
     sums = [
         shard["sha256"]
-        for use in USES
+        for use in uses(config)
         for shard in tokenised(config, weights, use, folder).manifest["shards"]
     ]
-    return {"version": versions.TOKENS, "shards": sums}
+    return {"version": TOKENS_VERSION, "shards": sums}
 
 
 def buffer_results():
     """The version, and which token each draw is, over several fillings to the text's end."""
     buffer = make_buffer([7, 3, 5, 8, 2, 9, 4, 6] * 4, capacity=20, batch=4)
     draws = [int(token) for _ in range(44) for token in buffer.batch()[:, 0]]
-    return {"version": versions.ACTIVATIONS, "draws": draws}
+    return {"version": ACTIVATIONS_VERSION, "draws": draws}
 
 
 def test_the_text_is_what_its_version_says(tmp_path):
     assert text_results(tmp_path) == json.loads(FROZEN.read_text())["text"], (
-        "the tokens changed: raise versions.TOKENS, then freeze them anew"
+        "the tokens changed: raise TOKENS_VERSION, then freeze them anew"
     )
 
 
 def test_the_draws_are_what_their_version_says():
     assert buffer_results() == json.loads(FROZEN.read_text())["activations"], (
-        "the draws changed: raise versions.ACTIVATIONS, then freeze them anew"
+        "the draws changed: raise ACTIVATIONS_VERSION, then freeze them anew"
     )
 
 

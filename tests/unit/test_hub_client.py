@@ -15,12 +15,12 @@ from datasets import load_dataset
 from datasets.exceptions import DatasetNotFoundError
 from hub_server import LocalHub
 
+from saemake.base.errors import SaemakeError
+from saemake.base.store import Store, sha256
 from saemake.commands import store as store_command
-from saemake.config import read
-from saemake.errors import SaemakeError
+from saemake.config.checks import read
 from saemake.hub import FAILURES, every_row, patiently, pinned, reached
-from saemake.llm import weights
-from saemake.store import Store, sha256
+from saemake.inputs import weights
 
 LM = {path.name: path.read_bytes() for path in DEMO_LM.iterdir()}
 WEIGHTS = "model.safetensors"

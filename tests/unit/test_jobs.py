@@ -3,21 +3,23 @@ import subprocess
 import sys
 import textwrap
 
-from conftest import raw_config
+from conftest import PROJECT, raw_config
 
-from saemake import made
+from saemake.records import made
 
 
 def run(tmp_path, body):
     code = f"""
 import json
 from types import SimpleNamespace
-from saemake import jobs
-from saemake.errors import SaemakeError
+from saemake.base.files import write
+from saemake.jobs.job import job
+from saemake.base.errors import SaemakeError
 script = SimpleNamespace(
-    log=['logs/job.log'], input=['read.txt'], output=['made.txt'], config={raw_config()!r}
+    log=['logs/job.log'], input=['read.txt'], output=['made.txt'], config={raw_config()!r},
+    scriptdir={str(PROJECT / "workflow" / "scripts")!r},
 )
-with jobs.job(script):
+with job(script):
 {textwrap.indent(body, "    ")}
 """
     return subprocess.run(
@@ -45,7 +47,7 @@ def test_a_full_disk_anywhere_in_a_job_is_one_line(tmp_path):
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
-    body = "jobs.write('made/a.txt', b'old')\njobs.write('made/a.txt', None)"
+    body = "write('made/a.txt', b'old')\nwrite('made/a.txt', None)"
     done = run(tmp_path, body)
     assert done.returncode == 1
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["a.txt"]
@@ -56,7 +58,7 @@ def test_a_job_that_ends_well_records_what_it_read_and_wrote(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "read.txt").write_text("before")
     # What a job read counts, not what another process has put there since.
-    body = "jobs.write('read.txt', b'after')\njobs.write('made.txt', b'made')"
+    body = "write('read.txt', b'after')\nwrite('made.txt', b'made')"
     done = run(tmp_path, body)
     assert done.returncode == 0, done.stderr
     record = made.read("made.txt")
@@ -66,16 +68,16 @@ def test_a_job_that_ends_well_records_what_it_read_and_wrote(tmp_path, monkeypat
 
 def test_a_job_that_fails_leaves_the_record_of_the_last_that_did_not(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run(tmp_path, "jobs.write('made.txt', b'made')")
+    run(tmp_path, "write('made.txt', b'made')")
     before = made.read("made.txt")
-    done = run(tmp_path, "jobs.write('made.txt', b'other')\nraise SaemakeError('no')")
+    done = run(tmp_path, "write('made.txt', b'other')\nraise SaemakeError('no')")
     assert done.returncode == 1
     assert made.read("made.txt") == before
 
 
 def test_records_of_files_that_are_gone_are_swept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run(tmp_path, "jobs.write('made.txt', b'made')")
+    run(tmp_path, "write('made.txt', b'made')")
     left = made.path_of("made.txt").with_name(".made.txt.json.4711")  # of a killed process
     left.touch()
     made.sweep()
@@ -88,7 +90,7 @@ def test_records_of_files_that_are_gone_are_swept(tmp_path, monkeypatch):
 
 def test_a_damaged_record_is_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run(tmp_path, "jobs.write('made.txt', b'made')")
+    run(tmp_path, "write('made.txt', b'made')")
     made.path_of("made.txt").write_text("{}")
     assert made.read("made.txt") is None
 

@@ -15,7 +15,7 @@ from unit.test_architectures import data, make
 import saemake
 from saemake import architectures
 from saemake.architectures.trainer import Dictionary
-from saemake.errors import SaemakeError
+from saemake.base.errors import SaemakeError
 from saemake.training import files
 
 SAE = "results/demo/L3/top_k/1k/k_3"

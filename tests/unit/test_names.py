@@ -1,15 +1,17 @@
 import pytest
 from conftest import PROJECT, raw_config
 
-from saemake import names
-from saemake.config import read
-from saemake.errors import SaemakeError, nearest
-from saemake.names import SaeName, Sweep
+from saemake.base.errors import SaemakeError, nearest
+from saemake.config.checks import read
+from saemake.paths import names
+from saemake.paths.command_words import check_target
+from saemake.paths.names import SaeName, Sweep
+from saemake.paths.spelling import members
 
 
 def test_a_sweep_lists_its_saes_in_the_configs_order(config):
     sweep = Sweep("gemma-2-2b", 12, "top_k", "16k")
-    folders = [member.folder for member in names.members(config, sweep)]
+    folders = [member.folder for member in members(config, sweep)]
     assert folders == [
         f"results/gemma-2-2b/L12/top_k/16k/k_{k}" for k in (20, 40, 80, 160, 320, 640)
     ]
@@ -29,6 +31,12 @@ def test_a_sparsity_is_named_by_its_parameter_and_value():
         "results/gemma-2-2b/L25/standard_new/65k/penalty_0.012/ae.pt",
         "results/pythia-160m-deduped/L0/batch_top_k/4k/k_20/training.csv",
         "results/demo/L3/figures/loss_recovered_vs_l0.svg",
+        "results/demo/L3/top_k/2k/metrics.json",
+        "results/demo/L3/top_k/3072/k_24/metrics.json",
+        "results/demo/L3/top_k/16/k_8/ae.pt",
+        "results/demo/L3/top_k/1k/k_24/seed_3/sae_bench_core.json",
+        "results/demo/L3/standard/1k/penalty_0.05/ae.pt",
+        "saelens/demo/L3/top_k/1k/k_24/seed_3/cfg.json",
         "results/demo/model.json",
         "results/demo/tokens/train/manifest.json",
         "--cores",
@@ -37,7 +45,7 @@ def test_a_sparsity_is_named_by_its_parameter_and_value():
     ],
 )
 def test_right_names_pass(config, path):
-    names.check_target(config, path)
+    check_target(config, path)
 
 
 @pytest.mark.parametrize(
@@ -49,15 +57,26 @@ def test_right_names_pass(config, path):
         ("demo/3/top_k/1k/metrics.json", "'3' is not a layer"),
         ("demo/L03/top_k/1k/metrics.json", "'L03' is not a layer"),
         ("demo/L3/topk/1k/metrics.json", "no architecture 'topk'.*mean 'top_k'"),
-        ("demo/L3/top_k/15k/metrics.json", "no width '15k'.*mean '1"),
-        (
-            "gemma-2-2b/L12/top_k/16k/k_81/ae.pt",
-            "no sparsity 'k_81'.*is k_20, .*"
-            r"set models.gemma-2-2b.architectures.top_k.sweep to \[20, 40, .*, 640, 81\]",
-        ),
-        ("demo/L3/top_k/1k/k_2.5/ae.pt", "no sparsity 'k_2.5'.*mean 'k_2'"),
-        ("demo/L3/standard_new/1k/penalty_1/ae.pt", "no sparsity 'penalty_1'.*mean"),
-        ("demo/L3/standard_new/1k/penalty_0.5/ae.pt", r"no sparsity.*sweep to \[.*, 0.5\]$"),
+        ("demo/L3/top_k/1kk/metrics.json", "no width '1kk'.*mean '1k'"),
+        ("gemma-2-2b/L12/top_k/16k/k_8o/ae.pt", "no sparsity 'k_8o'.*mean 'k_80'"),
+        ("demo/L3/top_k/1k/k_2.5/ae.pt", "'k_2.5' cannot be a sparsity of top_k.*known: k_2, k_4"),
+        ("demo/L3/top_k/1k/k_0/ae.pt", "'k_0' cannot be a sparsity of top_k.*greater than 0.*k_2"),
+        ("demo/L3/top_k/1k/k_024/ae.pt", "sparsity 'k_024' is spelt 'k_24'$"),
+        ("demo/L3/top_k/1k/k_1025/ae.pt", "'k_1025' needs 1025 latents, more than the 1024"),
+        ("demo/L3/top_k/1k/l0_8/ae.pt", "'l0_8' is no sparsity of top_k.*mean 'k_8'"),
+        ("demo/L3/standard_new/1k/penalty_1/ae.pt", "'penalty_1' is spelt 'penalty_1.0'$"),
+        ("demo/L3/standard_new/1k/penalty_0.030/ae.pt", "is spelt 'penalty_0.03'$"),
+        ("demo/L3/standard_new/1k/penalty_-1/ae.pt", "'penalty_-1' cannot be.*greater than 0"),
+        ("demo/L3/standard_new/1k/penalty_nan/ae.pt", "'penalty_nan' cannot be"),
+        ("demo/L3/top_k/1024/metrics.json", "width '1024' is spelt '1k'$"),
+        ("demo/L3/top_k/1048577/k_2/ae.pt", "1,048,577 latents, more than the most, 1,048,576"),
+        ("demo/L3/top_k/0k/k_2/ae.pt", "no width '0k'"),
+        ("demo/L3/top_k/02k/k_2/ae.pt", "no width '02k'"),
+        ("demo/L3/top_k/1k/k_8/seed_0/ae.pt", "seed 0 is the config's.*has no 'seed_0'"),
+        ("demo/L3/top_k/1k/k_8/seed_03/ae.pt", "seed 'seed_03' is spelt 'seed_3'$"),
+        ("demo/L3/top_k/1k/k_8/seed_x/ae.pt", "'seed_x' is no seed; seeds are named seed_1"),
+        ("demo/L3/top_k/1k/k_8/seed_3", "this is a folder;.*k_8/seed_3/ae.pt"),
+        ("demo/L3/top_k//1k/metrics.json", "no width ''"),
         ("tiny/L3/top_k/1k/metrics.json", "no model 'tiny' in.*of your own has it, add --configf"),
         ("gemma-2-2b/L12/top_k/16k/k_80/ea.pt", "no file 'ea.pt'.*mean 'ae.pt'"),
         ("gemma-2-2b/L12/top_k/16k/k_80", "this is a folder;.*k_80/metrics.json, k_80/ae.pt"),
@@ -76,7 +95,7 @@ def test_right_names_pass(config, path):
 )
 def test_wrong_names_are_told_the_nearest(config, path, message):
     with pytest.raises(SaemakeError, match=rf"^results/{path}: .*{message}"):
-        names.check_target(config, f"results/{path}")
+        check_target(config, f"results/{path}")
 
 
 @pytest.mark.parametrize(
@@ -90,15 +109,15 @@ def test_wrong_names_are_told_the_nearest(config, path, message):
 )
 def test_a_path_from_another_place_is_told_the_right_one(config, path, message):
     with pytest.raises(SaemakeError, match=message):
-        names.check_target(config, path)
+        check_target(config, path)
 
 
 def test_a_width_smaller_than_k_is_refused():
     config = read(raw_config({"widths": {"tiny": 32}}), PROJECT, [])
     message = "sweep': needs 64 latents, more than the 32 of widths.tiny"
     with pytest.raises(SaemakeError, match=message):
-        names.check_target(config, "results/demo/L3/top_k/tiny/metrics.json")
-    names.check_target(config, "results/demo/L3/standard_new/tiny/metrics.json")
+        check_target(config, "results/demo/L3/top_k/tiny/metrics.json")
+    check_target(config, "results/demo/L3/standard_new/tiny/metrics.json")
 
 
 @pytest.mark.parametrize(
@@ -111,7 +130,7 @@ def test_a_width_smaller_than_k_is_refused():
 )
 def test_another_folder_than_results_is_told(config, path, message):
     with pytest.raises(SaemakeError, match=rf"^{path}: .*{message}"):
-        names.check_target(config, path)
+        check_target(config, path)
 
 
 def test_the_nearest_word_is_one_that_begins_like_it():

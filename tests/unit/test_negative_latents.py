@@ -19,11 +19,12 @@ from saemake.architectures.top_k_family import (
     smallest_of_tokens,
 )
 from saemake.architectures.trainer import Forward
-from saemake.errors import SaemakeError
-from saemake.evaluation import dictionary_learning, sae_bench_core
-from saemake.names import SaeName, Sweep
+from saemake.architectures.training import Training
+from saemake.base.errors import SaemakeError
+from saemake.evaluation.dictionary_learning import judge as dictionary_learning
+from saemake.evaluation.sae_bench_core import judge as sae_bench_core
+from saemake.paths.names import SaeName, Sweep
 from saemake.publishing import readers, saelens
-from saemake.training.settings import Training
 
 
 class AbsTopKDictionary(TopKDictionary):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from saemake import onednn
+from saemake.base import onednn
 
 
 def drawn(*shape, seed=0):

@@ -6,11 +6,12 @@ import pickle
 import pytest
 from conftest import CONFIG_FILE, PROJECT, SMALL, raw_config
 
-from saemake import plan
-from saemake.config import read
-from saemake.names import Sweep, members
+from saemake.base.store import Store
+from saemake.config.checks import read
+from saemake.paths.names import Sweep
+from saemake.paths.spelling import members
+from saemake.plan import messages as plan
 from saemake.recipes import evaluation_key, sae_evaluation_recipe, sae_recipe
-from saemake.store import Store
 
 SWEEP = Sweep("demo", 3, "top_k", "256")
 

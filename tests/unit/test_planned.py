@@ -18,23 +18,28 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, Gemma2Config, GPTNeoXConfig, MixtralConfig
 
-from saemake import __main__, architectures, names
+from saemake import __main__, architectures
 from saemake.architectures.encoding import Encoding
-from saemake.commands import planned
-from saemake.config import Config, read
-from saemake.errors import SaemakeError
-from saemake.evaluation import baselines, codecs, subjects
-from saemake.evaluation.evaluate import evaluate
-from saemake.llm import weights
+from saemake.base.errors import SaemakeError
+from saemake.base.store import Store
+from saemake.commands import dry_run as planned
+from saemake.config.checks import read
+from saemake.config.config import Config
+from saemake.evaluation import baselines, codecs
+from saemake.inputs import weights
+from saemake.judging import subjects
+from saemake.judging.evaluate import evaluate
+from saemake.llm.cost import Lm, Operations, Reading
 from saemake.llm.shape import Shape, shape_of
-from saemake.names import EVALUATIONS, SAE_FILES, USES, Sweep, build_files
-from saemake.plan.operations import Lm, Operations
+from saemake.paths.files import build_files, uses
+from saemake.paths.names import SAE_FILES, Sweep
+from saemake.paths.spelling import members
 from saemake.plan.stored import Stored
-from saemake.plan.text import Reading, Texts, counted_lengths
+from saemake.plan.text import Texts, counted_lengths
 from saemake.plan.totals import plan
 from saemake.recipes import baselines_recipe, sae_recipe, tokens_recipe
-from saemake.store import Store
 from saemake.text.shards import Tokens
+from saemake.training.baselines import fit
 from saemake.training.members import Stores, Wanted
 from saemake.training.train import Conduct, Inputs, train_pass
 
@@ -56,18 +61,18 @@ class Jobs:
         self.stores = Stores.under(STORE)
 
     def tokenise(self) -> None:
-        for use in USES:
+        for use in uses(self.config):
             self.tokens(use)
 
     def tokens(self, use: str) -> Tokens:
         return tokenised(self.config, self.weights, use, STORE)
 
     def train(self, sweep: Sweep) -> None:
-        recipes = {sae: sae_recipe(self.config, sae) for sae in names.members(self.config, sweep)}
+        recipes = {sae: sae_recipe(self.config, sae) for sae in members(self.config, sweep)}
         description = weights.fetch(self.config, "demo", Store(STORE, "revisions"))
         train_pass(
             [Wanted(str(sae), recipe) for sae, recipe in recipes.items()],
-            Inputs(self.weights, lambda: None, description, self.tokens("train")),
+            Inputs(self.weights, description, self.tokens("train")),
             self.stores,
             Conduct("test", self.config.logging, snapshot_seconds=float("inf")),
         )
@@ -75,7 +80,7 @@ class Jobs:
             self.stores.saes.link(recipe.hash, {f: Path(sae.folder, f) for f in SAE_FILES})
 
     def evaluate(self, sweep: Sweep, evaluation: str) -> None:
-        saes = names.members(self.config, sweep)
+        saes = members(self.config, sweep)
         judged = [subjects.sae(self.config, sae, evaluation) for sae in saes]
         store = Store(STORE, "evaluations")
         evaluate(judged, sweep.layer, self.weights, self.tokens(evaluation), store)
@@ -83,7 +88,7 @@ class Jobs:
     def fit(self, layer: int) -> None:
         recipe = baselines_recipe(self.config, "demo", layer)
         store = Store(STORE, "baselines")
-        fitted = baselines.fit(self.weights, self.tokens("train"), recipe)
+        fitted = fit(self.weights, self.tokens("train"), recipe)
         store.put(recipe.hash, {baselines.FILE: fitted})
         place = Path(f"results/demo/L{layer}/baselines", baselines.FILE)
         store.link(recipe.hash, {baselines.FILE: place})
@@ -138,14 +143,14 @@ def test_operations_of_a_sweep_are_what_torch_counts(ready, name):
     with counted() as counter:
         ready.train(sweep)
     agree(planned.lm + planned.saes, counter, f"{name}, training")
-    for evaluation in EVALUATIONS:
+    for evaluation in ready.config.evaluation_names:
         planned = operations(ready, target, "evaluation", evaluation)
         with counted() as counter:
             ready.evaluate(sweep, evaluation)
         agree(planned.lm + planned.saes, counter, f"{name}, {evaluation}")
     left = plan(ready.config, [target], STORE)
     assert [job.stage for job in left.jobs if job.stage != "baselines"] == []
-    assert left.work.stored == names.members(ready.config, sweep)
+    assert left.work.stored == members(ready.config, sweep)
 
 
 @pytest.mark.parametrize("name", ["top_k", "batch_top_k", "matryoshka_batch_top_k"])
@@ -174,7 +179,7 @@ def test_operations_of_baselines_are_what_torch_counts(ready):
     with counted() as counter:
         ready.fit(3)
     agree(planned.lm + planned.saes, counter, "fitting")
-    for evaluation in EVALUATIONS:
+    for evaluation in ready.config.evaluation_names:
         planned = operations(ready, target, "baselines", evaluation)
         with counted() as counter:
             ready.evaluate_baselines(3, evaluation)
@@ -313,7 +318,9 @@ def test_the_whole_published_suite(tmp_path):
     made = plan(config, build_files(config), tmp_path)
     assert sum(map(len, made.work.train.values())) == 252
     assert len(made.work.train) == 42
-    assert set(made.tokens) == {f"{m} {use}" for m in (PYTHIA, "gemma-2-2b") for use in USES}
+    assert set(made.tokens) == {
+        f"{m} {use}" for m in (PYTHIA, "gemma-2-2b") for use in uses(read_config())
+    }
     checkpoints = {f for f in build_files(config) if "/checkpoints/" in f}
     assert len(checkpoints) == 7 * 6 * 3 * 2
 

@@ -13,15 +13,18 @@ from peers import SHARED
 from safetensors.torch import load
 from unit.test_architectures import make
 
-from saemake import architectures, names, recipes
-from saemake.config import Publishing, read
-from saemake.errors import SaemakeError
-from saemake.publishing import rebuilding, saelens
+from saemake import architectures, recipes
+from saemake.base.errors import SaemakeError
+from saemake.base.store import sha256
+from saemake.config import rebuilding
+from saemake.config.checks import read
+from saemake.config.sections import Publishing
+from saemake.paths.command_words import check_target
+from saemake.paths.files import suite_files, suite_saes
+from saemake.publishing import saelens
 from saemake.publishing.faults import talking
-from saemake.publishing.names import check_target, suite_files, suite_saes
-from saemake.publishing.plan import File, look, plan, text
 from saemake.publishing.push import batches, push
-from saemake.store import sha256
+from saemake.publishing.push_plan import File, look, plan, text
 
 REPO = "somebody/saes"
 KEPT = Publishing(private=True, overwrite=False, license=None)
@@ -152,8 +155,8 @@ def test_the_published_config_asks_for_the_same_recipes(model, drop):
     assert suite_saes(rebuilt, model) == saes
     for sae in saes:
         assert recipes.sae_recipe(rebuilt, sae) == recipes.sae_recipe(config, sae)
-        for evaluation in names.EVALUATIONS:
-            asked = [recipes.sae_evaluation_recipe(c, sae, evaluation) for c in (rebuilt, config)]
+        for name in config.evaluation_names:
+            asked = [recipes.sae_evaluation_recipe(c, sae, name) for c in (rebuilt, config)]
             assert asked[0] == asked[1]
     assert suite_files(rebuilt, model) == suite_files(config, model)
     elsewhere = {"training": {"drop": {"special": True}}}

@@ -4,8 +4,9 @@ import pytest
 from conftest import PROJECT, raw_config
 
 from saemake import recipes
-from saemake.config import read
-from saemake.names import SaeName, Sweep
+from saemake.base.digest import digest
+from saemake.config.checks import read
+from saemake.paths.names import SaeName, Sweep
 
 
 def hashes(over=None, model="demo"):
@@ -53,7 +54,7 @@ def test_a_recipe_changes_with_what_its_bytes_depend_on_and_with_nothing_else(ov
 
 
 def test_the_hash_is_of_sorted_json():
-    assert recipes.digest({"a": 1, "b": [2]}) == recipes.digest(json.loads('{"b": [2], "a": 1}'))
+    assert digest({"a": 1, "b": [2]}) == digest(json.loads('{"b": [2], "a": 1}'))
 
 
 def test_a_local_model_is_its_content_not_its_place(tmp_path):

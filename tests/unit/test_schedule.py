@@ -1,4 +1,4 @@
-from saemake.training.schedule import learning_rate_scale, sparsity_scale
+from saemake.architectures.schedule import learning_rate_scale, sparsity_scale
 
 
 def test_learning_rate_warms_up_from_zero_holds_and_decays_towards_zero():

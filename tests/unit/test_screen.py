@@ -5,7 +5,7 @@ import logging
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from saemake import screen
+from saemake.jobs import screen
 
 
 @pytest.fixture

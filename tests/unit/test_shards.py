@@ -3,8 +3,8 @@ import json
 import pytest
 import torch
 
-from saemake.errors import SaemakeError
-from saemake.store import sha256
+from saemake.base.errors import SaemakeError
+from saemake.base.store import sha256
 from saemake.text import prefetch
 from saemake.text.shards import WINDOW, Contexts, Tokens, pack, window_batches
 

@@ -9,10 +9,11 @@ from texts import tokenised
 from unit.test_architectures import data, make
 
 from saemake import architectures
-from saemake.config import read
-from saemake.names import Sweep, members
+from saemake.base.store import Store
+from saemake.config.checks import read
+from saemake.paths.names import Sweep
+from saemake.paths.spelling import members
 from saemake.recipes import sae_recipe
-from saemake.store import Store
 from saemake.training import train
 from saemake.training.members import Stores, Wanted
 from saemake.training.snapshots import Snapshots

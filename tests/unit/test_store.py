@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from saemake.errors import SaemakeError
-from saemake.store import Store, disk_fault
+from saemake.base.errors import SaemakeError
+from saemake.base.store import Store, disk_fault
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_write_that_fails_leaves_nothing(store, tmp_path):
     code = f"""
         import resource, signal, errno
         from pathlib import Path
-        from saemake import store
+        from saemake.base import store
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         made = store.Store(Path({str(tmp_path / ".store")!r}), "saes")
@@ -110,7 +110,7 @@ def test_a_place_that_cannot_be_written_is_told(number):
 def test_passes_that_share_an_entry_wait_for_each_other(store):
     code = f"""
         from pathlib import Path
-        from saemake.store import Store
+        from saemake.base.store import Store
         with Store(Path({str(store.folder.parent)!r}), "saes").lock(["abc", "abd"]):
             print("got it", flush=True)
     """

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from saemake.catalogue import entries
-from saemake.errors import SaemakeError
-from saemake.turns import SHARED, take, touched
+from saemake.base.errors import SaemakeError
+from saemake.jobs.turns import SHARED, take, touched
+from saemake.paths import catalogue as entries
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ import json
 import pytest
 from conftest import CONFIG_FILE, PROJECT, SMALL, merged, raw_config
 
+from saemake.base.store import Store
 from saemake.commands.unnamed import UNKNOWN, Described
-from saemake.config import read
-from saemake.names import Sweep, members
+from saemake.config.checks import read
+from saemake.paths.names import Sweep
+from saemake.paths.spelling import members
 from saemake.recipes import sae_recipe
-from saemake.store import Store
 
 FILES = {
     "saes": "provenance.json",

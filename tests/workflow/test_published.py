@@ -14,7 +14,7 @@ import pytest
 from conftest import LAYER, Workflow, copied
 from hub_server import LocalHub
 
-from saemake.catalogue.entries import COLUMNS
+from saemake.paths.catalogue import COLUMNS
 
 REPOSITORY, ARCHITECTURE = "someone/saes_width-2pow8", "TopK_demo/resid_post_layer_3"
 KS = [4, 8, 16]

@@ -12,7 +12,7 @@ from conftest import copied
 from hub_server import LocalHub
 from safetensors.torch import load
 
-from saemake.store import sha256
+from saemake.base.store import sha256
 
 REPO = "somebody/saes"
 PUSH = f"published-to/{REPO}/demo"

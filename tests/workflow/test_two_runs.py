@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import LAYER, SMALL, copied, raw_config
 
-from saemake.store import sha256
+from saemake.base.store import sha256
 
 SEED = 20261126
 MODEL = "results/demo/model.json"

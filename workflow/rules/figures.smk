@@ -17,7 +17,7 @@ rule figure:
         "../../envs/saemake.yaml"
     params:
         recipes=figure_recipes,
-        replaced=lambda wildcards, output, input: plan.of_replaced(CONFIG, output, input),
+        replaced=lambda wildcards, output, input: messages.of_replaced(CONFIG, output, input),
     message:
         "draw {wildcards.figure} of {wildcards.model} L{wildcards.layer}{params.replaced}"
     script:

@@ -6,7 +6,7 @@ for folder_name in hub_folders_asked():
         name:
             folder_name
         input:
-            targets.hub_folder_files(CONFIG, folder_name),
+            hub_folder_files(CONFIG, folder_name),
         message:
             f"finish {folder_name}"
 
@@ -31,7 +31,7 @@ rule lay_out:
         # What the catalogue says of the folder is nowhere else.
         name=lambda wildcards: str(rebuilt_name(f"hub/{wildcards.folder}")),
         recipes=lambda wildcards: recipes.sae_evaluation_recipe(
-            CONFIG, rebuilt_name(f"hub/{wildcards.folder}"), "dictionary_learning"
+            CONFIG, rebuilt_name(f"hub/{wildcards.folder}"), LAID_OUT_BY
         ).hash[:16],
     message:
         "lay out {params.name} as published"

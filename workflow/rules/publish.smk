@@ -11,33 +11,31 @@ localrules:
 rule saelens:
     input:
         [
-            f"results/{{model}}/L{{layer}}/{{architecture}}/{{width}}/{{sparsity}}/{file}"
+            f"results/{{model}}/L{{layer}}/{{architecture}}/{{width}}/{{sae}}/{file}"
             for file in ("ae.pt", "config.json", "provenance.json")
         ],
     output:
-        weights="saelens/{model}/L{layer}/{architecture}/{width}/{sparsity}/sae_weights.safetensors",
-        cfg="saelens/{model}/L{layer}/{architecture}/{width}/{sparsity}/cfg.json",
+        weights="saelens/{model}/L{layer}/{architecture}/{width}/{sae}/sae_weights.safetensors",
+        cfg="saelens/{model}/L{layer}/{architecture}/{width}/{sae}/cfg.json",
     log:
-        "logs/saelens/{model}/L{layer}/{architecture}/{width}/{sparsity}.log",
+        "logs/saelens/{model}/L{layer}/{architecture}/{width}/{sae}.log",
     wildcard_constraints:
-        sparsity="[^/]+",
+        sae=ONE_SAE,
     conda:
         "../../envs/saemake.yaml"
     params:
-        version=publishing.SAELENS_VERSION,
-        recipes=lambda wildcards: recipes.sae_recipe(
-            CONFIG, sae_of(wildcards, wildcards.model, wildcards.architecture)
-        ).hash[:16],
-        sae=lambda wildcards, output: sae_of(wildcards, wildcards.model, wildcards.architecture),
+        version=SAELENS_VERSION,
+        recipes=lambda wildcards: recipes.sae_recipe(CONFIG, sae_named(wildcards)).hash[:16],
+        sae=lambda wildcards, output: sae_named(wildcards),
     message:
-        "write {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} as SAELens reads it"
+        "write {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sae} as SAELens reads it"
     script:
         "../scripts/saelens.py"
 
 
 rule model_card:
     input:
-        lambda wildcards: publishing.suite_files(CONFIG, wildcards.model),
+        lambda wildcards: suite_files(CONFIG, wildcards.model),
     output:
         card="published-to/{owner}/{repo}/{model}/README.md",
         config="published-to/{owner}/{repo}/{model}/saemake.yaml",
@@ -49,7 +47,7 @@ rule model_card:
     conda:
         "../../envs/saemake.yaml"
     params:
-        config=lambda wildcards: recipes.digest(
+        config=lambda wildcards: digest(
             [rebuilding.config_yaml(CONFIG, wildcards.model), CONFIG.publishing.license]
         )[:16],
     message:
@@ -60,7 +58,7 @@ rule model_card:
 
 rule plan_push:
     input:
-        suite=lambda wildcards: publishing.suite_files(CONFIG, wildcards.model),
+        suite=lambda wildcards: suite_files(CONFIG, wildcards.model),
         card="published-to/{owner}/{repo}/{model}/README.md",
         config="published-to/{owner}/{repo}/{model}/saemake.yaml",
     output:

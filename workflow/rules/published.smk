@@ -4,7 +4,6 @@ ones."""
 
 localrules:
     repository,
-    join_published,
     against_catalogue,
     comparisons,
     published_figure,
@@ -46,59 +45,6 @@ rule fetch:
         "../scripts/fetch.py"
 
 
-# One job a sweep, as for rebuilt ones: one run of the LM judges all.
-for published_sweep in CATALOGUE.sweeps():
-
-    rule:
-        name:
-            published_rule_name(published_sweep)
-        input:
-            saes=published_files(published_sweep, ["ae.pt", "config.json", "source.json"]),
-            model=f"results/{published_sweep.model}/model.json",
-            tokens=f"results/{published_sweep.model}/tokens/{{evaluation}}/manifest.json",
-        output:
-            published_files(published_sweep, ["{evaluation}.json", "{evaluation}_latents.parquet"]),
-        log:
-            f"logs/published/{published_sweep}/{{evaluation}}.log",
-        conda:
-            "../../envs/saemake.yaml"
-        threads: CONFIG.training_of(published_sweep.model).cpu_threads
-        resources:
-            gpu=1,
-        params:
-            recipes=lambda wildcards, s=published_sweep: " ".join(
-                published_hashes(s, wildcards.evaluation)
-            ),
-            sweep=lambda wildcards, output, s=published_sweep: s,
-            plan=lambda wildcards, output, s=published_sweep: plan.of_published(
-                CONFIG, wildcards.evaluation, s, CATALOGUE.of_sweep(s)
-            ),
-        message:
-            "{params.plan}"
-        script:
-            "../scripts/evaluate_published.py"
-
-
-rule join_published:
-    input:
-        evaluations=[
-            f"published/{{model}}/L{{layer}}/{{architecture}}/{{width}}/{{sparsity}}/{file}"
-            for file in EVALUATED
-        ],
-    output:
-        "published/{model}/L{layer}/{architecture}/{width}/{sparsity}/metrics.json",
-    log:
-        "logs/join/published/{model}/L{layer}/{architecture}/{width}/{sparsity}.log",
-    conda:
-        "../../envs/saemake.yaml"
-    params:
-        recipes=lambda wildcards: evaluated_published(sweep_of(wildcards)),
-    message:
-        "join the evaluations of published {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity}"
-    script:
-        "../scripts/join.py"
-
-
 rule against_catalogue:
     input:
         "results/{model}/L{layer}/{architecture}/{width}/{sparsity}/metrics.json",
@@ -138,7 +84,7 @@ rule compare:
         compared=lambda wildcards: repr(published_entry(wildcards)) + COMPARED_BY,
         recipes=lambda wildcards: [
             evaluated(sweep_of(wildcards)),
-            evaluated_published(sweep_of(wildcards)),
+            evaluated(PublishedSweep(sweep_of(wildcards))),
         ],
     message:
         "compare {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} with the published one"
@@ -158,7 +104,7 @@ rule comparisons:
     params:
         recipes=lambda wildcards: [
             evaluated(sweep_of(wildcards)),
-            evaluated_published(sweep_of(wildcards)),
+            evaluated(PublishedSweep(sweep_of(wildcards))),
         ],
     message:
         "gather the comparisons of {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}"

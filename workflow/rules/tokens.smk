@@ -14,7 +14,7 @@ rule model:
         "../../envs/saemake.yaml"
     params:
         recipe=lambda wildcards: recipes.model_recipe(CONFIG, wildcards.model).hash[:16],
-        replaced=lambda wildcards, output: plan.of_replaced(CONFIG, output),
+        replaced=lambda wildcards, output: messages.of_replaced(CONFIG, output),
     message:
         "fetch and check the model {wildcards.model}{params.replaced}"
     script:
@@ -34,8 +34,8 @@ rule tokens:
         recipe=lambda wildcards: recipes.tokens_recipe(
             CONFIG, wildcards.model, wildcards.use
         ).hash[:16],
-        plan=lambda wildcards, output: plan.of_tokens(CONFIG, wildcards.model, wildcards.use),
-        replaced=lambda wildcards, output: plan.of_replaced(CONFIG, output),
+        plan=lambda wildcards, output: messages.of_tokens(CONFIG, wildcards.model, wildcards.use),
+        replaced=lambda wildcards, output: messages.of_replaced(CONFIG, output),
     message:
         "tokenise {params.plan}{params.replaced}"
     script:

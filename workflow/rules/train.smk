@@ -1,40 +1,30 @@
-"""Training: one job a sweep, in which one run of the LM feeds all SAEs that the store lacks."""
+"""Training: one job a sweep, in which one run of the LM feeds all SAEs that the store lacks; and one
+an SAE that no sweep lists."""
 
-for model_name, architecture_name in SWEPT:
+for pass_ in PASSES:
 
     rule:
         name:
-            rule_name("train", model_name, architecture_name)
+            pass_.rule_name("train")
         input:
-            model=f"results/{model_name}/model.json",
-            tokens=f"results/{model_name}/tokens/train/manifest.json",
+            model=f"results/{pass_.model}/model.json",
+            tokens=f"results/{pass_.model}/tokens/train/manifest.json",
         output:
-            sae_files(
-                model_name,
-                architecture_name,
-                [
-                    *SAE_FILES,
-                    *names.checkpoint_files(CONFIG, model_name, architecture_name),
-                ],
-            ),
+            pass_.files([*SAE_FILES, *pass_.checkpoints]),
         log:
-            f"logs/train/{model_name}/L{{layer}}/{architecture_name}/{{width}}.log",
+            f"logs/train/{pass_.place}.log",
+        wildcard_constraints:
+            **pass_.constraints,
         conda:
             "../../envs/saemake.yaml"
-        threads: CONFIG.training_of(model_name).cpu_threads
+        threads: CONFIG.training_of(pass_.model).cpu_threads
         resources:
             gpu=1,
         params:
             # The one parameter that Snakemake compares; the rest takes `output` and is not.
-            recipes=lambda wildcards, m=model_name, a=architecture_name: " ".join(
-                recipes.sweep_hashes(CONFIG, sweep_of(wildcards, m, a))
-            ),
-            sweep=lambda wildcards, output, m=model_name, a=architecture_name: sweep_of(
-                wildcards, m, a
-            ),
-            plan=lambda wildcards, output, m=model_name, a=architecture_name: plan.of_training(
-                CONFIG, sweep_of(wildcards, m, a), output
-            ),
+            recipes=partial(training_recipes, pass_.trained),
+            trained=partial(without_comparing, pass_.trained),
+            plan=partial(training_plan, pass_.trained),
         message:
             "{params.plan}"
         script:

@@ -2,18 +2,8 @@
 
 from pathlib import Path
 
-from saemake import jobs
-from saemake.catalogue import compare, entries
-from saemake.config import read
-from saemake.evaluation import rows
+from saemake.jobs.job import job
+from saemake.jobs.published import compare_with_catalogue
 
-with jobs.job(snakemake):
-    config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
-    name = str(Path(snakemake.output[0]).parent.relative_to(entries.PUBLISHED))
-    compared = compare.against_catalogue(
-        entries.load(config).named(name),
-        name,
-        rows.read_file(Path(snakemake.input[0])),
-        config.published.tolerances,
-    )
-    jobs.write_json(snakemake.output[0], compared)
+with job(snakemake) as config:
+    compare_with_catalogue(config, Path(snakemake.input[0]), Path(snakemake.output[0]))

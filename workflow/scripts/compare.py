@@ -2,20 +2,10 @@
 
 from pathlib import Path
 
-from saemake import devices, jobs
-from saemake.catalogue import compare, entries
-from saemake.config import read
+from saemake.jobs.job import job
+from saemake.jobs.published import compare_with_published
 
-with jobs.job(snakemake):
-    config = read(snakemake.config, Path(snakemake.scriptdir).resolve().parents[1], [])
-    published = Path(snakemake.output[0]).parent
-    name = str(published.relative_to(entries.PUBLISHED))
-    compared = compare.compare(
-        entries.load(config).named(name),
-        name,
-        compare.Place.read(Path(snakemake.input.results[0]).parent),
-        compare.Place.read(published),
-        config.published.tolerances,
-        devices.choose(snakemake.threads),
-    )
-    jobs.write_json(snakemake.output[0], compared)
+with job(snakemake) as config:
+    output = snakemake.output[0]
+    rebuilt, published = Path(snakemake.input.results[0]).parent, Path(output).parent
+    compare_with_published(config, rebuilt, published, snakemake.threads, output)

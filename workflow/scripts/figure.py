@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-from saemake import jobs
-from saemake.figures import drawing
+from saemake.jobs.draw import draw
+from saemake.jobs.job import job
 
-with jobs.job(snakemake):
+with job(snakemake):
     title = f"{snakemake.wildcards.model}, layer {snakemake.wildcards.layer}"
-    name = Path(snakemake.output.pdf).stem
-    drawn = drawing.files(name, map(Path, snakemake.input), title)
-    for suffix, path in snakemake.output.items():
-        jobs.write(path, drawn[suffix])
+    outputs = dict(snakemake.output.items())
+    draw(Path(outputs["pdf"]).stem, title, snakemake.input, outputs)

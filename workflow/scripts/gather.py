@@ -1,10 +1,7 @@
 """Gather JSON objects, one a file, into a list."""
 
-import json
-from pathlib import Path
+from saemake.jobs.job import job
+from saemake.jobs.tables import gather
 
-from saemake import jobs
-
-with jobs.job(snakemake):
-    gathered = [json.loads(Path(path).read_text()) for path in snakemake.input]
-    jobs.write_json(snakemake.output[0], gathered)
+with job(snakemake):
+    gather(snakemake.input, snakemake.output[0])

@@ -1,13 +1,8 @@
 """Lay out a rebuilt SAE as the suite was published."""
 
-from pathlib import Path
+from saemake.jobs.job import job
+from saemake.jobs.published import lay_out
 
-from saemake import jobs
-from saemake.catalogue import hub_layout
-from saemake.evaluation import rows
-
-with jobs.job(snakemake):
-    judged = rows.read_file(Path(snakemake.input.judged))
-    jobs.copy(snakemake.input.weights, snakemake.output.weights)
-    jobs.copy(snakemake.input.config, snakemake.output.config)
-    jobs.write(snakemake.output.results, hub_layout.eval_results(judged[0]))
+with job(snakemake):
+    files = snakemake.input
+    lay_out(files.weights, files.config, files.judged, snakemake.output)

@@ -1,6 +1,7 @@
 """Lay out a checkpoint of a rebuilt SAE as the suite was published."""
 
-from saemake import jobs
+from saemake.base.files import copy
+from saemake.jobs.job import job
 
-with jobs.job(snakemake):
-    jobs.copy(snakemake.input[0], snakemake.output[0])
+with job(snakemake):
+    copy(snakemake.input[0], snakemake.output[0])

@@ -1,9 +1,8 @@
 """Write down the commit of a repository of published SAEs."""
 
-from saemake import jobs
-from saemake.catalogue import fetch
+from saemake.jobs.job import job
+from saemake.jobs.published import pin
 
-with jobs.job(snakemake):
-    wildcards = snakemake.wildcards
-    pinned = fetch.pin(f"{wildcards.owner}/{wildcards.repository}", snakemake.params.revision)
-    jobs.write_json(snakemake.output[0], pinned)
+with job(snakemake):
+    repository = f"{snakemake.wildcards.owner}/{snakemake.wildcards.repository}"
+    pin(repository, snakemake.params.revision, snakemake.output[0])

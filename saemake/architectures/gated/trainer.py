@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses
+from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import over
 from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.gated import Gated
 from saemake.architectures.penalties import PenaltySettings
 from saemake.architectures.trainer import Forward, Trainer
-from saemake.onednn import linear
-from saemake.training import schedule
+from saemake.base.onednn import linear
 
 
 class GatedDictionary(Dictionary):

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from saemake.architectures import description, register
 from saemake.architectures.description import Architecture
-from saemake.sections import Count, Number, Whole
+from saemake.base.sections import Count, Number, Whole
 
 
 class JumpReluSettings(description.Settings):

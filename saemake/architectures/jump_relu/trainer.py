@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses
+from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import over
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.dictionary import Dictionary, latents_together
@@ -17,8 +17,7 @@ from saemake.architectures.encoding import Encoding
 from saemake.architectures.jump_relu import JumpRelu, JumpReluSettings
 from saemake.architectures.places import Places
 from saemake.architectures.trainer import Forward, Trainer
-from saemake.onednn import linear
-from saemake.training import schedule
+from saemake.base.onednn import linear
 
 INITIAL_THRESHOLD = 0.001
 

@@ -11,8 +11,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from saemake.architectures import description, register
 from saemake.architectures.description import Architecture
 from saemake.architectures.top_k_settings import EXAMPLE, TopKSettings, auxk_products
-from saemake.sections import Number
-from saemake.training.settings import Training
+from saemake.architectures.training import Training
+from saemake.base.sections import Number
 
 Share = Annotated[Number, Field(gt=0)]
 

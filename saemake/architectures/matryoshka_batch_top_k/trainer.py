@@ -23,7 +23,7 @@ from saemake.architectures.top_k_family import (
     smallest_of_batch,
 )
 from saemake.architectures.trainer import Forward
-from saemake.onednn import linear
+from saemake.base.onednn import linear
 
 
 class MatryoshkaDictionary(KeptDictionary):

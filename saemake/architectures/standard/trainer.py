@@ -8,14 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saemake.architectures import constraints, losses
+from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import over
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.penalties import ResamplingSettings
 from saemake.architectures.relu import ReluTrainer, resample, silent_latents
 from saemake.architectures.standard import Standard
 from saemake.architectures.trainer import Forward
-from saemake.training import schedule
 
 
 class StandardTrainer(Standard, ReluTrainer):

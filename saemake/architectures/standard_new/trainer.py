@@ -8,13 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saemake.architectures import constraints, losses
+from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import over
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.relu import ReluTrainer
 from saemake.architectures.standard_new import StandardNew
 from saemake.architectures.trainer import Forward
-from saemake.training import schedule
 
 
 class StandardNewTrainer(StandardNew, ReluTrainer):

@@ -21,7 +21,7 @@ from saemake.architectures.top_k_family import (
     smallest_of_tokens,
 )
 from saemake.architectures.trainer import Forward
-from saemake.onednn import linear
+from saemake.base.onednn import linear
 
 
 class TopKDictionary(KeptDictionary):

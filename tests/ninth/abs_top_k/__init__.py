@@ -8,7 +8,7 @@ from pydantic import Field
 
 from saemake.architectures import register
 from saemake.architectures.description import Architecture, Settings
-from saemake.sections import Count
+from saemake.base.sections import Count
 
 
 class AbsTopKSettings(Settings):

@@ -11,7 +11,7 @@ from saemake.architectures.abs_top_k import AbsTopK
 from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.trainer import Forward, Trainer
-from saemake.onednn import linear
+from saemake.base.onednn import linear
 
 
 def mask_of_largest(values: Tensor, k: int) -> Tensor:

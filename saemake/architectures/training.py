@@ -1,0 +1,30 @@
+"""The hyperparameters that every architecture's training has; part of each SAE's recipe."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from saemake.activations.drop import TrainingDrop
+from saemake.base.sections import Closed, Count, Number, Whole
+
+
+class Training(Closed):
+    """What every architecture's training has; part of each SAE's recipe.
+
+    `recipe` is the version of dictionary_learning's trainers: of January 2025, which made the
+    published suite, or release 0.1.0.
+    """
+
+    recipe: Literal["saebench", "dictionary_learning"]
+    seed: Whole
+    batch_tokens: Count
+    norm_batches: Count
+    learning_rate: Annotated[Number, Field(gt=0)]
+    warmup_steps: Whole
+    decay_start_fraction: Annotated[Number, Field(gt=0, le=1)]
+    autocast: Literal["float32", "bfloat16"]
+    cpu_threads: Count
+    # Not in a recipe at its default either.
+    drop: TrainingDrop = Field(
+        default=TrainingDrop(), exclude_if=lambda drop: drop == TrainingDrop()
+    )

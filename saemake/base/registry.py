@@ -1,0 +1,56 @@
+"""A registry of the variants of one thing, each a folder of one package, found by itself."""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from saemake.base.errors import SaemakeError, nearest
+
+Described = TypeVar("Described")
+
+
+class Registry(Generic[Described]):
+    """The subclasses of `base` that the folders of `package` register. `kind` is what one is called
+    in messages."""
+
+    def __init__(self, package: str, kind: str, base: type[Described]) -> None:
+        self.package, self.kind = package, kind
+        # What has a type in `base` and no value.
+        self.required = [key for key in base.__annotations__ if not hasattr(base, key)]
+        self._known: dict[str, type[Described]] = {}
+        self._loaded = False
+
+    def register(self, described: type[Described]) -> type[Described]:
+        """Class decorator. Raises ValueError where two have one name, or where one lacks something
+        that each must say."""
+        missing = [key for key in self.required if not hasattr(described, key)]
+        place = described.__module__
+        if missing:
+            raise ValueError(f"{place}: the {self.kind} lacks {', '.join(missing)}")
+        name = described.name  # type: ignore[attr-defined]
+        if name in self._known:
+            other = self._known[name].__module__
+            raise ValueError(f"{self.kind} '{name}' of {place} is already registered by {other}")
+        self._known[name] = described
+        return described
+
+    def names(self) -> list[str]:
+        """The names of all, sorted."""
+        return sorted(self._all())
+
+    def get(self, name: str) -> type[Described]:
+        """The one of that name; SaemakeError where there is none."""
+        known = self._all()
+        if name not in known:
+            raise SaemakeError(f"no {self.kind} '{name}'; {nearest(name, known)}")
+        return known[name]
+
+    def _all(self) -> dict[str, type[Described]]:
+        if not self._loaded:
+            paths: Sequence[str] = importlib.import_module(self.package).__path__
+            for module in pkgutil.iter_modules(paths, prefix=f"{self.package}."):
+                if module.ispkg:
+                    importlib.import_module(module.name)
+            self._loaded = True
+        return self._known

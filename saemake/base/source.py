@@ -1,0 +1,27 @@
+"""Which saemake this is: its git commit, and whether anything was changed since."""
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def describe() -> dict[str, str | bool] | None:
+    """The commit of the checkout that the package runs from and whether its tree is clean; None
+    where it runs from none."""
+    if not (ROOT / ".git").exists():
+        return None
+    commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    if commit is None or status is None:
+        return None
+    return {"commit": commit, "clean": not status}
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,213 @@
+"""The store: finished work by the hash of its recipe, outside the outputs that Snakemake deletes.
+
+    results/.store/<kind>/<hash>/...      files and their sha256 in `sums.json`
+    results/.store/locks/<hash>.lock      one an entry; a pass holds those of its members
+
+An entry appears whole or not at all: it is written beside its place and renamed into it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from saemake.base.errors import SaemakeError
+
+SUMS = "sums.json"
+# What is being written was touched later than that.
+LEFTOVER_SECONDS = 3600
+
+
+class Store:
+    """Entries of one kind ('saes', 'evaluations', 'tokens') under `root`."""
+
+    def __init__(self, root: Path, kind: str) -> None:
+        self.folder = root / kind
+        self.locks = root / "locks"
+
+    def beside(self, kind: str) -> "Store":
+        """The entries of another kind under the same root."""
+        return Store(self.folder.parent, kind)
+
+    def has(self, key: str) -> bool:
+        """Whether the entry is there and its files are what was put; a damaged one is dropped,
+        and said, so that it is made again."""
+        fault = self.fault(key)
+        if fault:
+            entry = self.folder / key
+            print(f"saemake: the store's {entry} is damaged ({fault}); making it again", flush=True)
+            self.drop(key)
+        return fault is None and (self.folder / key).is_dir()
+
+    def holds(self, key: str) -> bool:
+        """Whether the entry is there and whole; nothing is changed."""
+        return (self.folder / key).is_dir() and self.fault(key) is None
+
+    def fault(self, key: str) -> str | None:
+        """What is wrong with the entry, if it is there and anything is."""
+        entry = self.folder / key
+        return self._fault(entry) if entry.is_dir() else None
+
+    def _fault(self, entry: Path) -> str | None:
+        try:
+            sums = json.loads((entry / SUMS).read_text())
+            for name, expected in sums.items():
+                if sha256(entry / name) != expected:
+                    return f"{name} has changed"
+        except (OSError, ValueError) as error:
+            return str(error)
+        return None
+
+    def put(self, key: str, files: Mapping[str, bytes]) -> None:
+        """Store small files as one entry. SaemakeError where there is no space left."""
+        with self.entry(key) as folder:
+            for name, content in files.items():
+                (folder / name).write_bytes(content)
+
+    @contextlib.contextmanager
+    def entry(self, key: str) -> Iterator[Path]:
+        """A folder to write an entry into; becomes the entry when the block ends well."""
+        place = self.folder / key
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            new = Path(tempfile.mkdtemp(prefix=f".{key[:16]}-", dir=self.folder))
+            try:
+                yield new
+                sums = {path.name: sha256(path) for path in sorted(new.iterdir())}
+                (new / SUMS).write_text(json.dumps(sums, indent=1) + "\n")
+                for path in new.iterdir():
+                    _sync(path)
+                new.chmod(0o755)
+                if place.exists() and self.has(key):  # as good; a damaged one was dropped
+                    return
+                try:
+                    new.rename(place)
+                except OSError as error:
+                    # Another process has put it just now, whole as every entry is.
+                    if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                        raise
+                _sync(self.folder)
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
+        except OSError as error:
+            raise disk_fault(error, place) from error
+
+    def link(self, key: str, targets: Mapping[str, Path]) -> None:
+        """Make each target path a hard link to the entry's file (a copy on another disk)."""
+        for name, target in targets.items():
+            source = self.folder / key / name
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary = target.with_name(f".{target.name}.{os.getpid()}")
+                temporary.unlink(missing_ok=True)
+                try:
+                    os.link(source, temporary)
+                except OSError as error:
+                    if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+                        raise
+                    shutil.copyfile(source, temporary)
+                temporary.replace(target)
+                # Replacing a link by another to the same file does nothing, and leaves both.
+                temporary.unlink(missing_ok=True)
+            except OSError as error:
+                raise disk_fault(error, target) from error
+
+    def entries(self) -> list[str]:
+        """The keys of all entries, sorted; what is being written is none yet."""
+        return sorted(path.name for path in self._folders() if path.name[0] != ".")
+
+    def sweep(self) -> None:
+        """Remove what kills left half-written: hidden folders that nobody has touched lately."""
+        for path in self._folders():
+            with contextlib.suppress(FileNotFoundError):
+                if path.name[0] == "." and time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def _folders(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        return [path for path in self.folder.iterdir() if path.is_dir()]
+
+    def drop(self, key: str) -> None:
+        """Remove an entry, whole: first under a name that nothing reads."""
+        dropped = self.folder / f".dropped-{key[:16]}-{os.getpid()}"
+        with contextlib.suppress(FileNotFoundError):
+            (self.folder / key).rename(dropped)
+            shutil.rmtree(dropped, ignore_errors=True)
+
+    def read(self, key: str, name: str) -> bytes:
+        """The content of an entry's file."""
+        return (self.folder / key / name).read_bytes()
+
+    def sum_of(self, key: str, name: str) -> str:
+        """The sha256 of an entry's file, as it was put."""
+        return json.loads((self.folder / key / SUMS).read_text())[name]
+
+    def files(self, key: str) -> list[str]:
+        """The names of an entry's files."""
+        return sorted(json.loads((self.folder / key / SUMS).read_text()))
+
+    @contextlib.contextmanager
+    def try_lock(self, keys: Iterable[str]) -> Iterator[bool]:
+        """Hold the locks of entries, if nobody else has one of them; says whether."""
+        self.locks.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as held:
+            try:
+                for key in sorted(keys):
+                    handle = held.enter_context(self._lock_file(key).open("w"))
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def _lock_file(self, key: str) -> Path:
+        return self.locks / f"{key[:32]}.lock"
+
+    @contextlib.contextmanager
+    def lock(self, keys: Iterable[str]) -> Iterator[None]:
+        """Hold the locks of a pass, one an entry; wait for whoever has one of them. All processes
+        take theirs in the same order, so none waits for another in a circle."""
+        self.locks.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as held:
+            for key in sorted(keys):
+                handle = held.enter_context(self._lock_file(key).open("w"))
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    print("saemake: another process makes this; waiting for it", flush=True)
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def disk_fault(error: OSError, place: Path) -> Exception:
+    """A full disk or a forbidden place as one clear line; any other OSError as it is."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SaemakeError(
+            f"{place}: no space left on the device; free some and run the same command again"
+            " (nothing half-written is kept, nothing finished is lost)"
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return SaemakeError(f"{place}: cannot be written ({error.strerror}); make it writable")
+    return error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

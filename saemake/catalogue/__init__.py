@@ -1,1 +1,0 @@
-"""The published SAEs: what there is, under which names, and how a rebuilt one compares."""

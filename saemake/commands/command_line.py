@@ -1,0 +1,115 @@
+"""snakemake's command line, before snakemake reads it: targets that an option would swallow, and
+config files that cannot be read. Snakemake itself answers these with a traceback.
+"""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePath
+
+from saemake.base import source, yaml_file
+from saemake.base.errors import SaemakeError
+from saemake.paths.command_words import misspelt_top
+from saemake.paths.names import TOPS
+
+CONFIG_FILES = {"--configfile", "--configfiles"}
+# Options of snakemake that take all words after them. None of these takes a rule's name.
+TAKE_VALUES = {
+    *CONFIG_FILES,
+    *("--config", "-C", "--envvars", "--rerun-triggers", "--logger", "--strict-dag-evaluation"),
+    *("--resources", "--res", "--set-resources", "--set-resource-scopes", "--set-threads"),
+    *("--default-resources", "--default-res", "--set-scatter", "--consider-ancient", "--groups"),
+    *("--group-components", "--shared-fs-usage", "--software-deployment-method"),
+    *("--deployment-method", "--deployment", "--sdm"),
+}
+# These take a rule's name too, or the word `all`.
+TAKE_WORDS = {
+    *("--quiet", "-q", "--cache", "--preemptible-rules", "--allowed-rules", "--omit-flags"),
+}
+# These take one word, or none.
+TAKE_ONE = {
+    *("--report", "--lint", "--dag", "--rulegraph", "--containerize", "--scheduler"),
+    "--conda-cleanup-pkgs",
+}
+# These take rules and files. A file after a rule is the target that was meant.
+TAKE_TARGETS = {
+    *("--forcerun", "-R", "--until", "-U", "--omit-from", "-O", "--prioritize", "-P"),
+}
+# Endings of files that are no targets: config files and reports.
+NO_TARGET = {".yaml", ".yml", ".html", ".zip"}
+
+
+def check(words: Sequence[str]) -> None:
+    """Raise SaemakeError where the words after `snakemake` have a target after an option that takes
+    it as its own value, or where a config file cannot be read."""
+    check_order(["snakemake"], words)
+    for path in (source.ROOT / "config" / "config.yaml", *map(Path, _config_files(words))):
+        yaml_file.read(path)
+
+
+def check_order(program: Sequence[str], words: Sequence[str]) -> None:
+    """Raise SaemakeError, with the command put right, where an option takes a target as its own
+    value."""
+    misplaced = {place: option for option, place in _misplaced(words)}
+    if not misplaced:
+        return
+    first, option = next(iter(misplaced.items()))
+    targets = [words[place] for place in misplaced]
+    others = [word for place, word in enumerate(words) if place not in misplaced]
+    raise SaemakeError(
+        f"{words[first]} comes after {option}, which takes it as its own value; name targets first:"
+        f" {shlex.join([*program, *targets, *others])}"
+    )
+
+
+def _misplaced(words: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """The options that take targets as their own values, and the places of these. Where targets
+    come first, a file among rules after `--forcerun` is meant to be there."""
+    targets_first = bool(words) and _is_artifact(words[0])
+    for option, places in _values(words):
+        if targets_first and option in TAKE_TARGETS:
+            continue
+        after_rule = False
+        for place in places[:1] if option in TAKE_ONE else places:
+            found = _is_artifact(words[place])
+            is_rule = option in TAKE_VALUES and words[place] == "all"
+            if is_rule or (found and (option not in TAKE_TARGETS or after_rule)):
+                yield option, place
+            after_rule |= not found
+
+
+def _config_files(words: Sequence[str]) -> Iterator[str]:
+    for option, places in _values(words):
+        if option in CONFIG_FILES:
+            yield from (words[place] for place in places)
+    for word in words:
+        option, _, value = word.partition("=")
+        if option in CONFIG_FILES and value:
+            yield value
+
+
+def _values(words: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Each option of the sets above, and the places of the words that it takes."""
+    option, places = "", list[int]()
+    for place, word in enumerate([*words, "--"]):
+        if not word.startswith("-"):
+            places.append(place)
+            continue
+        if option:
+            yield option, places
+        option, places = _option(word), []
+
+
+def _option(word: str) -> str:
+    """The option of the sets above that a word is, or shortens; '' where it is none of them."""
+    known = TAKE_VALUES | TAKE_WORDS | TAKE_ONE
+    if word in known | TAKE_TARGETS:
+        return word
+    shortened = len(word) > 4 and word.startswith("--")  # `--li` is another option
+    return min((name for name in known if shortened and name.startswith(word)), default="")
+
+
+def _is_artifact(word: str) -> bool:
+    path = PurePath(word)
+    if len(path.parts) < 2 or path.suffix in NO_TARGET:
+        return False
+    return path.parts[0] in TOPS or misspelt_top(word) is not None

@@ -1,0 +1,30 @@
+"""The project's config and folder, as a command finds them."""
+
+from pathlib import Path
+from typing import Any
+
+from snakemake.utils import update_config
+
+from saemake.base import source, yaml_file
+from saemake.base.errors import SaemakeError
+from saemake.config.checks import read
+from saemake.config.config import Config
+from saemake.paths.names import RESULTS
+
+
+def load_config(over: list[Path]) -> Config:
+    """The project's config with the files `over` laid over it, as snakemake lays them."""
+    files = [source.ROOT / "config" / "config.yaml", *over]
+    raw: dict[str, Any] = {}
+    for path in files:
+        update_config(raw, yaml_file.read(path))
+    return read(raw, source.ROOT, files)
+
+
+def check_folder() -> None:
+    """Raise SaemakeError where nothing was ever built in the working directory."""
+    if not Path(RESULTS).is_dir():
+        raise SaemakeError(
+            f"there is no folder {RESULTS}/ in {Path.cwd()}; run this in the folder where you ran"
+            " snakemake"
+        )

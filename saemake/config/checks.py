@@ -1,0 +1,182 @@
+"""The configuration: typed and closed. config/README.md explains every key for its users.
+
+Hyperparameters of an architecture are typed by the architecture's own file, so that adding one
+touches nothing here. A model may override any key of `training` and of an architecture.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from saemake import architectures, evaluation
+from saemake.architectures.description import Settings
+from saemake.base.errors import SaemakeError, nearest
+from saemake.config.config import Config, content_files, identifier
+from saemake.config.faults import ConfigError, fields_beside, override_place, saying_file, validated
+from saemake.config.sections import Model, Source
+
+
+def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
+    """Check `raw` (the merged YAML of `files`) and every override in it.
+
+    Raises SaemakeError: one line with the key, what is wrong, the nearest right name, the file.
+    """
+    try:
+        if "root" in raw:
+            raise ConfigError(
+                "root", f"unknown; {nearest('root', fields_beside(Config, ['root']))}"
+            )
+        config = validated(Config, {**raw, "root": root}, lambda key: "")
+        _check_names(config)
+        _check_folders(config)
+        for model in config.models:
+            _check_evaluations(config, model)
+            _check_schedule(config, model)
+            for architecture in config.architectures:
+                _check_decay(config, model, architecture)
+            suite = config.models[model].suite
+            for architecture, width in itertools.product(suite.architectures, suite.widths):
+                check_fits(config, model, architecture, width)
+    except ConfigError as fault:
+        raise SaemakeError(f"{fault} ({saying_file(fault.key, raw, files)})") from None
+    return config
+
+
+def _check_names(config: Config) -> None:
+    """Every name that one section takes from another is there."""
+
+    def known(names: Iterable[str], there: Iterable[str], key: str, kind: str) -> None:
+        for name in names:
+            if name not in there:
+                raise ConfigError(key, f"no {kind} '{name}'; {nearest(name, there)}")
+
+    known(config.build, config.models, "build", "model")
+    for name in config.architectures:
+        known([name], architectures.names(), f"architectures.{name}", "architecture")
+    for name in config.evaluations:
+        known([name], evaluation.names(), f"evaluations.{name}", "evaluation")
+    by_identifier: dict[str, str] = {}
+    for name, model in config.models.items():
+        at = f"models.{name}"
+        other = by_identifier.setdefault(identifier(name), name)
+        if other != name:
+            raise ConfigError(at, f"differs from '{other}' in punctuation only; rename one")
+        for own in model.architectures:
+            known([own], config.architectures, f"{at}.architectures.{own}", "architecture")
+        for own in model.evaluations:
+            known([own], config.evaluations, f"{at}.evaluations.{own}", "evaluation")
+        known([model.text], config.texts, f"{at}.text", "text")
+        known(model.suite.widths, config.widths, f"{at}.suite.widths", "width")
+        known(
+            model.suite.architectures,
+            config.architectures,
+            f"{at}.suite.architectures",
+            "architecture",
+        )
+        for layer in model.suite.layers:
+            if layer >= model.layers:
+                has = f"{name} has layers 0 to {model.layers - 1}, not {layer}"
+                raise ConfigError(f"{at}.suite.layers", has)
+
+
+def _check_folders(config: Config) -> None:
+    places: dict[str, Source] = {f"models.{name}": model for name, model in config.models.items()}
+    places |= {f"texts.{name}": text for name, text in config.texts.items()}
+    for place, source in places.items():
+        if source.folder is None:
+            continue
+        folder = config.path_of(source)
+        if not folder.is_dir():
+            raise ConfigError(f"{place}.folder", f"there is no folder {folder}")
+        if not content_files(folder):
+            raise ConfigError(f"{place}.folder", f"{folder} has no files to read")
+        gguf = source.gguf_file if isinstance(source, Model) else None
+        if gguf is not None and not (folder / gguf).is_file():
+            there = nearest(gguf, [path.name for path in folder.glob("*.gguf")])
+            raise ConfigError(f"{place}.gguf_file", f"there is no {gguf} in {folder}; {there}")
+
+
+def _check_evaluations(config: Config, model: str) -> None:
+    config.baselines_of(model)
+    for name in config.evaluation_names:
+        text = config.text_of(model, name)
+        if text not in config.texts:
+            own = config.models[model].evaluations.get(name, {})
+            place = override_place(own, f"evaluations.{name}", model)("text")
+            raise ConfigError(f"{place}.text", f"no text '{text}'; {nearest(text, config.texts)}")
+
+
+def _check_schedule(config: Config, model: str) -> None:
+    training, steps = config.training_of(model), config.steps_of(model)
+    if steps < 1:
+        raise ConfigError(
+            f"models.{model}.train_tokens",
+            f"less than one batch of training.batch_tokens {training.batch_tokens}",
+        )
+    place = override_place(config.models[model].training, "training", model)("warmup_steps")
+    if training.warmup_steps >= steps:
+        raise ConfigError(
+            f"{place}.warmup_steps",
+            f"{training.warmup_steps} steps of warm-up are too many: models.{model}.train_tokens"
+            f" gives {steps} steps of training",
+        )
+    _check_before_decay(config, model, f"{place}.warmup_steps", training.warmup_steps)
+
+
+def _check_before_decay(config: Config, model: str, key: str, warmup_steps: int) -> None:
+    training, steps = config.training_of(model), config.steps_of(model)
+    decay_start = int(training.decay_start_fraction * steps)
+    if warmup_steps >= decay_start:
+        own = config.models[model].training
+        place = override_place(own, "training", model)("decay_start_fraction")
+        raise ConfigError(
+            key,
+            f"{warmup_steps} steps of warm-up do not end before the decay, which starts at step"
+            f" {decay_start} of {steps} ({place}.decay_start_fraction"
+            f" {training.decay_start_fraction}, models.{model}.train_tokens)",
+        )
+
+
+def _settings_place(config: Config, model: str, architecture: str) -> Callable[[str], str]:
+    own = config.models[model].architectures.get(architecture, {})
+    place = override_place(own, f"architectures.{architecture}", model)
+    return lambda key: f"{place(key)}.{key}"
+
+
+def _check_decay(config: Config, model: str, architecture: str) -> None:
+    key = config.settings_of(model, architecture).excludes_decay()
+    fraction = config.training_of(model).decay_start_fraction
+    if key is not None and fraction < 1:
+        own = config.models[model].training
+        place = override_place(own, "training", model)("decay_start_fraction")
+        raise ConfigError(
+            _settings_place(config, model, architecture)(key),
+            f"resampling restarts the learning rate, so it cannot also decay; set"
+            f" {place}.decay_start_fraction to 1, not {fraction}, or remove {key}",
+        )
+
+
+def check_fits(
+    config: Config, model: str, architecture: str, width: str, settings: Settings | None = None
+) -> None:
+    """Raise ConfigError where a setting does not fit the width, or its step does not lie within
+    the model's training or before its decay. `settings` None are the config's."""
+    settings, steps = settings or config.settings_of(model, architecture), config.steps_of(model)
+    at = _settings_place(config, model, architecture)
+    for key, needed in settings.latents_needed().items():
+        if needed > (latents := config.latents(width)):
+            raise ConfigError(
+                at(key),
+                f"needs {needed} latents, more than the {latents} of widths.{width};"
+                " choose a larger width or other values",
+            )
+    for key, step in settings.steps_before_decay().items():
+        _check_before_decay(config, model, at(key), step)
+    for key, step in settings.steps_needed().items():
+        if step >= steps - 1:
+            raise ConfigError(
+                at(key),
+                f"step {step} is too late: models.{model}.train_tokens gives {steps} steps; set an"
+                f" earlier one in models.{model}.architectures.{architecture}",
+            )

@@ -1,0 +1,139 @@
+"""The configuration as a whole, and a model's own values on top of it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from saemake import architectures, evaluation
+from saemake.architectures.description import Settings
+from saemake.architectures.training import Training
+from saemake.base.sections import (
+    Closed,
+    Count,
+    Name,
+    Reference,
+    laid_over,
+)
+from saemake.config.faults import override_place, validated
+from saemake.config.sections import (
+    Baselines,
+    Device,
+    Logging,
+    Model,
+    Published,
+    Publishing,
+    Snapshots,
+    Source,
+    Text,
+)
+
+# A width that says its number of latents, `2k` for 2 x 1,024, and the most that it may say.
+NUMBERED_WIDTH = re.compile(r"[1-9][0-9]*k?")
+MOST_LATENTS = 2**20
+
+
+def latents_in(width: str) -> int:
+    """The number of latents that a width says."""
+    return int(width.removesuffix("k")) * (1024 if width.endswith("k") else 1)
+
+
+class Config(Closed):
+    """The whole configuration, checked. `root` is the folder that relative folders start from."""
+
+    build: list[Reference]
+    models: dict[Name, Model]
+    texts: dict[Name, Text]
+    widths: dict[Name, Count]
+    training: Training
+    architectures: dict[str, dict[str, Any]]
+    evaluations: dict[str, dict[str, Any]]
+    baselines: Baselines
+    published: Published
+    logging: Logging
+    snapshots: Snapshots
+    publishing: Publishing
+    devices: dict[Name, Device]
+    root: Path
+
+    def latents(self, width: str) -> int:
+        """The latents of a width by its name: one of `widths`, or a number (`2k`, `3072`)."""
+        return self.widths[width] if width in self.widths else latents_in(width)
+
+    def training_of(self, model: str) -> Training:
+        """`training` with the model's own values on top."""
+        own = self.models[model].training
+        values = laid_over(self.training.model_dump(), own)
+        return validated(Training, values, override_place(own, "training", model))
+
+    def settings_of(self, model: str, architecture: str) -> Settings:
+        """The architecture's hyperparameters with the model's own values on top."""
+        own = self.models[model].architectures.get(architecture, {})
+        values = {**self.architectures[architecture], **own}
+        section = f"architectures.{architecture}"
+        place = override_place(own, section, model)
+        return validated(architectures.get(architecture).Settings, values, place)
+
+    @property
+    def evaluation_names(self) -> list[str]:
+        """The evaluations that SAEs are judged by, in the config's order."""
+        return list(self.evaluations)
+
+    def evaluation_of(self, model: str, name: str) -> evaluation.description.Settings:
+        """An evaluation's settings with the model's own values on top."""
+        own = self.models[model].evaluations.get(name, {})
+        values = laid_over(self.evaluations[name], own)
+        place = override_place(own, f"evaluations.{name}", model)
+        return validated(evaluation.get(name).Settings, values, place)
+
+    def needs_of(self, model: str, name: str) -> evaluation.description.Text:
+        """The text that an evaluation reads."""
+        return evaluation.get(name).text(self.evaluation_of(model, name))
+
+    def baselines_of(self, model: str) -> Baselines:
+        """`baselines` with the model's own values on top."""
+        own = self.models[model].baselines
+        values = {**self.baselines.model_dump(), **own}
+        return validated(Baselines, values, override_place(own, "baselines", model))
+
+    def text_of(self, model: str, use: str) -> str:
+        """The text that a model is trained on ('train') or judged on by an evaluation, a key of
+        `texts`."""
+        own = self.needs_of(model, use).name if use != "train" else None
+        return own or self.models[model].text
+
+    def steps_of(self, model: str) -> int:
+        """Training steps: int(train_tokens / batch_tokens), as the published suite counts."""
+        return self.models[model].train_tokens // self.training_of(model).batch_tokens
+
+    def checkpoint_steps(self, model: str, architecture: str) -> list[int]:
+        """The steps that an SAE is also saved before: int(steps * fraction), as the published suite
+        counts."""
+        fractions = self.settings_of(model, architecture).checkpoints
+        return sorted({int(self.steps_of(model) * fraction) for fraction in fractions})
+
+    def path_of(self, source: Source) -> Path:
+        """The folder of a local source; a relative one starts at the project's root."""
+        assert source.folder is not None
+        return self.root / Path(source.folder).expanduser()
+
+
+def lm_name(config: Config, model: str) -> str:
+    """What a model is called in config.json: its Hub id, or the config's name of a local one."""
+    return config.models[model].hub or model
+
+
+def identifier(name: str) -> str:
+    """A name as part of a rule's name, which has letters, digits and `_` only."""
+    return re.sub(r"\W", "_", name)
+
+
+def content_files(folder: Path) -> list[Path]:
+    """What makes a local model or text what it is: every file under its folder but hidden ones and
+    Markdown, sorted."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and path.suffix != ".md"
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )

@@ -1,0 +1,76 @@
+"""The config that rebuilds a suite elsewhere: all that its recipes depend on, and no path of this
+machine."""
+
+from pathlib import PurePath
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from saemake.config.config import Config
+
+
+def config_yaml(config: Config, model: str) -> str:
+    """YAML to lay over the project's config. Of a folder outside the project only the last part of
+    its path is told."""
+    said = config.model_dump(mode="json", exclude_unset=True, exclude={"root"})
+    suite = config.models[model].suite
+    content = {
+        "build": [model],
+        "models": {model: _portable({**said["models"][model], **_own_sections(config, model)})},
+        "texts": {text: _portable(said["texts"][text]) for text in _texts(config, model)},
+        "widths": {width: config.latents(width) for width in suite.widths},
+        "architectures": {name: said["architectures"][name] for name in suite.architectures},
+        "logging": said["logging"],
+    }
+    return yaml.safe_dump(content, sort_keys=False)
+
+
+def _own_sections(config: Config, model: str) -> dict[str, Any]:
+    """The sections that a model may override, as they are for it: whole."""
+    sections = {
+        "training": _whole(config.training_of(model)),
+        "baselines": _whole(config.baselines_of(model)),
+    }
+    return {
+        "training": sections["training"],
+        "evaluations": {
+            name: _whole(config.evaluation_of(model, name)) for name in config.evaluation_names
+        },
+        "baselines": sections["baselines"],
+        "architectures": {
+            name: config.settings_of(model, name).model_dump(mode="json")
+            for name in config.models[model].suite.architectures
+        },
+    }
+
+
+def _whole(section: BaseModel) -> dict[str, Any]:
+    """All of a section, also a `drop` that leaves nothing out, which a recipe does not name."""
+    said = section.model_dump(mode="json")
+    for key in type(section).model_fields:
+        value = getattr(section, key)
+        if isinstance(value, BaseModel):
+            said[key] = _whole(value)
+    return said
+
+
+def folders(config: Config, model: str) -> list[str]:
+    """The folders that config_yaml names, of a model and texts that are not on the Hub."""
+    sources = [config.models[model], *(config.texts[text] for text in _texts(config, model))]
+    local = [source.folder for source in sources if source.folder is not None]
+    return list(dict.fromkeys(_portable({"folder": folder})["folder"] for folder in local))
+
+
+def _texts(config: Config, model: str) -> list[str]:
+    """The texts that the model's SAEs are trained and judged on."""
+    return sorted({config.text_of(model, use) for use in ("train", *config.evaluation_names)})
+
+
+def _portable(source: dict[str, Any]) -> dict[str, Any]:
+    """A model or text without a path of this machine."""
+    if source.get("folder") is None:
+        return source
+    folder = PurePath(source["folder"])
+    outside = folder.is_absolute() or ".." in folder.parts or source["folder"].startswith("~")
+    return {**source, "folder": folder.name} if outside else source

@@ -1,0 +1,137 @@
+"""The sections of the configuration, typed and closed. config/README.md explains every key for its
+users.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from saemake.base.sections import (
+    Closed,
+    Count,
+    Flag,
+    Number,
+    Reference,
+    Whole,
+)
+from saemake.llm.shape import Shape
+
+DType = Literal["float32", "bfloat16", "float16"]
+
+
+Rate = Annotated[Number, Field(gt=0)]
+
+
+class Source(Closed):
+    """Where a model or a text comes from: a local folder or a Hub repository, never both."""
+
+    folder: str | None = None
+    hub: str | None = None
+    revision: str = "main"
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.folder is None) == (self.hub is None):
+            raise ValueError("give either 'folder' (a local folder) or 'hub' (a Hub id)")
+        if self.folder is not None and "revision" in self.model_fields_set:
+            raise ValueError("'revision' needs 'hub'; a folder has no revisions")
+        return self
+
+
+class Text(Source):
+    """A text that `datasets` reads: its splits and the column with the documents. `document_tokens`
+    and `document_bytes` are for `plan` only."""
+
+    subset: str | None = None
+    train_split: str = "train"
+    evaluation_split: str
+    column: str = "text"
+    document_tokens: Count | None = None
+    document_bytes: Count | None = None
+
+
+class Suite(Closed):
+    """What `rule all` and a model's figures show."""
+
+    layers: list[Whole] = Field(min_length=1)
+    architectures: list[str] = Field(min_length=1)
+    widths: list[Reference] = Field(min_length=1)
+
+
+class Model(Source):
+    """A language model with its text and its budgets. `shape` is what `plan` counts with before the
+    model is there, whose own it must be."""
+
+    gguf_file: str | None = None
+    layers: Count
+    shape: Shape | None = None
+    dtype: DType
+    text: Reference
+    context_tokens: Count
+    llm_batch_contexts: Count
+    buffer_tokens: Count
+    train_tokens: Count
+    prepend_bos: Flag = False
+    evaluations: dict[str, dict[str, Any]] = Field(default={})
+    baselines: dict[str, Any] = Field(default={})
+    training: dict[str, Any] = Field(default={})
+    architectures: dict[str, dict[str, Any]] = Field(default={})
+    suite: Suite
+
+
+class Baselines(Closed):
+    """What SAEs are compared with: the identity, and PCA of so many tokens of the training text."""
+
+    pca_tokens: Count
+
+
+class Tolerances(Closed):
+    """How far a rebuilt SAE may be from the published one: L0 relatively, loss recovered
+    absolutely; and from which mean cosine of their decoders' directions their features are the
+    same."""
+
+    l0: Annotated[Number, Field(ge=0)]
+    loss_recovered: Annotated[Number, Field(ge=0)]
+    decoder_cosine: Annotated[Number, Field(gt=0, le=1)]
+
+
+class Published(Closed):
+    """The catalogue of published SAEs, a CSV; where a repository is not to be read at `main`, its
+    revision; and what counts as reproduced."""
+
+    catalogue: str
+    revisions: dict[str, str]
+    tolerances: Tolerances
+
+
+class Logging(Closed):
+    """What training reports; never part of a recipe."""
+
+    every_steps: Count
+    dead_after_tokens: Count
+
+
+class Snapshots(Closed):
+    """When a pass saves what it needs to go on after a kill; never part of a recipe."""
+
+    every_seconds: Annotated[Number, Field(ge=0)]
+
+
+class Publishing(Closed):
+    """How a suite is pushed to the Hub; never part of a recipe."""
+
+    private: Flag
+    overwrite: Flag
+    license: str | None
+
+
+class Device(Closed):
+    """What a device does a second and holds, for `plan`: float32 and bfloat16 matrix products, and
+    bytes to and from its memory, of each of which jobs reach the share `utilisation`."""
+
+    float32_tflops: Rate
+    bfloat16_tflops: Rate
+    gigabytes_per_second: Rate
+    memory_gib: Rate
+    utilisation: Annotated[Rate, Field(le=1)]
+    source: str

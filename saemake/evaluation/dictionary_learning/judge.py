@@ -1,0 +1,118 @@
+"""The twelve figures of dictionary_learning's `evaluate` (release 0.1.0), on documents at the
+training's context: all tokens but padding count, and but what `drop` leaves out. Those positions
+keep their own activation and count in the losses only.
+
+The library takes the means of batches that it draws; here every figure is one of all tokens, which
+is what it gives for a single batch. A reconstruction of norm 0 has cosine similarity 0, not NaN.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saemake.activations.dropping import Dropping
+from saemake.base import progress
+from saemake.evaluation.codecs import Codec, Judgement, decoded
+from saemake.evaluation.dictionary_learning import TOKENS_AT_ONCE
+from saemake.evaluation.running import Mean, Variance, ratio, recovered
+from saemake.llm.model import LanguageModel, checked, token_losses
+from saemake.text.shards import Contexts, Tokens
+
+
+@torch.no_grad()
+def judge(
+    codecs: Mapping[Any, Codec],
+    lm: LanguageModel,
+    tokens: Tokens,
+    settings: Any,
+    batch_contexts: int,
+    label: str,
+) -> dict[Any, Judgement]:
+    """Every codec on `tokens`. The LM runs up to the layer once for all; what each changes is only
+    what comes after.
+
+    Raises SaemakeError where activations are not finite.
+    """
+    running = {key: _Running(codec, lm) for key, codec in codecs.items()}
+    clean, ablated = Mean(), Mean()
+    dropping = Dropping.of(settings.drop, tokens)
+    variance = Variance(lm.d_model, lm.device)
+    with progress.bar(tokens.count, label, "tok") as bar:
+        for contexts in tokens.contexts(batch_contexts):
+            hidden_BLD, logits = lm.run(contexts)
+            clean.add(token_losses(logits, contexts))
+            zeros_BLD = torch.zeros_like(hidden_BLD)
+            ablated.add(token_losses(lm.run_with(contexts, zeros_BLD), contexts))
+            kept_BL = dropping.kept(contexts, hidden_BLD).to(lm.device)
+            x_ND = checked(hidden_BLD[kept_BL].float(), label, lm)
+            variance.add(x_ND)
+            for one in running.values():
+                spliced_BLD = hidden_BLD.clone()
+                spliced_BLD[kept_BL] = one.add(x_ND).to(hidden_BLD.dtype)
+                one.loss.add(_losses(lm, contexts, spliced_BLD))
+            bar.update(contexts.tokens)
+    return {
+        key: one.judgement(clean.value, ablated.value, variance.value)
+        for key, one in running.items()
+    }
+
+
+def _losses(lm: LanguageModel, contexts: Contexts, hidden_BLD: Tensor) -> Tensor:
+    return token_losses(lm.run_with(contexts, hidden_BLD), contexts)
+
+
+class _Running:
+    """The running figures of one codec."""
+
+    def __init__(self, codec: Codec, lm: LanguageModel) -> None:
+        self.codec = codec
+        # The library's loader folds the norms of the decoder's directions into the latents.
+        self.norm_F = codec.decoder_rows.norm(dim=-1)
+        self.loss = Mean()
+        self.l2_loss, self.l1_loss, self.l0 = Mean(), Mean(), Mean()
+        self.cossim, self.l2_ratio = Mean(), Mean()
+        self.out_squared, self.in_times_out = Mean(), Mean()
+        self.residual = Variance(lm.d_model, lm.device)
+        self.active_F = torch.zeros(codec.width, dtype=torch.long, device=lm.device)
+
+    def add(self, x_ND: Tensor) -> Tensor:
+        """Reconstructions [N, D] of activations, whose figures are added."""
+        # Latents [N, F] of a large batch and dictionary would fill the memory.
+        return torch.cat([self._add_part(x_PD) for x_PD in x_ND.split(TOKENS_AT_ONCE)])
+
+    def _add_part(self, x_PD: Tensor) -> Tensor:
+        f_PF = self.codec.encode(x_PD)
+        x_hat_PD = decoded(self.codec, f_PF)
+        active_PF = f_PF != 0
+        in_P, out_P = x_PD.norm(dim=-1), x_hat_PD.norm(dim=-1)
+        product_P = (x_PD * x_hat_PD).sum(dim=-1)
+        self.l2_loss.add((x_PD - x_hat_PD).norm(dim=-1))
+        self.l1_loss.add(f_PF.abs() @ self.norm_F)
+        self.l0.add(active_PF.sum(dim=-1))
+        self.cossim.add(torch.where(out_P > 0, product_P / (in_P * out_P), 0))
+        self.l2_ratio.add(out_P / in_P)
+        self.out_squared.add(out_P.square())
+        self.in_times_out.add(product_P)
+        self.residual.add(x_PD - x_hat_PD)
+        self.active_F += active_PF.sum(dim=0)
+        return x_hat_PD
+
+    def judgement(self, clean: float, ablated: float, variance: float) -> Judgement:
+        """Given the LM's own cross-entropies and the activations' variance."""
+        figures = {
+            "l2_loss": self.l2_loss.value,
+            "l1_loss": self.l1_loss.value,
+            "l0": self.l0.value,
+            "frac_variance_explained": 1 - ratio(self.residual.value, variance),
+            "cossim": self.cossim.value,
+            "l2_ratio": self.l2_ratio.value,
+            "relative_reconstruction_bias": ratio(self.out_squared.value, self.in_times_out.value),
+            "loss_original": clean,
+            "loss_reconstructed": self.loss.value,
+            "loss_zero": ablated,
+            "frac_recovered": recovered(clean, self.loss.value, ablated),
+            "frac_alive": (self.active_F > 0).double().mean().item(),
+        }
+        return Judgement(figures, {"density": self.active_F.double() / self.l0.count})

@@ -1,0 +1,1 @@
+"""What jobs read, brought from where the config says: the model's files, the text."""

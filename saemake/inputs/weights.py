@@ -1,0 +1,184 @@
+"""Where a language model's files lie: fetched once, in a job that may use the network, and found
+again without one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download, try_to_load_from_cache
+from huggingface_hub.errors import LocalEntryNotFoundError
+from transformers import AutoConfig
+
+from saemake.base.errors import SaemakeError, first_line
+from saemake.base.store import Store, sha256
+from saemake.config.config import Config
+from saemake.config.sections import Model
+from saemake.hub import patiently, pinned, reached
+from saemake.llm.shape import Shape, shape_of
+from saemake.llm.weights import Weights
+from saemake.recipes import model_recipe
+
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+def fetch(config: Config, name: str, revisions: Store) -> dict[str, Any]:
+    """Fetch the model's files, check them against the config, and describe them (model.json).
+    `revisions` keeps which commit the model's revision is.
+
+    Raises SaemakeError where the model cannot be reached or has not the config's layers.
+    """
+    model = config.models[name]
+    hub, revision = model.hub, None
+    if hub is not None:
+        revision = pinned(
+            revisions, "model", hub, model.revision, lambda named: _fetched(hub, named).name
+        )
+    weights = locate(config, name, revision)
+    try:
+        found = AutoConfig.from_pretrained(
+            weights.folder, **weights.arguments(), local_files_only=True
+        ).get_text_config()
+    except (OSError, ValueError) as error:
+        raise SaemakeError(
+            f"model '{name}' ({weights.folder}) cannot be read: {first_line(error)}"
+        ) from None
+    if found.num_hidden_layers != model.layers:
+        raise SaemakeError(
+            f"config key 'models.{name}.layers' says {model.layers}; the model has"
+            f" {found.num_hidden_layers}: write that"
+        )
+    longest = getattr(found, "max_position_embeddings", None)
+    if longest is not None and model.context_tokens > longest:
+        raise SaemakeError(
+            f"config key 'models.{name}.context_tokens' says {model.context_tokens}; the model"
+            f" takes {longest} at most: write that or less"
+        )
+    if model.shape is not None:
+        _check_shape(name, model.shape, found)
+    return {
+        "model": name,
+        "recipe_hash": model_recipe(config, name).hash,
+        "hub": model.hub,
+        "revision": revision,
+        "layers": found.num_hidden_layers,
+        "d_model": found.hidden_size,
+        "vocabulary": found.vocab_size,
+        "sha256": {path.name: sha256(path) for path in _files(weights)},
+    }
+
+
+def _check_shape(name: str, said: Shape, found: Any) -> None:
+    try:
+        there = shape_of(found)
+    except ValueError as error:
+        raise SaemakeError(
+            f"config key 'models.{name}.shape' does not fit: {error}; take it out"
+        ) from None
+    for key, value in there:
+        if value != getattr(said, key):
+            raise SaemakeError(
+                f"config key 'models.{name}.shape.{key}' says {getattr(said, key)}; the model has"
+                f" {value}: write that"
+            )
+
+
+def shape(config: Config, name: str) -> Shape:
+    """The shape of a model, from the config or, without a network, from its own files.
+
+    Raises SaemakeError where neither says it.
+    """
+    model = config.models[name]
+    if model.shape is not None:
+        return model.shape
+    otherwise = f"give models.{name}.shape (config/README.md)"
+    place = config.path_of(model) if model.hub is None else _config_folder(model)
+    if place is None:
+        raise SaemakeError(f"model '{name}' is not on this machine: {otherwise}")
+    try:
+        own = AutoConfig.from_pretrained(
+            place,
+            local_files_only=True,
+            **({"gguf_file": model.gguf_file} if model.gguf_file else {}),
+        )
+        return shape_of(own)
+    except (OSError, ValueError) as error:
+        raise SaemakeError(f"model '{name}' ({place}): {first_line(error)}; {otherwise}") from None
+
+
+def shape_if_known(config: Config, name: str) -> Shape | None:
+    """The same, or None where neither says it."""
+    try:
+        return shape(config, name)
+    except SaemakeError:
+        return None
+
+
+def cached(config: Config, name: str) -> bool:
+    """Whether a model's files are on this machine; nothing is asked of the network."""
+    model = config.models[name]
+    return model.hub is None or _config_folder(model) is not None
+
+
+def _config_folder(model: Model) -> Path | None:
+    """Where the Hub's cache has a model's config, at the revision that it names."""
+    assert model.hub is not None
+    found = try_to_load_from_cache(model.hub, "config.json", revision=model.revision)
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def locate(config: Config, name: str, revision: str | None) -> Weights:
+    """The files of a model that `fetch` has fetched, at the revision that it resolved."""
+    model = config.models[name]
+    return Weights(name, _folder(config, model, revision), model.gguf_file, model.dtype)
+
+
+def read(config: Config, description: Path) -> tuple[Weights, dict[str, Any]]:
+    """The weights and the content of a model.json; SaemakeError where it is damaged, or of another
+    model than the config's."""
+    way_out = f"delete {description} and run the same command again"
+    try:
+        described = json.loads(description.read_text())
+    except (OSError, ValueError) as error:
+        raise SaemakeError(
+            f"{description}: cannot be read ({first_line(error)}); {way_out}"
+        ) from None
+    if described.get("recipe_hash") != model_recipe(config, described["model"]).hash:
+        raise SaemakeError(f"{description}: of another model than the config's; {way_out}")
+    return locate(config, described["model"], described["revision"]), described
+
+
+def _folder(config: Config, model: Model, revision: str | None) -> Path:
+    if model.hub is None:
+        return config.path_of(model)
+    assert revision is not None
+    try:
+        return _snapshot(model.hub, revision, offline=True)
+    except LocalEntryNotFoundError:  # the cache was emptied since, or is another machine's
+        return _fetched(model.hub, revision)
+
+
+def _fetched(hub: str, revision: str) -> Path:
+    """The folder of a Hub model's files, from the cache or the Hub. SaemakeError where neither
+    has it."""
+    otherwise = (
+        f"where there is a network, type `hf download {hub} --revision {revision}`, then run the"
+        " same command again"
+    )
+    with reached(f"model '{hub}'", hub, revision, otherwise):
+        return patiently(lambda: _snapshot(hub, revision, offline=False))
+
+
+def _snapshot(hub: str, revision: str, *, offline: bool) -> Path:
+    """The folder of a Hub model's files in the cache; its name is the commit."""
+    return Path(
+        snapshot_download(
+            hub, revision=revision, allow_patterns=HUB_FILES, local_files_only=offline
+        )
+    )
+
+
+def _files(weights: Weights) -> list[Path]:
+    if weights.gguf_file:
+        return [weights.folder / weights.gguf_file]
+    kept = {Path(pattern).suffix for pattern in HUB_FILES}
+    return sorted(path for path in weights.folder.iterdir() if path.suffix in kept)

@@ -1,0 +1,29 @@
+"""Fit the principal components of a layer's activations into the store and link them."""
+
+from pathlib import Path
+
+from saemake.base.store import Store
+from saemake.config.config import Config
+from saemake.evaluation.baselines import FILE, RECIPE
+from saemake.inputs import weights
+from saemake.paths.names import STORE
+from saemake.recipes import baselines_recipe
+from saemake.text.shards import Tokens
+from saemake.training.baselines import fit
+
+
+def fit_baselines(
+    config: Config, model_name: str, layer: int, model: Path, tokens: Path, output: Path
+) -> None:
+    """Fit them where the store lacks them. `model` is the LM's model.json, `tokens` the manifest of
+    the training text. Raises SaemakeError where the tokens are of another recipe."""
+    recipe = baselines_recipe(config, model_name, layer)
+    store = Store(STORE, "baselines")
+    with store.lock([recipe.hash]):
+        if not store.has(recipe.hash):
+            lm_weights, _ = weights.read(config, model)
+            text = Tokens(tokens)
+            text.check(recipe.tokens.hash)
+            fitted = fit(lm_weights, text, recipe)
+            store.put(recipe.hash, {FILE: fitted, RECIPE: recipe.model_dump_json().encode()})
+    store.link(recipe.hash, {FILE: output})

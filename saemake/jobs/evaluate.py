@@ -1,0 +1,42 @@
+"""Judge what the store has no evaluation of, and write the tables of all that a job judges."""
+
+import sys
+from pathlib import Path
+
+from saemake.base.files import write
+from saemake.base.store import Store
+from saemake.config.config import Config
+from saemake.inputs import weights
+from saemake.judging.evaluate import LATENTS, rows_of
+from saemake.judging.evaluate import evaluate as judge
+from saemake.judging.subjects import tables_of
+from saemake.metrics import cautions, rows
+from saemake.paths.files import latents_file
+from saemake.paths.names import STORE, Subjects
+from saemake.text.shards import Tokens
+
+
+def evaluate(
+    config: Config, subjects: Subjects, evaluation: str, model: Path, tokens: Path
+) -> None:
+    """Judge, and write the rows of each table. New warnings are told on stderr, the first in full.
+
+    `model` is the model.json of the LM, `tokens` the manifest of the evaluation's text. Raises
+    SaemakeError where the tokens are of another recipe, or what is judged is damaged.
+    """
+    lm_weights, description = weights.read(config, model)
+    store, text = Store(STORE, "evaluations"), Tokens(tokens)
+    tables = tables_of(config, subjects, evaluation, description["d_model"], STORE)
+    judge(
+        [one for table in tables for one in table.judged], subjects.layer, lm_weights, text, store
+    )
+    told = []
+    for table in tables:
+        found = [row for one in table.judged for row in rows_of(one, text, store)]
+        write(f"{table.stem}.json", rows.content(found))
+        if table.latents:
+            place = Path(f"{table.stem.rpartition('/')[0]}/{latents_file(evaluation)}")
+            store.link(table.judged[0].key, {LATENTS: place})
+            told += found
+    if line := cautions.told(told, but=cautions.of_training(told)):
+        print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,40 @@
+"""Bring what jobs read: the model's files, and the text as tokens."""
+
+from pathlib import Path
+
+from saemake.base.files import write_json
+from saemake.base.store import Store
+from saemake.config.config import Config
+from saemake.inputs import tokens, weights
+from saemake.llm import model as llm
+from saemake.paths.names import STORE
+from saemake.recipes import tokens_recipe
+from saemake.text.shards import Tokens
+
+
+def fetch_model(config: Config, name: str, output: str) -> None:
+    """Fetch a model's files, check them against the config, and describe them in model.json."""
+    write_json(output, weights.fetch(config, name, Store(STORE, "revisions")))
+
+
+def tokenise(
+    config: Config, name: str, use: str, model: Path, after: Path | None, output: Path
+) -> None:
+    """Tokenise the text of a use into the store, and link its shards beside the manifest `output`.
+
+    `after` is the manifest of the training's tokens, where this text goes on after them.
+    """
+    recipe = tokens_recipe(config, name, use)
+    store = Store(STORE, "tokens")
+    with store.lock([recipe.hash]):
+        if not store.has(recipe.hash):
+            lm_weights, _ = weights.read(config, model)
+            tokenizer = llm.load_tokenizer(lm_weights)
+            skip = 0
+            if recipe.after is not None:
+                assert after is not None
+                trained_on = Tokens(after)
+                trained_on.check(recipe.after)
+                skip = trained_on.manifest["rows_read"]
+            tokens.make(config, name, use, recipe, tokenizer, store, skip)
+    store.link(recipe.hash, {file: output.parent / file for file in store.files(recipe.hash)})

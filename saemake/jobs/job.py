@@ -1,0 +1,90 @@
+"""What every job does around its work: a log, clear last words, and whole files only."""
+
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from saemake.base import interrupts
+from saemake.base.errors import SaemakeError, first_line
+from saemake.base.store import disk_fault
+from saemake.config.checks import read
+from saemake.config.config import Config
+from saemake.records import asked, made
+
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
+
+class Script(Protocol):
+    """What Snakemake gives a script, as far as it is read here: paths, and the config's YAML."""
+
+    log: Sequence[str]
+    input: Sequence[str]
+    output: Sequence[str]
+    config: Mapping[str, Any]
+    scriptdir: str
+
+
+@contextlib.contextmanager
+def job(script: Script) -> Iterator[Config]:
+    """Around a job's work; gives it the config.
+
+    Logs to the job's log, and when the block has ended well, records what its outputs were made
+    from (see records.made). Where the block fails, ends the process with status 1 and one line on
+    stderr. The traceback of an unforeseen error goes to the log, whose path the line gives.
+    """
+    _end_with_parent()
+    path = Path(script.log[0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        filename=path,
+        filemode="w",
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        force=True,
+    )
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    try:
+        # Before the work: another process may replace an input while it is going on.
+        inputs = made.sums(script.input)
+        config = read(script.config, Path(script.scriptdir).resolve().parents[1], [])
+        yield config
+        _record(config, script, inputs)
+    except BaseException as error:  # re-raised or turned into an exit status, never swallowed
+        logging.error("%s", "".join(traceback.format_exception(error)))
+        if isinstance(error, OSError):
+            error = disk_fault(error, Path(error.filename or path))
+        if isinstance(error, SaemakeError):
+            print(f"saemake: {error}", file=sys.stderr, flush=True)
+        elif isinstance(error, Exception):
+            print(
+                f"saemake: {type(error).__name__}: {first_line(error)} (traceback in {path})",
+                file=sys.stderr,
+                flush=True,
+            )
+        elif isinstance(error, KeyboardInterrupt):
+            print(interrupts.SAID, file=sys.stderr, flush=True)
+        else:
+            raise
+        sys.exit(1)
+
+
+def _record(config: Config, script: Script, inputs: dict[str, str]) -> None:
+    recipes = {path: asked.recipes_of(config, path) for path in script.output}
+    job = {name: by.hash for of_one in recipes.values() for name, by in of_one.items()}
+    for path, sum_ in made.sums(script.output).items():
+        made.write(path, made.Made(sha256=sum_, inputs=inputs, recipes=recipes[path], job=job))
+
+
+def _end_with_parent() -> None:
+    """Get SIGTERM when snakemake is killed, instead of running on alone (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() == 1:  # it was killed before this line
+            sys.exit(1)

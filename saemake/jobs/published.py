@@ -1,0 +1,60 @@
+"""Published SAEs: pin, fetch, compare; and rebuilt ones laid out as they were published."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from saemake.base import devices
+from saemake.base.files import copy, write, write_json
+from saemake.config.config import Config
+from saemake.metrics import rows
+from saemake.paths import catalogue
+from saemake.paths.names import PUBLISHED
+from saemake.published import compare, fetch, hub_layout
+
+
+def pin(repository: str, revision: str, output: str) -> None:
+    """Write down the commit that a revision of a Hub repository names."""
+    write_json(output, fetch.pin(repository, revision))
+
+
+def fetch_sae(config: Config, place: str, pinned: Path, outputs: Iterable[str]) -> None:
+    """Fetch a published SAE by its folder under hub/, at the commit in `pinned`, and check it."""
+    found = fetch.fetch(catalogue.load(config).at(place), pinned)
+    for path in map(Path, outputs):
+        write(str(path), found[path.name])
+
+
+def compare_with_published(
+    config: Config, rebuilt: Path, published: Path, threads: int, output: str
+) -> None:
+    """Compare the rebuilt SAE in a folder with the published one in another."""
+    name = str(published.relative_to(PUBLISHED))
+    compared = compare.compare(
+        catalogue.load(config).named(name),
+        name,
+        compare.Place.read(rebuilt),
+        compare.Place.read(published),
+        config.published.tolerances,
+        devices.choose(threads),
+    )
+    write_json(output, compared)
+
+
+def compare_with_catalogue(config: Config, metrics: Path, output: Path) -> None:
+    """Compare the figures of a rebuilt SAE with those that the catalogue has."""
+    name = str(output.parent.relative_to(PUBLISHED))
+    compared = compare.against_catalogue(
+        catalogue.load(config).named(name),
+        name,
+        rows.read_file(metrics),
+        config.published.tolerances,
+    )
+    write_json(str(output), compared)
+
+
+def lay_out(weights: str, config_json: str, judged: str, outputs: Iterable[str]) -> None:
+    """Lay out a rebuilt SAE as the suite was published: ae.pt, config.json, eval_results.json."""
+    to_weights, to_config, to_results = outputs
+    copy(weights, to_weights)
+    copy(config_json, to_config)
+    write(to_results, hub_layout.eval_results(rows.read_file(Path(judged))[0]))

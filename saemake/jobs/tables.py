@@ -1,0 +1,33 @@
+"""Tables of what was judged."""
+
+import itertools
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from saemake.base.files import write, write_json
+from saemake.metrics import cautions, rows
+
+
+def join(evaluations: Iterable[str]) -> None:
+    """Join the evaluations in each folder into its metrics.json."""
+    for folder, files in itertools.groupby(map(Path, evaluations), key=lambda path: path.parent):
+        joined = rows.joined([rows.read_file(file) for file in files])
+        write(f"{folder}/metrics.json", rows.content(joined))
+
+
+def sweep_table(saes: Iterable[str], baselines: str, output: str) -> None:
+    """Gather the metrics of a sweep's SAEs, and of the baselines, into one table. A new warning is
+    also told on stderr."""
+    gathered = [row for path in [*saes, baselines] for row in rows.read_file(Path(path))]
+    table = cautions.beside_pca(gathered)
+    write(output, rows.content(table))
+    before = [line for row in gathered for line in row.warnings]
+    if line := cautions.told(table, but=before):
+        print(line, file=sys.stderr, flush=True)
+
+
+def gather(objects: Iterable[str], output: str) -> None:
+    """Gather JSON objects, one a file, into a list."""
+    write_json(output, [json.loads(Path(path).read_text()) for path in objects])

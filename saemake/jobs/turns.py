@@ -1,0 +1,118 @@
+"""Turns: one run of the workflow at a time works on a model's files.
+
+Snakemake deletes a job's outputs when the job starts, and a second run on the same files would
+delete what the first reads. So a run waits for its turn before it looks at what there is to do.
+
+The locks are files under results/.store/locks, a model each. The kernel frees them when a run ends,
+however it ends. Jobs do not inherit them.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+from saemake.base.errors import SaemakeError
+from saemake.base.store import disk_fault
+from saemake.config.config import Config
+from saemake.paths.files import hub_entries
+from saemake.paths.grammar import HubFolder, RepositoryFile, parse
+from saemake.paths.names import PUBLISHED, RESULTS, STORE
+
+LOCKS = STORE / "locks"
+# The commits of published repositories, which models may share. No model has a name with `_` first.
+SHARED = "_published"
+CANNOT_LOCK = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+
+def touched(config: Config, targets: Iterable[str]) -> list[str]:
+    """What a run on these targets needs the turn of: names of models, and SHARED; sorted. No target
+    is `rule all`; what is none of the known paths may touch everything."""
+    everything = {*config.models, SHARED}
+    found: set[str] = set()
+    for target in [*targets] or ["all"]:
+        found |= set(config.build) if target == "all" else _of_path(config, target) or everything
+    return sorted(found)
+
+
+def _of_path(config: Config, path: str) -> set[str]:
+    """Of one path; empty where it cannot be told."""
+    try:
+        artifact = parse(config, path)
+    except SaemakeError:
+        return set()
+    match artifact:
+        case RepositoryFile():
+            return set()
+        case HubFolder(folder):
+            return {entry.model for entry in hub_entries(config, folder)}
+        case _:
+            shared = {SHARED} if str(artifact).startswith(f"{PUBLISHED}/") else set()
+            return {artifact.model} | shared
+
+
+def take(names: Iterable[str]) -> list[IO[str]]:
+    """Wait until no other run works on any of these, and keep others waiting while the returned
+    files are open. All runs take their locks in the same order, so no two wait for each other.
+
+    Where the file system cannot lock, it says so and does not wait. Raises KeyboardInterrupt, and
+    SaemakeError where the disk is full, or results/ is no folder.
+    """
+    held: list[IO[str]] = []
+    try:
+        LOCKS.mkdir(parents=True, exist_ok=True)
+        for name in sorted(names):
+            opened = _opened(Path(LOCKS, f"run-{name}.lock"))
+            held.append(opened)
+            _lock(opened, name)
+    except OSError as error:
+        if error.errno in CANNOT_LOCK:
+            _say(f"{LOCKS}: files cannot be locked here; start one snakemake at a time")
+        elif error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
+            fault = disk_fault(error, LOCKS)
+            if isinstance(fault, SaemakeError):
+                raise fault from None
+            raise SaemakeError(
+                f"{LOCKS}: cannot be used ({error.strerror}); {_missing()}"
+            ) from None
+        # Where nothing may be written no job can run, and a job says so better.
+    return held
+
+
+def _opened(lock: Path) -> IO[str]:
+    """The file to lock; for reading only where it is another user's, who shares the folder."""
+    try:
+        return lock.open("a+")
+    except PermissionError:
+        return lock.open()
+
+
+def _lock(opened: IO[str], name: str) -> None:
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        opened.seek(0)
+        who = opened.read().strip()
+        of_whom = f" (process {who})" if who else ""
+        _say(f"another run{of_whom} works on {name}; waiting until it ends")
+        fcntl.flock(opened, fcntl.LOCK_EX)
+    with contextlib.suppress(OSError):  # whose it is helps who waits, and nothing else
+        if opened.writable():
+            opened.truncate(0)
+            opened.write(f"{os.getpid()}\n")
+            opened.flush()
+
+
+def _missing() -> str:
+    """What to look at where the folder of the locks cannot be made."""
+    if Path(RESULTS).is_symlink() and not Path(RESULTS).exists():
+        return f"{RESULTS} is a link to {Path(RESULTS).readlink()}, which is not there"
+    return f"{RESULTS}/ must be a folder on a disk that works"
+
+
+def _say(words: str) -> None:
+    print(f"saemake: {words}", file=sys.stderr, flush=True)

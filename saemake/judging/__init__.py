@@ -1,0 +1,1 @@
+"""One LM pass for everything that is judged together."""

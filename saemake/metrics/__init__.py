@@ -1,0 +1,1 @@
+"""The rows of metrics.json, and what they warn of."""

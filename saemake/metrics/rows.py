@@ -1,0 +1,152 @@
+"""The rows of metrics.json, typed: what docs/metrics.schema.json says is generated from here.
+
+Every metrics.json is a list of rows, one a judged thing and way of choosing its latents;
+`pandas.json_normalize` makes one table of any of them.
+"""
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, create_model
+
+from saemake import evaluation
+from saemake.base.errors import SaemakeError, first_line
+from saemake.base.sections import Closed
+
+
+class Subject(Closed):
+    """What a row is of."""
+
+    name: str = Field(
+        description="its path under results/, a checkpoint's with its step; or under published/"
+    )
+    model: str = Field(description="a key of the config's models")
+    layer: int = Field(description="the block whose output is encoded, from 0")
+    architecture: str = Field(description="or `identity` or `pca`, the baselines")
+    width: str | None = Field(description="the config's name of the width; null for a baseline")
+    latents: int = Field(description="how many latents there are")
+    sparsity: str | None = Field(description="`k_80`, `l0_80`, `penalty_0.03`; null for none")
+    seed: int | None = Field(
+        default=None, description="of the training, where the path names it; else absent"
+    )
+    steps: int | None = Field(description="of training here; null where none was")
+    tokens: int | None = Field(description="trained on here: steps times batch; null where none")
+
+
+class Circumstances(Closed):
+    """What an evaluation was made with."""
+
+    recipe_hash: str = Field(description="of the evaluation's recipe")
+    split: str = Field(description="of the text")
+    held_out: bool = Field(description="whether nothing in it was trained on")
+    documents: int = Field(description="documents, or packed contexts")
+    tokens: int = Field(description="in them")
+    context_tokens: int = Field(description="longest context")
+    special_tokens: dict[str, Any] = Field(
+        description="ids of BOS, EOS and padding; `notes`: what stands for a missing one"
+    )
+    sha256: str = Field(description="of the judged file")
+    drop: dict[str, Any] | None = Field(
+        default=None,
+        description="the positions that keep their own activation and are left out of the figures,"
+        " as in the config; absent where there are none",
+    )
+
+
+class Row(Subject):
+    """One judged thing. An evaluation's own file has its figures alone."""
+
+    model_config = ConfigDict(title="metrics.json, a row")
+
+    inference: str | None = Field(
+        description="`top_k` or `threshold` where an architecture has both; its loader's way first"
+    )
+
+    if TYPE_CHECKING:
+        warnings: list[str]
+
+    def of(self, evaluation: str) -> Any:
+        """An evaluation's figures (its `Figures`); None where it has not judged this."""
+        return getattr(self, evaluation, None)
+
+    def figure(self, evaluation: str, name: str) -> float | None:
+        """One figure; None where there is none, or it is not defined."""
+        return getattr(self.of(evaluation), name, None)
+
+    def circumstances(self, evaluation: str) -> Circumstances | None:
+        """What an evaluation was made with."""
+        found: Circumstances | None = getattr(getattr(self, "evaluations", None), evaluation, None)
+        return found
+
+
+@functools.cache
+def row_type() -> type[Row]:
+    """A row with its sections: an evaluation's figures stand under its name, and what it was made
+    with under `evaluations`."""
+    known = [evaluation.get(name) for name in evaluation.names()]
+    made_with: Any = {one.name: (Circumstances | None, None) for one in known}
+    judged: Any = {one.name: (one.Figures | None, None) for one in known}
+    circumstanced = create_model(
+        "Circumstanced", __base__=Closed, __doc__="By evaluation.", **made_with
+    )
+    told = "what a reader should know, such as a missed target"
+    row: type[Row] = create_model(
+        "Row",
+        __base__=Row,
+        __doc__=Row.__doc__,
+        **judged,
+        warnings=(list[str], Field(description=told)),
+        evaluations=(circumstanced, ...),
+    )
+    return row
+
+
+def content(rows: Sequence[Row]) -> bytes:
+    """Rows as a file; what an evaluation did not give is left out."""
+    plain = [row.model_dump(mode="json", exclude_unset=True) for row in rows]
+    return (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode()
+
+
+def _rows() -> TypeAdapter[list[Row]]:
+    rows: Any = list[row_type()]  # type: ignore[misc]
+    return TypeAdapter(rows)
+
+
+def read(file: bytes) -> list[Row]:
+    """The rows of a file; ValueError where it has none."""
+    return _rows().validate_json(file)
+
+
+def read_file(path: Path) -> list[Row]:
+    """The rows of a file; SaemakeError where it is damaged."""
+    try:
+        return read(path.read_bytes())
+    except ValueError as error:
+        way_out = "delete it and run the same command again"
+        raise SaemakeError(f"{path}: cannot be read ({first_line(error)}); {way_out}") from None
+
+
+def joined(evaluations: Sequence[Sequence[Row]]) -> list[Row]:
+    """One row of the rows that several evaluations give of the same thing, in the order of the
+    first."""
+    found: dict[tuple[str, str | None], dict[str, Any]] = {}
+    plain = (row.model_dump(exclude_unset=True) for rows in evaluations for row in rows)
+    for row in plain:
+        there = found.setdefault((row["name"], row["inference"]), row)
+        if there is not row:
+            # What is said of the training, each of its evaluations says.
+            row["warnings"] = list(dict.fromkeys([*there["warnings"], *row["warnings"]]))
+            row["evaluations"] = there["evaluations"] | row["evaluations"]
+            there |= row
+    return [row_type().model_validate(row) for row in found.values()]
+
+
+def schema() -> str:
+    """The JSON schema of metrics.json: docs/metrics.schema.json."""
+    described = _rows().json_schema()
+    described["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    described["title"] = "metrics.json"
+    return json.dumps(described, indent=1, ensure_ascii=False) + "\n"

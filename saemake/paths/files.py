@@ -1,0 +1,175 @@
+"""Which files there are: of an SAE, a sweep, a suite, a push, and of what a plain run builds."""
+
+from saemake import figures
+from saemake.config.config import Config
+from saemake.paths import catalogue
+from saemake.paths.names import (
+    BASELINES,
+    CHECKPOINTS,
+    METRICS,
+    PCA,
+    RESULTS,
+    SAE_FILES,
+    SaeName,
+    Sweep,
+    checkpoint_file,
+)
+from saemake.paths.spelling import members
+
+FIGURE_FORMATS = ("pdf", "svg")
+# Of an SAE laid out as published, and of a published SAE itself.
+HUB_FILES = ("ae.pt", "config.json", "eval_results.json")
+PUBLISHED_WEIGHTS = ("ae.pt", "config.json", "source.json")
+COMPARISON, AGAINST_CATALOGUE = "comparison.json", "against_catalogue.json"
+COMPARISONS = (COMPARISON, AGAINST_CATALOGUE)
+REPOSITORIES = "repositories"
+# Raised when other bytes are written for the same SAE.
+SAELENS_VERSION = 1
+SAELENS_FILES = ("sae_weights.safetensors", "cfg.json")
+# Of a push. Sent beside the suite: the model card, and the config that rebuilds the suite, by which
+# a repository is known as saemake's.
+PLAN, CARD, REBUILDING, RECEIPT = "plan.txt", "README.md", "saemake.yaml", "receipt.json"
+PUSH_FILES = (PLAN, CARD, REBUILDING, RECEIPT)
+
+
+def uses(config: Config) -> list[str]:
+    """What text is tokenised for."""
+    return ["train", *config.evaluation_names]
+
+
+def tables(config: Config) -> list[str]:
+    """The tables of what is judged: one an evaluation, and all of them together."""
+    return [*(f"{name}.json" for name in config.evaluation_names), METRICS]
+
+
+def latents_file(evaluation: str) -> str:
+    """What an evaluation saw of each latent of an SAE."""
+    return f"{evaluation}_latents.parquet"
+
+
+def sae_files(config: Config) -> list[str]:
+    """The files of an SAE, but its checkpoints."""
+    return [*SAE_FILES, *tables(config), *map(latents_file, config.evaluation_names)]
+
+
+def baseline_files(config: Config) -> list[str]:
+    """The files of a layer's baselines."""
+    return [PCA, *tables(config)]
+
+
+def published_files(config: Config) -> list[str]:
+    """The files of a published SAE."""
+    judged = [*tables(config), *map(latents_file, config.evaluation_names)]
+    return [*PUBLISHED_WEIGHTS, *judged, *COMPARISONS]
+
+
+def evaluation_in(config: Config, file: str) -> str | None:
+    """The evaluation whose figures, or whose latents, a file holds."""
+    name = file.removesuffix(".json").removesuffix("_latents.parquet")
+    return name if name in config.evaluation_names else None
+
+
+def checkpoint_files(config: Config, model: str, architecture: str) -> list[str]:
+    """The checkpoints that the config asks of each SAE."""
+    return [checkpoint_file(step) for step in config.checkpoint_steps(model, architecture)]
+
+
+def suite_sweeps(config: Config, model: str, layer: int) -> list[Sweep]:
+    """The sweeps of a model's suite, at one layer (of the suite or not)."""
+    suite = config.models[model].suite
+    return [
+        Sweep(model, layer, architecture, width)
+        for architecture in suite.architectures
+        for width in suite.widths
+    ]
+
+
+def checkpointed_sweeps(config: Config, model: str, layer: int) -> list[Sweep]:
+    """Those of them whose checkpoints the config asks for."""
+    return [
+        sweep
+        for sweep in suite_sweeps(config, model, layer)
+        if config.checkpoint_steps(model, sweep.architecture)
+    ]
+
+
+def figures_of(config: Config, model: str) -> list[str]:
+    """The figures that a model's suite gives: those of the training where it has checkpoints."""
+    checkpointed = checkpointed_sweeps(config, model, 0)
+    return [name for name in figures.names() if checkpointed or name not in figures.TRAINING]
+
+
+def figure_files(config: Config, model: str, layer: int) -> list[str]:
+    """The files of those figures, at one layer."""
+    return [
+        f"{RESULTS}/{model}/L{layer}/figures/{figure}.{suffix}"
+        for figure in figures_of(config, model)
+        for suffix in FIGURE_FORMATS
+    ]
+
+
+def build_files(config: Config) -> list[str]:
+    """What a plain `snakemake` builds: the figures and checkpoints of the models under `build`."""
+    return [
+        path
+        for model in config.build
+        for layer in config.models[model].suite.layers
+        for path in (*figure_files(config, model, layer), *_checkpoints(config, model, layer))
+    ]
+
+
+def _checkpoints(config: Config, model: str, layer: int) -> list[str]:
+    return [
+        f"{member.folder}/{file}"
+        for sweep in checkpointed_sweeps(config, model, layer)
+        for file in checkpoint_files(config, model, sweep.architecture)
+        for member in members(config, sweep)
+    ]
+
+
+def suite_saes(config: Config, model: str) -> list[SaeName]:
+    """The SAEs of a model's suite."""
+    return [
+        sae
+        for layer in config.models[model].suite.layers
+        for sweep in suite_sweeps(config, model, layer)
+        for sae in members(config, sweep)
+    ]
+
+
+def suite_files(config: Config, model: str) -> list[str]:
+    """The files under results/ of a model's suite that a push sends: of each SAE its own and its
+    metrics, and its checkpoints with theirs; tables, baselines and figures; the model's."""
+    found = [f"{RESULTS}/{model}/model.json"]
+    for layer in config.models[model].suite.layers:
+        found.append(f"{RESULTS}/{model}/L{layer}/{BASELINES}/{METRICS}")
+        found += figure_files(config, model, layer)
+        found += [f"{sweep.folder}/{METRICS}" for sweep in suite_sweeps(config, model, layer)]
+    for sae in suite_saes(config, model):
+        checkpoints = checkpoint_files(config, model, sae.sweep.architecture)
+        of_sae = [*SAE_FILES, METRICS, *checkpoints]
+        of_sae += [f"{CHECKPOINTS}/{METRICS}"] if checkpoints else []
+        found += [f"{sae.folder}/{file}" for file in of_sae]
+    return found
+
+
+def hub_files(config: Config, sae: SaeName) -> list[str]:
+    """The files of a rebuilt SAE's folder under hub/."""
+    return [*HUB_FILES, *checkpoint_files(config, sae.model, sae.sweep.architecture)]
+
+
+def hub_entries(config: Config, folder: str) -> list[catalogue.Entry]:
+    """The published SAEs that are laid out in a folder under hub/, or below it. Raises SaemakeError
+    where there is none."""
+    known, place = catalogue.load(config), folder.rstrip("/")
+    return known.under(place) or [known.at(place)]
+
+
+def hub_folder_files(config: Config, folder: str) -> list[str]:
+    """The files that a rebuilt SAE, or all below a folder, have under hub/."""
+    known = catalogue.load(config)
+    return [
+        f"{entry.hub_folder}/{file}"
+        for entry in hub_entries(config, folder)
+        for file in hub_files(config, known.name(entry))
+    ]

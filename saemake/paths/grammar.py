@@ -1,0 +1,545 @@
+"""The grammar of paths: `parse` reads a path as an artifact, `str` of the artifact is its path.
+
+    results/{model}/model.json
+    results/{model}/tokens/{use}/manifest.json
+    results/{model}/L{layer}/baselines/{file}
+    results/{model}/L{layer}/figures/{figure}.{pdf, svg}
+    results/{sweep}/metrics.json                   {sweep}: {model}/L{layer}/{architecture}/{width}
+    results/{sae}/{file}                           {sae}: {sweep}/{sparsity}, or {sae}/seed_{n}
+    results/{sae}/checkpoints/{file}
+    hub/{folder as published}/{file}               a rebuilt SAE, laid out as it was published
+    hub/{folder}                                   all rebuilt SAEs below that folder
+    published/repositories/{owner}/{repository}.json
+    published/{sae}/{file}                         the published SAE itself
+    published/{sweep}/comparison.json
+    published/{model}/L{layer}/figures/{figure}.{pdf, svg}
+    saelens/{sae}/{file}                           in SAELens's format
+    published-to/{owner}/{repository}/{model}/{file}
+
+Nothing else takes a path apart.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from saemake import figures
+from saemake.base.errors import SaemakeError, nearest
+from saemake.config.config import Config
+from saemake.paths import catalogue, files
+from saemake.paths.names import (
+    BASELINES,
+    CHECKPOINTS,
+    HUB,
+    METRICS,
+    PUBLISHED,
+    PUBLISHED_TO,
+    RESULTS,
+    SAE_FILES,
+    SAELENS,
+    Baselines,
+    Checkpoints,
+    SaeName,
+    Sweep,
+)
+from saemake.paths.repository import check_repository
+from saemake.paths.spelling import check_in_model, check_model, members, sae_of, unknown
+
+LAYER = re.compile(r"L(0|[1-9][0-9]*)")
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model's description."""
+
+    model: str
+
+    def __str__(self) -> str:
+        return f"{RESULTS}/{self.model}/model.json"
+
+
+@dataclass(frozen=True)
+class TokensFile:
+    """The manifest of a text, tokenised for a use: training, or an evaluation."""
+
+    model: str
+    use: str
+
+    def __str__(self) -> str:
+        return f"{RESULTS}/{self.model}/tokens/{self.use}/manifest.json"
+
+
+@dataclass(frozen=True)
+class BaselinesFile:
+    """A file of a layer's baselines."""
+
+    baselines: Baselines
+    file: str
+
+    @property
+    def model(self) -> str:
+        return self.baselines.model
+
+    def __str__(self) -> str:
+        return f"{self.baselines.folder}/{self.file}"
+
+
+@dataclass(frozen=True)
+class FigureFile:
+    """A figure of a model's suite at one layer, or where `top` is published/, of rebuilt SAEs
+    beside published ones."""
+
+    top: str
+    model: str
+    layer: int
+    figure: str
+    suffix: str
+
+    def __str__(self) -> str:
+        return f"{self.top}/{self.model}/L{self.layer}/figures/{self.figure}.{self.suffix}"
+
+
+@dataclass(frozen=True)
+class SweepTable:
+    """A sweep's table."""
+
+    sweep: Sweep
+
+    @property
+    def model(self) -> str:
+        return self.sweep.model
+
+    def __str__(self) -> str:
+        return f"{self.sweep.folder}/{METRICS}"
+
+
+@dataclass(frozen=True)
+class SaeFile:
+    """A file of an SAE, under results/, published/ or saelens/."""
+
+    top: str
+    sae: SaeName
+    file: str
+
+    @property
+    def model(self) -> str:
+        return self.sae.model
+
+    def __str__(self) -> str:
+        return f"{self.top}/{self.sae}/{self.file}"
+
+
+@dataclass(frozen=True)
+class CheckpointsFile:
+    """A checkpoint of an SAE, or a table of all its checkpoints."""
+
+    checkpoints: Checkpoints
+    file: str
+
+    @property
+    def model(self) -> str:
+        return self.checkpoints.model
+
+    def __str__(self) -> str:
+        return f"{self.checkpoints.sae.folder}/{CHECKPOINTS}/{self.file}"
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a rebuilt SAE that is laid out in a folder under hub/."""
+
+    folder: str
+    sae: SaeName
+    file: str
+
+    @property
+    def model(self) -> str:
+        return self.sae.model
+
+    def __str__(self) -> str:
+        return f"{self.folder}/{self.file}"
+
+
+@dataclass(frozen=True)
+class HubFolder:
+    """A folder under hub/ that one rebuilt SAE, or several, are laid out in."""
+
+    folder: str
+
+    def __str__(self) -> str:
+        return self.folder
+
+
+@dataclass(frozen=True)
+class RepositoryFile:
+    """The commit of a Hub repository of published SAEs."""
+
+    repository: str
+
+    def __str__(self) -> str:
+        return f"{PUBLISHED}/{files.REPOSITORIES}/{self.repository}.json"
+
+
+@dataclass(frozen=True)
+class ComparisonTable:
+    """The comparisons of a sweep's SAEs with the published ones."""
+
+    sweep: Sweep
+
+    @property
+    def model(self) -> str:
+        return self.sweep.model
+
+    def __str__(self) -> str:
+        return f"{PUBLISHED}/{self.sweep}/{files.COMPARISON}"
+
+
+@dataclass(frozen=True)
+class PushFile:
+    """A file of a push of a model's suite to a Hub repository."""
+
+    repository: str
+    model: str
+    file: str
+
+    def __str__(self) -> str:
+        return f"{PUBLISHED_TO}/{self.repository}/{self.model}/{self.file}"
+
+
+Artifact = (
+    ModelFile
+    | TokensFile
+    | BaselinesFile
+    | FigureFile
+    | SweepTable
+    | SaeFile
+    | CheckpointsFile
+    | HubFile
+    | HubFolder
+    | RepositoryFile
+    | ComparisonTable
+    | PushFile
+)
+
+
+def parse(config: Config, path: str) -> Artifact:
+    """The artifact of a path: one that the config names, whether or not it exists.
+
+    Raises SaemakeError where the path is none, in one line that begins with the path and names the
+    nearest that is.
+    """
+    top, *parts = path.rstrip("/").split("/")
+    readers: dict[str, Callable[[Config, list[str]], Artifact]] = {
+        RESULTS: _result,
+        HUB: _laid_out,
+        PUBLISHED: _published,
+        SAELENS: _export,
+        PUBLISHED_TO: _push,
+    }
+    if top not in readers:
+        raise SaemakeError(f"{path}: artifacts are under {', '.join(f'{t}/' for t in readers)}")
+    try:
+        artifact = readers[top](config, parts)
+    except SaemakeError as error:
+        raise SaemakeError(f"{path}: {error}") from None
+    if not isinstance(artifact, HubFolder) and str(artifact) != path:
+        raise SaemakeError(f"{path}: did you mean '{artifact}'?")
+    return artifact
+
+
+def _result(config: Config, parts: list[str]) -> Artifact:
+    if not parts or parts == [""]:
+        raise SaemakeError("this is a folder; name a file in it, or a model's folder")
+    model, *below = parts
+    check_model(config, model)
+    match below:
+        case ["model.json"]:
+            return ModelFile(model)
+        case ["tokens", use, "manifest.json"] if use in files.uses(config):
+            return TokensFile(model, use)
+        case ["tokens", *_]:
+            named = (f"tokens/{use}/manifest.json" for use in files.uses(config))
+            raise SaemakeError("tokens are named " + " and ".join(named))
+        case [layer, *inside]:
+            return _in_layer(config, model, _layer(layer), inside)
+        case _:
+            raise SaemakeError(
+                f"this is a folder; name a file in it, for example {a_figure(config, model)}"
+            )
+
+
+def _layer(name: str) -> int:
+    found = LAYER.fullmatch(name)
+    if not found:
+        raise SaemakeError(f"'{name}' is not a layer; layers are L0, L1, ...")
+    return int(found[1])
+
+
+def a_figure(config: Config, model: str) -> str:
+    """A figure of a model's suite, as an example of a target."""
+    layer, figure = config.models[model].suite.layers[0], next(iter(figures.FRONTIERS))
+    return str(FigureFile(RESULTS, model, layer, figure, "pdf"))
+
+
+def _in_layer(config: Config, model: str, layer: int, below: list[str]) -> Artifact:
+    match below:
+        case ["figures", file]:
+            figure, _, suffix = file.rpartition(".")
+            if suffix not in files.FIGURE_FORMATS:
+                raise SaemakeError(f"'{file}' is not a figure; figures end in .pdf or .svg")
+            if figure not in figures.names():
+                raise unknown("figure", figure, figures.names())
+            check_in_model(config, model, layer)
+            if figure not in files.figures_of(config, model):
+                raise _no_checkpoints(model, "the architectures of its suite")
+            return FigureFile(RESULTS, model, layer, figure, suffix)
+        case [name, file] if name == BASELINES:
+            known = files.baseline_files(config)
+            if file not in known:
+                raise SaemakeError(f"{BASELINES}/ has no file '{file}'; {nearest(file, known)}")
+            check_in_model(config, model, layer)
+            return BaselinesFile(Baselines(model, layer), file)
+        case [architecture, width, *inside]:
+            return _in_sweep(config, Sweep(model, layer, architecture, width), inside)
+        case _:
+            raise SaemakeError(
+                f"this is a folder; name a file in it: L{layer}/<architecture>/<width>/metrics.json"
+                f" or L{layer}/figures/<figure>.pdf"
+            )
+
+
+def _in_sweep(config: Config, sweep: Sweep, inside: list[str]) -> Artifact:
+    match inside:
+        case [file] if file == METRICS:
+            members(config, sweep)
+            return SweepTable(sweep)
+        case [_, *below] if below and below != [""]:
+            sae, rest = _sae(config, sweep, inside)
+            return _of_sae(config, sae, rest)
+    first = members(config, sweep)[0]
+    if not inside:
+        raise SaemakeError(
+            f"this is a folder; name a file in it: {sweep.width}/{METRICS},"
+            f" {sweep.width}/{first.sparsity_name}/ae.pt, ..."
+        )
+    try:
+        sae_of(config, sweep, inside[0])
+    except SaemakeError:
+        raise SaemakeError(
+            f"not a file of a sweep; files of a sweep are {sweep.width}/{METRICS},"
+            f" {sweep.width}/{first.sparsity_name}/ae.pt, ..."
+        ) from None
+    raise _a_folder(inside[0])
+
+
+def _a_folder(name: str) -> SaemakeError:
+    return SaemakeError(f"this is a folder; name a file in it: {name}/{METRICS}, {name}/ae.pt, ...")
+
+
+def _sae(config: Config, sweep: Sweep, inside: Sequence[str]) -> tuple[SaeName, list[str]]:
+    """The SAE that parts of a path below a sweep begin with, and the parts after it."""
+    members_of_any_sparsity(config, sweep)
+    sparsity, *rest = inside
+    if rest and rest[0].startswith("seed"):
+        return sae_of(config, sweep, sparsity, rest[0]), rest[1:]
+    return sae_of(config, sweep, sparsity), rest
+
+
+def members_of_any_sparsity(config: Config, sweep: Sweep) -> None:
+    """Raise SaemakeError where the config has no such model, layer, architecture or width."""
+    members(config, SaeName(sweep, 0))
+
+
+def _of_sae(config: Config, sae: SaeName, inside: list[str]) -> Artifact:
+    known = files.sae_files(config)
+    match inside:
+        case [file] if file in known:
+            return SaeFile(RESULTS, sae, file)
+        case [folder, file] if folder == CHECKPOINTS:
+            return _checkpoint(config, sae, file)
+        case [] | [""]:
+            raise _a_folder(sae.own_part)
+        case [file] if file == CHECKPOINTS:
+            raise SaemakeError(f"this is a folder; name a file: {CHECKPOINTS}/{METRICS}, ...")
+        case _:
+            file = "/".join(inside)
+            raise SaemakeError(f"an SAE has no file '{file}'; {nearest(file, known)}")
+
+
+def _checkpoint(config: Config, sae: SaeName, file: str) -> CheckpointsFile:
+    known = files.checkpoint_files(config, sae.model, sae.sweep.architecture)
+    if not known:
+        raise _no_checkpoints(sae.model, sae.sweep.architecture)
+    if f"{CHECKPOINTS}/{file}" not in known and file not in files.tables(config):
+        steps = [path.removeprefix(f"{CHECKPOINTS}/") for path in known]
+        raise SaemakeError(f"no checkpoint '{file}'; the checkpoints are {', '.join(steps)}")
+    return CheckpointsFile(Checkpoints(sae), file)
+
+
+def _no_checkpoints(model: str, architecture: str) -> SaemakeError:
+    return SaemakeError(
+        f"the config asks for no checkpoints of {architecture} of {model}; set"
+        " architectures.<name>.checkpoints to a list of fractions of the training"
+    )
+
+
+def _laid_out(config: Config, parts: list[str]) -> HubFile | HubFolder:
+    _check_hub_parts(parts)
+    known, folder = catalogue.load(config), f"{HUB}/{'/'.join(parts)}"
+    if below := known.under(folder):
+        for entry in below:
+            known.wanted(config, entry)
+        return HubFolder(folder)
+    if not folder.endswith((".pt", ".json")):
+        known.wanted(config, known.at(folder))
+        return HubFolder(folder)
+    inside = 2 if parts[-2:-1] == [CHECKPOINTS] else 1
+    place, file = f"{HUB}/{'/'.join(parts[:-inside])}", "/".join(parts[-inside:])
+    sae = known.wanted(config, known.at(place))
+    there = files.hub_files(config, sae)
+    if file not in there:
+        raise SaemakeError(f"a rebuilt SAE has no file '{file}'; {nearest(file, there)}")
+    return HubFile(place, sae, file)
+
+
+def _check_hub_parts(parts: list[str]) -> None:
+    if not parts or parts == [""]:
+        raise SaemakeError("name a file or folder in it; `python -m saemake find` lists them")
+    for part in parts:
+        if not catalogue.PART.fullmatch(part):
+            raise SaemakeError(f"'{part}' cannot be part of a path on the Hub")
+
+
+def _published(config: Config, parts: list[str]) -> Artifact:
+    _check_hub_parts(parts)
+    known = catalogue.load(config)
+    if parts[0] == files.REPOSITORIES:
+        there = {f"{files.REPOSITORIES}/{entry.repository}.json" for entry in known.entries}
+        if (file := "/".join(parts)) not in there:
+            raise SaemakeError(f"no such repository has published SAEs; {nearest(file, there)}")
+        return RepositoryFile("/".join(parts[1:]).removesuffix(".json"))
+    model, layer, *below = parts if len(parts) > 3 else [*parts, "", "", ""]
+    layers = {f"{sweep.model}/L{sweep.layer}" for sweep in known.sweeps()}
+    if f"{model}/{layer}" not in layers:
+        raise SaemakeError(
+            f"no SAE of {model}/{layer} is published; {nearest(f'{model}/{layer}', layers)}"
+        )
+    match below:
+        case ["figures", file]:
+            return _published_figure(config, model, _layer(layer), file)
+        case [_, _, _, file]:
+            return _published_sae(config, parts[:-1], file)
+        case [architecture, width, file] if file == files.COMPARISON:
+            sweep = Sweep(model, _layer(layer), architecture, width)
+            if sweep not in known.sweeps():
+                swept = {str(other) for other in known.sweeps()}
+                raise SaemakeError(f"no SAE of {sweep} is published; {nearest(str(sweep), swept)}")
+            _check_rebuilt(config, [sweep])
+            return ComparisonTable(sweep)
+        case _:
+            raise SaemakeError(
+                "this is a folder; name a file in it:"
+                f" {PUBLISHED}/{model}/{layer}/<architecture>/<width>/<sparsity>/comparison.json"
+            )
+
+
+def _published_figure(config: Config, model: str, layer: int, file: str) -> FigureFile:
+    drawn = [f"{name}.{suffix}" for name in figures.PUBLISHED for suffix in files.FIGURE_FORMATS]
+    if file not in drawn:
+        raise SaemakeError(f"'{file}' is not a figure; {nearest(file, drawn)}")
+    sweeps = catalogue.load(config).sweeps()
+    _check_rebuilt(config, [s for s in sweeps if (s.model, s.layer) == (model, layer)])
+    figure, _, suffix = file.rpartition(".")
+    return FigureFile(PUBLISHED, model, layer, figure, suffix)
+
+
+def _check_rebuilt(config: Config, sweeps: Sequence[Sweep]) -> None:
+    """Raise SaemakeError where the config cannot train a published SAE of the sweeps."""
+    known = catalogue.load(config)
+    for sweep in sweeps:
+        for entry in known.of_sweep(sweep).values():
+            known.wanted(config, entry)
+
+
+def _published_sae(config: Config, place: Sequence[str], file: str) -> SaeFile:
+    known, name = catalogue.load(config), "/".join(place)
+    there = {str(known.name(entry)) for entry in known.entries}
+    if name not in there:
+        raise SaemakeError(f"no such SAE is published; {nearest(name, there)}")
+    of_published = files.published_files(config)
+    if file not in of_published:
+        raise SaemakeError(f"a published SAE has no file '{file}'; {nearest(file, of_published)}")
+    entry = known.named(name)
+    if file not in files.PUBLISHED_WEIGHTS:
+        known.wanted(config, entry)
+    return SaeFile(PUBLISHED, known.name(entry), file)
+
+
+def _export(config: Config, parts: list[str]) -> SaeFile:
+    match parts:
+        case [model, layer, architecture, width, _, *below] if below and below != [""]:
+            check_model(config, model)
+            sweep = Sweep(model, _layer(layer), architecture, width)
+            known = files.SAELENS_FILES
+            if below[-1] not in known:
+                raise SaemakeError(
+                    f"an exported SAE has no file '{below[-1]}'; {nearest(below[-1], known)}"
+                )
+            sae, rest = _sae(config, sweep, parts[4:])
+            if len(rest) == 1:
+                return SaeFile(SAELENS, sae, rest[0])
+    raise SaemakeError(
+        f"name a file of an SAE: {SAELENS}/<model>/L<layer>/<architecture>/<width>/"
+        f"<sparsity>/{files.SAELENS_FILES[0]}"
+    )
+
+
+def _push(config: Config, parts: list[str]) -> PushFile:
+    match parts:
+        case [owner, name, model, file]:
+            check_repository(f"{owner}/{name}")
+            check_model(config, model)
+            if file not in files.PUSH_FILES:
+                known = nearest(file, files.PUSH_FILES)
+                raise SaemakeError(f"a push has no file '{file}'; {known}")
+            return PushFile(f"{owner}/{name}", model, file)
+        case _:
+            raise SaemakeError(
+                f"name the repository and the model: {PUBLISHED_TO}/<owner>/<repo>/<model>/"
+                f"{files.PLAN} shows what a push would do, {files.RECEIPT} pushes"
+            )
+
+
+def saes_of(config: Config, path: str) -> list[SaeName]:
+    """The SAEs that an artifact under results/ is, or is made of: of a file of an SAE that one, of
+    a table its sweep's, of a figure the suite's.
+
+    Raises SaemakeError where `path` is no such artifact of this config.
+    """
+    match parse(config, path):
+        case FigureFile(top, model, layer) if top == RESULTS:
+            sweeps = files.suite_sweeps(config, model, layer)
+            return list({sae: sae for sweep in sweeps for sae in members(config, sweep)})
+        case SweepTable(sweep):
+            return members(config, sweep)
+        case SaeFile(top, sae) if top == RESULTS:
+            return [sae]
+        case CheckpointsFile(checkpoints):
+            return [checkpoints.sae]
+        case artifact if str(artifact).startswith(f"{RESULTS}/"):
+            raise SaemakeError(f"{path}: name a file of an SAE, a sweep's table or a figure")
+        case _:
+            raise SaemakeError(f"{path}: artifacts are under {RESULTS}/")
+
+
+def saes_in_hub(config: Config, artifact: HubFile | HubFolder) -> list[SaeName]:
+    """The SAEs of a file, or of all below a folder, under hub/."""
+    if isinstance(artifact, HubFile):
+        return [artifact.sae]
+    known = catalogue.load(config)
+    return [known.wanted(config, entry) for entry in files.hub_entries(config, artifact.folder)]
+
+
+def trained_file(file: str) -> bool:
+    """Whether a file of an SAE comes out of its training."""
+    return file in SAE_FILES or file.endswith(".pt")

@@ -1,0 +1,142 @@
+"""What artifacts are of: sweeps and SAEs, and what one job judges together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from saemake import architectures
+
+RESULTS = "results"
+HUB, PUBLISHED, SAELENS, PUBLISHED_TO = "hub", "published", "saelens", "published-to"
+# The folders of artifacts.
+TOPS = (RESULTS, HUB, PUBLISHED, SAELENS, PUBLISHED_TO)
+STORE = Path(RESULTS, ".store")
+SAE_FILES = ("ae.pt", "config.json", "training.csv", "provenance.json")
+METRICS = "metrics.json"
+CHECKPOINTS = "checkpoints"
+BASELINES, PCA = "baselines", "pca.safetensors"
+# In the store: a checkpoint, and beside it the recipe hash of the SAE that it is of.
+CHECKPOINT, OF_SAE = "ae.pt", "of_sae.txt"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The SAEs of one model, layer, architecture and width, of all sparsities that the config lists
+    for them. `width` is a name."""
+
+    model: str
+    layer: int
+    architecture: str
+    width: str
+
+    @property
+    def folder(self) -> str:
+        return f"{RESULTS}/{self}"
+
+    def __str__(self) -> str:
+        return f"{self.model}/L{self.layer}/{self.architecture}/{self.width}"
+
+
+@dataclass(frozen=True)
+class SaeName:
+    """One SAE: a sweep, a value of its sparsity, and its seed (None: the config's)."""
+
+    sweep: Sweep
+    sparsity: float
+    seed: int | None = None
+
+    @property
+    def model(self) -> str:
+        return self.sweep.model
+
+    @property
+    def layer(self) -> int:
+        return self.sweep.layer
+
+    @property
+    def sparsity_name(self) -> str:
+        return sparsity_name(self.sweep.architecture, self.sparsity)
+
+    @property
+    def own_part(self) -> str:
+        """The parts of its path below the sweep: `k_24`, or `k_24/seed_3`."""
+        seed = "" if self.seed is None else f"/{seed_name(self.seed)}"
+        return self.sparsity_name + seed
+
+    @property
+    def folder(self) -> str:
+        return f"{RESULTS}/{self}"
+
+    def __str__(self) -> str:
+        return f"{self.sweep}/{self.own_part}"
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of an SAE."""
+
+    sae: SaeName
+
+    @property
+    def model(self) -> str:
+        return self.sae.model
+
+    @property
+    def layer(self) -> int:
+        return self.sae.layer
+
+    def __str__(self) -> str:
+        return f"checkpoints of {self.sae}"
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """The baselines of a layer."""
+
+    model: str
+    layer: int
+
+    @property
+    def folder(self) -> str:
+        return f"{RESULTS}/{self.model}/L{self.layer}/{BASELINES}"
+
+    def __str__(self) -> str:
+        return f"baselines of {self.model}/L{self.layer}"
+
+
+@dataclass(frozen=True)
+class PublishedSweep:
+    """The published SAEs of a sweep."""
+
+    sweep: Sweep
+
+    @property
+    def model(self) -> str:
+        return self.sweep.model
+
+    @property
+    def layer(self) -> int:
+        return self.sweep.layer
+
+    def __str__(self) -> str:
+        return f"published {self.sweep}"
+
+
+# What one job trains: a sweep, or an SAE that no sweep lists.
+Trained = Sweep | SaeName
+# What one job judges in one run of the LM.
+Subjects = Trained | Checkpoints | Baselines | PublishedSweep
+
+
+def sparsity_name(architecture: str, value: float) -> str:
+    """`k_80` or `penalty_0.03`: the architecture's parameter and its value."""
+    return f"{architectures.get(architecture).sparsity}_{value!r}"
+
+
+def seed_name(seed: int) -> str:
+    """`seed_3`."""
+    return f"seed_{seed}"
+
+
+def checkpoint_file(step: int) -> str:
+    """The file of the SAE before that step, under the SAE's folder."""
+    return f"{CHECKPOINTS}/ae_{step}.pt"

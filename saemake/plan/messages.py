@@ -1,0 +1,97 @@
+"""What a job will do and how much of it, in words: shown by a dry run and at a job's start."""
+
+from collections.abc import Callable, Sequence
+
+from saemake.config.config import Config
+from saemake.paths.names import STORE, SaeName, Subjects, Trained
+from saemake.paths.spelling import members
+from saemake.plan.stored import stored_now
+from saemake.recipes import sae_recipe, tokens_recipe
+from saemake.records import at_hand
+
+
+class Said:
+    """Words that are found when they are shown, since Snakemake asks for those of every job, and
+    shows those of the jobs that run. Pickled, as for a script, they are left out."""
+
+    def __init__(self, say: Callable[[], str]) -> None:
+        self.say = say
+
+    def __str__(self) -> str:
+        return self.say()
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, ("",)
+
+
+def of_replaced(config: Config, outputs: Sequence[str], inputs: Sequence[str] = ()) -> Said:
+    """A line on outputs at hand that another config made (see at_hand.replaced)."""
+    return Said(lambda: at_hand.replaced(config, outputs, inputs))
+
+
+def of_tokens(config: Config, model: str, use: str) -> str:
+    recipe = tokens_recipe(config, model, use)
+    text = config.text_of(model, use)
+    return (
+        f"{recipe.amount:,} {recipe.unit} of {text} ({recipe.split}) for {model},"
+        f" contexts of {recipe.context_tokens}"
+    )
+
+
+def of_training(config: Config, trained: Trained, outputs: Sequence[str] = ()) -> Said:
+    """Of a pass: which SAEs it trains, and which it takes from the store."""
+    return Said(lambda: _training(config, trained) + at_hand.replaced(config, outputs))
+
+
+def _training(config: Config, trained: Trained) -> str:
+    saes = members(config, trained)
+    stored = stored_now(STORE)
+    missing = stored.lacks(config, trained)
+    linked = [sae for sae in saes if sae not in missing]
+    if not missing:
+        return f"link {_saes(linked, trained)} from the store"
+    model = trained.model
+    training, steps = config.training_of(model), config.steps_of(model)
+    amount = f"{steps * training.batch_tokens:,} tokens in {steps:,} steps of"
+    each = f"{training.batch_tokens:,}{training.drop.clause}"
+    also = f", link {_named(linked)} from the store" if linked else ""
+    step = stored.snapshot_step(sae_recipe(config, sae).hash for sae in missing)
+    resumed = "" if step is None else f"; there is a snapshot to go on from at step {step:,}"
+    return f"train {_saes(missing, trained)}{also}: {amount} {each}{resumed}"
+
+
+def _saes(saes: Sequence[SaeName], trained: Trained) -> str:
+    sweep = trained.sweep if isinstance(trained, SaeName) else trained
+    return f"{_count(saes)} {sweep} ({', '.join(sae.own_part for sae in saes)})"
+
+
+def _named(saes: Sequence[SaeName]) -> str:
+    return f"{len(saes)} ({', '.join(sae.own_part for sae in saes)})"
+
+
+def _count(saes: Sequence[SaeName]) -> str:
+    return f"{len(saes)} SAE" + "s" * (len(saes) != 1)
+
+
+def of_evaluation(
+    config: Config, evaluation: str, subjects: Subjects, outputs: Sequence[str] = ()
+) -> Said:
+    """Of an evaluation of all that one job judges."""
+
+    def say() -> str:
+        found = stored_now(STORE).judged(config, subjects, evaluation)
+        words = _evaluation(config, subjects, evaluation, found)
+        return words + at_hand.replaced(config, outputs)
+
+    return Said(say)
+
+
+def _evaluation(config: Config, subjects: Subjects, evaluation: str, found: Sequence[bool]) -> str:
+    """`found`: of each thing judged, whether its evaluation is in the store."""
+    recipe = tokens_recipe(config, subjects.model, evaluation)
+    if all(found):
+        return f"link {evaluation} of {subjects} from the store ({len(found)} of {len(found)})"
+    unit = "documents" if recipe.layout == "documents" else f"contexts of {recipe.context_tokens}"
+    also = f", {sum(found)} of {len(found)} from the store" if any(found) else ""
+    clause = config.evaluation_of(subjects.model, evaluation).drop.clause
+    return f"evaluate {subjects} by {evaluation} on {recipe.amount:,} {unit}{clause}{also}"

@@ -1,0 +1,313 @@
+"""The jobs behind targets, and how much of each the store lacks: from names and the config alone,
+as the rules have them, without Snakemake."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from saemake import architectures, figures
+from saemake.base.errors import SaemakeError
+from saemake.config.config import Config
+from saemake.evaluation import baselines
+from saemake.paths import catalogue
+from saemake.paths.files import checkpointed_sweeps, evaluation_in, suite_sweeps
+from saemake.paths.grammar import (
+    BaselinesFile,
+    CheckpointsFile,
+    FigureFile,
+    HubFile,
+    HubFolder,
+    ModelFile,
+    SaeFile,
+    SweepTable,
+    TokensFile,
+    parse,
+    saes_in_hub,
+    trained_file,
+)
+from saemake.paths.names import (
+    CHECKPOINTS,
+    HUB,
+    METRICS,
+    PCA,
+    RESULTS,
+    Baselines,
+    Checkpoints,
+    PublishedSweep,
+    SaeName,
+    Subjects,
+    Sweep,
+    Trained,
+)
+from saemake.paths.spelling import members, trained_with
+from saemake.plan.stored import Stored
+from saemake.recipes import baseline_names, baselines_recipe, tokens_recipe
+
+# The evaluation that a folder as published has.
+EVALUATION = "dictionary_learning"
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Of a model's files."""
+
+    model: str
+
+
+@dataclass(frozen=True)
+class Tokenise:
+    """Of a text for a use."""
+
+    model: str
+    use: str
+
+
+@dataclass(frozen=True)
+class Train:
+    """A pass."""
+
+    trained: Trained
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Of a layer's baselines."""
+
+    model: str
+    layer: int
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """One evaluation of all that one job judges."""
+
+    evaluation: str
+    subjects: Subjects
+
+    @property
+    def model(self) -> str:
+        return self.subjects.model
+
+    @property
+    def layer(self) -> int:
+        return self.subjects.layer
+
+
+Job = Fetch | Tokenise | Train | Fit | Evaluate
+
+
+def behind(config: Config, paths: Iterable[str]) -> list[Job]:
+    """The jobs whose outputs targets are, each once.
+
+    Raises SaemakeError where a target is no artifact of this config.
+    """
+    found = [job for path in paths for job in _of_target(config, path)]
+    return list(dict.fromkeys(found))
+
+
+def _of_target(config: Config, target: str) -> list[Job]:
+    match parse(config, target):
+        case HubFile() | HubFolder() as laid_out:
+            return _of_hub(config, laid_out)
+        case ModelFile(model):
+            return [Fetch(model)]
+        case TokensFile(model, use):
+            return [Tokenise(model, use)]
+        case FigureFile(top, model, layer, figure) if top == RESULTS:
+            return _of_figure(config, model, layer, figure)
+        case BaselinesFile(baselines, file):
+            if file == PCA:
+                return [Fit(baselines.model, baselines.layer)]
+            return _evaluations(config, baselines, file)
+        case SweepTable(sweep):
+            return _of_sweep(config, sweep)
+        case SaeFile(top, sae, file) if top == RESULTS:
+            return _of_sae(config, sae, file)
+        case CheckpointsFile(checkpoints, file):
+            if trained_file(file):
+                return [Train(trained_with(config, checkpoints.sae))]
+            return _evaluations(config, checkpoints, file)
+        case _:
+            raise SaemakeError(
+                f"{target}: what is planned is what is built, files under {RESULTS}/ and"
+                f" files or folders under {HUB}/"
+            )
+
+
+def _of_hub(config: Config, laid_out: HubFile | HubFolder) -> list[Job]:
+    """Of an SAE laid out as published, or of a folder of them: with its evaluation, but for a
+    checkpoint alone."""
+    alone = isinstance(laid_out, HubFile) and laid_out.file.startswith(f"{CHECKPOINTS}/")
+    file = "ae.pt" if alone else f"{EVALUATION}.json"
+    return [job for sae in saes_in_hub(config, laid_out) for job in _of_sae(config, sae, file)]
+
+
+def _of_figure(config: Config, model: str, layer: int, figure: str) -> list[Job]:
+    if figure not in figures.TRAINING:
+        sweeps = suite_sweeps(config, model, layer)
+        return [job for sweep in sweeps for job in _of_sweep(config, sweep)]
+    return [
+        job
+        for sweep in checkpointed_sweeps(config, model, layer)
+        for job in (
+            *_of_sweep(config, sweep),
+            *(
+                job
+                for sae in members(config, sweep)
+                for job in _evaluations(config, Checkpoints(sae), METRICS)
+            ),
+        )
+    ]
+
+
+def _of_sweep(config: Config, sweep: Sweep) -> list[Job]:
+    """Of a sweep's table."""
+    beside = Baselines(sweep.model, sweep.layer)
+    return _evaluations(config, sweep, METRICS) + _evaluations(config, beside, METRICS)
+
+
+def _of_sae(config: Config, sae: SaeName, file: str) -> list[Job]:
+    trained = trained_with(config, sae)
+    return [Train(trained)] if trained_file(file) else _evaluations(config, trained, file)
+
+
+def _evaluations(config: Config, subjects: Subjects, file: str) -> list[Job]:
+    """What a table is made of: one evaluation, or all."""
+    name = evaluation_in(config, file)
+    return [Evaluate(each, subjects) for each in ([name] if name else config.evaluation_names)]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What there is to do for some targets: each job with what of it the store lacks."""
+
+    fetch: list[str]
+    tokenise: list[Tokenise]
+    train: dict[Trained, list[SaeName]]
+    stored: list[SaeName]
+    fit: list[Fit]
+    # Latents of all that an evaluation judges, one a codec: a thing and a way of choosing latents.
+    evaluate: dict[Evaluate, list[int]]
+
+
+def work(config: Config, targets: Iterable[str], stored: Stored) -> Work:
+    """What the store lacks of the targets. A job that has nothing to do needs nothing either.
+
+    Raises SaemakeError where a target is no artifact of this config.
+    """
+    return _Lack(config, stored).work(behind(config, targets))
+
+
+class _Lack:
+    def __init__(self, config: Config, stored: Stored) -> None:
+        self.config, self.stored = config, stored
+
+    def work(self, wanted: list[Job]) -> Work:
+        evaluate = {
+            job: codecs
+            for job in wanted
+            if isinstance(job, Evaluate) and (codecs := self._codecs(job))
+        }
+        wanted_training = [self._training(job) for job in wanted]
+        passes = [trained for trained in dict.fromkeys(wanted_training) if trained is not None]
+        missing = {trained: self.stored.lacks(self.config, trained) for trained in passes}
+        done = [
+            sae
+            for trained in passes
+            for sae in members(self.config, trained)
+            if sae not in missing[trained]
+        ]
+        train = {trained: saes for trained, saes in missing.items() if saes}
+        fit = self._unfitted(wanted)
+        tokenise = self._untokenised(wanted, evaluate, train, fit)
+        models = [job.model for job in tokenise] + [trained.model for trained in train]
+        models += [job.model for job in fit] + [job.model for job in evaluate]
+        models += [job.model for job in wanted if isinstance(job, Fetch)]
+        return Work(list(dict.fromkeys(models)), tokenise, train, done, fit, evaluate)
+
+    def _training(self, job: Job) -> Trained | None:
+        trained = _trained_behind(job)
+        return trained_with(self.config, trained) if isinstance(trained, SaeName) else trained
+
+    def _unfitted(self, wanted: list[Job]) -> list[Fit]:
+        layers = [
+            Fit(job.model, job.layer)
+            for job in wanted
+            if isinstance(job, Fit)
+            or (isinstance(job, Evaluate) and isinstance(job.subjects, Baselines))
+        ]
+        return [
+            job
+            for job in dict.fromkeys(layers)
+            if not self.stored.has(
+                "baselines", baselines_recipe(self.config, job.model, job.layer).hash
+            )
+        ]
+
+    def _untokenised(
+        self,
+        wanted: list[Job],
+        evaluate: Iterable[Evaluate],
+        train: Iterable[Trained],
+        fit: Iterable[Fit],
+    ) -> list[Tokenise]:
+        """Of the texts that are wanted or that what there is to do reads, those not in the store;
+        and before one that goes on after another, that other."""
+        uses = [(job.model, job.use) for job in wanted if isinstance(job, Tokenise)]
+        uses += [(job.model, job.evaluation) for job in evaluate]
+        uses += [(trained.model, "train") for trained in train] + [
+            (job.model, "train") for job in fit
+        ]
+        missing: list[Tokenise] = []
+        for model, use in dict.fromkeys(uses):
+            recipe = tokens_recipe(self.config, model, use)
+            if not self.stored.has("tokens", recipe.hash):
+                if recipe.after and not self.stored.has("tokens", recipe.after):
+                    missing.append(Tokenise(model, "train"))
+                missing.append(Tokenise(model, use))
+        return list(dict.fromkeys(missing))
+
+    def _codecs(self, job: Evaluate) -> list[int]:
+        """The latents of each codec that a job has to judge, one for each way of choosing latents;
+        of a baseline as many as it keeps, of all components more than any model is wide."""
+        judged = self.stored.judged(self.config, job.subjects, job.evaluation)
+        return [
+            count
+            for sizes, done in zip(self._sizes(job.subjects), judged, strict=True)
+            if not done
+            for count in sizes
+        ]
+
+    def _sizes(self, subjects: Subjects) -> list[list[int]]:
+        """Of each thing that is judged, the latents of its codecs."""
+        match subjects:
+            case Baselines(model):
+                names = baseline_names(self.config, model)
+                return [[baselines.components_count(name, ALL_COMPONENTS)] for name in names]
+            case Checkpoints(sae):
+                steps = self.config.checkpoint_steps(sae.model, sae.sweep.architecture)
+                return [self._size(sae.sweep)] * len(steps)
+            case PublishedSweep(sweep):
+                return [self._size(sweep)] * len(catalogue.load(self.config).of_sweep(sweep))
+            case SaeName(sweep):
+                return [self._size(sweep)]
+            case Sweep():
+                return [self._size(subjects)] * len(members(self.config, subjects))
+
+    def _size(self, sweep: Sweep) -> list[int]:
+        ways = len(architectures.get(sweep.architecture).inferences) or 1
+        return [self.config.latents(sweep.width)] * ways
+
+
+# Of a baseline with as many directions as the model is wide.
+ALL_COMPONENTS = 2**63
+
+
+def _trained_behind(job: Job) -> Trained | None:
+    """What is trained before something is judged."""
+    match job:
+        case Train(trained) | Evaluate(_, Sweep() | SaeName() as trained):
+            return trained
+        case Evaluate(_, Checkpoints(sae)):
+            return sae
+        case _:
+            return None

@@ -1,0 +1,1 @@
+"""The published SAEs: fetched, laid out, and compared with rebuilt ones."""

@@ -1,0 +1,126 @@
+"""What the config asks of a file: the recipes behind it, by the name of what each is of.
+
+Records keep this of the time when a file was made; `why` and a plan compare it with today's.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from saemake.base.digest import digest
+from saemake.base.errors import SaemakeError
+from saemake.config import rebuilding
+from saemake.config.config import Config
+from saemake.paths import catalogue, files
+from saemake.paths.files import evaluation_in
+from saemake.paths.grammar import (
+    Artifact,
+    BaselinesFile,
+    CheckpointsFile,
+    HubFile,
+    ModelFile,
+    PushFile,
+    RepositoryFile,
+    SaeFile,
+    TokensFile,
+    parse,
+    trained_file,
+)
+from saemake.paths.names import BASELINES, PCA, PUBLISHED, RESULTS, SAELENS, Baselines, SaeName
+from saemake.recipes import (
+    Recipe,
+    baseline_evaluation_recipe,
+    baseline_names,
+    baselines_recipe,
+    checkpoint_evaluation_recipe,
+    model_recipe,
+    published_evaluation_recipe,
+    sae_evaluation_recipe,
+    sae_recipe,
+    tokens_recipe,
+)
+from saemake.records.made import By
+
+# In an evaluation's recipe, the hash of what it judges, whose own recipe says how that differs.
+SUBJECT = "subject"
+Named = Iterator[tuple[str, Recipe | dict[str, Any]]]
+
+
+def recipes_of(config: Config, path: str) -> dict[str, By]:
+    """The recipes of a file; none where all that it depends on is its inputs, or where it is no
+    file of this config."""
+    try:
+        return {name: _by(recipe) for name, recipe in _recipes(config, parse(config, path))}
+    except (SaemakeError, KeyError, ValueError):
+        return {}
+
+
+def _by(recipe: Recipe | dict[str, Any]) -> By:
+    if isinstance(recipe, Recipe):
+        return By(hash=recipe.hash, recipe=recipe.model_dump(mode="json"))
+    return By(hash=digest(recipe), recipe=recipe)
+
+
+def _recipes(config: Config, artifact: Artifact) -> Named:
+    """The recipes behind an artifact, each with the name of what it is of."""
+    match artifact:
+        case ModelFile(model):
+            yield f"{model}/model.json", model_recipe(config, model)
+        case TokensFile(model, use):
+            yield f"{model}/tokens/{use}", tokens_recipe(config, model, use)
+        case BaselinesFile(baselines, file):
+            yield from _baselines(config, baselines, file)
+        case SaeFile(top, sae, file) if top == RESULTS:
+            yield from _sae(config, sae, file)
+        case CheckpointsFile(checkpoints, file):
+            yield from _checkpoints(config, checkpoints.sae, file)
+        case SaeFile(top, sae, file) if top == PUBLISHED:
+            yield from _published(config, sae, file)
+        case RepositoryFile(repository):
+            yield repository, {"revision": config.published.revisions.get(repository, "main")}
+        case HubFile(_, sae):
+            yield "laid out", {"name": str(sae)}
+        case SaeFile(top) if top == SAELENS:
+            yield "export", {"version": files.SAELENS_VERSION}
+        case PushFile(_, model, files.CARD | files.REBUILDING):
+            rebuilt = rebuilding.config_yaml(config, model)
+            yield "suite", {"config": rebuilt, "license": config.publishing.license}
+
+
+def _baselines(config: Config, baselines: Baselines, file: str) -> Named:
+    model, layer = baselines.model, baselines.layer
+    folder = f"{model}/L{layer}/{BASELINES}"
+    if file == PCA:
+        yield f"{folder}/{file}", baselines_recipe(config, model, layer)
+    elif evaluation := evaluation_in(config, file):
+        for name in baseline_names(config, model):
+            recipe = baseline_evaluation_recipe(config, model, layer, name, evaluation)
+            yield f"{folder}/{name}", recipe
+
+
+def _sae(config: Config, sae: SaeName, file: str) -> Named:
+    if trained_file(file):
+        yield str(sae), sae_recipe(config, sae)
+    elif evaluation := evaluation_in(config, file):
+        yield str(sae), sae_evaluation_recipe(config, sae, evaluation)
+
+
+def _checkpoints(config: Config, sae: SaeName, file: str) -> Named:
+    if trained_file(file):
+        yield str(sae), sae_recipe(config, sae)
+    elif evaluation := evaluation_in(config, file):
+        for step in config.checkpoint_steps(sae.model, sae.sweep.architecture):
+            recipe = checkpoint_evaluation_recipe(config, sae, step, evaluation)
+            yield f"{sae}/checkpoints/ae_{step}", recipe
+
+
+def _published(config: Config, sae: SaeName, file: str) -> Named:
+    entry = catalogue.load(config).named(str(sae))
+    if evaluation := evaluation_in(config, file):
+        recipe = published_evaluation_recipe(config, sae, entry.hub_folder, evaluation)
+        yield f"{PUBLISHED}/{sae}", recipe
+    elif file in files.PUBLISHED_WEIGHTS:
+        yield str(sae), {"place": entry.hub_folder}
+    elif file in files.COMPARISONS:
+        tolerances = config.published.tolerances.model_dump(mode="json")
+        yield str(sae), {"catalogue": dataclasses.asdict(entry), "tolerances": tolerances}
