@@ -11,28 +11,28 @@ Described = TypeVar("Described")
 
 
 class Registry(Generic[Described]):
-    """The subclasses of `base` that the folders of `package` register. `kind` is what one is called
-    in messages."""
+    """The subclasses of `base` that the folders of `package` register, by name in `known`. Messages
+    call one of them a `kind`."""
 
     def __init__(self, package: str, kind: str, base: type[Described]) -> None:
         self.package, self.kind = package, kind
-        # What has a type in `base` and no value.
+        # Attributes that `base` declares without a value.
         self.required = [key for key in base.__annotations__ if not hasattr(base, key)]
-        self._known: dict[str, type[Described]] = {}
+        self.known: dict[str, type[Described]] = {}
         self._loaded = False
 
     def register(self, described: type[Described]) -> type[Described]:
-        """Class decorator. Raises ValueError where two have one name, or where one lacks something
-        that each must say."""
+        """Class decorator. Raises ValueError if another one has the same name, or if a required
+        attribute is missing."""
         missing = [key for key in self.required if not hasattr(described, key)]
         place = described.__module__
         if missing:
             raise ValueError(f"{place}: the {self.kind} lacks {', '.join(missing)}")
         name = described.name  # type: ignore[attr-defined]
-        if name in self._known:
-            other = self._known[name].__module__
+        if name in self.known:
+            other = self.known[name].__module__
             raise ValueError(f"{self.kind} '{name}' of {place} is already registered by {other}")
-        self._known[name] = described
+        self.known[name] = described
         return described
 
     def names(self) -> list[str]:
@@ -40,7 +40,7 @@ class Registry(Generic[Described]):
         return sorted(self._all())
 
     def get(self, name: str) -> type[Described]:
-        """The one of that name; SaemakeError where there is none."""
+        """The one with that name. Raises SaemakeError if there is none."""
         known = self._all()
         if name not in known:
             raise SaemakeError(f"no {self.kind} '{name}'; {nearest(name, known)}")
@@ -53,4 +53,4 @@ class Registry(Generic[Described]):
                 if module.ispkg:
                     importlib.import_module(module.name)
             self._loaded = True
-        return self._known
+        return self.known

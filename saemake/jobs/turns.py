@@ -42,7 +42,7 @@ def touched(config: Config, targets: Iterable[str]) -> list[str]:
 def _of_path(config: Config, path: str) -> set[str]:
     """Of one path; empty where it cannot be told."""
     try:
-        artifact = parse(config, path)
+        artifact = parse(config, path.removeprefix("./"))
     except SaemakeError:
         return {model} if (model := model_in(config, path)) else set()
     match artifact:

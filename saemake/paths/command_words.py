@@ -12,6 +12,7 @@ from saemake.paths.names import PUBLISHED_TO, RESULTS, TOPS, misspelt_top
 def check_target(config: Config, word: str) -> None:
     """Raise SaemakeError, naming the nearest right name, where a word that is meant as an artifact
     is none of this config. A config file and a word without a folder are no targets."""
+    word = word.removeprefix("./")
     parts = PurePosixPath(word).parts
     top = parts[0] if parts else ""
     if word.endswith((".yaml", ".yml")) and top != PUBLISHED_TO:

@@ -12,11 +12,10 @@ from conftest import DEMO_LM, PROJECT
 from unit.test_architectures import make
 
 from saemake import architectures
-from saemake.evaluation import baselines, codecs, directions
+from saemake.evaluation import baselines, codecs, directions, pairs
 from saemake.evaluation.dictionary_learning import DictionaryLearningFigures
 from saemake.evaluation.dictionary_learning import judge as dictionary_learning
 from saemake.evaluation.directions import largest_cosines, unit
-from saemake.evaluation.pairs import pairs_multiplied
 from saemake.evaluation.running import Mean, Variance, recovered
 from saemake.evaluation.sae_bench_core import SaeBenchCoreFigures
 from saemake.evaluation.sae_bench_core import judge as sae_bench_core
@@ -56,11 +55,23 @@ def tokens_recipe(layout="documents"):
     )
 
 
+# Settings that no test here looks at.
+ALL_SETTINGS = {
+    "dictionary_learning": {"documents": 1, "held_out": True},
+    "sae_bench_core": {
+        "held_out": True,
+        "shuffle_seed": None,
+        "context_tokens": 8,
+        "batch_contexts": 2,
+    },
+}
+
+
 def recipe(evaluation="dictionary_learning", **settings):
     return EvaluationRecipe(
         version=1,
         evaluation=evaluation,
-        settings=settings,
+        settings={**ALL_SETTINGS[evaluation], **settings},
         subject="",
         tokens=tokens_recipe(),
         batch_contexts=2,
@@ -283,11 +294,12 @@ def test_largest_cosines_leave_out_the_row_itself():
 
 
 def test_largest_cosines_in_blocks(monkeypatch):
-    monkeypatch.setattr(directions, "ROWS_AT_ONCE", 3)
+    for module in (directions, pairs):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", 3)
     rows_FD = unit(torch.randn(8, 5, generator=torch.Generator().manual_seed(0)))
     all_FF = (rows_FD @ rows_FD.T).fill_diagonal_(-torch.inf)
     torch.testing.assert_close(largest_cosines(rows_FD), all_FF.amax(dim=1))
-    assert pairs_multiplied(8) == 3 * 8 + 3 * 5 + 2 * 2
+    assert pairs.pairs_multiplied(8) == 3 * 8 + 3 * 5 + 2 * 2
 
 
 def test_largest_cosines_with_others():

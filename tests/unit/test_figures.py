@@ -135,13 +135,13 @@ def test_all_registered_have_marks_of_their_own():
 
 def test_an_architecture_of_somebody_gets_the_next_mark(monkeypatch):
     before = palette.marks()
-    monkeypatch.setitem(architectures._registry, "abs_top_k", object)
+    monkeypatch.setitem(architectures.registry.known, "abs_top_k", object)
     assert palette.marks() == {
         **before,
         "abs_top_k": palette.Mark(palette.COLOURS[8], palette.MARKERS[8]),
     }
     for place in range(100):
-        monkeypatch.setitem(architectures._registry, f"more_{place:02}", object)
+        monkeypatch.setitem(architectures.registry.known, f"more_{place:02}", object)
     marks = palette.marks()
     assert {name: marks[name] for name in before} == before
     assert len(set(marks.values())) == len(marks) == 8 + 1 + 100

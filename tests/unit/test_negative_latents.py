@@ -65,7 +65,7 @@ class AbsTopKTrainer(AbsTopK, TopKTrainer):
 @pytest.fixture
 def registered(monkeypatch):
     architectures.names()  # all others first
-    monkeypatch.setitem(architectures._registry, "abs_top_k", AbsTopK)
+    monkeypatch.setitem(architectures.registry.known, "abs_top_k", AbsTopK)
 
 
 def test_a_step_logs_every_latent_that_is_not_0():
