@@ -33,7 +33,7 @@ from saemake import architectures
 from saemake.base import devices
 from saemake.config.checks import read
 from saemake.config.config import Config
-from saemake.evaluation.sae_bench_core import judge as sae_bench_core
+from saemake.judging.evaluate import judge_by
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.names import SaeName, Sweep
@@ -139,7 +139,7 @@ def judge(asked: argparse.Namespace) -> None:
     name = SaeName(Sweep("judged", asked.layer, "top_k", "4k"), KS[0])
     recipe = sae_evaluation_recipe(config, name, "sae_bench_core")
     lm = LanguageModel(weights, asked.layer, device, whole=True)
-    found = sae_bench_core.judge(saes, lm, text, recipe, f"{asked.judge} SAEs")
+    found = judge_by(recipe, saes, lm, text, f"{asked.judge} SAEs")
     seconds = time.monotonic() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(

@@ -22,7 +22,7 @@ from saemake.architectures.trainer import Trainer
 from saemake.base import devices, progress
 from saemake.config.checks import read
 from saemake.config.config import Config
-from saemake.evaluation.dictionary_learning import judge as dictionary_learning
+from saemake.judging.evaluate import judge_by
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.names import SaeName, Sweep
@@ -116,7 +116,7 @@ def main() -> None:
         whole = LanguageModel(weights, LAYER, device, whole=True)
         name = SaeName(Sweep(MODEL, LAYER, "top_k", "1k"), 8)
         asked = sae_evaluation_recipe(config, name, JUDGE)
-        found = dictionary_learning.judge(saes, whole, tokens[JUDGE], asked, "evaluate")
+        found = judge_by(asked, saes, whole, tokens[JUDGE], "evaluate")
         results = {key: judgement.figures for key, judgement in found.items()}
     print("| architecture | trained as | L0 | loss recovered | dead latents |")
     print("| --- | --- | --- | --- | --- |")

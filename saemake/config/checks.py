@@ -55,7 +55,9 @@ def _check_names(config: Config) -> None:
     for name in config.architectures:
         known([name], architectures.names(), f"architectures.{name}", "architecture")
     for name in config.evaluations:
-        known([name], evaluation.names(), f"evaluations.{name}", "evaluation")
+        if name not in evaluation.names():
+            right = nearest(name, evaluation.names())
+            raise ConfigError(f"evaluations.{name}", f"unknown; {right}")
     by_identifier: dict[str, str] = {}
     for name, model in config.models.items():
         at = f"models.{name}"

@@ -20,7 +20,7 @@ from saemake.base.errors import SaemakeError
 from saemake.base.store import disk_fault
 from saemake.config.config import Config
 from saemake.paths.files import hub_entries
-from saemake.paths.grammar import HubFolder, RepositoryFile, parse
+from saemake.paths.grammar import HubFolder, RepositoryFile, model_in, parse
 from saemake.paths.names import PUBLISHED, RESULTS, STORE
 
 LOCKS = STORE / "locks"
@@ -44,7 +44,7 @@ def _of_path(config: Config, path: str) -> set[str]:
     try:
         artifact = parse(config, path)
     except SaemakeError:
-        return set()
+        return {model} if (model := model_in(config, path)) else set()
     match artifact:
         case RepositoryFile():
             return set()

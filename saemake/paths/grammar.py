@@ -41,6 +41,7 @@ from saemake.paths.names import (
     Checkpoints,
     SaeName,
     Sweep,
+    misspelt_top,
 )
 from saemake.paths.repository import check_repository
 from saemake.paths.spelling import check_in_model, check_model, members, sae_of, unknown
@@ -236,6 +237,8 @@ def parse(config: Config, path: str) -> Artifact:
         SAELENS: _export,
         PUBLISHED_TO: _push,
     }
+    if (meant := misspelt_top(path)) is not None:
+        raise SaemakeError(f"{path}: did you mean '{'/'.join([meant, *parts])}'?")
     if top not in readers:
         raise SaemakeError(f"{path}: artifacts are under {', '.join(f'{t}/' for t in readers)}")
     try:
@@ -508,6 +511,13 @@ def _push(config: Config, parts: list[str]) -> PushFile:
                 f"name the repository and the model: {PUBLISHED_TO}/<owner>/<repo>/<model>/"
                 f"{files.PLAN} shows what a push would do, {files.RECEIPT} pushes"
             )
+
+
+def model_in(config: Config, path: str) -> str | None:
+    """The model that a path under results/ or saelens/ names, whether it is an artifact or not."""
+    top, *parts = path.split("/")
+    model = parts[0] if top in (RESULTS, SAELENS) and parts else None
+    return model if model in config.models else None
 
 
 def saes_of(config: Config, path: str) -> list[SaeName]:

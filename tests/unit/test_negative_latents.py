@@ -17,8 +17,7 @@ from saemake.architectures.top_k import trainer as top_k
 from saemake.architectures.trainer import Forward
 from saemake.architectures.training import Training
 from saemake.base.errors import SaemakeError
-from saemake.evaluation.dictionary_learning import judge as dictionary_learning
-from saemake.evaluation.sae_bench_core import judge as sae_bench_core
+from saemake.judging.evaluate import judge_by
 from saemake.paths.names import SaeName, Sweep
 from saemake.publishing import readers, saelens
 
@@ -127,7 +126,7 @@ class Signed(AbsTopKDictionary):
 
 def test_core_counts_negative_latents_as_firing(lm, tmp_path):
     text = tokens(tmp_path, [[0, 5, 9, 12, 700, 3, 8, 1], [0, 44, 2, 7, 5, 9, 12, 700]] * 2)
-    found = sae_bench_core.judge({"one": Signed()}, lm, text, core_recipe(), "test")["one"]
+    found = judge_by(core_recipe(), {"one": Signed()}, lm, text, "test")["one"]
     assert found.figures["l0"] == 1
     assert found.figures["l1"] == pytest.approx(6)  # 2, weighed by the decoder's norm
     assert found.figures["frac_alive"] == 0.5
@@ -137,7 +136,7 @@ def test_core_counts_negative_latents_as_firing(lm, tmp_path):
 
 def test_so_does_dictionary_learnings_evaluation(lm, tmp_path):
     text = tokens(tmp_path, DOCUMENTS)
-    found = dictionary_learning.judge({"one": Signed()}, lm, text, recipe(), "test")["one"]
+    found = judge_by(recipe(), {"one": Signed()}, lm, text, "test")["one"]
     assert (found.figures["l0"], found.figures["frac_alive"]) == (1, 0.5)
     assert found.figures["l1_loss"] == pytest.approx(6)
 

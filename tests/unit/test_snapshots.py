@@ -54,7 +54,7 @@ def small():
 @pytest.fixture(scope="module")
 def inputs(small, demo_weights, tmp_path_factory):
     text = tokenised(small, demo_weights, "train", tmp_path_factory.mktemp("tokens"))
-    return Inputs(demo_weights, lambda: None, {}, text)
+    return Inputs(demo_weights, {}, text)
 
 
 def wanted(config, architecture="top_k", steps=()):
