@@ -1,6 +1,6 @@
-"""The registry of architectures. Each folder of this package that registers one is found by itself:
-adding an architecture is one folder here, with what it is called and its settings in `__init__.py`
-and its maths in `trainer.py`, and one entry in the config.
+"""The registry of architectures. Every folder of this package is imported, and registers its
+architecture with `@register`. A new architecture is one folder here, with its description in
+`__init__.py` and its mathematics in `trainer.py`, and one entry in the config.
 """
 
 import importlib
@@ -11,23 +11,23 @@ from saemake.base.errors import SaemakeError, nearest
 
 __all__ = ["Architecture", "Settings", "get", "names", "register"]
 
-# What has a type in Architecture and no value.
+# Attributes that Architecture declares without a value.
 REQUIRED = [key for key in Architecture.__annotations__ if not hasattr(Architecture, key)]
 _registry: dict[str, type[Architecture]] = {}
 _loaded = False
 
 
 def register(architecture: type[Architecture]) -> type[Architecture]:
-    """Class decorator. Raises ValueError where two architectures have one name, or something that
-    each must say is missing."""
+    """Class decorator. Raises ValueError if another architecture has the same name, or if a
+    required attribute is missing."""
     missing = [key for key in REQUIRED if not hasattr(architecture, key)]
     if missing:
         raise ValueError(f"{architecture.__module__}: the architecture lacks {', '.join(missing)}")
     if architecture.name in _registry:
-        other = _registry[architecture.name]
+        registered = _registry[architecture.name]
         raise ValueError(
             f"architecture '{architecture.name}' of {architecture.__module__} is already"
-            f" registered by {other.__module__}"
+            f" registered by {registered.__module__}"
         )
     _registry[architecture.name] = architecture
     return architecture
@@ -49,7 +49,7 @@ def names() -> list[str]:
 
 
 def get(name: str) -> type[Architecture]:
-    """The architecture of that name; SaemakeError where there is none."""
+    """The architecture with that name. Raises SaemakeError if there is none."""
     _load_all()
     if name not in _registry:
         raise SaemakeError(f"no architecture '{name}'; {nearest(name, _registry)}")

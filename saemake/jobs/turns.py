@@ -33,10 +33,10 @@ def touched(config: Config, targets: Iterable[str]) -> list[str]:
     """What a run on these targets needs the turn of: names of models, and SHARED; sorted. No target
     is `rule all`; what is none of the known paths may touch everything."""
     everything = {*config.models, SHARED}
-    found: set[str] = set()
+    models: set[str] = set()
     for target in [*targets] or ["all"]:
-        found |= set(config.build) if target == "all" else _of_path(config, target) or everything
-    return sorted(found)
+        models |= set(config.build) if target == "all" else _of_path(config, target) or everything
+    return sorted(models)
 
 
 def _of_path(config: Config, path: str) -> set[str]:

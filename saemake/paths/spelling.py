@@ -122,15 +122,15 @@ def _number(text: str) -> bool:
 
 
 def _seed(config: Config, sweep: Sweep, name: str) -> int:
-    found = SEED.fullmatch(name)
-    if not found:
+    match = SEED.fullmatch(name)
+    if not match:
         raise SaemakeError(f"'{name}' is no seed; seeds are named seed_1, seed_2, ...")
-    seed, own = int(found[1]), config.training_of(sweep.model).seed
+    seed, default = int(match[1]), config.training_of(sweep.model).seed
     if seed > MOST_SEED:
         raise SaemakeError(f"'{name}' cannot be: the largest seed is {MOST_SEED}")
     if name != (right := seed_name(seed)):
         raise SaemakeError(f"seed '{name}' is spelt '{right}'")
-    if seed == own:
+    if seed == default:
         raise SaemakeError(
             f"seed {seed} is the config's (training.seed), whose path has no '{name}'; leave it out"
         )

@@ -1,4 +1,4 @@
-"""The ReLU SAE of Towards Monosemanticity: unit-norm decoder columns, an l1 penalty, and, if asked,
+"""The ReLU SAE of Towards Monosemanticity: unit-norm decoder columns, an l1 penalty and optional
 resampling of dead latents (https://transformer-circuits.pub/2023/monosemantic-features).
 """
 

@@ -1,5 +1,6 @@
-"""The ReLU SAE of Anthropic's April 2024 update: decoder norms are free, the penalty is weighted by
-them (https://transformer-circuits.pub/2024/april-update). "Standard" in the published suite.
+"""The ReLU SAE of Anthropic's April 2024 update: decoder norms are free, and the penalty is
+weighted by them (https://transformer-circuits.pub/2024/april-update). The published suite calls it
+"Standard".
 """
 
 from saemake.architectures import register
