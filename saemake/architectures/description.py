@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from saemake.architectures.training import Training
+from saemake.architectures.training_settings import Training
 from saemake.base.sections import Closed, Number
 
 Fraction = Annotated[Number, Field(ge=0, lt=1)]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from saemake.architectures.dictionary import Dictionary, latents_together
-from saemake.architectures.penalties import PenaltySettings
+from saemake.architectures.penalty_settings import PenaltySettings
 from saemake.architectures.trainer import Trainer
 from saemake.base.onednn import linear
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from saemake.architectures.description import Settings
-from saemake.architectures.training import Training
+from saemake.architectures.training_settings import Training
 from saemake.base.sections import Count, Number, Whole
 
 EXAMPLE: dict[str, Any] = {

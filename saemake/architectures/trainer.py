@@ -18,7 +18,7 @@ from saemake.architectures.constraints import Constraint
 from saemake.architectures.description import Architecture
 from saemake.architectures.dictionary import Dictionary
 from saemake.architectures.places import Places
-from saemake.architectures.training import Training
+from saemake.architectures.training_settings import Training
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,8 @@ from typing import Any
 
 from saemake import architectures, evaluation
 from saemake.architectures.description import Settings
-from saemake.architectures.training import Training
-from saemake.base.sections import (
-    Closed,
-    Count,
-    Name,
-    Reference,
-    laid_over,
-)
+from saemake.architectures.training_settings import Training
+from saemake.base.sections import Closed, Count, Name, Reference, laid_over
 from saemake.config.faults import override_place, validated
 from saemake.config.sections import (
     Baselines,

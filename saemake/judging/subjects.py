@@ -32,7 +32,7 @@ from saemake.paths.names import (
     Sweep,
     checkpoint_file,
 )
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.recipes import (
     baseline_evaluation_recipe,
     baseline_names,

@@ -15,7 +15,8 @@ from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config
 from saemake.config.faults import ConfigError
 from saemake.paths.names import HUB, PUBLISHED, RESULTS, SaeName, Sweep
-from saemake.paths.spelling import members, sae_of, value_of
+from saemake.paths.spelling import sae_of, value_of
+from saemake.paths.sweeps import members
 
 # A part of a Hub path: none is hidden, and none leads upwards.
 PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")

@@ -14,7 +14,7 @@ from saemake.paths.names import (
     Sweep,
     checkpoint_file,
 )
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 
 FIGURE_FORMATS = ("pdf", "svg")
 # Of an SAE laid out as published, and of a published SAE itself.

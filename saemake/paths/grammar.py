@@ -44,7 +44,8 @@ from saemake.paths.names import (
     misspelt_top,
 )
 from saemake.paths.repository import check_repository
-from saemake.paths.spelling import check_in_model, check_model, members, sae_of, unknown
+from saemake.paths.spelling import sae_of, unknown
+from saemake.paths.sweeps import check_in_model, check_model, members
 
 LAYER = re.compile(r"L(0|[1-9][0-9]*)")
 

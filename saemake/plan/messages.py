@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from saemake.config.config import Config
 from saemake.paths.names import STORE, SaeName, Subjects, Trained
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.plan.stored import stored_now
 from saemake.recipes import sae_recipe, tokens_recipe
 from saemake.records import at_hand

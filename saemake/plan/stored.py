@@ -20,7 +20,7 @@ from saemake.paths.names import (
     Sweep,
     Trained,
 )
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.recipes import (
     EvaluationRecipe,
     baselines_recipe,

@@ -38,7 +38,7 @@ from saemake.paths.names import (
     Sweep,
     Trained,
 )
-from saemake.paths.spelling import members, trained_with
+from saemake.paths.sweeps import members, trained_with
 from saemake.plan.stored import Stored
 from saemake.recipes import baseline_names, baselines_recipe, tokens_recipe
 

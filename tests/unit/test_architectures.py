@@ -9,7 +9,7 @@ from saemake.architectures.jump_relu.trainer import Jump, MeanL0
 from saemake.architectures.places import Listed, Masked
 from saemake.architectures.standard_new import StandardNew
 from saemake.architectures.top_k.trainer import TopKTrainer
-from saemake.architectures.training import Training
+from saemake.architectures.training_settings import Training
 from saemake.base.errors import SaemakeError
 from saemake.training import files
 

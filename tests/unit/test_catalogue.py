@@ -23,7 +23,7 @@ from saemake.paths.command_words import check_target
 from saemake.paths.files import hub_folder_files, suite_sweeps
 from saemake.paths.grammar import parse, saes_in_hub, saes_of
 from saemake.paths.names import SaeName, Sweep
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.plan import work as jobs
 from saemake.published import compare, fetch
 from saemake.recipes import published_evaluation_recipe, sae_recipe

@@ -5,8 +5,8 @@ import yaml
 from conftest import CONFIG_FILE, PROJECT, merged, raw_config
 
 from saemake import architectures, evaluation
-from saemake.activations.drop import TrainingDrop
-from saemake.architectures.training import Training
+from saemake.activations.drop_settings import TrainingDrop
+from saemake.architectures.training_settings import Training
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.config.config import Config
@@ -24,7 +24,7 @@ from saemake.config.sections import (
 )
 from saemake.llm.shape import Shape
 from saemake.paths.names import Sweep
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 
 GEMMA = raw_config()["models"]["gemma-2-2b"]
 

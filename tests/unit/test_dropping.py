@@ -12,9 +12,9 @@ from unit.test_evaluation import lm as lm  # a fixture
 
 from saemake import evaluation, recipes
 from saemake.activations.buffer import ActivationBuffer, norm_factor
-from saemake.activations.drop import Drop, TrainingDrop
+from saemake.activations.drop_settings import Drop, TrainingDrop
 from saemake.activations.dropping import Dropping
-from saemake.architectures.training import Training
+from saemake.architectures.training_settings import Training
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.judging.evaluate import judge_by

@@ -13,13 +13,9 @@ from saemake.architectures import losses
 from saemake.architectures.places import Listed, Masked, starts_of
 from saemake.architectures.top_k import TopK
 from saemake.architectures.top_k.trainer import TopKDictionary, TopKTrainer
-from saemake.architectures.top_k_family import (
-    active_latents,
-    smallest_of_batch,
-    smallest_of_tokens,
-)
+from saemake.architectures.top_k_family import active_latents, smallest_of_batch, smallest_of_tokens
 from saemake.architectures.trainer import Forward
-from saemake.architectures.training import Training
+from saemake.architectures.training_settings import Training
 from saemake.base.errors import SaemakeError
 from saemake.judging.evaluate import judge_by
 from saemake.paths.names import SaeName, Sweep

@@ -34,7 +34,7 @@ from saemake.llm.cost import Lm, Operations, Reading
 from saemake.llm.shape import Shape, shape_of
 from saemake.paths.files import build_files, uses
 from saemake.paths.names import Baselines, Subjects, Sweep
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.plan.stored import Stored
 from saemake.plan.text import Texts, counted_lengths
 from saemake.plan.totals import plan

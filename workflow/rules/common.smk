@@ -41,7 +41,8 @@ from saemake.paths.names import (
     Sweep,
     sparsity_name,
 )
-from saemake.paths.spelling import latents_for, members, sae_of
+from saemake.paths.sweeps import latents_for, members
+from saemake.paths.spelling import sae_of
 from saemake.plan import messages
 from saemake.published.hub_layout import EVALUATION as LAID_OUT_BY
 

@@ -4,7 +4,7 @@
 
 from saemake.architectures import register
 from saemake.architectures.description import Architecture
-from saemake.architectures.penalties import EXAMPLE, PenaltySettings
+from saemake.architectures.penalty_settings import EXAMPLE, PenaltySettings
 
 
 @register

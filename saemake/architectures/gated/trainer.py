@@ -14,7 +14,7 @@ from saemake.architectures.choosing import over
 from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.gated import Gated
-from saemake.architectures.penalties import PenaltySettings
+from saemake.architectures.penalty_settings import PenaltySettings
 from saemake.architectures.trainer import Forward, Trainer
 from saemake.base.onednn import linear
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from saemake.architectures import description, register
 from saemake.architectures.description import Architecture
 from saemake.architectures.top_k_settings import EXAMPLE, TopKSettings, auxk_products
-from saemake.architectures.training import Training
+from saemake.architectures.training_settings import Training
 from saemake.base.sections import Number
 
 Share = Annotated[Number, Field(gt=0)]

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from saemake.architectures import register
 from saemake.architectures.description import Architecture
-from saemake.architectures.penalties import EXAMPLE, ResamplingSettings
+from saemake.architectures.penalty_settings import EXAMPLE, ResamplingSettings
 from saemake.base.sections import Count, Number, Whole
 
 Power = Annotated[Number, Field(gt=0, le=1)]

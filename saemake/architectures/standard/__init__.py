@@ -4,7 +4,7 @@ resampling of dead latents (https://transformer-circuits.pub/2023/monosemantic-f
 
 from saemake.architectures import register
 from saemake.architectures.description import Architecture
-from saemake.architectures.penalties import EXAMPLE, ResamplingSettings
+from saemake.architectures.penalty_settings import EXAMPLE, ResamplingSettings
 
 
 @register

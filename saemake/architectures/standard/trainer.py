@@ -11,7 +11,7 @@ from torch import Tensor
 from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import over
 from saemake.architectures.encoding import Encoding
-from saemake.architectures.penalties import ResamplingSettings
+from saemake.architectures.penalty_settings import ResamplingSettings
 from saemake.architectures.relu import ReluTrainer, resample, silent_latents
 from saemake.architectures.standard import Standard
 from saemake.architectures.trainer import Forward

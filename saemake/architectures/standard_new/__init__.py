@@ -5,7 +5,7 @@ weighted by them (https://transformer-circuits.pub/2024/april-update). The publi
 
 from saemake.architectures import register
 from saemake.architectures.description import Architecture
-from saemake.architectures.penalties import EXAMPLE, PenaltySettings
+from saemake.architectures.penalty_settings import EXAMPLE, PenaltySettings
 
 
 @register

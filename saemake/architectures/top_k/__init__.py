@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from saemake.architectures import description, register
 from saemake.architectures.description import Architecture
 from saemake.architectures.top_k_settings import EXAMPLE, TopKSettings, auxk_products
-from saemake.architectures.training import Training
+from saemake.architectures.training_settings import Training
 
 
 @register

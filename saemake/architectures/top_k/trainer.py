@@ -15,11 +15,7 @@ from saemake.architectures.choosing import top_indices, top_of_each
 from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.top_k import TopK
-from saemake.architectures.top_k_family import (
-    KeptDictionary,
-    TopKFamilyTrainer,
-    smallest_of_tokens,
-)
+from saemake.architectures.top_k_family import KeptDictionary, TopKFamilyTrainer, smallest_of_tokens
 from saemake.architectures.trainer import Forward
 from saemake.base.onednn import linear
 

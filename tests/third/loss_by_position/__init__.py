@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from saemake.activations.drop import Drop, RecordedDrop
+from saemake.activations.drop_settings import Drop, RecordedDrop
 from saemake.base.sections import Closed, Count
 from saemake.evaluation import register
 from saemake.evaluation.description import Cost, Evaluation, Settings, Text, coding_operations
