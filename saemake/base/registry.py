@@ -41,7 +41,7 @@ class Registry(Generic[Described]):
         return sorted(self._all())
 
     def get(self, name: str) -> type[Described]:
-        """The variant of that name. Raises SaemakeError, with the nearest name, if there is none."""
+        """The variant of that name. Raises SaemakeError, naming the nearest, if there is none."""
         known = self._all()
         if name not in known:
             raise SaemakeError(f"no {self.kind} '{name}'; {nearest(name, known)}")
