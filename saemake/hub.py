@@ -1,5 +1,6 @@
-"""The Hub: asked again where it is busy or a connection breaks, its revisions pinned, its failures
-as one clear line each: what could not be reached, and the command to type."""
+"""Access to the Hub. Requests are repeated while the Hub is busy or connections break, revisions
+are pinned to commits, and each failure becomes one line: what could not be reached, and the command
+to type."""
 
 import contextlib
 import json
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import httpx2  # what huggingface_hub speaks HTTP with, and raises the errors of
+import httpx2  # huggingface_hub's HTTP client, whose errors it raises
 import tenacity
 from huggingface_hub import constants
 from huggingface_hub.errors import (
@@ -26,7 +27,7 @@ from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError, first_line
 from saemake.base.store import Store
 
-if TYPE_CHECKING:  # a GPU's jobs speak to the Hub's cache, and may run where `datasets` is not
+if TYPE_CHECKING:  # jobs on a GPU import this module and may run without `datasets`
     from datasets import IterableDataset
 
 REFUSED = (GatedRepoError, RepositoryNotFoundError)
@@ -34,12 +35,12 @@ UNREACHABLE = (LocalEntryNotFoundError, OfflineModeIsEnabled, httpx2.HTTPError, 
 FAILURES = (*REFUSED, RevisionNotFoundError, *UNREACHABLE)
 BROKEN = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError)
 NO_NETWORK = (httpx2.ConnectError, httpx2.ConnectTimeout)
-# How often a thing is asked for in a row, in waits of 1, 2, 4, 8, 16 s where the Hub names none.
+# Number of tries per request. Unless the Hub names a wait, the waits between are 1, 2, 4, 8, 16 s.
 TRIES = 6
-# The Hub counts requests over five minutes.
+# Longer waits that the Hub asks for are failures. Its limits are on requests in five minutes.
 LONGEST_WAIT_S = 600
 PINNED = "commit.json"
-Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
 
 
 @contextlib.contextmanager
@@ -53,8 +54,8 @@ def reached(
     """Turn the Hub's exceptions in the block into SaemakeError.
 
     `what` names the repository ("model 'google/gemma-2-2b'"), `page` is its page on the Hub, and
-    `otherwise` says what to type where it cannot be reached from here. `also_refused` are another
-    client's exceptions for a repository that is missing, private or gated.
+    `otherwise` says what to type if the Hub cannot be reached from this machine. `also_refused` are
+    exceptions of other clients for a repository that is missing, private or gated.
     """
     page = f"{constants.ENDPOINT}/{page}"
     try:
@@ -70,7 +71,7 @@ def reached(
 
 
 def _refusal(error: Exception, page: str) -> str:
-    # `datasets` raises one exception for both cases, and only its words tell them apart.
+    # `datasets` raises the same exception for missing and gated; only its text differs.
     if isinstance(error, GatedRepoError) or "gated dataset" in str(error):
         return (
             f"is gated: accept its terms on its Hub page ({page}), type `hf auth login`, then run"
@@ -84,12 +85,12 @@ def _failure(error: BaseException, otherwise: str) -> str:
     if status == HTTPStatus.UNAUTHORIZED:
         return (
             "cannot be read: the Hub does not know your token; type `hf auth login` (and unset"
-            " HF_TOKEN, which goes before it)"
+            " HF_TOKEN, which takes precedence)"
         )
     if _is_busy(status):
         return (
-            f"cannot be had now: the Hub is busy (it answers {status}); run the same command again"
-            " in some minutes"
+            f"cannot be read now: the Hub is busy (it answers {status}); run the same command again"
+            " in a few minutes"
         )
     return f"cannot be reached ({_reason(error)}): {otherwise}"
 
@@ -98,20 +99,20 @@ def _reason(error: BaseException) -> str:
     return textwrap.shorten(re.split(r"\. | for url", first_line(error))[0], 160)
 
 
-def patiently(ask: Callable[[], Asked], *, was_reached: bool = False) -> Asked:
-    """What `ask` gives; asked again where the Hub is busy or the connection breaks, TRIES times in
-    all. Without a network it fails at once, but not where the Hub `was_reached` just now.
+def patiently(ask: Callable[[], Answer], *, was_reached: bool = False) -> Answer:
+    """The result of `ask`. It is called up to TRIES times while the Hub is busy or the connection
+    breaks. Without a network it fails at once, unless the Hub `was_reached` just before.
 
-    Raises what `ask` raised last.
+    Raises the last exception of `ask`.
     """
     return _patience(was_reached)(ask)
 
 
 def every_row(dataset: "IterableDataset") -> Iterator[dict[str, Any]]:
-    """The rows of a streamed dataset, each once and in its order, whatever breaks on the way: it
-    goes on after the last row that it gave, in the file where that is.
+    """The rows of a streamed dataset, each once and in order. If the connection breaks, reading
+    resumes after the last row, in the same file.
 
-    Raises what the reading raised, where asking again TRIES times has not helped.
+    Raises the last exception of the reader if TRIES tries fail.
     """
     rows = iter(dataset)
     state: dict[str, Any] | None = None
@@ -135,30 +136,30 @@ def pinned(
     revision: str,
     resolve: Callable[[str], str],
 ) -> str:
-    """The commit that a revision of a repository named when the project first asked, which its
-    store keeps: a branch that moves on changes nothing that is built.
+    """The commit that a revision of a repository named when the project first asked. The store
+    records it, so a branch that moves on changes nothing that is built.
 
-    `resolve` gives the commit that a revision names, or a commit itself.
+    `resolve` returns the commit that a revision names; a commit names itself.
     """
     key = revision_key(kind, hub, revision)
     with revisions.lock([key]):
         if revisions.has(key):
             return resolve(json.loads(revisions.read(key, PINNED))["commit"])
         commit = resolve(revision)
-        named = {"kind": kind, "hub": hub, "revision": revision, "commit": commit}
-        revisions.put(key, {PINNED: (json.dumps(named, indent=1) + "\n").encode()})
+        content = {"kind": kind, "hub": hub, "revision": revision, "commit": commit}
+        revisions.put(key, {PINNED: (json.dumps(content, indent=1) + "\n").encode()})
         return commit
 
 
 def revision_key(kind: str, hub: str, revision: str) -> str:
-    """What names, in the store, what a revision of a "model" or "dataset" was first found to be."""
+    """The store's key of the pinned commit of a revision; `kind` is "model" or "dataset"."""
     return digest([kind, hub, revision])
 
 
 def _patience(
     was_reached: bool, before: Callable[[tenacity.RetryCallState], None] | None = None
 ) -> tenacity.Retrying:
-    """Asks again where that may help; `before` it does."""
+    """Retries where that may help; calls `before` ahead of each retry."""
 
     def announced(state: tenacity.RetryCallState) -> None:
         reason, wait_s = _reason(_error(state)), _wait_s(state)
@@ -176,55 +177,55 @@ def _patience(
 
 
 def _passes(error: BaseException, was_reached: bool) -> bool:
-    """Whether asking again may help."""
-    asked_s = _asked_wait_s(error)
-    if asked_s is not None and asked_s > LONGEST_WAIT_S:
+    """Whether the error may pass, so that a retry may help."""
+    requested_s = _requested_wait_s(error)
+    if requested_s is not None and requested_s > LONGEST_WAIT_S:
         return False
     if _is_busy(_status(error)):
         return True
     if isinstance(error, LocalEntryNotFoundError):
-        # What the client says of any failure where its cache has nothing; datasets hides why.
+        # The client raises it for any failure if its cache has nothing; datasets hides the cause.
         cause = error.__cause__
         return was_reached if cause is None else _passes(cause, was_reached)
     return isinstance(error, BROKEN) and (was_reached or not isinstance(error, NO_NETWORK))
 
 
 def _wait_s(state: tenacity.RetryCallState) -> float:
-    """As long as the Hub says, or twice as long as before."""
-    asked_s = _asked_wait_s(_error(state))
-    return 2.0 ** (state.attempt_number - 1) if asked_s is None else asked_s
+    """The wait that the Hub asks for, else twice the previous wait."""
+    requested_s = _requested_wait_s(_error(state))
+    return 2.0 ** (state.attempt_number - 1) if requested_s is None else requested_s
 
 
 def _error(state: tenacity.RetryCallState) -> BaseException:
-    """What the last try raised."""
+    """The exception of the last try."""
     assert state.outcome is not None
     error = state.outcome.exception()
     assert error is not None
     return error
 
 
-def _asked_wait_s(error: BaseException) -> float | None:
-    """The wait that the Hub asks for, where it does."""
-    answer = _answer(error)
-    if answer is None:
+def _requested_wait_s(error: BaseException) -> float | None:
+    """The wait that the Hub asks for; None if it names none."""
+    response = _response(error)
+    if response is None:
         return None
-    limit = parse_ratelimit_headers(answer.headers)
+    limit = parse_ratelimit_headers(response.headers)
     if limit is not None and limit.remaining == 0:
         return limit.reset_in_seconds
-    asked = answer.headers.get("Retry-After", "")
-    return int(asked) if asked.isdigit() else None
+    retry_after = response.headers.get("Retry-After", "")
+    return int(retry_after) if retry_after.isdigit() else None
 
 
-def _answer(error: BaseException) -> httpx2.Response | None:
-    """What the Hub answered, where the error, or what caused it, is an answer."""
+def _response(error: BaseException) -> httpx2.Response | None:
+    """The Hub's response that caused the error; None if there was none."""
     if isinstance(error, HfHubHTTPError):
         return error.response
-    return _answer(error.__cause__) if error.__cause__ else None
+    return _response(error.__cause__) if error.__cause__ else None
 
 
 def _status(error: BaseException) -> int | None:
-    answer = _answer(error)
-    return None if answer is None else answer.status_code
+    response = _response(error)
+    return None if response is None else response.status_code
 
 
 def _is_busy(status: int | None) -> bool:

@@ -1,9 +1,9 @@
 """The shuffle buffer: activations of many contexts, drawn at random without replacement.
 
-As dictionary_learning's ActivationBuffer: filled from the LM when less than half of it is unread.
-The draws differ in form, not in distribution: one permutation of the unread at each filling. What
-the last LM batch gives too much is kept, and at the text's end the buffer drains, so that every
-token is used once.
+Like dictionary_learning's ActivationBuffer, it is filled from the LM when less than half of it is
+unread. The draws have the same distribution but another form: each filling makes one permutation of
+the unread activations. Every token is used once: the buffer keeps the surplus of the last LM batch,
+and drains at the end of the text.
 """
 
 import math
@@ -19,11 +19,11 @@ from saemake.text.shards import Contexts
 
 
 class ActivationBuffer:
-    """Batches of activations [batch, D] of the tokens of `contexts`, without padding and without
-    what `dropping` leaves out.
+    """Batches of activations [batch_tokens, D] of the tokens of `contexts`, without padding and
+    without the positions that `dropping` leaves out.
 
     The draws come from a CPU generator seeded with `seed`, so they are the same on every device
-    and do not depend on what is trained on them. Activations are kept in `dtype`.
+    and do not depend on the SAEs that train on them. The buffer holds activations in `dtype`.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class ActivationBuffer:
         self.cursor = 0
         self.exhausted = False
         self.batches_read = 0
-        # Tokens that their ids do not leave out, and those of them that their norms do not either.
+        # `counted` tokens were not left out by their ids; `kept` of them not by their norms either.
         self.counted = self.kept = 0
 
     def state(self) -> dict[str, Any]:
-        """All that the next batches depend on besides the contexts: of these, `batches_read` have
-        been read."""
+        """All that the next batches depend on, except for the contexts. The first `batches_read`
+        batches of contexts have been read."""
         return {
             "unread": self.activations_ND[self.order_N[self.cursor :]],
             "generator": self.generator.get_state(),
@@ -67,7 +67,7 @@ class ActivationBuffer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from such a state; `contexts` must be what follows."""
+        """Continue from a result of `state`. `contexts` must start after its `batches_read`."""
         self.activations_ND = state["unread"].to(self.device)
         self.order_N = torch.arange(len(self.activations_ND), device=self.device)
         self.cursor = 0
@@ -78,7 +78,7 @@ class ActivationBuffer:
 
     @property
     def dropped_by_norm(self) -> float:
-        """The share of the tokens, those aside that their ids leave out, that their norms do."""
+        """The fraction of the counted tokens that are left out by their norms."""
         return 1 - self.kept / self.counted if self.counted else 0.0
 
     @property
@@ -86,7 +86,7 @@ class ActivationBuffer:
         return len(self.order_N) - self.cursor
 
     def batch(self) -> Tensor:
-        """The next batch; SaemakeError where the text has ended before it."""
+        """The next batch, [batch_tokens, D]. Raises SaemakeError if the text ends before it."""
         if not self.exhausted and self.unread < max(self.capacity_tokens // 2, self.batch_tokens):
             self._fill()
         if self.unread < self.batch_tokens:
@@ -113,8 +113,8 @@ class ActivationBuffer:
         )
 
     def warned(self, reserve: float) -> list[str]:
-        """What the positions read so far warn of, where `reserve` is how many more were tokenised:
-        that the text will end before the training does."""
+        """A warning that the text will end before the training does, judging by the positions read
+        so far. `reserve` is how much more text was tokenised, as a fraction."""
         if self.dropped_by_norm <= reserve / (1 + reserve):
             return []
         return [f"the text may end before the training does: so far {self._dropped_too_much()}"]
@@ -129,11 +129,11 @@ class ActivationBuffer:
                 break
             self.batches_read += 1
             hidden_BLD = self.capture(contexts)
-            # What ids decide is known on the CPU: choosing by index spares the device a
-            # synchronisation.
+            # Without a limit on norms the mask is on the CPU. Selecting by index then spares the
+            # device a synchronisation.
             kept_BL = self.dropping.kept(contexts, hidden_BLD)
-            places = kept_BL.flatten().nonzero().squeeze(1).to(self.device)
-            kept_ND = hidden_BLD.flatten(0, 1)[places].to(self.activations_ND.dtype)
+            positions_N = kept_BL.flatten().nonzero().squeeze(1).to(self.device)
+            kept_ND = hidden_BLD.flatten(0, 1)[positions_N].to(self.activations_ND.dtype)
             parts.append(kept_ND)
             held += len(kept_ND)
             self.kept += len(kept_ND)
@@ -144,10 +144,11 @@ class ActivationBuffer:
 
 
 def norm_factor(batches: Iterator[Tensor], count: int) -> float:
-    """The one scalar that training divides activations by: the square root of the mean squared
-    norm over `count` batches [batch, D].
+    """The scalar by which training divides activations: the square root of the mean squared norm
+    over the next `count` batches [batch, D].
 
-    As `get_norm_factor` of dictionary_learning, which takes these batches from the same stream.
+    The same as `get_norm_factor` of dictionary_learning, which takes the batches from the same
+    stream.
     """
     total = 0.0
     for _ in range(count):

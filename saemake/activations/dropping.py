@@ -1,7 +1,8 @@
-"""Which positions of a batch are used: all but padding and what the config's `drop` leaves out.
+"""Which positions of a batch are used: all but padding and those that the config's `drop` leaves
+out.
 
-In many LMs a few positions, most of them at the beginning of a context, have activations of ten
-times the usual norm and more. They would decide the norm factor and the loss.
+In many LMs a few positions, most of them at the start of a context, have activations of ten times
+the usual norm or more. They would dominate the norm factor and the loss.
 """
 
 from collections.abc import Sequence
@@ -17,30 +18,30 @@ from saemake.text.shards import Contexts, Tokens
 
 @dataclass(frozen=True)
 class Dropping:
-    """What is left out: tokens of these ids, and activations whose norm exceeds so many times the
-    median of their batch."""
+    """Leaves out tokens with these ids, and activations whose norm exceeds `norm_over_median` times
+    the median norm of their batch."""
 
     ids: Sequence[int] = ()
     norm_over_median: float | None = None
 
     @classmethod
     def of(cls, drop: Drop, tokens: Tokens) -> Self:
-        """As the config says it; the ids are those that the tokens' manifest lists for it."""
+        """From the config's section; the ids are in the manifest of the tokens."""
         return cls(tokens.manifest["dropped_ids"] if drop.kinds else (), drop.norm_over_median)
 
     def counted(self, contexts: Contexts) -> Tensor:
-        """Positions that are neither padding nor left out by their ids; bool [B, L], on the CPU."""
+        """Positions that are neither padding nor left out by their ids: bool [B, L], on the CPU."""
         mask_BL = contexts.mask.bool()
         if not self.ids:
             return mask_BL
         return mask_BL & ~torch.isin(contexts.ids, torch.tensor(self.ids))
 
     def kept(self, contexts: Contexts, hidden_BLD: Tensor) -> Tensor:
-        """Positions that are used, given the activations; bool [B, L], on the CPU where the ids
-        alone decide, else on the activations' device.
+        """Positions that are used, given the activations: bool [B, L], on the CPU if only ids
+        decide, else on the device of the activations.
 
-        The median is of the float32 norms of the counted positions of the batch: of an even number
-        the lower of the two in the middle. What is no number is kept: whoever uses it says so.
+        The median is over the float32 norms of the batch's counted positions. Of an even number it
+        is the lower of the two in the middle. NaN is kept, for the caller to detect.
         """
         counted_BL = self.counted(contexts)
         if self.norm_over_median is None or not counted_BL.any():

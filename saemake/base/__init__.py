@@ -1,1 +1,1 @@
-"""What every room stands on: errors, the store, whole files, devices, progress."""
+"""What every other room uses: errors, the store, atomic file writes, devices, progress bars."""

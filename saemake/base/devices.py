@@ -1,4 +1,4 @@
-"""The device that a job computes on, and what makes its results the same every time."""
+"""The device that a job computes on, and the settings that make its results reproducible."""
 
 import os
 
@@ -6,13 +6,14 @@ import torch
 
 
 def choose(cpu_threads: int) -> torch.device:
-    """The first visible GPU, or the CPU with exactly `cpu_threads` threads (a recipe's number, not
-    the scheduler's: sums depend on it). Turns on deterministic algorithms, turns off TF32.
+    """The first visible GPU, else the CPU with exactly `cpu_threads` threads. The number comes from
+    the recipe and not from the scheduler, because sums depend on it. Turns on deterministic
+    algorithms and turns off TF32.
     """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     os.environ.pop("NVIDIA_TF32_OVERRIDE", None)
     torch.use_deterministic_algorithms(True)
-    # Filling fresh memory helps to find reads of it, of which there are none, and costs 5 %.
+    # Filling fresh memory costs 5 %. It only helps to find reads of it, and there are none here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -22,8 +23,8 @@ def choose(cpu_threads: int) -> torch.device:
 
 
 def describe(device: torch.device) -> str:
-    """The kind of device, as provenance and logs name it: a GPU's name and its CUDA, or the CPU's
-    widest instruction set, which decides how sums are rounded."""
+    """The kind of device, as provenance and logs name it: a GPU's name and its CUDA version, or the
+    CPU's widest instruction set. The instruction set decides how sums are rounded."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
     return f"cpu {torch.backends.cpu.get_cpu_capability()}"

@@ -1,4 +1,4 @@
-"""Hashes of plain values: what names recipes and entries of the store."""
+"""Hashes of plain values. They name recipes and entries of the store."""
 
 import hashlib
 import json

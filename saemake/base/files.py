@@ -1,4 +1,4 @@
-"""Whole files: written beside their place and renamed into it."""
+"""Atomic file writes: a file is written beside its place and renamed into it."""
 
 import contextlib
 import json
@@ -12,19 +12,19 @@ from saemake.base.store import disk_fault
 
 
 def write(path: str, content: bytes) -> None:
-    """Write a file whole: beside its place first, then renamed into it."""
+    """Write a file atomically. Raises SaemakeError if the disk is full or the place forbidden."""
     with _whole(Path(path)) as temporary:
         temporary.write_bytes(content)
 
 
 def write_json(path: str, content: Any) -> None:
-    """Write JSON whole. Raises ValueError where a number in it is not finite."""
+    """Write JSON atomically. Raises ValueError if a number in it is not finite."""
     write(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def copy(source: str, path: str) -> None:
-    """Copy a file whole. No link: it would be as old as its source, and stale to Snakemake beside
-    younger inputs of its job."""
+    """Copy a file atomically. A link would have the time of its source, and Snakemake would take it
+    for stale if its job has younger inputs."""
     with _whole(Path(path)) as temporary:
         shutil.copyfile(source, temporary)
 

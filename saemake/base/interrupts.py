@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, as a flag that work can look at between its steps."""
+"""Ctrl-C and SIGTERM as a flag, which a job reads between its steps."""
 
 import contextlib
 import signal
@@ -6,11 +6,11 @@ import sys
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
-SAID = "saemake: interrupted; the same command goes on"
+MESSAGE = "saemake: interrupted; the same command goes on"
 
 
 class Interrupts:
-    """Whether one was asked for. The second asks at once: it raises KeyboardInterrupt."""
+    """Records the first signal in `requested`. A second signal raises KeyboardInterrupt at once."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -23,7 +23,7 @@ class Interrupts:
 
 @contextlib.contextmanager
 def watched() -> Iterator[Interrupts]:
-    """Turn both signals into a flag inside the block."""
+    """Turn Ctrl-C and SIGTERM into a flag inside the block."""
     interrupts = Interrupts()
     before = {n: signal.signal(n, interrupts._handle) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -34,13 +34,13 @@ def watched() -> Iterator[Interrupts]:
 
 
 def say_in_one_line() -> None:
-    """From now on a Ctrl-C that nobody catches ends the process with one line, not a traceback:
-    while modules are imported, the Snakefile is read, or Snakemake looks at what there is to do."""
+    """From now on an uncaught Ctrl-C ends the process with one line instead of a traceback. It can
+    come while modules are imported, while the Snakefile is read, or while Snakemake plans jobs."""
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
-            print(SAID, file=sys.stderr, flush=True)
+            print(MESSAGE, file=sys.stderr, flush=True)
         else:
             before(kind, error, where)
 

@@ -1,9 +1,9 @@
-"""Linear layers through oneDNN. In float32 on a CPU it multiplies faster than what torch takes
-there (docs/benchmarks.md).
+"""Linear layers through oneDNN, which is faster than torch's default in float32 on a CPU
+(docs/benchmarks.md).
 
-The operator is the one that torch.compile puts in a linear layer's place. It is torch's own, not
-its public interface (torch's version is pinned, tests compare), whose way to oneDNN,
-`Tensor.to_mkldnn`, copies what goes in and what comes out. It has no gradient.
+The operator is private to torch: torch.compile puts it in the place of linear layers. The public
+`Tensor.to_mkldnn` would copy inputs and outputs. Torch's version is pinned, and tests compare the
+results. The operator has no gradient.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ _left_out = contextvars.ContextVar("left_out", default=False)
 
 @contextlib.contextmanager
 def left_out() -> Iterator[None]:
-    """Within it torch's own products are taken, whose rounding others' code has too."""
+    """Use torch's default products inside the block. They round as in other people's code."""
     token = _left_out.set(True)
     try:
         yield
@@ -28,25 +28,25 @@ def left_out() -> Iterator[None]:
 
 
 def serves(weight: Tensor) -> bool:
-    """Whether a layer of this weight is oneDNN's to multiply."""
+    """Whether oneDNN multiplies a layer of this weight: in float32 on a CPU, outside `left_out`."""
     mkldnn = torch.backends.mkldnn
-    wanted = weight.device.type == "cpu" and weight.dtype == torch.float32
-    return wanted and not _left_out.get() and mkldnn.is_available() and bool(mkldnn.enabled)
+    faster = weight.device.type == "cpu" and weight.dtype == torch.float32
+    return faster and not _left_out.get() and mkldnn.is_available() and bool(mkldnn.enabled)
 
 
 def linear(x: Tensor, weight_FD: Tensor, bias_F: Tensor | None) -> Tensor:
-    """`functional.linear`: x [..., D], cast to the weight's dtype, @ weight.T + bias, [..., F];
-    through oneDNN where it serves and no gradient is asked for."""
+    """`functional.linear`: x @ weight.T + bias, [..., F], with x [..., D] cast to the weight's
+    dtype. Goes through oneDNN if it serves this weight and no gradient is needed."""
     x = x.to(weight_FD.dtype)
-    taking_part = (one for one in (x, weight_FD, bias_F) if one is not None)
-    graph = torch.is_grad_enabled() and any(one.requires_grad for one in taking_part)
-    if graph or not serves(weight_FD):
+    tensors = (tensor for tensor in (x, weight_FD, bias_F) if tensor is not None)
+    needs_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if needs_gradient or not serves(weight_FD):
         return functional.linear(x, weight_FD, bias_F)
     return _multiply(x, weight_FD, bias_F)
 
 
 class Packed(nn.Module):
-    """A linear layer without a gradient that holds its weight in oneDNN's own order."""
+    """A linear layer without a gradient, with its weight in oneDNN's memory layout."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Packed(nn.Module):
 
 
 def pack(model: nn.Module) -> None:
-    """Put `Packed` in the place of a frozen model's linear layers, where oneDNN serves."""
+    """Replace the linear layers of a frozen model that oneDNN serves by `Packed` layers."""
     for parent in list(model.modules()):
         for name, child in parent.named_children():
             if type(child) is nn.Linear and serves(child.weight):

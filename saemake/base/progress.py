@@ -1,4 +1,4 @@
-"""Progress bars that are seen: often on a terminal, a line now and then in a file."""
+"""Progress bars. They refresh often on a terminal and rarely in a log file."""
 
 import sys
 
@@ -9,7 +9,7 @@ FILE_INTERVAL_S = 10.0
 
 
 def bar(total: int, label: str, unit: str, initial: int = 0) -> tqdm:
-    """A bar over `total` units of which `initial` are done, on stderr."""
+    """A bar on stderr over `total` units; `initial` of them are already done."""
     terminal = sys.stderr.isatty()
     return tqdm(
         total=total,

@@ -1,4 +1,5 @@
-"""A registry of the variants of one thing, each a folder of one package, found by itself."""
+"""A registry of variants, such as architectures. Each variant is a folder of one package, and the
+registry finds it by itself."""
 
 import importlib
 import pkgutil
@@ -11,19 +12,19 @@ Described = TypeVar("Described")
 
 
 class Registry(Generic[Described]):
-    """The subclasses of `base` that the folders of `package` register, by name in `known`. Messages
-    call one of them a `kind`."""
+    """The subclasses of `base` that the folders of `package` register. Messages call a variant by
+    `kind`, such as 'architecture'."""
 
     def __init__(self, package: str, kind: str, base: type[Described]) -> None:
         self.package, self.kind = package, kind
-        # Attributes that `base` declares without a value.
+        # The attributes that `base` annotates without giving them a value.
         self.required = [key for key in base.__annotations__ if not hasattr(base, key)]
         self.known: dict[str, type[Described]] = {}
         self._loaded = False
 
     def register(self, described: type[Described]) -> type[Described]:
-        """Class decorator. Raises ValueError if another one has the same name, or if a required
-        attribute is missing."""
+        """Class decorator. Raises ValueError if the name is taken, or if the class lacks a required
+        attribute."""
         missing = [key for key in self.required if not hasattr(described, key)]
         place = described.__module__
         if missing:
@@ -36,11 +37,11 @@ class Registry(Generic[Described]):
         return described
 
     def names(self) -> list[str]:
-        """The names of all, sorted."""
+        """The names of all variants, sorted."""
         return sorted(self._all())
 
     def get(self, name: str) -> type[Described]:
-        """The one with that name. Raises SaemakeError if there is none."""
+        """The variant of that name. Raises SaemakeError, naming the nearest, if there is none."""
         known = self._all()
         if name not in known:
             raise SaemakeError(f"no {self.kind} '{name}'; {nearest(name, known)}")

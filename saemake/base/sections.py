@@ -7,22 +7,22 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Closed(BaseModel):
-    """A section that refuses unknown keys and does not turn one type into another."""
+    """A section that refuses unknown keys and does not convert between types."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def laid_over(values: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A section with a model's own values on top; of a section within it only those it says."""
-    found = {**values, **own}
-    for key, value in own.items():
+def laid_over(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A section with a model's overrides. Nested sections are merged key by key."""
+    merged = {**values, **overrides}
+    for key, value in overrides.items():
         if isinstance(value, Mapping) and isinstance(values.get(key), Mapping):
-            found[key] = laid_over(values[key], value)
-    return found
+            merged[key] = laid_over(values[key], value)
+    return merged
 
 
 def _number(value: Any) -> Any:
-    """YAML 1.1 reads `3e-4` as a string; people write numbers that way."""
+    """Converts strings to floats: YAML 1.1 reads `3e-4` as a string, but means a number."""
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:
@@ -30,17 +30,19 @@ def _number(value: Any) -> Any:
 
 
 def whole(value: Any) -> Any:
-    """Snakemake's `--config section='{key: 1}'` gives every value as a string."""
+    """Converts digits to int: Snakemake's `--config section='{key: 1}'` makes every value a
+    string."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _flag(value: Any) -> Any:
-    """The same of true and false."""
+    """Converts the strings 'true' and 'false', for the same reason as `whole`."""
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
 def _name(value: Any) -> Any:
-    """YAML reads `512` as a number, which is a name as good as another; `yes` is true to it."""
+    """Converts numbers to names: `512` is a valid name, but YAML reads it as a number. Refuses what
+    YAML reads as a boolean, such as `yes`."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"YAML reads this name as {value!r}; put it in quotes")
     return str(value)

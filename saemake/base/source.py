@@ -1,4 +1,4 @@
-"""Which saemake this is: its git commit, and whether anything was changed since."""
+"""The git commit of this saemake, and whether its files have changed since."""
 
 import subprocess
 from pathlib import Path
@@ -7,8 +7,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def describe() -> dict[str, str | bool] | None:
-    """The commit of the checkout that the package runs from and whether its tree is clean; None
-    where it runs from none."""
+    """The commit of the checkout that the package runs from, and whether its tree is clean. None
+    if the package does not run from a checkout."""
     if not (ROOT / ".git").exists():
         return None
     commit, status = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
@@ -19,9 +19,9 @@ def describe() -> dict[str, str | bool] | None:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
         )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return result.stdout.strip()

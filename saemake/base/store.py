@@ -1,7 +1,7 @@
 """The store: finished work by the hash of its recipe, outside the outputs that Snakemake deletes.
 
-    results/.store/<kind>/<hash>/...      files and their sha256 in `sums.json`
-    results/.store/locks/<hash>.lock      one an entry; a pass holds those of its members
+    results/.store/<kind>/<hash>/...      the files, and their sha256 in `sums.json`
+    results/.store/locks/<hash>.lock      one per entry; a pass holds the locks of its SAEs
 
 An entry appears whole or not at all: it is written beside its place and renamed into it.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from saemake.base.errors import SaemakeError
 
 SUMS = "sums.json"
-# What is being written was touched later than that.
+# A hidden folder that nobody touched for this long is left over from a kill.
 LEFTOVER_SECONDS = 3600
 
 
@@ -37,8 +37,8 @@ class Store:
         return Store(self.folder.parent, kind)
 
     def has(self, key: str) -> bool:
-        """Whether the entry is there and its files are what was put; a damaged one is dropped,
-        and said, so that it is made again."""
+        """Whether the entry exists with the files that were put. A damaged entry is reported and
+        dropped, so that it is made again."""
         fault = self.fault(key)
         if fault:
             entry = self.folder / key
@@ -47,11 +47,11 @@ class Store:
         return fault is None and (self.folder / key).is_dir()
 
     def holds(self, key: str) -> bool:
-        """Whether the entry is there and whole; nothing is changed."""
+        """Whether the entry exists and is undamaged. Changes nothing."""
         return (self.folder / key).is_dir() and self.fault(key) is None
 
     def fault(self, key: str) -> str | None:
-        """What is wrong with the entry, if it is there and anything is."""
+        """What is wrong with the entry. None if it is undamaged or does not exist."""
         entry = self.folder / key
         return self._fault(entry) if entry.is_dir() else None
 
@@ -66,14 +66,15 @@ class Store:
         return None
 
     def put(self, key: str, files: Mapping[str, bytes]) -> None:
-        """Store small files as one entry. SaemakeError where there is no space left."""
+        """Store small files as one entry. Raises SaemakeError if no space is left."""
         with self.entry(key) as folder:
             for name, content in files.items():
                 (folder / name).write_bytes(content)
 
     @contextlib.contextmanager
     def entry(self, key: str) -> Iterator[Path]:
-        """A folder to write an entry into; becomes the entry when the block ends well."""
+        """A folder to write an entry into. It becomes the entry when the block ends without an
+        exception. Raises SaemakeError if the disk is full or the place forbidden."""
         place = self.folder / key
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -85,12 +86,12 @@ class Store:
                 for path in new.iterdir():
                     _sync(path)
                 new.chmod(0o755)
-                if place.exists() and self.has(key):  # as good; a damaged one was dropped
+                if place.exists() and self.has(key):  # `has` drops a damaged entry
                     return
                 try:
                     new.rename(place)
                 except OSError as error:
-                    # Another process has put it just now, whole as every entry is.
+                    # Another process has just put the same entry.
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                         raise
                 _sync(self.folder)
@@ -100,7 +101,7 @@ class Store:
             raise disk_fault(error, place) from error
 
     def link(self, key: str, targets: Mapping[str, Path]) -> None:
-        """Make each target path a hard link to the entry's file (a copy on another disk)."""
+        """Make each target path a hard link to the entry's file. On another disk it is a copy."""
         for name, target in targets.items():
             source = self.folder / key / name
             try:
@@ -114,17 +115,17 @@ class Store:
                         raise
                     shutil.copyfile(source, temporary)
                 temporary.replace(target)
-                # Replacing a link by another to the same file does nothing, and leaves both.
+                # `replace` does nothing if both names are links to the same file.
                 temporary.unlink(missing_ok=True)
             except OSError as error:
                 raise disk_fault(error, target) from error
 
     def entries(self) -> list[str]:
-        """The keys of all entries, sorted; what is being written is none yet."""
+        """The keys of all finished entries, sorted."""
         return sorted(path.name for path in self._folders() if path.name[0] != ".")
 
     def sweep(self) -> None:
-        """Remove what kills left half-written: hidden folders that nobody has touched lately."""
+        """Remove folders that kills left half-written: hidden, and not touched lately."""
         for path in self._folders():
             with contextlib.suppress(FileNotFoundError):
                 if path.name[0] == "." and time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
@@ -136,7 +137,7 @@ class Store:
         return [path for path in self.folder.iterdir() if path.is_dir()]
 
     def drop(self, key: str) -> None:
-        """Remove an entry, whole: first under a name that nothing reads."""
+        """Remove an entry. It first gets a name that nothing reads, so it is never half there."""
         dropped = self.folder / f".dropped-{key[:16]}-{os.getpid()}"
         with contextlib.suppress(FileNotFoundError):
             (self.folder / key).rename(dropped)
@@ -147,7 +148,7 @@ class Store:
         return (self.folder / key / name).read_bytes()
 
     def sum_of(self, key: str, name: str) -> str:
-        """The sha256 of an entry's file, as it was put."""
+        """The recorded sha256 of an entry's file."""
         return json.loads((self.folder / key / SUMS).read_text())[name]
 
     def files(self, key: str) -> list[str]:
@@ -156,7 +157,7 @@ class Store:
 
     @contextlib.contextmanager
     def try_lock(self, keys: Iterable[str]) -> Iterator[bool]:
-        """Hold the locks of entries, if nobody else has one of them; says whether."""
+        """Hold the locks of entries, if nobody else holds any of them. Yields whether it does."""
         self.locks.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as held:
             try:
@@ -173,8 +174,8 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, keys: Iterable[str]) -> Iterator[None]:
-        """Hold the locks of a pass, one an entry; wait for whoever has one of them. All processes
-        take theirs in the same order, so none waits for another in a circle."""
+        """Hold the locks of a pass, one per entry, waiting for processes that hold them. All
+        processes lock in the same order, so they cannot wait for each other in a circle."""
         self.locks.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as held:
             for key in sorted(keys):
@@ -194,7 +195,7 @@ def sha256(path: Path) -> str:
 
 
 def disk_fault(error: OSError, place: Path) -> Exception:
-    """A full disk or a forbidden place as one clear line; any other OSError as it is."""
+    """A full disk or a forbidden place as a SaemakeError; any other OSError unchanged."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return SaemakeError(
             f"{place}: no space left on the device; free some and run the same command again"

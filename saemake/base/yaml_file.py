@@ -1,4 +1,4 @@
-"""Config files, read with faults that a user can mend."""
+"""Config files. Errors name the file and the line, so that a user can fix them."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from saemake.base.errors import SaemakeError, first_line
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The config keys of a YAML file. Raises SaemakeError, with the file and the line, where it
+    """The config keys of a YAML file. Raises SaemakeError, with the file and the line, if it
     cannot be read."""
     try:
         content = _content(path)
@@ -24,7 +24,7 @@ def read(path: Path) -> dict[str, Any]:
         raise SaemakeError(
             f"{path}{line}: not valid YAML ({error.problem}); correct this line or the one above"
         ) from None
-    except (yaml.YAMLError, ValueError) as error:  # a date that is none; bytes that are no UTF-8
+    except (yaml.YAMLError, ValueError) as error:  # an invalid date; bytes that are not UTF-8
         raise SaemakeError(f"{path}: not valid YAML ({first_line(error)})") from None
     if not isinstance(content, dict):
         raise SaemakeError(
@@ -35,7 +35,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _content(path: Path) -> Any:
-    """What yaml.safe_load gives, with a look at the keys on the way."""
+    """The same as yaml.safe_load, with a check for repeated keys."""
     loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
     try:
         node = loader.get_single_node()
@@ -46,8 +46,7 @@ def _content(path: Path) -> Any:
 
 
 def _check_keys(path: Path, node: yaml.Node | None) -> None:
-    """Raise SaemakeError where a section has a key twice: YAML's readers drop the first in
-    silence."""
+    """Raise SaemakeError if a section has a key twice: YAML readers silently drop the first."""
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _check_keys(path, item)
@@ -59,7 +58,7 @@ def _check_keys(path: Path, node: yaml.Node | None) -> None:
             first, line = lines.setdefault(key.value, key.start_mark.line), key.start_mark.line
             if first != line:
                 raise SaemakeError(
-                    f"{path}, line {line + 1}: '{key.value}' is there twice, first in line"
+                    f"{path}, line {line + 1}: '{key.value}' appears twice, first in line"
                     f" {first + 1}; write both into one section"
                 )
         _check_keys(path, value)

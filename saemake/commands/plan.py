@@ -140,7 +140,7 @@ def _dropped(config: Config, made: Plan) -> list[str]:
     """Of each model that is trained on, the positions that are left out."""
     models = dict.fromkeys(trained.model for trained in made.work.train)
     drops = {model: config.training_of(model).drop for model in models}
-    return [f"{'not trained on':<22}{model}: {d.said}" for model, d in drops.items() if d.on]
+    return [f"{'not trained on':<22}{model}: {d.in_words}" for model, d in drops.items() if d.on]
 
 
 def _tokens(made: Plan) -> list[tuple[str, str]]:

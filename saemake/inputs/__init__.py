@@ -1,1 +1,1 @@
-"""What jobs read, brought from where the config says: the model's files, the text."""
+"""The inputs of jobs, fetched from where the config says: the model's files and the text."""

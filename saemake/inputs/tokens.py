@@ -1,6 +1,7 @@
-"""Text to token shards: documents one a context, with the tokenizer's own special tokens, cut at
-the context's length; or packed end to end into contexts of equal length, as SAE Bench's core does.
-What is empty is left out. Runs on the CPU and may need the network.
+"""Text to token shards. Either each document is a context, with the tokenizer's own special tokens
+and cut at the context's length; or documents are packed end to end into contexts of equal length,
+as in SAE Bench's core evaluation. Empty documents are left out. Runs on the CPU and may need the
+network.
 """
 
 import itertools
@@ -30,7 +31,7 @@ DOCUMENTS_AT_ONCE = 1000
 SHARD_TOKENS = 2**24
 
 
-# A document or context, and the row of the text that it ends in.
+# The text's row in which a document or context ends, and its token ids.
 Document = tuple[int, np.ndarray]
 
 
@@ -43,10 +44,10 @@ def make(
     store: Store,
     skip: int,
 ) -> None:
-    """Tokenise what a model is trained or judged on (see recipes.tokens_recipe) into the store,
-    without the first `skip` rows of the text.
+    """Tokenise the text that a model is trained or evaluated on (see recipes.tokens_recipe) into
+    the store, without the first `skip` rows of the text.
 
-    Raises SaemakeError where the text cannot be reached or gives too little, saying how much.
+    Raises SaemakeError if the text cannot be reached, or is too short; the message says how short.
     """
     text_name = config.text_of(model, use)
     text = config.texts[text_name]
@@ -56,8 +57,8 @@ def make(
     specials = special_tokens(tokenizer)
     if recipe.prepend_bos and specials["bos"] is None:
         raise SaemakeError(
-            f"config key 'models.{model}.prepend_bos' is true; the tokenizer has no BOS, and no EOS"
-            " that could stand for it: take it out"
+            f"config key 'models.{model}.prepend_bos' is true, but the tokenizer has neither BOS"
+            " nor an EOS to use in its place; remove the key"
         )
     dropped = dropped_ids(tokenizer, recipe)
     rows = _documents(config, text, recipe, revision, target, skip)
@@ -84,69 +85,70 @@ def make(
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """The ids of BOS, EOS and padding, and in `notes` what stands for one that the tokenizer lacks:
-    EOS, as in TransformerLens, which SAE Bench runs on; None where there is no EOS either."""
+    """The ids of BOS, EOS and padding. If the tokenizer lacks BOS or padding, EOS takes its place,
+    as in TransformerLens, on which SAE Bench runs; None if there is no EOS either. `notes` says
+    so."""
     eos = tokenizer.eos_token_id
-    found = {"bos": tokenizer.bos_token_id, "eos": eos, "pad": tokenizer.pad_token_id}
+    ids = {"bos": tokenizer.bos_token_id, "eos": eos, "pad": tokenizer.pad_token_id}
     notes = [] if eos is not None else ["the tokenizer has no EOS"]
     for name in ("bos", "pad"):
-        if found[name] is None:
-            found[name] = eos
+        if ids[name] is None:
+            ids[name] = eos
             instead = "none is used" if eos is None else f"EOS ({eos}) stands for it"
             notes.append(f"the tokenizer has no {name.upper()}: {instead}")
-    return {**found, "notes": notes}
+    return {**ids, "notes": notes}
 
 
 def dropped_ids(tokenizer: PreTrainedTokenizerBase, recipe: TokensRecipe) -> list[int]:
-    """The ids of the kinds of tokens that the recipe drops, sorted: BOS, or what stands for it, and
+    """The ids that the recipe drops, sorted: BOS, or the id used in its place, and for `special`
     all special tokens of the tokenizer."""
     bos = special_tokens(tokenizer)["bos"]
-    found = set(tokenizer.all_special_ids if "special" in recipe.dropped else [])
+    ids = set(tokenizer.all_special_ids if "special" in recipe.dropped else [])
     if recipe.dropped and bos is not None:
-        found.add(bos)
-    return sorted(found)
+        ids.add(bos)
+    return sorted(ids)
 
 
 class Counted:
-    """Counts tokens that are not of the dropped ids."""
+    """Counts the tokens whose ids are not dropped."""
 
     def __init__(self, dropped: list[int]) -> None:
         self.dropped = np.array(dropped, dtype=np.uint32)
         self.tokens = 0
 
     def add(self, ids: np.ndarray) -> int:
-        """Count the tokens of a document, and say how many count."""
-        more = len(ids)
+        """Add the tokens of a document that count. Returns how many they are."""
+        tokens = len(ids)
         if len(self.dropped):
-            more -= int(np.isin(ids, self.dropped).sum())
-        self.tokens += more
-        return more
+            tokens -= int(np.isin(ids, self.dropped).sum())
+        self.tokens += tokens
+        return tokens
 
 
 def packed(
     documents: Iterator[Document], length: int, bos: int | None, own_bos: int | None
 ) -> Iterator[Document]:
-    """Documents end to end in contexts of `length` tokens, uint32: `bos` begins each context and
-    each document (as SAELens's concat_and_batch_sequences does). `own_bos`, where a document has
-    it already, is taken off first; what does not fill a context at the end is left out."""
+    """Documents end to end in contexts of `length` tokens, uint32. Each context and each document
+    begins with `bos`, as in SAELens's concat_and_batch_sequences. If a document already begins with
+    `own_bos`, that token is removed first. A last context that is not full is left out."""
     parts: list[np.ndarray] = []
     size = 0
     begin = np.array([] if bos is None else [bos], dtype=np.uint32)
     for row, ids in documents:
-        at = 1 if own_bos is not None and ids[0] == own_bos else 0
-        while at < len(ids):
-            prefix = begin[:0] if ids[at] == bos else begin
-            taken = ids[at : at + max(length - size - len(prefix), 0)]
-            parts += [prefix, taken]
-            size += len(prefix) + len(taken)
-            at += len(taken)
+        start = 1 if own_bos is not None and ids[0] == own_bos else 0
+        while start < len(ids):
+            prefix = begin[:0] if ids[start] == bos else begin
+            piece = ids[start : start + max(length - size - len(prefix), 0)]
+            parts += [prefix, piece]
+            size += len(prefix) + len(piece)
+            start += len(piece)
             if size == length:
                 yield row, np.concatenate(parts)
                 parts, size = [], 0
 
 
 def _resolve(text: Text, target: str, revisions: Store) -> str | None:
-    """The commit that the text's revision is; None for a local text."""
+    """The commit that the text's revision names. None for a local text."""
     hub = text.hub
     if hub is None:
         return None
@@ -162,8 +164,8 @@ def _reached(text: Text, target: str) -> AbstractContextManager[None]:
     if text.hub is None:
         return nullcontext()
     otherwise = (
-        f"type `snakemake {target}` where there is a network, and bring results/ along (the jobs"
-        " after it need none)"
+        f"type `snakemake {target}` where there is a network, then copy results/ here (later jobs"
+        " need no network)"
     )
     return reached(
         f"dataset '{text.hub}'",
@@ -182,8 +184,8 @@ def _documents(
     target: str,
     skip: int,
 ) -> Iterator[tuple[int, str]]:
-    """The text's documents and their rows, without the empty ones, in its own order; where the
-    recipe shuffles, of its files only, as SAELens does."""
+    """The rows and texts of the documents that are not empty, in the order of the text. If the
+    recipe shuffles, only the order of the text's files changes, as in SAELens."""
     place = text.hub or str(config.path_of(text))
     with _reached(text, target):
         try:
@@ -193,14 +195,14 @@ def _documents(
                 ),
                 was_reached=True,
             )
-        except (*FAILURES, DatasetNotFoundError):  # some are kinds of FileNotFoundError
+        except (*FAILURES, DatasetNotFoundError):  # some are subclasses of FileNotFoundError
             raise
         except (ValueError, FileNotFoundError) as error:
             raise SaemakeError(
                 f"text {place}, split '{recipe.split}': {first_line(error)}"
             ) from None
         if recipe.shuffle_seed is not None:
-            # One row at a time from one file at a time: the files' order alone changes.
+            # With a buffer of one row and one file, only the order of the files changes.
             rows = rows.shuffle(seed=recipe.shuffle_seed, buffer_size=1, max_buffer_input_shards=1)
         for index, row in enumerate(every_row(rows.skip(skip)), start=skip):
             if not isinstance(row.get(recipe.column), str):
@@ -217,8 +219,8 @@ def _tokenised(
     tokenizer: PreTrainedTokenizerBase,
     context_tokens: int | None,
 ) -> Iterator[Document]:
-    """The token ids of each document that has any, cut at a length where one is given; uint32, a
-    tenth of the memory of a list."""
+    """The token ids of each document that has any, cut at `context_tokens` if given. In uint32,
+    which takes a tenth of a list's memory."""
     cut = {"truncation": True, "max_length": context_tokens} if context_tokens else {}
     while batch := list(itertools.islice(documents, DOCUMENTS_AT_ONCE)):
         encoded = tokenizer([text for _, text in batch], **cut, verbose=False)
@@ -228,7 +230,7 @@ def _tokenised(
 
 
 def _begun_with(documents: Iterator[Document], bos: int, length: int) -> Iterator[Document]:
-    """Documents with BOS before each that has none, cut at a length."""
+    """The documents, each beginning with BOS and cut at `length` tokens."""
     begin = np.array([bos], dtype=np.uint32)
     for row, ids in documents:
         yield row, ids if ids[0] == bos else np.concatenate([begin, ids])[:length]
@@ -237,21 +239,22 @@ def _begun_with(documents: Iterator[Document], bos: int, length: int) -> Iterato
 def _enough(
     documents: Iterator[Document], recipe: TokensRecipe, label: str, counted: "Counted"
 ) -> Iterator[Document]:
-    """Documents until the recipe's tokens, or its documents, are reached."""
-    done = 0
+    """Documents until the recipe's number of tokens, or of documents, is reached."""
+    amount = 0
     with progress.bar(recipe.amount, label, recipe.unit[:3]) as bar:
         for row, document in documents:
             yield row, document
             tokens = counted.add(document)
-            more = tokens if recipe.unit == "tokens" else 1
-            done += more
-            bar.update(more)
-            if done >= recipe.amount:
+            added = tokens if recipe.unit == "tokens" else 1
+            amount += added
+            bar.update(added)
+            if amount >= recipe.amount:
                 return
 
 
 def _write(folder: Path, documents: Iterator[Document], vocabulary: int) -> dict[str, Any]:
-    """Write shards; what is in them, and how many rows of the text were read for it."""
+    """Write shards. Returns their part of the manifest: the shards, the numbers of documents and
+    tokens, and how many rows of the text were read."""
     listed: list[dict[str, Any]] = []
     rows = 0
     for index, group in enumerate(_by_shard(documents)):

@@ -1,5 +1,5 @@
-"""Where a language model's files lie: fetched once, in a job that may use the network, and found
-again without one."""
+"""A language model's files: fetched once by a job that may use the network, and located by later
+jobs without a network."""
 
 import json
 from pathlib import Path
@@ -22,10 +22,11 @@ HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
 def fetch(config: Config, name: str, revisions: Store) -> dict[str, Any]:
-    """Fetch the model's files, check them against the config, and describe them (model.json).
-    `revisions` keeps which commit the model's revision is.
+    """Fetch the model's files and check them against the config. Returns the content of model.json.
+    `revisions` records the commit of the model's revision.
 
-    Raises SaemakeError where the model cannot be reached or has not the config's layers.
+    Raises SaemakeError if the model cannot be reached or read, or if its layers, longest context or
+    shape differ from the config's.
     """
     model = config.models[name]
     hub, revision = model.hub, None
@@ -35,57 +36,58 @@ def fetch(config: Config, name: str, revisions: Store) -> dict[str, Any]:
         )
     weights = locate(config, name, revision)
     try:
-        found = AutoConfig.from_pretrained(
+        lm_config = AutoConfig.from_pretrained(
             weights.folder, **weights.arguments(), local_files_only=True
         ).get_text_config()
     except (OSError, ValueError) as error:
         raise SaemakeError(
             f"model '{name}' ({weights.folder}) cannot be read: {first_line(error)}"
         ) from None
-    if found.num_hidden_layers != model.layers:
+    if lm_config.num_hidden_layers != model.layers:
         raise SaemakeError(
             f"config key 'models.{name}.layers' says {model.layers}; the model has"
-            f" {found.num_hidden_layers}: write that"
+            f" {lm_config.num_hidden_layers}: write that"
         )
-    longest = getattr(found, "max_position_embeddings", None)
+    longest = getattr(lm_config, "max_position_embeddings", None)
     if longest is not None and model.context_tokens > longest:
         raise SaemakeError(
             f"config key 'models.{name}.context_tokens' says {model.context_tokens}; the model"
             f" takes {longest} at most: write that or less"
         )
     if model.shape is not None:
-        _check_shape(name, model.shape, found)
+        _check_shape(name, model.shape, lm_config)
     return {
         "model": name,
         "recipe_hash": model_recipe(config, name).hash,
         "hub": model.hub,
         "revision": revision,
-        "layers": found.num_hidden_layers,
-        "d_model": found.hidden_size,
-        "vocabulary": found.vocab_size,
+        "layers": lm_config.num_hidden_layers,
+        "d_model": lm_config.hidden_size,
+        "vocabulary": lm_config.vocab_size,
         "sha256": {path.name: sha256(path) for path in _files(weights)},
     }
 
 
-def _check_shape(name: str, said: Shape, found: Any) -> None:
+def _check_shape(name: str, configured: Shape, lm_config: Any) -> None:
     try:
-        there = shape_of(found)
+        actual = shape_of(lm_config)
     except ValueError as error:
         raise SaemakeError(
-            f"config key 'models.{name}.shape' does not fit: {error}; take it out"
+            f"config key 'models.{name}.shape' does not fit: {error}; remove the key"
         ) from None
-    for key, value in there:
-        if value != getattr(said, key):
+    for key, value in actual:
+        if value != getattr(configured, key):
             raise SaemakeError(
-                f"config key 'models.{name}.shape.{key}' says {getattr(said, key)}; the model has"
-                f" {value}: write that"
+                f"config key 'models.{name}.shape.{key}' says {getattr(configured, key)}; the model"
+                f" has {value}: write that"
             )
 
 
 def shape(config: Config, name: str) -> Shape:
-    """The shape of a model, from the config or, without a network, from its own files.
+    """The shape of a model, from the config or from the model's files on this machine. Uses no
+    network.
 
-    Raises SaemakeError where neither says it.
+    Raises SaemakeError if neither has it.
     """
     model = config.models[name]
     if model.shape is not None:
@@ -95,18 +97,18 @@ def shape(config: Config, name: str) -> Shape:
     if place is None:
         raise SaemakeError(f"model '{name}' is not on this machine: {otherwise}")
     try:
-        own = AutoConfig.from_pretrained(
+        lm_config = AutoConfig.from_pretrained(
             place,
             local_files_only=True,
             **({"gguf_file": model.gguf_file} if model.gguf_file else {}),
         )
-        return shape_of(own)
+        return shape_of(lm_config)
     except (OSError, ValueError) as error:
         raise SaemakeError(f"model '{name}' ({place}): {first_line(error)}; {otherwise}") from None
 
 
 def shape_if_known(config: Config, name: str) -> Shape | None:
-    """The same, or None where neither says it."""
+    """The shape of a model; None if neither the config nor files on this machine have it."""
     try:
         return shape(config, name)
     except SaemakeError:
@@ -114,27 +116,29 @@ def shape_if_known(config: Config, name: str) -> Shape | None:
 
 
 def cached(config: Config, name: str) -> bool:
-    """Whether a model's files are on this machine; nothing is asked of the network."""
+    """Whether a model's files are on this machine. Uses no network."""
     model = config.models[name]
     return model.hub is None or _config_folder(model) is not None
 
 
 def _config_folder(model: Model) -> Path | None:
-    """Where the Hub's cache has a model's config, at the revision that it names."""
+    """The folder of the model's revision in the Hub's cache; None if its config.json is not
+    there."""
     assert model.hub is not None
-    found = try_to_load_from_cache(model.hub, "config.json", revision=model.revision)
-    return Path(found).parent if isinstance(found, str) else None
+    path = try_to_load_from_cache(model.hub, "config.json", revision=model.revision)
+    return Path(path).parent if isinstance(path, str) else None
 
 
 def locate(config: Config, name: str, revision: str | None) -> Weights:
-    """The files of a model that `fetch` has fetched, at the revision that it resolved."""
+    """The files of a model at a revision. Raises SaemakeError if they are neither in the cache nor
+    on the Hub."""
     model = config.models[name]
     return Weights(name, _folder(config, model, revision), model.gguf_file, model.dtype)
 
 
 def read(config: Config, description: Path) -> tuple[Weights, dict[str, Any]]:
-    """The weights and the content of a model.json; SaemakeError where it is damaged, or of another
-    model than the config's."""
+    """The weights and the content of a model.json. Raises SaemakeError if it is damaged, or
+    describes another model than the config's."""
     way_out = f"delete {description} and run the same command again"
     try:
         described = json.loads(description.read_text())
@@ -143,7 +147,7 @@ def read(config: Config, description: Path) -> tuple[Weights, dict[str, Any]]:
             f"{description}: cannot be read ({first_line(error)}); {way_out}"
         ) from None
     if described.get("recipe_hash") != model_recipe(config, described["model"]).hash:
-        raise SaemakeError(f"{description}: of another model than the config's; {way_out}")
+        raise SaemakeError(f"{description}: describes another model than the config's; {way_out}")
     return locate(config, described["model"], described["revision"]), described
 
 
@@ -153,12 +157,12 @@ def _folder(config: Config, model: Model, revision: str | None) -> Path:
     assert revision is not None
     try:
         return _snapshot(model.hub, revision, offline=True)
-    except LocalEntryNotFoundError:  # the cache was emptied since, or is another machine's
+    except LocalEntryNotFoundError:  # the cache was emptied, or this is another machine
         return _fetched(model.hub, revision)
 
 
 def _fetched(hub: str, revision: str) -> Path:
-    """The folder of a Hub model's files, from the cache or the Hub. SaemakeError where neither
+    """The folder of a Hub model's files, from the cache or the Hub. Raises SaemakeError if neither
     has it."""
     otherwise = (
         f"where there is a network, type `hf download {hub} --revision {revision}`, then run the"

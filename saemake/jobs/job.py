@@ -69,7 +69,7 @@ def job(script: Script) -> Iterator[Config]:
                 flush=True,
             )
         elif isinstance(error, KeyboardInterrupt):
-            print(interrupts.SAID, file=sys.stderr, flush=True)
+            print(interrupts.MESSAGE, file=sys.stderr, flush=True)
         else:
             raise
         sys.exit(1)

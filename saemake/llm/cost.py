@@ -1,4 +1,4 @@
-"""What a run of a language model costs, from its shape and the text alone."""
+"""What running a language model costs, computed from its shape and the text alone."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,9 @@ from saemake.llm.shape import Shape
 
 @dataclass(frozen=True)
 class Reading:
-    """What a job reads of a text. `positions` of the LM's batches count padding, `pairs` are those
-    of two positions of one context, summed; `known` says whether the text was there to count."""
+    """The amount of text that a job reads. `positions` are those of the LM's batches, padding
+    included. `pairs` counts the pairs of positions within one context, summed over contexts.
+    `known` says whether the text could be counted; otherwise the numbers are estimates."""
 
     contexts: int
     tokens: int
@@ -17,7 +18,7 @@ class Reading:
     known: bool
 
     def share(self, part: float) -> "Reading":
-        """That part of it."""
+        """The fraction `part` of each amount, rounded."""
         amounts = (self.contexts, self.tokens, self.positions, self.pairs)
         contexts, tokens, positions, pairs = (round(part * amount) for amount in amounts)
         return Reading(contexts, tokens, positions, pairs, self.known)
@@ -25,35 +26,35 @@ class Reading:
 
 @dataclass(frozen=True)
 class Lm:
-    """What the plan knows of a language model, split at a layer."""
+    """Operations (FLOPs) of a language model, split at a layer."""
 
     shape: Shape
     blocks: int
     layer: int
 
     def to_layer(self, reading: Reading) -> int:
-        """Up to the layer, which a capture runs."""
+        """FLOPs of all blocks up to the layer, which a capture runs."""
         return (self.layer + 1) * self._block(reading)
 
     def after_layer(self, reading: Reading) -> int:
-        """From there to the logits, which each intervention runs."""
+        """FLOPs from after the layer to the logits, which each intervention runs."""
         unembedding = 2 * self.shape.head_weights * reading.positions
         return (self.blocks - self.layer - 1) * self._block(reading) + unembedding
 
     def whole(self, reading: Reading) -> int:
-        """All of it."""
+        """FLOPs of the whole model."""
         return self.to_layer(reading) + self.after_layer(reading)
 
     def _block(self, reading: Reading) -> int:
-        # Of each two positions a product of their query and key, and one with the value.
+        # Each pair of positions costs a product of query and key and a product with the value.
         attention = 4 * self.shape.attention_width * reading.pairs
         return 2 * self.shape.block_weights * reading.positions + attention
 
 
 @dataclass(frozen=True)
 class Operations:
-    """Of a job: the LM's; those of SAEs or baselines; and what the latter may be more while latents
-    are dead, which nobody knows before."""
+    """FLOPs of a job: `lm` by the LM, `saes` by SAEs or baselines, and up to `dead` more by SAEs
+    while they have dead latents, whose number nobody knows before training."""
 
     lm: int
     saes: int

@@ -1,6 +1,7 @@
-"""A language model as SAEs see it: activations after a layer, and losses with others put there.
+"""A language model as SAEs see it: activations after a layer, and logits with those replaced.
 
-Captures and interventions go through nnsight. B contexts, L positions, D the model's width.
+Captures and interventions go through nnsight. Shapes: B contexts, C contexts of a piece, L
+positions, R positions of a part, D the model's width, V the vocabulary.
 """
 
 import dataclasses
@@ -18,16 +19,15 @@ from saemake.base.onednn import Packed, pack
 from saemake.llm.weights import Weights
 from saemake.text.shards import Contexts
 
-# The most positions that a CPU runs together, or one context: of more, what a layer gives is memory
-# that is fresh each time, and fresh memory can take as long to fill as a product
-# (docs/benchmarks.md). Logits are made of so many positions together, on a CPU for the same reason
-# of few.
+# Limit on positions per run on a CPU (at least one context). Larger outputs land in fresh memory,
+# which is slow to touch (docs/benchmarks.md).
 POSITIONS_TOGETHER = 1024
+# Limit on positions whose logits are computed together. Low on a CPU for the same reason.
 LOGITS_TOGETHER = {"cpu": 128, "cuda": 2048}
 
 
 def load_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:
-    """The model's own tokenizer; SaemakeError where the folder has none."""
+    """The model's tokenizer. Raises SaemakeError if the folder has none."""
     try:
         return AutoTokenizer.from_pretrained(
             weights.folder, **weights.arguments(), local_files_only=True
@@ -39,18 +39,18 @@ def load_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:
 
 
 def _block_list(model: nn.Module, layers: int) -> str:
-    """The dotted name of the list of the model's blocks, whatever its family calls it."""
+    """The dotted name of the model's list of blocks. Each family has its own name for it."""
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == layers:
             return name
-    raise SaemakeError(f"{type(model).__name__}: found no list of {layers} blocks in it")
+    raise SaemakeError(f"{type(model).__name__}: it contains no list of {layers} blocks")
 
 
 class LanguageModel:
     """A frozen causal LM and the residual stream after its block `layer`.
 
-    With `whole=False` it holds no block after `layer` and no head's work is done: for capturing
-    only. With `whole=True` losses can be had as well.
+    With `whole=False` the model has no block after `layer` and never runs its head, so that only
+    `capture` works. With `whole=True` `run` and `run_with` work too.
     """
 
     def __init__(self, weights: Weights, layer: int, device: torch.device, *, whole: bool) -> None:
@@ -84,47 +84,47 @@ class LanguageModel:
 
     @torch.no_grad()
     def capture(self, contexts: Contexts) -> Tensor:
-        """The residual stream after the layer, [B, L, D]; the LM stops there."""
-        found = []
-        for some in self._pieces(contexts):
-            with self._traced.trace(**self._inputs(some)) as tracer:
+        """The residual stream after the layer, [B, L, D]. The LM stops there."""
+        hidden_pieces = []
+        for piece in self._pieces(contexts):
+            with self._traced.trace(**self._inputs(piece)) as tracer:
                 output = self._blocks[self.layer].output.save()
                 tracer.stop()
-            found.append(_hidden(output))
-        return torch.cat(found)
+            hidden_pieces.append(_hidden(output))
+        return torch.cat(hidden_pieces)
 
     @torch.no_grad()
     def run(self, contexts: Contexts) -> tuple[Tensor, Iterator[Tensor]]:
-        """The residual stream after the layer [B, L, D] and the logits of the untouched LM (see
-        `_logits`)."""
-        head = self._head  # traces once itself, so not within the trace below
-        found, lasts = [], []
-        for some in self._pieces(contexts):
-            with self._traced.trace(**self._inputs(some)) as tracer:
+        """The residual stream after the layer [B, L, D] and the logits of the unmodified LM, in
+        parts [R, V] (see `_logits`)."""
+        head = self._head  # runs a trace when first used, so it must be outside the trace below
+        hidden_pieces, lasts = [], []
+        for piece in self._pieces(contexts):
+            with self._traced.trace(**self._inputs(piece)) as tracer:
                 output = self._blocks[self.layer].output.save()
                 if head is None:
                     last = self._traced.output.logits.save()
                 else:
                     last = head.envoy.input.save()
                     tracer.stop()
-            found.append(_hidden(output))
+            hidden_pieces.append(_hidden(output))
             lasts.append(last)
-        return torch.cat(found), self._logits(lasts)
+        return torch.cat(hidden_pieces), self._logits(lasts)
 
     @torch.no_grad()
     def run_with(self, contexts: Contexts, hidden_BLD: Tensor) -> Iterator[Tensor]:
-        """The logits with the residual stream after the layer replaced (see `_logits`).
+        """The logits with `hidden_BLD` [B, L, D] in place of the residual stream after the layer,
+        in parts [R, V] (see `_logits`).
 
-        Where blocks give the hidden states alone, those up to the layer are skipped: nothing that
-        they give is used. Where they give a tuple, the model runs whole, since what else is in it
-        may be used.
+        If blocks return only hidden states, the blocks up to the layer are skipped. If they return
+        tuples, the whole model runs, since later blocks may use the rest of the tuple.
         """
         gives_tuples, head = self._gives_tuples, self._head
         pieces = self._pieces(contexts)
-        hidden = hidden_BLD.to(self.dtype).split([len(some.ids) for some in pieces])
+        hidden = hidden_BLD.to(self.dtype).split([len(piece.ids) for piece in pieces])
         lasts = []
-        for some, hidden_CLD in zip(pieces, hidden, strict=True):
-            with self._traced.trace(**self._inputs(some)) as tracer:
+        for piece, hidden_CLD in zip(pieces, hidden, strict=True):
+            with self._traced.trace(**self._inputs(piece)) as tracer:
                 if gives_tuples:
                     self._blocks[self.layer].output[0][:] = hidden_CLD
                 else:
@@ -139,7 +139,8 @@ class LanguageModel:
         return self._logits(lasts)
 
     def _pieces(self, contexts: Contexts) -> list[Contexts]:
-        """The contexts, on a CPU a few after others (see POSITIONS_TOGETHER)."""
+        """The contexts in pieces that run one after the other: one piece on a GPU, pieces of about
+        POSITIONS_TOGETHER positions on a CPU."""
         if self.device.type != "cpu":
             return [contexts]
         few = max(POSITIONS_TOGETHER // contexts.ids.shape[1], 1)
@@ -148,23 +149,25 @@ class LanguageModel:
 
     @torch.no_grad()
     def _logits(self, lasts: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The logits of one context after another's in parts [R, V], each of one context, of what
-        the head is given or of all logits, [C, L, X]. Every context of L positions has the same
-        parts."""
+        """Logits in parts [R, V]. Each part is of one context, contexts follow each other, and all
+        contexts of L positions are cut into the same parts. `lasts` [C, L, X] are the head's
+        inputs, or the logits themselves if the model has no `_head`."""
         at_once = LOGITS_TOGETHER[self.device.type]
         for last_CLX in lasts:
             if self._head is None:
                 yield from last_CLX
                 continue
-            for some_CLD in last_CLX.split(max(at_once // last_CLX.shape[1], 1)):
-                for part_CRD in some_CLD.split(at_once, dim=1):
+            for group_CLD in last_CLX.split(max(at_once // last_CLX.shape[1], 1)):
+                for part_CRD in group_CLD.split(at_once, dim=1):
                     yield from self._head.logits(part_CRD)
 
     @functools.cached_property
     def _head(self) -> "_Head | None":
-        """How the model makes logits; None where it is not as for most. Tried on two contexts."""
+        """How the model computes logits. None if it is not one linear layer and perhaps a cap,
+        which a comparison on two contexts shows."""
         linear: Any = self.model.get_output_embeddings()
-        name = next((name for name, one in self.model.named_modules() if one is linear), None)
+        modules = self.model.named_modules()
+        name = next((name for name, module in modules if module is linear), None)
         if name is None or type(linear) not in (nn.Linear, Packed):
             return None
         envoy = functools.reduce(getattr, name.split("."), self._traced)
@@ -174,14 +177,14 @@ class LanguageModel:
         with self._traced.trace(**self._inputs(Contexts(ids_BL, torch.ones_like(ids_BL)))):
             last = head.envoy.input.save()
             logits = self._traced.output.logits.save()
-        found = head.logits(last)
-        same = found.shape == logits.shape and bool((found == logits).all())
+        ours = head.logits(last)
+        same = ours.shape == logits.shape and bool((ours == logits).all())
         return head if same and logits.any() else None
 
     @functools.cached_property
     def _gives_tuples(self) -> bool:
-        one = torch.ones(1, 1, dtype=torch.long)
-        with self._traced.trace(**self._inputs(Contexts(one, one))) as tracer:
+        token_BL = torch.ones(1, 1, dtype=torch.long)
+        with self._traced.trace(**self._inputs(Contexts(token_BL, token_BL))) as tracer:
             output = self._blocks[self.layer].output.save()
             tracer.stop()
         return isinstance(output, tuple)
@@ -189,22 +192,22 @@ class LanguageModel:
 
 @dataclasses.dataclass(frozen=True)
 class _Head:
-    """A linear layer, whose logits some families (Gemma 2) keep within a cap."""
+    """A linear layer. Some families (Gemma 2) squash its logits below a cap."""
 
     envoy: Any
     linear: nn.Module
     cap: float | None
 
     def logits(self, last: Tensor) -> Tensor:
-        """[..., V] of what the layer is given."""
+        """Logits [..., V] of the layer's inputs [..., D]."""
         logits = self.linear(last)
         return logits if self.cap is None else logits.div_(self.cap).tanh_().mul_(self.cap)
 
 
 def token_losses(logits: Iterable[Tensor], contexts: Contexts) -> Tensor:
-    """Cross-entropy in nats of each token that is not padding and has one before it in its
-    context; float32 [predictions], contexts end to end. `logits` are the positions' in parts
-    [R, V]."""
+    """Cross-entropy in nats of each token, except for padding and the first token of a context:
+    float32 [predictions], contexts end to end. `logits` come in parts [R, V], as from
+    `LanguageModel.run`."""
     following_P = contexts.ids.roll(-1, dims=1).flatten()
     losses, first = [], 0
     for logits_RV in logits:
@@ -217,12 +220,13 @@ def token_losses(logits: Iterable[Tensor], contexts: Contexts) -> Tensor:
 
 
 def checked(activations: Tensor, label: str, lm: LanguageModel) -> Tensor:
-    """The activations themselves; SaemakeError where one is no finite number."""
+    """The activations themselves. Raises SaemakeError if one is not finite."""
     if not activations.isfinite().all():
         raise SaemakeError(f"{label}: the LM's activations are not finite (dtype {lm.dtype})")
     return activations
 
 
 def _hidden(output: Any) -> Tensor:
-    """A block's output is its hidden states, or in some families a tuple that starts with them."""
+    """The hidden states of a block's output. In some families it is a tuple that starts with
+    them."""
     return output[0] if isinstance(output, tuple) else output

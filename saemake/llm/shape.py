@@ -1,4 +1,4 @@
-"""The shape of a language model: what its matrices cost, without its weights or a network."""
+"""The shape of a language model: the sizes of its matrices, without its weights or a network."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ from saemake.base.sections import Closed, Count
 
 
 class Shape(Closed):
-    """Of a decoder whose blocks are attention and an MLP. `gated_mlp` says that the MLP has a third
-    matrix, `tied` that the embedding is also the unembedding. Biases and norms are left out: next
-    to nothing."""
+    """The shape of a decoder whose blocks are attention and an MLP. `gated_mlp`: the MLP has a
+    third matrix. `tied`: the embedding is also the unembedding. Biases and norms are negligible and
+    left out."""
 
     d_model: Count
     heads: Count
@@ -21,29 +21,29 @@ class Shape(Closed):
 
     @property
     def attention_width(self) -> int:
-        """Features of all heads' queries together."""
+        """Width of the queries of all heads together."""
         return self.heads * self.head_width
 
     @property
     def block_weights(self) -> int:
-        """Entries of a block's matrices."""
+        """Number of entries of one block's matrices."""
         attention = 2 * self.d_model * (self.heads + self.kv_heads) * self.head_width
         return attention + (3 if self.gated_mlp else 2) * self.d_model * self.mlp_width
 
     @property
     def head_weights(self) -> int:
-        """Entries of the unembedding."""
+        """Number of entries of the unembedding."""
         return self.d_model * self.vocabulary
 
     def weights(self, blocks: int) -> int:
-        """Entries of all matrices of a model of so many blocks."""
+        """Number of entries of all matrices of a model with `blocks` blocks."""
         embeddings = self.head_weights * (1 if self.tied else 2)
         return blocks * self.block_weights + embeddings
 
 
 def shape_of(config: Any) -> Shape:
-    """The shape that a transformers config describes, its matrices counted on a model without
-    weights. Raises ValueError where its blocks are not attention and an MLP, such as experts'."""
+    """The shape that a transformers config describes, checked on a model without weights. Raises
+    ValueError if the blocks are not attention and an MLP, such as a mixture of experts."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -56,7 +56,7 @@ def shape_of(config: Any) -> Shape:
         for module in model.modules()
         if isinstance(module, torch.nn.ModuleList) and len(module) == text.num_hidden_layers
     )
-    found = sum(weight.numel() for weight in blocks[0].parameters() if weight.dim() == 2)
+    block_weights = sum(weight.numel() for weight in blocks[0].parameters() if weight.dim() == 2)
     for gated_mlp in (False, True):
         shape = Shape(
             d_model=d_model,
@@ -68,6 +68,6 @@ def shape_of(config: Any) -> Shape:
             vocabulary=text.vocab_size,
             tied=bool(text.tie_word_embeddings),
         )
-        if shape.block_weights == found:
+        if shape.block_weights == block_weights:
             return shape
     raise ValueError(f"the blocks of a {type(model).__name__} are more than attention and an MLP")

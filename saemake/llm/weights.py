@@ -1,4 +1,4 @@
-"""Where a language model's files lie on this machine."""
+"""Where the files of a language model are on this machine."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Weights:
-    """A language model on this machine: a folder, for GGUF a file in it, and the dtype to load."""
+    """The files of a language model: its folder, a file in it if the model is GGUF, and the dtype
+    to load."""
 
     name: str
     folder: Path
@@ -15,5 +16,5 @@ class Weights:
     dtype: str
 
     def arguments(self) -> dict[str, Any]:
-        """What every `from_pretrained` takes to read this folder."""
+        """The arguments with which every `from_pretrained` reads this folder."""
         return {"gguf_file": self.gguf_file} if self.gguf_file else {}

@@ -93,7 +93,7 @@ def not_dropped(config: Config, model: str, name: str) -> list[str]:
         return []
     return [
         f"{name}: its figures count positions that were left out of training"
-        f" ({trained.said}); set evaluations.{name}.drop as well"
+        f" ({trained.in_words}); set evaluations.{name}.drop as well"
     ]
 
 

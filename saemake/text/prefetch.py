@@ -1,4 +1,4 @@
-"""Read ahead: the next batches are made while the LM works on this one."""
+"""Reading ahead: a thread makes the next batches while the LM runs on the current one."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ AHEAD = 2
 
 
 def prefetched(contexts: Iterator[Contexts], device: torch.device) -> Iterator[Contexts]:
-    """The batches, in order, made by a thread of their own and up to AHEAD early; for a GPU in
-    pinned memory. What making one raises is raised here in its turn."""
+    """The same batches in the same order. A thread makes up to AHEAD of them early, for a GPU in
+    pinned memory. An exception in the thread is raised here when its batch is due."""
     if device.type == "cuda":
         contexts = map(Contexts.pinned, contexts)
     end: Any = object()

@@ -1,5 +1,5 @@
-"""Shards of tokens: safetensors files with `ids` (all tokens, end to end) and `lengths` (one a
-document). A manifest lists them with their sha256, so that a GPU job can read without a network.
+"""Shards of tokens: safetensors files with `ids` (all tokens, end to end) and `lengths` (one per
+document). A manifest lists them with their sha256, so that a GPU job reads them without a network.
 """
 
 import itertools
@@ -24,7 +24,8 @@ MANIFEST = "manifest.json"
 
 
 def pack(documents: Sequence[ArrayLike], vocabulary: int) -> bytes:
-    """Documents as one shard; uint16 ids where the vocabulary allows, else uint32."""
+    """Documents as one shard: `ids` in uint16 if the vocabulary allows, else in uint32; `lengths`
+    in int32."""
     dtype = np.uint16 if vocabulary <= 2**16 else np.uint32
     ids = np.concatenate([np.asarray(document, dtype=dtype) for document in documents])
     lengths = np.asarray([np.size(document) for document in documents], dtype=np.int32)
@@ -33,8 +34,8 @@ def pack(documents: Sequence[ArrayLike], vocabulary: int) -> bytes:
 
 @dataclass(frozen=True)
 class Contexts:
-    """A batch of documents, padded on the right: `ids` int64 [B, L], `mask` int64 [B, L], 1 at
-    tokens and 0 at padding."""
+    """A batch of documents, padded on the right: `ids` int64 [B, L] and `mask` int64 [B, L], which
+    is 1 at tokens and 0 at padding."""
 
     ids: Tensor
     mask: Tensor
@@ -44,7 +45,7 @@ class Contexts:
         return int(self.mask.sum())
 
     def pinned(self) -> "Contexts":
-        """The same in memory that a GPU copies from while it computes."""
+        """A copy in pinned memory, from which a GPU copies while it computes."""
         return Contexts(self.ids.pin_memory(), self.mask.pin_memory())
 
 
@@ -62,12 +63,12 @@ class Tokens:
             ) from None
 
     def check(self, recipe_hash: str) -> None:
-        """Raise SaemakeError where these are tokens of another recipe: results/ from elsewhere, or
-        older than the config, that Snakemake did not see to be stale."""
+        """Raise SaemakeError if these tokens were made by another recipe. Snakemake misses that if
+        results/ comes from elsewhere or is older than the config."""
         if self.manifest.get("recipe_hash") != recipe_hash:
             raise SaemakeError(
-                f"{self.folder / MANIFEST}: of another recipe than the config's; delete it and run"
-                " the same command again"
+                f"{self.folder / MANIFEST}: made by another recipe than the config's; delete it and"
+                " run the same command again"
             )
 
     @property
@@ -75,7 +76,8 @@ class Tokens:
         return self.manifest["tokens"]
 
     def documents(self) -> Iterator[np.ndarray]:
-        """Each document's token ids, in order; a shard that changed is refused."""
+        """The token ids of each document, in order. Raises SaemakeError if a shard has changed or
+        cannot be read."""
         for shard in self.manifest["shards"]:
             path = self.folder / shard["file"]
             way_out = f"delete {self.folder / MANIFEST} and run the same command again"
@@ -89,39 +91,41 @@ class Tokens:
             yield from np.split(arrays["ids"], ends[:-1])
 
     def contexts(self, batch: int, skip: int = 0) -> Iterator[Contexts]:
-        """Batches of `batch` documents in order, without the first `skip` batches; the last may be
-        smaller."""
-        waiting: list[np.ndarray] = []
+        """Batches of `batch` documents in order, without the first `skip` batches. The last batch
+        may be smaller."""
+        group: list[np.ndarray] = []
         for document in itertools.islice(self.documents(), skip * batch, None):
-            waiting.append(document)
-            if len(waiting) == batch:
-                yield _padded(waiting)
-                waiting = []
-        if waiting:
-            yield _padded(waiting)
+            group.append(document)
+            if len(group) == batch:
+                yield _padded(group)
+                group = []
+        if group:
+            yield _padded(group)
 
     def alike(self, batch: int, skip: int = 0) -> Iterator[Contexts]:
-        """Batches of documents of about one length, so that little is padded, without the first
-        `skip` batches (see `windows`)."""
-        whole, rest = divmod(skip, WINDOW)
-        documents = itertools.islice(self.documents(), whole * WINDOW * batch, None)
-        for window in itertools.count(whole):
-            here = list(itertools.islice(documents, WINDOW * batch))
-            if not here:
+        """Batches of documents of similar length, which need little padding, without the first
+        `skip` batches (see `window_batches`)."""
+        first_window, skip_in_window = divmod(skip, WINDOW)
+        documents = itertools.islice(self.documents(), first_window * WINDOW * batch, None)
+        for window in itertools.count(first_window):
+            in_window = list(itertools.islice(documents, WINDOW * batch))
+            if not in_window:
                 return
-            for chosen in window_batches(list(map(len, here)), batch, window)[rest:]:
-                yield _padded([here[index] for index in chosen])
-            rest = 0
+            lengths = list(map(len, in_window))
+            for indices in window_batches(lengths, batch, window)[skip_in_window:]:
+                yield _padded([in_window[index] for index in indices])
+            skip_in_window = 0
 
 
-# Batches whose documents are sorted together: many for little padding, few for a text's order.
+# Number of batches whose documents are sorted together. A large window saves padding, a small one
+# keeps the order of the text.
 WINDOW = 16
 
 
 def window_batches(lengths: Sequence[int], batch: int, window: int) -> list[list[int]]:
-    """Documents of one window in batches of about one length, by index. The batches are in an order
-    drawn by the window's number, so that long documents do not follow each other; one that is not
-    full is the last."""
+    """The documents of one window in batches of similar length, as indices into `lengths`. The
+    window's number seeds the order of the batches, so that long documents do not follow each other.
+    A batch that is not full comes last."""
     by_length = sorted(range(len(lengths)), key=lambda index: lengths[index])
     full = len(lengths) // batch
     order = torch.randperm(full, generator=torch.Generator().manual_seed(window)).tolist()

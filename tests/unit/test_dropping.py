@@ -287,8 +287,8 @@ def test_a_reserve_is_in_a_recipe_for_norms_only():
 
 
 def test_a_drop_is_told():
-    assert Drop(bos=True, norm_over_median=10).said == "bos, norms over 10 x the median"
-    assert not Drop().said
+    assert Drop(bos=True, norm_over_median=10).in_words == "bos, norms over 10 x the median"
+    assert not Drop().in_words
 
 
 # Text

@@ -119,7 +119,9 @@ def test_a_rate_limit_without_end_is_one_line(hub, fetch, waits):
     hub.answer("/api/models/", 429, None)
     said = refusal(fetch)
     assert waits == [1, 2, 4, 8, 16]
-    assert said.startswith("model 'somebody/lm' cannot be had now: the Hub is busy (it answers 429")
+    assert said.startswith(
+        "model 'somebody/lm' cannot be read now: the Hub is busy (it answers 429"
+    )
 
 
 def test_a_wait_that_is_too_long_is_not_waited_for(hub, fetch, waits):
