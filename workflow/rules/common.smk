@@ -17,32 +17,22 @@ from saemake.base.errors import SaemakeError
 from saemake.config import rebuilding
 from saemake.config.checks import read
 from saemake.config.config import identifier
+from saemake.jobs import rules as job_rules
 from saemake.jobs import screen, turns
+from saemake.jobs.rules import NUMBERED, ONE_SAE, baselines_in, sae_in, sweep_in
 from saemake.paths import catalogue
 from saemake.paths.command_words import check_target
 from saemake.paths.files import (
     SAELENS_VERSION,
     build_files,
-    checkpoint_files,
     checkpointed_sweeps,
     hub_folder_files,
-    latents_file,
     suite_files,
     suite_sweeps,
     uses,
 )
-from saemake.paths.names import (
-    METRICS,
-    SAE_FILES,
-    Baselines,
-    Checkpoints,
-    PublishedSweep,
-    SaeName,
-    Sweep,
-    sparsity_name,
-)
-from saemake.paths.sweeps import latents_for, members
-from saemake.paths.spelling import sae_of
+from saemake.paths.names import METRICS, SAE_FILES, Checkpoints, PublishedSweep
+from saemake.paths.sweeps import members
 from saemake.plan import messages
 from saemake.published.hub_layout import EVALUATION as LAID_OUT_BY
 
@@ -111,24 +101,6 @@ TURN = wait_for_turn(CONFIG)
 EVALUATED = [f"{name}.json" for name in CONFIG.evaluation_names]
 # Snakemake cannot see into what else a comparison depends on.
 COMPARED_BY = repr(CONFIG.published.tolerances)
-# A width that says its number, and an SAE's parts of a path below its width.
-NUMBERED = "[1-9][0-9]*k?"
-ONE_SAE = "[^/]+(?:/seed_[0-9]+)?"
-
-
-def sweep_of(wildcards):
-    """The sweep that a job's wildcards name."""
-    return Sweep(wildcards.model, int(wildcards.layer), wildcards.architecture, wildcards.width)
-
-
-def sae_named(wildcards):
-    """The SAE that a job's wildcards name."""
-    return sae_of(CONFIG, sweep_of(wildcards), *wildcards.sae.split("/"))
-
-
-def baselines_of(wildcards):
-    """The baselines that a job's wildcards name."""
-    return Baselines(wildcards.model, int(wildcards.layer))
 
 
 # What is made of evaluations has their recipes in a param too. A failed evaluation leaves its outputs
@@ -179,166 +151,16 @@ def evaluation_plan(subjects, wildcards, output):
     return messages.of_evaluation(CONFIG, wildcards.evaluation, subjects(wildcards), output)
 
 
-class Pass:
-    """A rule that trains: the sweep of a model and an architecture, or one SAE that the sweep does
-    not list; its layer and width are open."""
-
-    def __init__(self, model, architecture, alone):
-        self.model, self.architecture, self.alone = model, architecture, alone
-        self.checkpoints = checkpoint_files(CONFIG, model, architecture)
-        sweep = CONFIG.settings_of(model, architecture).sweep
-        self.swept = [sparsity_name(architecture, value) for value in sweep]
-        folder = f"{model}/L{{layer}}/{architecture}/{{width}}"
-        self.place = f"{folder}/{{sae}}" if alone else folder
-        self.folders = [self.place] if alone else [f"{folder}/{name}" for name in self.swept]
-
-    def rule_name(self, stage):
-        """A name that Snakemake takes: `train__demo__top_k`."""
-        parts = [stage, identifier(self.model), identifier(self.architecture)]
-        return "__".join([*parts, *(["one"] if self.alone else [])])
-
-    def files(self, names):
-        """Files of these names, of every SAE."""
-        return [f"results/{folder}/{name}" for folder in self.folders for name in names]
-
-    @property
-    def constraints(self):
-        """A sweep fits into wide dictionaries only; what it does not list, or is too narrow for it,
-        is one SAE."""
-        widths = "|".join([*map(re.escape, CONFIG.widths), NUMBERED])
-        fewest = latents_for(CONFIG, self.model, self.architecture)
-        narrow = [str(n) for n in range(1, fewest) if str(n) not in CONFIG.widths]
-        too_narrow = "|".join(narrow) or "(?!)"
-        if not self.alone:
-            return {"width": f"(?!(?:{too_narrow})/)(?:{widths})"}
-        swept = "|".join(map(re.escape, self.swept))
-        listed = f"(?!/(?:{swept})/(?!seed_))"
-        return {"width": f"(?:{too_narrow})(?=/)|(?:{widths}){listed}", "sae": ONE_SAE}
-
-    def trained(self, wildcards):
-        """What a job trains."""
-        sweep = Sweep(self.model, int(wildcards.layer), self.architecture, wildcards.width)
-        return sae_of(CONFIG, sweep, *wildcards.sae.split("/")) if self.alone else sweep
-
-
-class Judged:
-    """A rule that judges what one run of the LM judges together, and one that joins its tables."""
-
-    def __init__(self, subjects, folders, inputs, model, rules, logs, called, **more):
-        self.subjects, self.folders, self.inputs, self.called = subjects, folders, inputs, called
-        self.evaluate_rule, self.join_rule = rules
-        self.evaluate_log, self.join_log = logs
-        self.latents = more.get("latents", True)
-        self.constraints = more.get("constraints", {})
-        self.threads = more.get("threads") or CONFIG.training_of(model).cpu_threads
-        self.model_json = f"results/{model}/model.json"
-        self.tokens = f"results/{model}/tokens/{{evaluation}}/manifest.json"
-
-    def tables(self, names):
-        """Tables of these names, in each folder."""
-        return [f"{folder}/{name}" for folder in self.folders for name in names]
-
-    @property
-    def outputs(self):
-        """What an evaluation writes."""
-        latents = [latents_file("{evaluation}")] if self.latents else []
-        return self.tables(["{evaluation}.json", *latents])
-
-
-def judged_pass(pass_):
-    """The evaluation of what a pass trains."""
-    label = "{wildcards.width}/{wildcards.sae}" if pass_.alone else "{wildcards.width}"
-    return Judged(
-        subjects=pass_.trained,
-        folders=[f"results/{folder}" for folder in pass_.folders],
-        inputs=pass_.files(["ae.pt", "config.json", "provenance.json"]),
-        model=pass_.model,
-        rules=(pass_.rule_name("evaluate"), pass_.rule_name("join")),
-        logs=(f"evaluate/{pass_.place}", pass_.place),
-        called=f"{pass_.model}/L{{wildcards.layer}}/{pass_.architecture}/{label}",
-        constraints=pass_.constraints,
-    )
-
-
-def judged_checkpoints(model, architecture):
-    """The evaluation of an SAE's checkpoints."""
-    folder = f"results/{model}/L{{layer}}/{architecture}/{{width}}/{{sae}}"
-    place = f"{model}/L{{layer}}/{architecture}/{{width}}/{{sae}}_checkpoints"
-    pass_ = Pass(model, architecture, alone=True)
-    return Judged(
-        subjects=lambda wildcards: Checkpoints(pass_.trained(wildcards)),
-        folders=[f"{folder}/checkpoints"],
-        inputs=[f"{folder}/{file}" for file in (*pass_.checkpoints, "config.json")],
-        model=model,
-        rules=(pass_.rule_name("evaluate_checkpoints"), pass_.rule_name("join_checkpoints")),
-        logs=(f"evaluate/{place}", place),
-        called=f"the checkpoints of {model}/L{{wildcards.layer}}/{architecture}"
-        "/{wildcards.width}/{wildcards.sae}",
-        latents=False,
-        constraints={"sae": ONE_SAE},
-    )
-
-
-def judged_published(sweep):
-    """The evaluation of the published SAEs of a sweep. Their tables are joined one by one."""
-    parts = [sweep.model, sweep.layer, sweep.architecture, sweep.width]
-    return Judged(
-        subjects=lambda wildcards: PublishedSweep(sweep),
-        folders=[f"published/{name}" for name in CATALOGUE.of_sweep(sweep)],
-        inputs=published_files(sweep, ["ae.pt", "config.json", "source.json"]),
-        model=sweep.model,
-        rules=("__".join(["published", *(identifier(str(part)) for part in parts)]), None),
-        logs=(f"published/{sweep}/", None),
-        called=None,
-    )
-
-
-def joined_published():
-    """The tables of a published SAE."""
-    sae = "{model}/L{layer}/{architecture}/{width}/{sae}"
-    return Judged(
-        subjects=lambda wildcards: PublishedSweep(sweep_of(wildcards)),
-        folders=[f"published/{sae}"],
-        inputs=[],
-        model=next(iter(CONFIG.models)),
-        rules=(None, "join_published"),
-        logs=(None, f"published/{sae}"),
-        called="published {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}"
-        "/{wildcards.width}/{wildcards.sae}",
-        constraints={"sae": "[^/]+"},
-    )
-
-
-def judged_baselines():
-    """The evaluation of a layer's baselines."""
-    folder = "results/{model}/L{layer}/baselines"
-    return Judged(
-        subjects=baselines_of,
-        folders=[folder],
-        inputs=[f"{folder}/pca.safetensors"],
-        model="{model}",
-        rules=("evaluate_baselines", "join_baselines"),
-        logs=("evaluate/{model}/L{layer}/baselines", "{model}/L{layer}/baselines"),
-        called="the baselines of {wildcards.model}/L{wildcards.layer}",
-        latents=False,
-        threads=lambda wildcards: CONFIG.training_of(wildcards.model).cpu_threads,
-    )
+def threads_of(model):
+    """The threads of a job that computes; the model may be a wildcard."""
+    if model == "{model}":
+        return lambda wildcards: CONFIG.training_of(wildcards.model).cpu_threads
+    return CONFIG.training_of(model).cpu_threads
 
 
 def published_files(sweep, files):
     """Those files of every published SAE of a sweep."""
     return [f"published/{name}/{file}" for name in CATALOGUE.of_sweep(sweep) for file in files]
-
-
-SWEPT = [(model, architecture) for model in CONFIG.models for architecture in CONFIG.architectures]
-PASSES = [Pass(*pair, alone=alone) for pair in SWEPT for alone in (False, True)]
-REBUILT = [
-    *map(judged_pass, PASSES),
-    *(judged_checkpoints(*pair) for pair in SWEPT if CONFIG.checkpoint_steps(*pair)),
-    judged_baselines(),
-]
-JUDGED = [*REBUILT, *map(judged_published, CATALOGUE.sweeps())]
-JOINED = [*REBUILT, joined_published()]
 
 
 def hub_folders_asked():
@@ -360,7 +182,7 @@ def rebuilt_files(hub_folder):
 
 def published_entry(wildcards):
     """The catalogue's entry of the SAE that a job's wildcards name."""
-    return CATALOGUE.named(f"{sweep_of(wildcards)}/{wildcards.sparsity}")
+    return CATALOGUE.named(f"{sweep_in(wildcards)}/{wildcards.sparsity}")
 
 
 def published_figure_tables(wildcards):
@@ -400,7 +222,7 @@ def figure_checkpoints(wildcards):
 
 def figure_recipes(wildcards):
     """Short hash of the recipes of all that a figure shows (see `evaluated`)."""
-    parts = [baselines_of(wildcards), *figure_sweeps(wildcards)]
+    parts = [baselines_in(wildcards), *figure_sweeps(wildcards)]
     return short(map(evaluated, [*parts, *map(Checkpoints, figure_checkpoints(wildcards))]))
 
 

@@ -1,23 +1,23 @@
 """Evaluation: one job judges all that is judged together in one run of the LM; then the tables."""
 
-for judged in JUDGED:
+for judged in job_rules.judged(CONFIG):
 
     rule:
         name:
-            judged.evaluate_rule
+            judged.rule
         input:
             judged.inputs,
-            model=judged.model_json,
-            tokens=judged.tokens,
+            model=f"results/{judged.model}/model.json",
+            tokens=f"results/{judged.model}/tokens/{{evaluation}}/manifest.json",
         output:
             judged.outputs,
         log:
-            f"logs/{judged.evaluate_log}_{{evaluation}}.log",
+            f"logs/{judged.log}{{evaluation}}.log",
         wildcard_constraints:
             **judged.constraints,
         conda:
             "../../envs/saemake.yaml"
-        threads: judged.threads
+        threads: threads_of(judged.model)
         resources:
             gpu=1,
         params:
@@ -30,17 +30,17 @@ for judged in JUDGED:
             "../scripts/evaluate.py"
 
 
-for joined in JOINED:
+for joined in job_rules.joined(CONFIG):
 
     rule:
         name:
-            joined.join_rule
+            joined.rule
         input:
             evaluations=joined.tables(EVALUATED),
         output:
             joined.tables([METRICS]),
         log:
-            f"logs/join/{joined.join_log}.log",
+            f"logs/join/{joined.log}.log",
         wildcard_constraints:
             **joined.constraints,
         localrule: True
@@ -63,7 +63,7 @@ localrules:
 rule metrics:
     input:
         saes=lambda wildcards: [
-            f"{member.folder}/{METRICS}" for member in members(CONFIG, sweep_of(wildcards))
+            f"{member.folder}/{METRICS}" for member in members(CONFIG, sweep_in(wildcards))
         ],
         baselines="results/{model}/L{layer}/baselines/metrics.json",
     output:
@@ -74,8 +74,8 @@ rule metrics:
         "../../envs/saemake.yaml"
     params:
         recipes=lambda wildcards: [
-            evaluated(sweep_of(wildcards)),
-            evaluated(baselines_of(wildcards)),
+            evaluated(sweep_in(wildcards)),
+            evaluated(baselines_in(wildcards)),
         ],
     message:
         "gather the sweep {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}"

@@ -25,8 +25,8 @@ rule saelens:
         "../../envs/saemake.yaml"
     params:
         version=SAELENS_VERSION,
-        recipes=lambda wildcards: recipes.sae_recipe(CONFIG, sae_named(wildcards)).hash[:16],
-        sae=lambda wildcards, output: sae_named(wildcards),
+        recipes=lambda wildcards: recipes.sae_recipe(CONFIG, sae_in(CONFIG, wildcards)).hash[:16],
+        sae=lambda wildcards, output: sae_in(CONFIG, wildcards),
     message:
         "write {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sae} as SAELens reads it"
     script:

@@ -56,7 +56,7 @@ rule against_catalogue:
         "../../envs/saemake.yaml"
     params:
         compared=lambda wildcards: repr(published_entry(wildcards)) + COMPARED_BY,
-        recipes=lambda wildcards: evaluated(sweep_of(wildcards)),
+        recipes=lambda wildcards: evaluated(sweep_in(wildcards)),
     message:
         "compare {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} with the catalogue"
     script:
@@ -83,8 +83,8 @@ rule compare:
     params:
         compared=lambda wildcards: repr(published_entry(wildcards)) + COMPARED_BY,
         recipes=lambda wildcards: [
-            evaluated(sweep_of(wildcards)),
-            evaluated(PublishedSweep(sweep_of(wildcards))),
+            evaluated(sweep_in(wildcards)),
+            evaluated(PublishedSweep(sweep_in(wildcards))),
         ],
     message:
         "compare {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} with the published one"
@@ -94,7 +94,7 @@ rule compare:
 
 rule comparisons:
     input:
-        lambda wildcards: published_files(sweep_of(wildcards), ["comparison.json"]),
+        lambda wildcards: published_files(sweep_in(wildcards), ["comparison.json"]),
     output:
         "published/{model}/L{layer}/{architecture}/{width}/comparison.json",
     log:
@@ -103,8 +103,8 @@ rule comparisons:
         "../../envs/saemake.yaml"
     params:
         recipes=lambda wildcards: [
-            evaluated(sweep_of(wildcards)),
-            evaluated(PublishedSweep(sweep_of(wildcards))),
+            evaluated(sweep_in(wildcards)),
+            evaluated(PublishedSweep(sweep_in(wildcards))),
         ],
     message:
         "gather the comparisons of {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}"

@@ -1,0 +1,276 @@
+"""The rules that train, judge and join: their names, files and wildcards, from the config.
+
+A rule of a sweep has the names of its SAEs in its outputs. The rule beside it makes one SAE that the
+sweep does not list. `{...}` are Snakemake's wildcards; `wildcards` has their values in a job.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from saemake.config.config import Config, identifier
+from saemake.paths import catalogue
+from saemake.paths.files import checkpoint_files, latents_file
+from saemake.paths.names import (
+    BASELINES,
+    CHECKPOINTS,
+    PCA,
+    PUBLISHED,
+    RESULTS,
+    Baselines,
+    Checkpoints,
+    PublishedSweep,
+    SaeName,
+    Subjects,
+    Sweep,
+    Trained,
+    sparsity_name,
+)
+from saemake.paths.spelling import sae_of
+from saemake.paths.sweeps import latents_for
+
+# A width that says its number, and the parts of an SAE's path below its width.
+NUMBERED = "[1-9][0-9]*k?"
+ONE_SAE = "[^/]+(?:/seed_[0-9]+)?"
+# An SAE of any model, by wildcards.
+ANY_SAE = "{model}/L{layer}/{architecture}/{width}/{sae}"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A rule that trains: a sweep of a model and an architecture, or if `alone`, one SAE that the
+    sweep does not list. The layer and the width are wildcards."""
+
+    config: Config
+    model: str
+    architecture: str
+    alone: bool
+
+    def rule_name(self, stage: str) -> str:
+        """A name that Snakemake takes: `train__demo__top_k`, or `train__demo__top_k__one`."""
+        parts = [stage, identifier(self.model), identifier(self.architecture)]
+        return "__".join([*parts, *(["one"] if self.alone else [])])
+
+    @property
+    def swept(self) -> list[str]:
+        """The sparsities of the sweep: `k_20`, ..."""
+        sweep = self.config.settings_of(self.model, self.architecture).sweep
+        return [sparsity_name(self.architecture, value) for value in sweep]
+
+    @property
+    def checkpoints(self) -> list[str]:
+        return checkpoint_files(self.config, self.model, self.architecture)
+
+    @property
+    def place(self) -> str:
+        """The path of the sweep or of the SAE, without results/."""
+        folder = f"{self.model}/L{{layer}}/{self.architecture}/{{width}}"
+        return f"{folder}/{{sae}}" if self.alone else folder
+
+    @property
+    def folders(self) -> list[str]:
+        """The folder of each SAE."""
+        names = [""] if self.alone else [f"/{name}" for name in self.swept]
+        return [f"{RESULTS}/{self.place}{name}" for name in names]
+
+    def files(self, names: Iterable[str]) -> list[str]:
+        """Files of these names, of each SAE."""
+        names = list(names)
+        return [f"{folder}/{name}" for folder in self.folders for name in names]
+
+    @property
+    def constraints(self) -> dict[str, str]:
+        """What the wildcards match, so that one rule makes each file. A sweep's rule takes the
+        widths that all its SAEs fit into. The other rule takes the SAEs that the sweep does not
+        list, and all at widths that are too narrow for the sweep."""
+        widths = "|".join([*map(re.escape, self.config.widths), NUMBERED])
+        fewest = latents_for(self.config, self.model, self.architecture)
+        narrow = "|".join(
+            str(latents) for latents in range(1, fewest) if str(latents) not in self.config.widths
+        )
+        too_narrow = f"(?:{narrow})(?=/)" if narrow else "(?!)"
+        if not self.alone:
+            return {"width": f"(?!{too_narrow})(?:{widths})"}
+        listed = f"(?=/(?:{'|'.join(map(re.escape, self.swept))})/(?!seed_))"
+        return {"width": f"{too_narrow}|(?:{widths})(?!{listed})", "sae": ONE_SAE}
+
+    def trained(self, wildcards: Any) -> Trained:
+        """What a job trains."""
+        sweep = Sweep(self.model, int(wildcards.layer), self.architecture, wildcards.width)
+        return sae_of(self.config, sweep, *wildcards.sae.split("/")) if self.alone else sweep
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A rule that judges, by the wildcard {evaluation}, what one run of the LM judges together.
+
+    `folders` are where its tables are written, `log` the beginning of its log's path, and `latents`
+    says whether what was seen of each latent is written too."""
+
+    rule: str
+    subjects: Callable[[Any], Subjects]
+    folders: list[str]
+    inputs: list[str]
+    model: str
+    log: str
+    latents: bool = True
+    constraints: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> list[str]:
+        evaluation = "{evaluation}"
+        files = [f"{evaluation}.json", *([latents_file(evaluation)] if self.latents else [])]
+        return [f"{folder}/{file}" for folder in self.folders for file in files]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A rule that joins the evaluations in each of its folders into a metrics.json. `called` names
+    what they are of, in its message."""
+
+    rule: str
+    subjects: Callable[[Any], Subjects]
+    folders: list[str]
+    log: str
+    called: str
+    constraints: Mapping[str, str] = field(default_factory=dict)
+
+    def tables(self, names: Iterable[str]) -> list[str]:
+        """Tables of these names, in each folder."""
+        names = list(names)
+        return [f"{folder}/{name}" for folder in self.folders for name in names]
+
+
+def sweep_in(wildcards: Any) -> Sweep:
+    """The sweep that a job's wildcards name."""
+    return Sweep(wildcards.model, int(wildcards.layer), wildcards.architecture, wildcards.width)
+
+
+def sae_in(config: Config, wildcards: Any) -> SaeName:
+    """The SAE that a job's wildcards name."""
+    return sae_of(config, sweep_in(wildcards), *wildcards.sae.split("/"))
+
+
+def baselines_in(wildcards: Any) -> Baselines:
+    """The baselines that a job's wildcards name."""
+    return Baselines(wildcards.model, int(wildcards.layer))
+
+
+def _pairs(config: Config) -> list[tuple[str, str]]:
+    return [(model, kind) for model in config.models for kind in config.architectures]
+
+
+def passes(config: Config) -> list[Pass]:
+    """The rules that train."""
+    return [Pass(config, *pair, alone) for pair in _pairs(config) for alone in (False, True)]
+
+
+def judged(config: Config) -> Iterator[Judged]:
+    """The rules that judge."""
+    for each in passes(config):
+        yield Judged(
+            rule=each.rule_name("evaluate"),
+            subjects=each.trained,
+            folders=each.folders,
+            inputs=each.files(["ae.pt", "config.json", "provenance.json"]),
+            model=each.model,
+            log=f"evaluate/{each.place}_",
+            constraints=each.constraints,
+        )
+        if each.alone and each.checkpoints:
+            yield Judged(
+                rule=_of_checkpoints(each, "evaluate"),
+                subjects=partial(_checkpoints, each),
+                folders=each.files([CHECKPOINTS]),
+                inputs=each.files([*each.checkpoints, "config.json"]),
+                model=each.model,
+                log=f"evaluate/{each.place}_checkpoints_",
+                latents=False,
+                constraints={"sae": ONE_SAE},
+            )
+    folder = f"{RESULTS}/{{model}}/L{{layer}}/{BASELINES}"
+    yield Judged(
+        rule="evaluate_baselines",
+        subjects=baselines_in,
+        folders=[folder],
+        inputs=[f"{folder}/{PCA}"],
+        model="{model}",
+        log=f"evaluate/{{model}}/L{{layer}}/{BASELINES}_",
+        latents=False,
+    )
+    known = catalogue.load(config)
+    for sweep in known.sweeps():
+        parts = [sweep.model, sweep.layer, sweep.architecture, sweep.width]
+        folders = [f"{PUBLISHED}/{name}" for name in known.of_sweep(sweep)]
+        files = ("ae.pt", "config.json", "source.json")
+        yield Judged(
+            rule="__".join(["published", *(identifier(str(part)) for part in parts)]),
+            subjects=partial(_always, PublishedSweep(sweep)),
+            folders=folders,
+            inputs=[f"{folder}/{file}" for folder in folders for file in files],
+            model=sweep.model,
+            log=f"published/{sweep}/",
+        )
+
+
+def joined(config: Config) -> Iterator[Joined]:
+    """The rules that join."""
+    for each in passes(config):
+        below = "{wildcards.width}/{wildcards.sae}" if each.alone else "{wildcards.width}"
+        called = f"{each.model}/L{{wildcards.layer}}/{each.architecture}/{below}"
+        yield Joined(
+            rule=each.rule_name("join"),
+            subjects=each.trained,
+            folders=each.folders,
+            log=each.place,
+            called=called,
+            constraints=each.constraints,
+        )
+        if each.alone and each.checkpoints:
+            yield Joined(
+                rule=_of_checkpoints(each, "join"),
+                subjects=partial(_checkpoints, each),
+                folders=each.files([CHECKPOINTS]),
+                log=f"{each.place}_checkpoints",
+                called=f"the checkpoints of {called}",
+                constraints={"sae": ONE_SAE},
+            )
+    yield Joined(
+        rule="join_baselines",
+        subjects=baselines_in,
+        folders=[f"{RESULTS}/{{model}}/L{{layer}}/{BASELINES}"],
+        log=f"{{model}}/L{{layer}}/{BASELINES}",
+        called="the baselines of {wildcards.model}/L{wildcards.layer}",
+    )
+    # One published SAE at a time: its evaluations may be there without those of its sweep.
+    yield Joined(
+        rule="join_published",
+        subjects=_published,
+        folders=[f"{PUBLISHED}/{ANY_SAE}"],
+        log=f"{PUBLISHED}/{ANY_SAE}",
+        called="published {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}"
+        "/{wildcards.width}/{wildcards.sae}",
+        constraints={"sae": "[^/]+"},
+    )
+
+
+def _of_checkpoints(pass_: Pass, stage: str) -> str:
+    return "__".join(
+        [f"{stage}_checkpoints", identifier(pass_.model), identifier(pass_.architecture)]
+    )
+
+
+def _checkpoints(pass_: Pass, wildcards: Any) -> Checkpoints:
+    trained = pass_.trained(wildcards)
+    assert isinstance(trained, SaeName)
+    return Checkpoints(trained)
+
+
+def _published(wildcards: Any) -> PublishedSweep:
+    return PublishedSweep(sweep_in(wildcards))
+
+
+def _always(subjects: Subjects, wildcards: Any) -> Subjects:
+    return subjects
