@@ -1,7 +1,7 @@
 """The rules that train, judge and join: their names, files and wildcards, from the config.
 
-A rule of a sweep has the names of its SAEs in its outputs. The rule beside it makes one SAE that the
-sweep does not list. `{...}` are Snakemake's wildcards; `wildcards` has their values in a job.
+A rule of a sweep has the names of its SAEs in its outputs. The rule beside it makes one SAE that
+the sweep does not list. `{...}` are Snakemake's wildcards; `wildcards` has their values in a job.
 """
 
 import re
