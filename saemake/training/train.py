@@ -1,5 +1,4 @@
-"""A pass: one run of the LM over the text, which trains every SAE of the job that the store lacks.
-"""
+"""A pass: one run of the LM over the text trains every SAE of the job that the store lacks."""
 
 import hashlib
 import logging
