@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from clock import seconds_of
 from lms import BUFFER_TOKENS, LMS, Lm
+from measurements import Table, add_into, folder_of
 
 from saemake.activations.buffer import ActivationBuffer
 from saemake.base import devices
@@ -38,6 +39,7 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
+    add_into(parser)
     return parser.parse_args()
 
 
@@ -133,6 +135,7 @@ def measure(name: str, asked: argparse.Namespace) -> dict[str, float]:
 
 def main() -> None:
     asked = options()
+    table = Table("captures", folder_of(asked), devices.choose(asked.threads).type)
     print("| LM | full: bare, captured | ratio | own lengths: bare, captured | ratio | buffered |")
     print("| --- | --- | --- | --- | --- | --- |")
     found = {}
@@ -144,6 +147,19 @@ def main() -> None:
             f" | {row['bare_own']:,.0f}, {row['captured_own']:,.0f} | {own:.2f}"
             f" | {row['buffered_own']:,.0f} |",
             flush=True,
+        )
+        case = LMS[name]
+        table.append(
+            {
+                "lm": name,
+                "layer": case.layer,
+                "context_tokens": case.context_tokens,
+                "threads": asked.threads,
+                "rounds": asked.rounds,
+                **{f"{way}_tokens_per_s": rate for way, rate in row.items()},
+                "full_ratio": full,
+                "own_ratio": own,
+            }
         )
     if asked.out:
         asked.out.write_text(json.dumps(found, indent=1) + "\n")

@@ -19,6 +19,7 @@ from typing import Any
 import peers
 import yaml
 from conftest import PROJECT, Workflow, merged
+from measurements import Table, add_into, folder_of
 
 KS = (20, 80)
 WIDTH = 2048
@@ -34,6 +35,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--no-bos", action="store_true", help="no BOS before each context")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--out", type=Path)
+    add_into(parser)
     return parser.parse_args()
 
 
@@ -143,23 +145,45 @@ def shown(row: dict[str, Any]) -> str:
     return f"| {row['left_out']} | {row['sae']} | {' | '.join(cells)} |"
 
 
+def table_row(row: dict[str, Any], layer: int, share: float) -> dict[str, Any]:
+    """An SAE's row of docs/measurements/drop.csv."""
+    threshold = row.get("threshold", {})
+    return {
+        "layer": layer,
+        "left_out": row["left_out"],
+        "sae": row["sae"],
+        "l0": row["l0"],
+        "loss_recovered": row["recovered"],
+        "pca_loss_recovered": row["pca"]["recovered"],
+        "variance_explained": row["explained"],
+        "pca_variance_explained": row["pca"]["explained"],
+        "threshold_l0": threshold.get("l0"),
+        "threshold_loss_recovered": threshold.get("recovered"),
+        "threshold_variance_explained": threshold.get("explained"),
+        "documents_loss_recovered": row["documents_recovered"],
+        "documents_variance_explained": row["documents_explained"],
+        "largest_1_percent_share_of_squared_norm": share,
+    }
+
+
 def main() -> None:
     asked = options()
+    table = Table("drop", folder_of(asked))
     chosen = {way: drop for way, drop in ways(asked.norm).items() if way in asked.ways}
     entries = {f"smollm2-{way}": model(drop, asked) for way, drop in chosen.items()}
     with tempfile.TemporaryDirectory() as folder:
         workflow = Workflow(Path(folder))
         workflow.write({"models": entries, "widths": {"asked": WIDTH}})
-        tables = {
+        metrics = {
             (way, name): f"results/smollm2-{way}/L{asked.layer}/{name}/asked/metrics.json"
             for name in asked.architectures
             for way in chosen
         }
-        said = workflow.succeed(*tables.values(), "--cores", str(asked.cores))
+        said = workflow.succeed(*metrics.values(), "--cores", str(asked.cores))
         found = [
             row
-            for (way, _), table in tables.items()
-            for row in rows(json.loads(workflow.read(table)), way)
+            for (way, _), file in metrics.items()
+            for row in rows(json.loads(workflow.read(file)), way)
         ]
         shares = {
             way: json.loads(workflow.read(provenance(workflow, way, asked)))[
@@ -170,6 +194,7 @@ def main() -> None:
     print(f"| {' | '.join(HEAD)} |\n| --- | --- |{' ---: |' * (len(HEAD) - 2)}")
     for row in found:
         print(shown(row))
+        table.append(table_row(row, asked.layer, shares[row["left_out"]]))
     for way, share in shares.items():
         print(
             f"\n{way}: the largest 1 % of what is trained on have {share:.1%} of the squared norm"

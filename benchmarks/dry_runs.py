@@ -3,12 +3,15 @@
 .venv/bin/python benchmarks/dry_runs.py        (about a minute; prints a table)
 """
 
+import argparse
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from measurements import Table, add_into, folder_of
 
 PROJECT = Path(__file__).resolve().parents[1]
 SNAKEMAKE = Path(sys.executable).parent / "snakemake"
@@ -28,12 +31,26 @@ def seconds(arguments: list[str], folder: str) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_into(parser)
+    table = Table("commands", folder_of(parser.parse_args()))
     print("| dry run | seconds, median | least |")
     print("| --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         for name, arguments in TARGETS.items():
-            found = [seconds(arguments, folder) for _ in range(ROUNDS)]
-            print(f"| {name} | {statistics.median(found):.2f} | {min(found):.2f} |", flush=True)
+            times = [seconds(arguments, folder) for _ in range(ROUNDS)]
+            median = statistics.median(times)
+            print(f"| {name} | {median:.2f} | {min(times):.2f} |", flush=True)
+            table.append(
+                {
+                    "what": "dry run",
+                    "case": name,
+                    "runs": ROUNDS,
+                    "seconds_median": median,
+                    "seconds_least": min(times),
+                    "peak_mib": None,
+                }
+            )
 
 
 if __name__ == "__main__":

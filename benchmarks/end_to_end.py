@@ -22,6 +22,7 @@ from typing import Any
 import peers
 from conftest import PROJECT, Workflow
 from lms import BUFFER_TOKENS, KS, LMS, Lm
+from measurements import Table, add_into, folder_of
 
 WORKER = PROJECT / "benchmarks" / "workers" / "sweep_with_dictionary_learning.py"
 TEXT = PROJECT / "resources" / "demo" / "text" / "train.jsonl.zst"
@@ -57,6 +58,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--ours-only", action="store_true")
     parser.add_argument("--out", type=Path)
+    add_into(parser)
     return parser.parse_args()
 
 
@@ -144,6 +146,7 @@ def measure(name: str, dtype: str, asked: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     asked = options()
+    table = Table("end_to_end", folder_of(asked))
     rows = []
     print("| LM, width, SAEs' dtype | ours, tokens x SAEs / s | library's | ratio |")
     print("| --- | --- | --- | --- |")
@@ -156,6 +159,23 @@ def main() -> None:
                 f"| {name}, {row['width']:,}, {dtype} | {here:,.0f} |"
                 + (f" {there:,.0f} | {here / there:.1f} |" if there else " | |"),
                 flush=True,
+            )
+            case = CASES[name]
+            table.append(
+                {
+                    "lm": name,
+                    "layer": case.lm.layer,
+                    "width": case.width,
+                    "saes": len(case.ks),
+                    "dtype": dtype,
+                    "batch_tokens": case.batch_tokens,
+                    "threads": asked.threads,
+                    "ours_sae_tokens_per_s": here,
+                    "library_sae_tokens_per_s": there,
+                    "ratio": here / there if there else None,
+                    "ours_s": row["ours_seconds"],
+                    "library_s": row.get("library_seconds"),
+                }
             )
     if asked.out:
         asked.out.write_text(json.dumps(rows, indent=1) + "\n")

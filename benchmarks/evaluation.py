@@ -22,10 +22,12 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import peers
 import torch
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
+from measurements import Table, add_into, folder_of
 from texts import tokenised
 from transformers import AutoTokenizer
 
@@ -33,7 +35,7 @@ from saemake import architectures
 from saemake.base import devices
 from saemake.config.checks import read
 from saemake.config.config import Config
-from saemake.evaluation.sae_bench_core import judge as sae_bench_core
+from saemake.judging.evaluate import judge_by
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.names import SaeName, Sweep
@@ -59,6 +61,7 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--ours-only", action="store_true")
     parser.add_argument("--out", type=Path)
+    add_into(parser)
     parser.add_argument("--judge", type=int, help="(used by itself)")
     parser.add_argument("--root", type=Path, help="(used by itself)")
     return parser.parse_args()
@@ -139,7 +142,7 @@ def judge(asked: argparse.Namespace) -> None:
     name = SaeName(Sweep("judged", asked.layer, "top_k", "4k"), KS[0])
     recipe = sae_evaluation_recipe(config, name, "sae_bench_core")
     lm = LanguageModel(weights, asked.layer, device, whole=True)
-    found = sae_bench_core.judge(saes, lm, text, recipe, f"{asked.judge} SAEs")
+    found = judge_by(recipe, saes, lm, text, f"{asked.judge} SAEs")
     seconds = time.monotonic() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
@@ -173,11 +176,34 @@ def theirs(asked: argparse.Namespace, root: Path, ks: Sequence[int]) -> list[dic
     return list(json.loads((root / "seconds.json").read_text()).values())
 
 
+def table_row(
+    asked: argparse.Namespace, side: str, saes: int, runs: list[dict[str, float]]
+) -> dict[str, Any]:
+    """One side's row of docs/measurements/evaluation.csv."""
+    seconds = [run["seconds"] for run in runs]
+    peaks = [run["peak_mib"] for run in runs if "peak_mib" in run]
+    return {
+        "lm": asked.shape,
+        "layer": asked.layer,
+        "width": WIDTH,
+        "reconstruction_batches": asked.reconstruction,
+        "variance_batches": asked.variance,
+        "side": side,
+        "saes": saes,
+        "runs": len(runs),
+        "seconds_median": statistics.median(seconds),
+        "seconds_least": min(seconds),
+        "seconds_most": max(seconds),
+        "peak_mib": statistics.median(peaks) if peaks else None,
+    }
+
+
 def main() -> None:
     asked = options()
     if asked.judge:
         judge(asked)
         return
+    table = Table("evaluation", folder_of(asked))
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "lm.txt").write_text(str(prepare(asked, root)))
@@ -188,6 +214,10 @@ def main() -> None:
             if not asked.ours_only:
                 sae_bench += theirs(asked, root, KS[:6][turn :: asked.rounds])
         tenth = ours(asked, root, 6, max(asked.variance // 10, 1))
+    for saes in (1, 6, 7):
+        table.append(table_row(asked, "ours", saes, [turn[saes] for turn in rounds]))
+    tenth_row = table_row(asked, "ours", 6, [tenth])
+    table.append({**tenth_row, "variance_batches": max(asked.variance // 10, 1)})
     measured = {
         saes: {
             key: statistics.median(turn[saes][key] for turn in rounds)
@@ -216,6 +246,7 @@ def main() -> None:
         loading = statistics.median(one["loading"] for one in sae_bench)
         six = loading + sum(one["judging"] - one["loading"] for one in sae_bench)
         ratio = six / measured[6]["seconds"]
+        table.append(table_row(asked, "sae_bench", 6, [{"seconds": six}]))
         print(
             f"sae_bench, six: {six:.1f} s, {ratio:.2f} times ours (loading once: {loading:.1f} s)"
         )

@@ -2,10 +2,10 @@
 
     PYTHONPATH=$PWD:tests:benchmarks/workers python3 benchmarks/gpu.py OUT [--small] [--seconds 330]
 
-One process, in stages; each prints its rows and adds itself to OUT/gpu.json at once. A stage that
-fails leaves its traceback there, and the next one runs. It needs torch, transformers, nnsight,
-pydantic, pandas and the peers' packages, but neither network nor `datasets` nor pyarrow. `--small`
-is for trying it on a CPU.
+One process, in stages. Each stage prints its rows, adds itself to OUT/gpu.json and appends its rows
+to the tables of --into at once. A stage that fails leaves its traceback there, and the next one
+runs. It needs torch, transformers, nnsight, pydantic, pandas and the peers' packages, but neither
+network nor `datasets` nor pyarrow. `--small` is for trying it on a CPU: no table gets a row.
 """
 
 import argparse
@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measurements import COLUMNS, FOLDER, Table, add_into
 from on_gpu import graphs, judging, passes, same_bytes, steps
 from on_gpu.run import Run
+from on_gpu.table_rows import rows_of
 
 from saemake.base import devices
 
@@ -43,9 +45,12 @@ def main() -> None:
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--seconds", type=float, default=330)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    add_into(parser)
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     device = devices.choose(4)
+    into = asked.into or FOLDER
+    tables = {table: Table(table, into, device.type) for table in COLUMNS}
     run = Run(device, asked.out, asked.small, time.monotonic() + asked.seconds)
     results: dict[str, Any] = {}
     about = {"device": devices.describe(device), "torch": torch.__version__}
@@ -64,6 +69,9 @@ def main() -> None:
         results[name] = {**found, "stage_seconds": round(time.monotonic() - start, 1)}
         content = json.dumps({**about, **results}, indent=1, default=str)
         (asked.out / "gpu.json").write_text(content + "\n")
+        for table, rows in rows_of(name, found).items():
+            for row in rows if not asked.small else ():
+                tables[table].append(row)
         short = {k: v for k, v in found.items() if k not in ("rows", "sha256", "error")}
         print(f"== {name}: {json.dumps(short, default=str)}", flush=True)
 

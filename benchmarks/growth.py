@@ -14,6 +14,7 @@ from pathlib import Path
 
 from conftest import DEMO_LM, Workflow
 from lms import LMS
+from measurements import Table, add_into, folder_of
 
 LM = LMS["demo"]
 
@@ -40,6 +41,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
+    add_into(parser)
     return parser.parse_args()
 
 
@@ -68,6 +70,7 @@ def seconds(job: Job, threads: int) -> float:
 
 def main() -> None:
     asked = options()
+    table = Table("growth", folder_of(asked))
     found: dict[str, list[float]] = {}
     for name, jobs in SERIES.items():
         found[name] = [
@@ -76,6 +79,9 @@ def main() -> None:
         asked_for = [getattr(job, name.lower()) for job in jobs]
         print(f"| {name} | " + " | ".join(f"{value:,}" for value in asked_for) + " |", flush=True)
         print("| seconds | " + " | ".join(f"{value:.1f}" for value in found[name]) + " |")
+        for job, least in zip(jobs, found[name], strict=True):
+            run = {"varied": name, "threads": asked.threads, "runs": asked.rounds}
+            table.append({**run, **dataclasses.asdict(job), "seconds_least": least})
     if asked.out:
         asked.out.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measurements import Table, add_into, folder_of
 from with_saemake import batch, leave_active, trainer_of
 
 from saemake import architectures
@@ -34,6 +35,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
+    add_into(parser)
     return parser.parse_args()
 
 
@@ -62,6 +64,7 @@ def measure(asked: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     asked = options()
+    table = Table("memory", folder_of(asked), asked.device)
     print("| architecture, dtype | L0 | bytes a parameter |\n| --- | --- | --- |")
     rows = []
     for architecture in asked.architectures:
@@ -71,6 +74,15 @@ def main() -> None:
             with multiprocessing.get_context("spawn").Pool(1) as alone:
                 row = alone.apply(measure, (case,))
             rows.append(row)
+            table.append(
+                {
+                    **{key: row[key] for key in ("architecture", "dtype", "l0")},
+                    **{key: vars(asked)[key] for key in ("d_model", "width", "active")},
+                    "saes": 1,
+                    "bytes_per_parameter": row["bytes_a_parameter"],
+                    "peak_gib": None,
+                }
+            )
             print(
                 f"| {architecture}, {dtype} | {row['l0']:.0f} | {row['bytes_a_parameter']:.1f} |",
                 flush=True,

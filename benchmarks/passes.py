@@ -25,6 +25,7 @@ import torch
 from clock import seconds_of
 from conftest import CONFIG_FILE, PROJECT, raw_config
 from lms import KS, LMS, Lm
+from measurements import Table, add_into, folder_of
 from transformers import AutoModelForCausalLM, Gemma2Config, GPTNeoXConfig, PretrainedConfig
 
 from saemake import architectures
@@ -88,6 +89,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--warm", type=int, default=5, help="steps before the clock runs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
+    add_into(parser)
     return parser.parse_args()
 
 
@@ -182,10 +184,33 @@ def measure(name: str, asked: argparse.Namespace, device: torch.device) -> dict[
     }
 
 
+def table_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A pass's row of docs/measurements/passes.csv."""
+    return {
+        "lm": row["lm"],
+        "saes": len(KS),
+        "architectures": "top_k",
+        "width": row["width"],
+        "lm_tokens_per_s": None,
+        "tokens_per_s": row["saes_tokens_a_second"] / len(KS),
+        "sae_tokens_per_s": row["saes_tokens_a_second"],
+        "steps_share": row["sae_share"],
+        "matrix_rate_tflops": row["bfloat16_tflops"],
+        "share_of_matrix_rate": row["of_rate"],
+        "hours_per_500m_tokens": row["published_sweep_hours"],
+        "peak_gib": row["peak_gib"],
+        "attention": None,
+    }
+
+
 def main() -> None:
     asked = options()
     device = devices.choose(asked.threads)
-    rows = [measure(name, asked, device) for name in asked.lms]
+    table = Table("passes", folder_of(asked), device.type)
+    rows = []
+    for name in asked.lms:
+        rows.append(measure(name, asked, device))
+        table.append(table_row(rows[-1]))
     about = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": devices.describe(device),

@@ -6,6 +6,7 @@ Every variant trains on the same batches from the same initial weights, three se
 is January 2025's trainer with one part of release 0.1.0's, or all of it.
 """
 
+import argparse
 import dataclasses
 import itertools
 import statistics
@@ -13,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
+from measurements import Table, add_into, folder_of
 from texts import tokenised
 
 from saemake import architectures
@@ -22,7 +24,7 @@ from saemake.architectures.trainer import Trainer
 from saemake.base import devices, progress
 from saemake.config.checks import read
 from saemake.config.config import Config
-from saemake.evaluation.dictionary_learning import judge as dictionary_learning
+from saemake.judging.evaluate import judge_by
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.names import SaeName, Sweep
@@ -80,6 +82,9 @@ def trainer_of(config: Config, architecture: str, variant: Variant, seed: int) -
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_into(parser)
+    table = Table("recipes", folder_of(parser.parse_args()))
     config = read(raw_config(), PROJECT, [CONFIG_FILE])
     weights = Weights(MODEL, DEMO_LM, None, "float32")
     training, device = config.training_of(MODEL), devices.choose(1)
@@ -116,24 +121,33 @@ def main() -> None:
         whole = LanguageModel(weights, LAYER, device, whole=True)
         name = SaeName(Sweep(MODEL, LAYER, "top_k", "1k"), 8)
         asked = sae_evaluation_recipe(config, name, JUDGE)
-        found = dictionary_learning.judge(saes, whole, tokens[JUDGE], asked, "evaluate")
+        found = judge_by(asked, saes, whole, tokens[JUDGE], "evaluate")
         results = {key: judgement.figures for key, judgement in found.items()}
     print("| architecture | trained as | L0 | loss recovered | dead latents |")
     print("| --- | --- | --- | --- | --- |")
     for architecture, variant in itertools.product(SPARSITY, PARTS):
         rows = [results.get((architecture, variant.name, seed)) for seed in SEEDS]
-        if rows[0] is not None:
-            cells = [
-                _spread([row["l0"] for row in rows], ".2f"),
-                _spread([row["frac_recovered"] for row in rows], ".4f"),
-                _spread([WIDTH * (1 - row["frac_alive"]) for row in rows], ".0f"),
-            ]
-            print(f"| {architecture} | {variant.name} | {' | '.join(cells)} |")
+        if rows[0] is None:
+            continue
+        spreads = {
+            "l0": _spread([row["l0"] for row in rows]),
+            "loss_recovered": _spread([row["frac_recovered"] for row in rows]),
+            "dead_latents": _spread([WIDTH * (1 - row["frac_alive"]) for row in rows]),
+        }
+        cells = [
+            f"{mean:{form}} ± {half:{form}}"
+            for (mean, half), form in zip(spreads.values(), (".2f", ".4f", ".0f"), strict=True)
+        ]
+        print(f"| {architecture} | {variant.name} | {' | '.join(cells)} |")
+        case = {"architecture": architecture, "trained_as": variant.name, "seeds": len(SEEDS)}
+        means = {f"{name}_mean": mean for name, (mean, _) in spreads.items()}
+        halves = {f"{name}_half_range": half for name, (_, half) in spreads.items()}
+        table.append({**case, **means, **halves})
 
 
-def _spread(values: list[float], form: str) -> str:
-    half = (max(values) - min(values)) / 2
-    return f"{statistics.mean(values):{form}} ± {half:{form}}"
+def _spread(values: list[float]) -> tuple[float, float]:
+    """The mean, and half the range."""
+    return statistics.mean(values), (max(values) - min(values)) / 2
 
 
 if __name__ == "__main__":

@@ -24,11 +24,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from measurements import Table, add_into, folder_of
+
 from saemake import architectures
 
 PROJECT = Path(__file__).resolve().parents[1]
 WORKERS = PROJECT / "benchmarks" / "workers"
 PAUSE_SECONDS = 0.3
+BATCH_TOKENS = 2048  # of workers/loop.py
 TOP_K = ["top_k", "batch_top_k"]
 DICTIONARY_LEARNINGS = [
     *("standard", "standard_new", "gated", "p_anneal", "jump_relu"),
@@ -70,6 +73,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
+    add_into(parser)
     return parser.parse_args()
 
 
@@ -147,14 +151,35 @@ def measure(
         "ratio": seconds[1] / seconds[0],
         "ours_peak_mib": last["peak_mib"],
         "peer_peak_mib": other["peak_mib"],
-        "gflops": 2 * 2048 * d_model * width / product / 1e9,
+        "gflops": 2 * BATCH_TOKENS * d_model * width / product / 1e9,
         "of_one_product": product / seconds[0],
+    }
+
+
+def table_row(row: dict[str, Any], asked: argparse.Namespace) -> dict[str, Any]:
+    """A case's row of docs/measurements/steps.csv."""
+    same = ("architecture", "dtype", "d_model", "width", "active", "l0", "ratio")
+    return {
+        **{key: row[key] for key in same},
+        "batch_tokens": BATCH_TOKENS,
+        "threads": asked.threads,
+        "rounds": asked.rounds,
+        "peer": asked.peer,
+        "ours_ms": 1000 * row["ours_seconds"],
+        "peer_ms": 1000 * row["peer_seconds"],
+        "ours_peak_mib": row["ours_peak_mib"],
+        "peer_peak_mib": row["peer_peak_mib"],
+        "one_product_share": row["of_one_product"],
+        "dead_latents_share": 0.0,
+        "kernels": None,
+        "synchronisations": None,
     }
 
 
 def main() -> None:
     asked = options()
     peer = asked.peer
+    table = Table("steps", folder_of(asked), asked.device)
     print(f"| | | L0 | ours ms | {peer} ms | ratio | ours MiB | {peer} MiB | one product |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     wanted = asked.architectures or PEERS[peer].architectures
@@ -169,6 +194,7 @@ def main() -> None:
         for name in wanted:
             row = measure(asked, name, d_model, width, active, dtype)
             here.append(row)
+            table.append(table_row(row, asked))
             print(
                 f"| {name} | {dtype}, {d_model} x {width}, {active} | {row['l0']:.0f}"
                 f" | {1000 * row['ours_seconds']:.0f} | {1000 * row['peer_seconds']:.0f}"

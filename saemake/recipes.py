@@ -13,8 +13,8 @@ from pydantic import Field
 
 from saemake import architectures
 from saemake import evaluation as evaluations
-from saemake.activations.drop import Drop, RecordedDrop, TrainingDrop
-from saemake.architectures.training import Training
+from saemake.activations.drop_settings import Drop, RecordedDrop, TrainingDrop
+from saemake.architectures.training_settings import Training
 from saemake.base.digest import digest
 from saemake.base.sections import Closed
 from saemake.base.store import sha256
@@ -30,7 +30,7 @@ from saemake.paths.names import (
     Sweep,
     Trained,
 )
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 
 # Raised by hand when the maths or the order behind them changes. Architectures
 # and evaluations carry their own.

@@ -203,7 +203,6 @@ def passes_of_demo(run: Run, drop: dict[str, Any] | None = None) -> dict[str, An
     folder = Path(tempfile.mkdtemp())
     inputs = train.Inputs(
         weights=Weights("demo", DEMO_LM, None, "float32"),
-        ask_shape=lambda: None,
         lm_description={"revision": None},
         tokens=demo_tokens(config, "train", folder),
     )

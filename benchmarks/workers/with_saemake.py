@@ -11,7 +11,7 @@ import yaml
 
 from saemake import architectures
 from saemake.architectures.trainer import Trainer
-from saemake.architectures.training import Training
+from saemake.architectures.training_settings import Training
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "config.yaml"
 SETTINGS: dict[str, dict[str, Any]] = yaml.safe_load(CONFIG.read_text())["architectures"]

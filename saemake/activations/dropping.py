@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from saemake.activations.drop import Drop
+from saemake.activations.drop_settings import Drop
 from saemake.text.shards import Contexts, Tokens
 
 

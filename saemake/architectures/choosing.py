@@ -1,8 +1,8 @@
-"""The latents that a training step computes with: the largest of each token or of the batch, or
-those over a bound.
+"""Choosing the latents that a training step computes with: the largest of each token, the largest
+of the batch, or all above a bound.
 
-Shapes: B activations in a batch, R of them in a part, F latents, S latents in each of G groups, N
-places of a list.
+Shapes: B activations in a batch, R activations in a part, F latents, C columns, S columns in each
+of G groups, N places of a list, M candidate groups or places, k kept values of a row.
 """
 
 import math
@@ -14,25 +14,26 @@ from torch import Tensor
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.places import Listed, Places
 
-# The largest group of latents that is looked at together for large ones.
+# Largest number of columns in a group (see _grouped).
 GROUP = 16
-# Of a part's tokens one in so many is looked at to guess a bound, for so much more than what is
-# wanted.
+# A bound is guessed from one in EVERY tokens of a part, so that about MARGIN times the wanted
+# number of values exceed it.
 EVERY, MARGIN = 8, 1.25
+# The integer type with the width of each float type.
 INTEGERS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 
 
 def top_of_each(encoding: Encoding, k: int) -> tuple[Places, Tensor]:
-    """The k largest of each token."""
+    """The places of the k largest latents of each token, and their values with gradients."""
     tokens, width = encoding.shape
     if encoding.lists(tokens * k):
-        found = [
-            (at_Rk := top_indices(part_RF, k), part_RF.gather(1, at_Rk))
+        kept = [
+            (latents_Rk := top_indices(part_RF, k), part_RF.gather(1, latents_Rk))
             for part_RF in encoding.parts()
         ]
-        at_Bk, values_Bk = (torch.cat(side) for side in zip(*found, strict=True))
+        latents_Bk, values_Bk = (torch.cat(column) for column in zip(*kept, strict=True))
         starts_B = torch.arange(0, tokens * k, k, device=encoding.device)
-        places = Listed(at_Bk.flatten(), starts_B, width, encoding.dtype)
+        places = Listed(latents_Bk.flatten(), starts_B, width, encoding.dtype)
         return places, encoding.at(places, values_Bk.flatten().float())
     all_BF = encoding.whole()
     mask_BF = torch.zeros_like(all_BF, dtype=torch.bool).scatter(1, top_indices(all_BF, k), True)
@@ -40,9 +41,9 @@ def top_of_each(encoding: Encoding, k: int) -> tuple[Places, Tensor]:
 
 
 def top_of_batch(encoding: Encoding, count: int) -> tuple[Places, Tensor]:
-    """The `count` largest of the batch."""
-    if encoding.lists(count) and (found := _over_a_guess(encoding, count)):
-        flat_N, values_N = found
+    """The places of the `count` largest latents of the batch, and their values with gradients."""
+    if encoding.lists(count) and (candidates := _over_a_guess(encoding, count)):
+        flat_N, values_N = candidates
         best_N = largest(values_N, count).sort().values
         return encoding.at_listed(flat_N[best_N], values_N[best_N])
     all_BF = encoding.whole()
@@ -55,29 +56,30 @@ def top_of_batch(encoding: Encoding, count: int) -> tuple[Places, Tensor]:
 
 
 def over(encoding: Encoding, bound_F: Tensor) -> tuple[Places, Tensor]:
-    """Those larger than their latent's bound."""
+    """The places whose value exceeds the bound of its latent, and the values with gradients."""
     count = _guessed_count(encoding, bound_F)
     if encoding.lists(count):
         size = _group_size(encoding.shape[1], count / encoding.shape.numel())
-        found = _listed_over(encoding, lambda _: bound_F, size, encoding.most_listed)
-        if found is not None:
-            return encoding.at_listed(*found)
+        listed = _listed_over(encoding, lambda _: bound_F, size, encoding.most_listed)
+        if listed is not None:
+            return encoding.at_listed(*listed)
     all_BF = encoding.whole()
     return encoding.at_masked(all_BF, all_BF > bound_F)
 
 
 def _guessed_count(encoding: Encoding, bound_F: Tensor) -> int:
-    """How many of the batch exceed their bound, from a few of its tokens; waits for the device."""
+    """Estimate how many values of the batch exceed their bound, from a few tokens. On a GPU it
+    returns the number of all values instead of waiting for the device."""
     if encoding.device.type != "cpu":
         return encoding.shape.numel()
-    some_RF = encoding.of_some()
-    return int((some_RF > bound_F).sum()) * encoding.shape[0] // len(some_RF)
+    sample_RF = encoding.of_some()
+    return int((sample_RF > bound_F).sum()) * encoding.shape[0] // len(sample_RF)
 
 
 def _over_a_guess(encoding: Encoding, count: int) -> tuple[Tensor, Tensor] | None:
-    """Places that have the `count` largest of the batch among them, and the numbers there; None
-    where the guess was too high or far too low. The bound is guessed from a sample of the first
-    part, such that the largest of groups alone exceed it often enough."""
+    """Places that include the `count` largest of the batch, and the values there; None if the bound
+    that was guessed is too high or far too low. The bound is guessed from a sample of the first
+    part, such that enough group maxima exceed it."""
 
     share = count / encoding.shape.numel()
     size = _group_size(encoding.shape[1], share)
@@ -88,15 +90,16 @@ def _over_a_guess(encoding: Encoding, count: int) -> tuple[Tensor, Tensor] | Non
         bound = sample.topk(wanted, sorted=False).values.min()
         return bound.expand(encoding.shape[1])
 
-    found = _listed_over(encoding, guessed, size, 2 * count)
-    return found if found and len(found[0]) >= count else None
+    listed = _listed_over(encoding, guessed, size, 2 * count)
+    return listed if listed and len(listed[0]) >= count else None
 
 
 def _listed_over(
     encoding: Encoding, bound_of: Callable[[Tensor], Tensor], size: int, most: int
 ) -> tuple[Tensor, Tensor] | None:
-    """Where in the flattened matrix numbers exceed their latent's bound, which the first part
-    decides, and the numbers; None where they are more than `most`, evenly over the tokens."""
+    """Indices into the flattened matrix where a value exceeds the bound of its latent, and these
+    values; None if a part has more than its share of `most`. `bound_of` turns the first part [R, F]
+    into the bounds [F]."""
     tokens, width = encoding.shape
     flats, values, first = [], [], 0
     bound_F = None
@@ -112,8 +115,8 @@ def _listed_over(
 
 
 def _flat_over(part_RF: Tensor, bound_F: Tensor, size: int, most: int) -> Tensor | None:
-    """Where in the flattened part its numbers exceed their bounds, those of a token side by side;
-    None where they are more than `most`. Of most groups only the largest is looked at."""
+    """Indices into the flattened part where a value exceeds its bound, with those of a token
+    adjacent; None if there are more than `most`. Most groups are dismissed by their maximum."""
     grouped_RSG, bound_SG = _grouped(part_RF, size), _grouped(bound_F[None], size)[0]
     groups = grouped_RSG.shape[2]
     tokens_M, groups_M = (grouped_RSG.amax(1) > bound_SG.amin(0)).nonzero(as_tuple=True)
@@ -127,27 +130,27 @@ def _flat_over(part_RF: Tensor, bound_F: Tensor, size: int, most: int) -> Tensor
 
 
 def top_indices(values_RC: Tensor, k: int) -> Tensor:
-    """Where in each row its k largest are; int64 [R, k], in no order.
+    """Columns of the k largest values of each row, in no particular order; int64 [R, k].
 
-    On a CPU they are looked for among the numbers' bits as integers, which are compared faster
-    (docs/benchmarks.md): these have the order of numbers that are positive, and are less where not.
+    On a CPU it compares bit patterns as integers, which is faster (docs/benchmarks.md). Positive
+    floats sort like their bit patterns; negative ones come out below them.
     """
     if values_RC.device.type != "cpu":
         return values_RC.topk(k, dim=1, sorted=False).indices
-    largest_Rk, where_Rk = _top_by_groups(values_RC.view(INTEGERS[values_RC.dtype]), k)
-    # Of negative numbers the integers have the opposite order.
-    return where_Rk if (largest_Rk >= 0).all() else _top_by_groups(values_RC, k)[1]
+    largest_Rk, columns_Rk = _top_by_groups(values_RC.view(INTEGERS[values_RC.dtype]), k)
+    # The bit patterns of negative floats have the opposite order: compare the floats instead.
+    return columns_Rk if (largest_Rk >= 0).all() else _top_by_groups(values_RC, k)[1]
 
 
 def _top_by_groups(values_RC: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row [R, k], in no order, and where they are. The rows are cut into
-    groups first: the k largest values lie in the k groups with the largest maxima, so that few are
-    compared with many."""
+    """The k largest values of each row, in no particular order, and their columns; [R, k] each.
+    Rows are cut into groups: the k largest values lie in the k groups with the largest maxima. So
+    only the maxima are compared with each other, and then the values of k groups."""
     columns = values_RC.shape[1]
     size = _group_size(columns, k / columns) if k else 1
     if size == 1:
-        found = values_RC.topk(k, dim=1, sorted=False)
-        return found.values, found.indices
+        top = values_RC.topk(k, dim=1, sorted=False)
+        return top.values, top.indices
     grouped_RSG = _grouped(values_RC, size)
     groups_Rk = grouped_RSG.amax(1).topk(k, dim=1, sorted=False).indices
     candidates_RSk = grouped_RSG.gather(2, groups_Rk[:, None].expand(-1, size, -1))
@@ -157,18 +160,20 @@ def _top_by_groups(values_RC: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def largest(values_N: Tensor, count: int) -> Tensor:
-    """Where the `count` largest are; int64 [count], in no order."""
+    """Indices of the `count` largest values, in no particular order; int64 [count]."""
     return top_indices(values_N[None], count)[0]
 
 
 def _grouped(values_RC: Tensor, size: int) -> Tensor:
-    """[R, S, G]: a group's members are far apart, as their maximum is fastest."""
+    """The values as [R, S, G]. The members of a group are G columns apart, because the maximum over
+    a strided dimension is fastest."""
     return values_RC.unflatten(1, (size, -1))
 
 
 def _group_size(columns: int, share: float) -> int:
-    """The largest power of two up to GROUP that divides them, and leaves four times as many groups
-    as that share of the columns, so that most groups can be passed over."""
+    """The number of columns in a group: the largest power of two up to GROUP that divides `columns`
+    and leaves at least four times as many groups as values are wanted (`share` of the columns).
+    Then most groups can be dismissed."""
     size = min(columns & -columns, GROUP)
     while size > 1 and 4 * share * size > 1:
         size //= 2

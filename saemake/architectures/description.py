@@ -1,26 +1,24 @@
-"""What an architecture is called, its hyperparameters, and what a plan counts with: all that names
-and recipes need. Without torch, whose import takes longer than all else that a dry run does; the
-maths is in the `trainer.py` beside each description.
+"""The description of an architecture: its name, its hyperparameters, and the numbers that a plan
+counts with. Names and recipes need nothing else. This module must not import torch, whose import
+takes longer than the rest of a dry run; the mathematics is in `trainer.py` beside each description.
 """
 
 import importlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, field_validator
 
-from saemake.architectures.training import Training
+from saemake.architectures.training_settings import Training
 from saemake.base.sections import Closed, Number
-
-if TYPE_CHECKING:
-    from saemake.architectures.trainer import Trainer
 
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 
 
 class Settings(Closed):
-    """An architecture's own hyperparameters. `sweep` lists its sparsities, `checkpoints` when an
-    SAE is also saved during its training; the rest enters the recipe of each of its SAEs."""
+    """An architecture's own hyperparameters. `sweep` lists the sparsities, and `checkpoints` the
+    fractions of the training after which an SAE is also saved. All other settings enter the recipe
+    of each SAE."""
 
     OUTSIDE_RECIPE: ClassVar[set[str]] = {"sweep", "checkpoints"}
 
@@ -36,26 +34,26 @@ class Settings(Closed):
         return values
 
     def latents_needed(self) -> dict[str, int]:
-        """Settings that need a dictionary of some width, and that width."""
+        """Settings that need a minimum number of latents, with that number."""
         return {}
 
     def steps_needed(self) -> dict[str, int]:
-        """Settings that name a step, which must lie within the training."""
+        """Settings that name a step within the training, with that step."""
         return {}
 
     def steps_before_decay(self) -> dict[str, int]:
-        """Settings that name a step, which must lie before the decay of the learning rate."""
+        """Settings that name a step before the learning rate's decay, with that step."""
         return {}
 
     def excludes_decay(self) -> str | None:
-        """The setting, if one is on, that a decaying learning rate does not go with."""
+        """The setting, if it is on, that cannot be combined with a decaying learning rate."""
         return None
 
 
 class Architecture:
-    """An architecture's description.
+    """The description of an architecture; its trainer is a subclass.
 
-    `version` enters the recipe: whoever changes the maths of an architecture raises it.
+    `version` enters the recipe. Raise it whenever the architecture's mathematics changes.
     """
 
     name: ClassVar[str]
@@ -64,33 +62,36 @@ class Architecture:
     trainer_class: ClassVar[str]
     dict_class: ClassVar[str]
     Settings: ClassVar[type[Settings]]
-    # Complete settings of a training of some dozen steps, with two sparsities by which latents are
-    # active from the first step on: what the tests train every architecture with.
+    # Complete settings for a training of a few dozen steps, with two sparsities. Latents must be
+    # active from the first step on. The tests train every architecture with them.
     example: ClassVar[Mapping[str, Any]]
-    # Ways of choosing latents at inference, the one that dictionary_learning's loader uses first;
-    # none to name where there is one only.
+    # The ways to choose latents at inference; the first is the way of dictionary_learning's loader.
+    # Empty if there is only one way.
     inferences: ClassVar[tuple[str, ...]] = ()
     adam_betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
-    # What `plan` counts with. Matrix products of a training step, each of 2 * B * D * F operations:
-    # encoder and decoder, and backward what either gives for its weight and the decoder for its
-    # input.
+    # Matrix products of a training step that `plan` counts, each of 2 * B * D * F operations: the
+    # encoder and the decoder, the gradient of each one's weight, and the gradient of the latents.
     step_products: ClassVar[int] = 5
-    # Of memory, numbers of 4 bytes for each of the batch's latents [B, F] that live at a step's
-    # largest moment; measured (docs/benchmarks.md).
+    # Memory at the peak of a step, in float32 numbers per entry of the batch's latents [B, F].
+    # Measured (docs/benchmarks.md).
     live_latents: ClassVar[float] = 4.0
 
     @classmethod
     def target_l0(cls, sparsity: float) -> float | None:
-        """The L0 that this sparsity asks for; None where it asks for none."""
+        """The L0 that this sparsity asks for; None if it does not ask for an L0."""
         return None
 
     @classmethod
     def dead_products(cls, settings: Any, training: Training, steps: int) -> float:
-        """Matrix products that a step has besides while latents are dead: the mean over all steps,
-        were some dead as soon as they can be."""
+        """Additional matrix products per step while latents are dead. An average over training that
+        assumes that latents die as early as possible."""
         return 0.0
 
     @classmethod
-    def trainer(cls) -> "type[Trainer]":
-        """What trains it: `Trainer` of the module beside the description."""
-        return importlib.import_module(f"{cls.__module__}.trainer").Trainer
+    def trainer(cls) -> type[Any]:
+        """The subclass of saemake.architectures.trainer.Trainer that trains this architecture. For
+        a description `TopK` it is `TopKTrainer` in `trainer.py` beside the description. Raises
+        AttributeError if there is no such class."""
+        return getattr(
+            importlib.import_module(f"{cls.__module__}.trainer"), f"{cls.__name__}Trainer"
+        )

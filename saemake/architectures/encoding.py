@@ -1,7 +1,8 @@
-"""A batch encoded without a graph, a part at a time; with gradients at the places that are chosen.
+"""The encoder of a training step. It encodes a batch without a graph, in parts; only the values at
+chosen places get gradients.
 
-Shapes: B activations in a batch, R of them in a part, D the model's width, F latents, P places (see
-places.py).
+Shapes: B activations in a batch, R activations in a part, D the model's width, F latents, N places
+of a list, P places (see places.py).
 """
 
 from collections.abc import Iterator
@@ -13,13 +14,14 @@ from torch import Tensor
 from saemake.architectures import places, products
 from saemake.architectures.places import Listed, Masked, Places, starts_of
 
-# So many tokens of a batch say about how many latents are active.
+# Number of tokens from which the number of active latents is estimated.
 SAMPLED_TOKENS = 32
 
 
 class Encoding:
-    """All latents of a batch before any is dropped, (x - shift) @ weight.T + bias, as numbers; with
-    gradients at the places that are chosen."""
+    """All latents of a batch before any is dropped: (x - shift) @ weight.T + bias, computed in
+    `dtype`. `at`, `at_listed` and `at_masked` give values with gradients for weight, bias and
+    shift."""
 
     def __init__(
         self,
@@ -41,36 +43,36 @@ class Encoding:
 
     @property
     def most_listed(self) -> int:
-        """The most places for which a list is faster than a matrix."""
+        """The largest number of places for which a list is faster than a mask."""
         return places.most_listed(self.shape.numel(), self.dtype, self.device)
 
     def lists(self, active: int) -> bool:
-        """Whether a list of so many places is faster than a matrix."""
+        """Whether a list of `active` places is faster than a mask."""
         return self.most_listed > 0 and active <= self.most_listed
 
     @torch.no_grad()
     def parts(self) -> Iterator[Tensor]:
-        """The numbers [R, F] of some tokens after others."""
+        """The values [R, F] of the first tokens, then of the next tokens, and so on."""
         for x_RD in self.x_BD.split(products.part_tokens(self.shape[1], self.dtype)):
             yield self._linear(x_RD)
 
     @torch.no_grad()
     def of_some(self) -> Tensor:
-        """The numbers [R, F] of a few tokens from all over the batch."""
+        """The values [R, F] of a few tokens spread over the batch."""
         return self._linear(self.x_BD[:: max(len(self.x_BD) // SAMPLED_TOKENS, 1)])
 
     @torch.no_grad()
     def whole(self) -> Tensor:
-        """The numbers of all tokens, [B, F]."""
+        """The values of all tokens, [B, F]."""
         return self._linear(self.x_BD)
 
     def at(self, places: Places, values_P: Tensor) -> Tensor:
-        """The numbers at places, with gradients; [P]."""
+        """The values at places [P] with gradients; `values_P` are the same values without."""
         return _EncodedAt.apply(self.weight_FD, self.bias_F, self.shift_D, self, places, values_P)
 
     def at_listed(self, flat_N: Tensor, values_N: Tensor) -> tuple[Places, Tensor]:
-        """The list of places in the flattened matrix, those of a token side by side, and the
-        numbers there."""
+        """The places with indices `flat_N` in the flattened matrix [B * F], and the values there
+        with gradients. The places of a token must be adjacent."""
         tokens, width = self.shape
         tokens_N = flat_N.div(width, rounding_mode="floor")
         starts_B = starts_of(tokens_N.bincount(minlength=tokens))
@@ -78,14 +80,14 @@ class Encoding:
         return places, self.at(places, values_N.float())
 
     def at_masked(self, all_BF: Tensor, mask_BF: Tensor) -> tuple[Places, Tensor]:
-        """The places of a mask and the numbers there."""
+        """The places of a mask [B, F], and the values there with gradients."""
         places = Masked(mask_BF, self.dtype)
         return places, self.at(places, places.only(all_BF))
 
 
 class _EncodedAt(torch.autograd.Function):
-    """An encoding at places. The shift's gradient is that of the bias times the encoder, one vector
-    and no matrix [B, D]."""
+    """An encoding at places. The gradient of the shift is minus the bias's gradient times the
+    encoder's weight, a product with one vector instead of a matrix [B, D]."""
 
     @staticmethod
     def forward(
@@ -107,8 +109,9 @@ class _EncodedAt(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None, Tensor | None, None, None, None]:
         weight_FD, x_BD = ctx.saved_tensors
         gradient_P = ctx.places.only(gradients[0])
-        of_weight_FD = ctx.places.outer(gradient_P, x_BD)
+        weight_gradient_FD = ctx.places.outer(gradient_P, x_BD)
         _, bias, shift, *_ = ctx.needs_input_grad
-        of_bias_F = ctx.places.by_latent(gradient_P) if bias or shift else None
-        of_shift_D = -(of_bias_F @ weight_FD) if shift else None
-        return of_weight_FD, of_bias_F if bias else None, of_shift_D, None, None, None
+        bias_gradient_F = ctx.places.by_latent(gradient_P) if bias or shift else None
+        shift_gradient_D = -(bias_gradient_F @ weight_FD) if shift else None
+        bias_gradient_F = bias_gradient_F if bias else None
+        return weight_gradient_FD, bias_gradient_F, shift_gradient_D, None, None, None

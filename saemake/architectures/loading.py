@@ -13,8 +13,8 @@ import torch
 
 from saemake import architectures
 from saemake.architectures import Architecture
-from saemake.architectures.top_k.trainer import KeptDictionary
-from saemake.architectures.trainer import Dictionary
+from saemake.architectures.dictionary import Dictionary
+from saemake.architectures.top_k_family import KeptDictionary
 from saemake.base.errors import SaemakeError, first_line, nearest
 from saemake.base.store import sha256
 

@@ -1,7 +1,7 @@
-"""Pure loss functions. B activations in a batch, D the model's width, F latents, P places (see
-places.py).
+"""Pure loss functions. All take any float dtype and compute in float32, so that autocast cannot
+round a loss.
 
-All take any float dtype and compute in float32, so that autocast cannot round a loss.
+Shapes: B activations in a batch, D the model's width, F latents, P places (see places.py).
 """
 
 import torch
@@ -18,7 +18,7 @@ def reconstruction(x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
 def decoder_weighted_l1(f_P: Tensor, places: Places, decoder_FD: Tensor) -> Tensor:
     """Sum over F of activation times the norm of its decoder row, mean over B; float32 scalar.
 
-    https://transformer-circuits.pub/2024/april-update (the sparsity penalty there).
+    The sparsity penalty of https://transformer-circuits.pub/2024/april-update.
     """
     return (places.by_latent(f_P) * decoder_FD.float().norm(dim=1)).sum() / places.tokens
 
@@ -30,21 +30,21 @@ def l1(f_P: Tensor, places: Places) -> Tensor:
 
 def lp_to_the_p(f_P: Tensor, places: Places, p: float) -> Tensor:
     """Sum over F of activation^p, mean over B; float32 scalar. `Lp^p` of
-    https://arxiv.org/abs/2408.00113. Where an activation is 0 and p below 1 its gradient is
-    infinite: whoever chose the places drops it.
+    https://arxiv.org/abs/2408.00113. For p < 1 the gradient at an activation of 0 is infinite; it
+    is dropped, because an activation of 0 is at no place.
     """
     return f_P.float().pow(p).sum() / places.tokens
 
 
 def lp(f_P: Tensor, places: Places, p: float) -> Tensor:
-    """The Lp norm over F, mean over B; float32 scalar."""
+    """The Lp norm over F, mean over B; float32 scalar. `Lp` of https://arxiv.org/abs/2408.00113."""
     return places.by_token(f_P.float().pow(p)).pow(1 / p).mean()
 
 
 def auxk_over_variance(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
-    """AuxK error of January 2025's TopK: decode(aux) against x_hat - x, in each dimension divided
-    by the batch's squared distance from its mean there (a sum over B), mean over B and D; float32
-    scalar. As in EleutherAI's sparsify, which it was taken from.
+    """AuxK error of January 2025's TopK: the squared error of decode(aux) against x_hat - x. Each
+    dimension is divided by the batch's sum of squared distances from its mean in that dimension.
+    Mean over B and D; float32 scalar. dictionary_learning took it from EleutherAI's sparsify.
     """
     x_BD = x_BD.float()
     error_BD = (x_hat_aux_BD.float() - (x_hat_BD.float() - x_BD)).pow(2)
@@ -52,17 +52,19 @@ def auxk_over_variance(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> 
 
 
 def auxk_mean_squared(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
-    """AuxK error of January 2025's BatchTopK and Matryoshka: the un-biased aux reconstruction
-    against the residual (through which the gradient flows), mean over B and D; float32 scalar.
+    """AuxK error of January 2025's BatchTopK and Matryoshka: the squared error of the auxiliary
+    reconstruction without bias against the residual, mean over B and D; float32 scalar. The
+    gradient flows through the residual too.
     """
     residual_BD = x_BD.float() - x_hat_BD.float()
     return (x_hat_aux_BD.float() - residual_BD).pow(2).mean()
 
 
 def auxk_over_residual(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
-    """AuxK error of release 0.1.0: squared error of the un-biased aux reconstruction against the
-    detached residual, summed over D, over that of the residual around its mean; 0 where that is
-    not a number; float32 scalar. After OpenAI's sparse_autoencoder.
+    """AuxK error of release 0.1.0: the squared error of the auxiliary reconstruction without bias
+    against the detached residual, divided by the residual's own squared distance from its mean.
+    Both are summed over D and averaged over B. NaN (0 / 0) becomes 0; float32 scalar. After
+    OpenAI's sparse_autoencoder.
     """
     residual_BD = (x_BD.float() - x_hat_BD.float()).detach()
     error = reconstruction(residual_BD, x_hat_aux_BD)
@@ -72,10 +74,10 @@ def auxk_over_residual(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> 
 
 @torch.no_grad()
 def geometric_median(x_BD: Tensor, iterations: int = 100, tolerance: float = 1e-5) -> Tensor:
-    """The point with the least summed distance to the rows; float32 [D].
+    """The point with the smallest sum of distances to the rows; float32 [D].
 
-    Weiszfeld's algorithm, as dictionary_learning starts the decoder bias. A row that the guess
-    falls on gets a finite weight instead of an infinite one.
+    Weiszfeld's algorithm, with which dictionary_learning starts the decoder's bias. A row that
+    coincides with the guess gets a large finite weight instead of an infinite one.
     """
     x_BD = x_BD.float()
     guess_D = x_BD.mean(dim=0)

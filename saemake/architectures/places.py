@@ -1,13 +1,14 @@
-"""Places in a batch, each a latent of a token, and products over them alone.
+"""Places in a batch, and products over these places only. A place is one latent of one token.
 
-Of a batch's latents few are active, and nothing else has a value or a gradient. So a step encodes
-without a graph (encoding.py), chooses places (choosing.py), and from there on, forward and
-backward, works with the values at these places: `Listed` as a list, `Masked` as a matrix that is 0
-elsewhere, where a list does not pay. What is written in values works with both.
+Few latents of a batch are active; the others have neither a value nor a gradient. So a step encodes
+without a graph (encoding.py), chooses places (choosing.py), and then works, forward and backward,
+with the values at these places. `Listed` stores the values as a list, `Masked` as a matrix that is
+0 elsewhere, which is faster when many latents are active. Code that uses the methods of `Places`
+works with both.
 
-Shapes: B activations in a batch, R of them in a part, D the model's width, F latents, P places:
-[N] of a list, [B, F] of a matrix. Products are computed in the dtype that was encoded in, sums in
-float32.
+Shapes: B activations in a batch, R activations in a part, D the model's width, F latents. P places
+are [N] in a list and [B, F] in a matrix; M is some of N. Products are computed in the dtype of the
+encoding, sums in float32.
 """
 
 import abc
@@ -22,12 +23,11 @@ from torch.nn import functional
 
 from saemake.architectures import products
 
-# A list pays on a CPU where at most one latent in so many is active (docs/benchmarks.md). On a GPU
-# its length would have to be waited for, and dense products are cheap.
+# On a CPU a list is faster if at most one latent in so many is active (docs/benchmarks.md). On a
+# GPU a step would have to wait for the list's length, and dense products are cheap.
 LISTED_OF = {torch.float32: 10, torch.bfloat16: 12}
-# Of a list's products with rows each is computed by itself, in float32 for want of another, where
-# it has at most one place in so many; else all that a matrix has, in the dtype of products, and the
-# list's are taken from it.
+# Few places (at most one latent in so many): one float32 dot product each. Many: compute the dense
+# product, in the dtype of the encoding, and select from it.
 ALONE_OF = {torch.float32: 16, torch.bfloat16: 40}
 
 
@@ -39,47 +39,52 @@ class Places(abc.ABC):
 
     @abc.abstractmethod
     def only(self, values_P: Tensor) -> Tensor:
-        """The values, and 0 where there is no place."""
+        """The values, with 0 where a matrix has no place."""
 
     @abc.abstractmethod
     def count(self, flags_P: Tensor | None = None) -> Tensor:
-        """Of each latent how many places have a flag (None: how many there are); float32 [F]."""
+        """How many places of each latent have their flag set (None: how many places it has);
+        float32 [F]."""
 
     @abc.abstractmethod
     def of_latents(self, each_F: Tensor) -> Tensor:
-        """What each place's latent has, for arithmetic with values at places."""
+        """Each place's entry of `each_F`, that of its latent, in a shape for arithmetic with values
+        at places."""
 
     @abc.abstractmethod
     def by_latent(self, values_P: Tensor) -> Tensor:
-        """Their sum over each latent's places, float32 [F]."""
+        """The sum of the values over the places of each latent; float32 [F]."""
 
     @abc.abstractmethod
     def by_token(self, values_P: Tensor) -> Tensor:
-        """Their sum over each token's places, float32 [B]."""
+        """The sum of the values over the places of each token; float32 [B]."""
 
     @abc.abstractmethod
     def least_by_token(self, values_P: Tensor) -> Tensor:
-        """Their least over each token's places, [B]; infinite where there is none."""
+        """The smallest value over the places of each token [B]; infinite for a token without
+        places."""
 
     @abc.abstractmethod
     def latents(self) -> Tensor:
-        """Which latents have a place, bool [F]."""
+        """Whether each latent has a place; bool [F]."""
 
     @abc.abstractmethod
     def decode(self, values_P: Tensor, rows_FD: Tensor) -> Tensor:
-        """The sum over each token's places of the value times the latent's row; [B, D]."""
+        """For each token, the sum over its places of the value times the latent's row; [B, D], in
+        the dtype of the encoding."""
 
     @abc.abstractmethod
     def outer(self, values_P: Tensor, rows_BD: Tensor) -> Tensor:
-        """The sum over each latent's places of the value times the token's row; float32 [F, D]."""
+        """For each latent, the sum over its places of the value times the token's row; float32
+        [F, D]."""
 
     @abc.abstractmethod
     def split(self, values_P: Tensor, sizes: Sequence[int]) -> list[tuple["Places", Tensor]]:
-        """The places and values of the first latents, the next, and so on."""
+        """The places and values of the first sizes[0] latents, of the next sizes[1], and so on."""
 
 
 class Masked(Places):
-    """All that are True in a mask [B, F]."""
+    """The places where a mask [B, F] is True. Values are a matrix [B, F]."""
 
     def __init__(self, mask_BF: Tensor, dtype: torch.dtype) -> None:
         self.mask_BF, self.dtype = mask_BF, dtype
@@ -126,7 +131,8 @@ class Masked(Places):
 
 
 class Listed(Places):
-    """A list, token after token: the latent of each place, and where each token's places begin."""
+    """A list of places, token after token: the latent of each place (int64 [N]), and the index of
+    each token's first place (int64 [B]). Values are a vector [N]."""
 
     def __init__(self, latents_N: Tensor, starts_B: Tensor, width: int, dtype: torch.dtype) -> None:
         self.latents_N, self.starts_B, self.dtype = latents_N, starts_B, dtype
@@ -137,8 +143,8 @@ class Listed(Places):
 
     @functools.cached_property
     def _latent_after_latent(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The list's places in the order of their latents, their tokens in this order, and where
-        each latent's begin."""
+        """The order that sorts the places by latent [N], the tokens in this order [N], and the
+        index of each latent's first place in it [F]."""
         order_N = self.latents_N.int().argsort(stable=True)
         starts_F = starts_of(self.latents_N.bincount(minlength=self.width))
         return order_N, self.tokens_N.index_select(0, order_N), starts_F
@@ -162,12 +168,12 @@ class Listed(Places):
         return zeros_B.index_add(0, self.tokens_N, values_P.float())
 
     def least_by_token(self, values_P: Tensor) -> Tensor:
-        none_B = values_P.new_full((self.tokens,), torch.inf)
-        return none_B.scatter_reduce(0, self.tokens_N, values_P, "amin")
+        infinite_B = values_P.new_full((self.tokens,), torch.inf)
+        return infinite_B.scatter_reduce(0, self.tokens_N, values_P, "amin")
 
     def latents(self) -> Tensor:
-        none_F = self.latents_N.new_zeros(self.width, dtype=torch.bool)
-        return none_F.index_fill(0, self.latents_N, True)
+        false_F = self.latents_N.new_zeros(self.width, dtype=torch.bool)
+        return false_F.index_fill(0, self.latents_N, True)
 
     def decode(self, values_P: Tensor, rows_FD: Tensor) -> Tensor:
         return _Decoded.apply(values_P, rows_FD, self)
@@ -178,16 +184,16 @@ class Listed(Places):
         bounds = torch.cat([starts_F, starts_F.new_tensor([len(values_N)])])
         rows_BD = rows_BD.to(self.dtype)
 
-        def some(first: int, end: int) -> Tensor:
-            here = slice(int(bounds[first]), int(bounds[end]))
-            starts = starts_F[first:end] - here.start
-            return _bags(tokens_N[here], starts, values_N[here], rows_BD)
+        def rows_between(first: int, end: int) -> Tensor:
+            part = slice(int(bounds[first]), int(bounds[end]))
+            starts = starts_F[first:end] - part.start
+            return _bags(tokens_N[part], starts, values_N[part], rows_BD)
 
-        return products.in_parts(some, self.width, rows_BD)
+        return products.in_parts(rows_between, self.width, rows_BD)
 
     def row_products(self, rows_BD: Tensor, rows_FD: Tensor) -> Tensor:
-        """At each place the product of the token's row and the latent's (see ALONE_OF); float32
-        [N]."""
+        """The dot product of the token's row and the latent's row at each place (see ALONE_OF);
+        float32 [N]."""
         if len(self.latents_N) * ALONE_OF[self.dtype] > self.tokens * self.width:
             return self._products_of_all(rows_BD.to(self.dtype), rows_FD.to(self.dtype))
         with warnings.catch_warnings():
@@ -203,15 +209,16 @@ class Listed(Places):
         return products_BF.values()
 
     def _products_of_all(self, rows_BD: Tensor, rows_FD: Tensor) -> Tensor:
-        """The same from whole rows of the matrix, a part of the tokens at a time."""
-        linear, found, first = products.linear(rows_FD, None), [], 0
+        """The same, selected from the dense product, which is computed for some tokens at a
+        time."""
+        linear, selected, first = products.linear(rows_FD, None), [], 0
         for rows_RD in rows_BD.split(products.part_tokens(self.width, self.dtype)):
             start = int(self.starts_B[first])
             end = int(self.ends_B[first + len(rows_RD) - 1])
             flat_M = (self.tokens_N[start:end] - first) * self.width + self.latents_N[start:end]
-            found.append(linear(rows_RD).flatten().index_select(0, flat_M))
+            selected.append(linear(rows_RD).flatten().index_select(0, flat_M))
             first += len(rows_RD)
-        return torch.cat(found).float()
+        return torch.cat(selected).float()
 
     def split(self, values_P: Tensor, sizes: Sequence[int]) -> list[tuple[Places, Tensor]]:
         parts: list[tuple[Places, Tensor]] = []
@@ -228,25 +235,25 @@ class Listed(Places):
 
 
 def most_listed(entries: int, dtype: torch.dtype, device: torch.device) -> int:
-    """The most places for which a list is faster than a matrix of so many entries; 0 where that is
-    not a CPU's."""
+    """The largest number of places for which a list is faster than a matrix with `entries` entries;
+    0 on other devices than a CPU."""
     return entries // LISTED_OF[dtype] if device.type == "cpu" else 0
 
 
 def starts_of(counts: Tensor) -> Tensor:
-    """Where each begins of so many after one another."""
+    """The index of each group's first element, for adjacent groups with these counts."""
     return counts.cumsum(0) - counts
 
 
 def _bags(indices_N: Tensor, starts: Tensor, weights_N: Tensor, rows: Tensor) -> Tensor:
-    """Weighted sums of rows, one from each start to the next."""
+    """Weighted sums of rows: one sum over the indices from each start to the next."""
     return functional.embedding_bag(
         indices_N, rows, starts, mode="sum", per_sample_weights=weights_N
     )
 
 
 class _Decoded(torch.autograd.Function):
-    """Values of a list times rows."""
+    """Listed.decode with its gradients."""
 
     @staticmethod
     def forward(ctx: Any, values_N: Tensor, rows_FD: Tensor, places: Listed) -> Tensor:
@@ -259,6 +266,6 @@ class _Decoded(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
         (gradient_BD,) = gradients
         values_N, rows_FD = ctx.saved_tensors
-        places, wanted = ctx.places, ctx.needs_input_grad[1]
-        of_rows_FD = places.outer(values_N, gradient_BD) if wanted else None
-        return places.row_products(gradient_BD, rows_FD), of_rows_FD, None
+        places, rows_need_gradient = ctx.places, ctx.needs_input_grad[1]
+        rows_gradient_FD = places.outer(values_N, gradient_BD) if rows_need_gradient else None
+        return places.row_products(gradient_BD, rows_FD), rows_gradient_FD, None

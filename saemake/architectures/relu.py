@@ -1,4 +1,7 @@
-"""What the ReLU architectures share: `standard`, `standard_new` and `p_anneal`."""
+"""What the ReLU architectures share: `standard`, `standard_new` and `p_anneal`.
+
+Shapes: B activations in a batch, D the model's width, F latents, N dead latents.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import choosing, schedule
-from saemake.architectures.encoding import Encoding
-from saemake.architectures.penalties import PenaltySettings, ResamplingSettings
-from saemake.architectures.places import Places
-from saemake.architectures.trainer import Dictionary, Trainer, latents_together
+from saemake.architectures.dictionary import Dictionary, latents_together
+from saemake.architectures.penalty_settings import PenaltySettings
+from saemake.architectures.trainer import Trainer
 from saemake.base.onednn import linear
 
 
@@ -51,7 +52,7 @@ class ReluDictionary(Dictionary):
 
 
 class ReluTrainer(Trainer):
-    """An AutoEncoder whose sparsity is a penalty that warms up."""
+    """The dictionary and the initial weights of the ReLU architectures."""
 
     settings: PenaltySettings
     dictionary: ReluDictionary
@@ -62,8 +63,8 @@ class ReluTrainer(Trainer):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Normal directions of norm 0.1, the same in encoder and decoder. The encoder's bias is
-        torch's default for a linear layer, as the library leaves it; the other bias is 0."""
+        """Draw normal directions of norm 0.1, the same in encoder and decoder. The encoder's bias
+        keeps torch's default for a linear layer, as in dictionary_learning; the decoder's is 0."""
         decoder_DF = self.dictionary.decoder.weight
         decoder_DF.normal_(generator=self.generator)
         decoder_DF.mul_(0.1 / decoder_DF.norm(dim=0, keepdim=True))
@@ -71,63 +72,41 @@ class ReluTrainer(Trainer):
         bound = decoder_DF.shape[0] ** -0.5
         self.dictionary.encoder.bias.uniform_(-bound, bound, generator=self.generator)
 
-    def reconstruct(self, x_BD: Tensor) -> tuple[Tensor, Places, Tensor]:
-        """The active latents, where they are, and the reconstruction [B, D]; counts who fired."""
-        dictionary = self.dictionary
-        encoder = dictionary.encoder
-        encoding = Encoding(x_BD, encoder.weight, encoder.bias, dictionary.bias, self.dtype)
-        active, f_P = choosing.over(encoding, torch.zeros_like(encoder.bias))
-        self.count_fired(active.latents(), active)
-        return f_P, active, active.decode(f_P, dictionary.decoder_rows) + dictionary.bias
 
-    def sparsity_scale(self, step: int) -> float:
-        """How much of the penalty counts at that step."""
-        return schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps)
+def silent_latents(trainer: ReluTrainer, steps: int, batch_tokens: int) -> Tensor:
+    """Latents (bool [F]) that have not fired for more than half of `steps` batches."""
+    return trainer.tokens_since_fired_F > steps / 2 * batch_tokens
 
 
-class ResamplingTrainer(ReluTrainer):
-    """One that can replace its dead latents, as in
-    https://transformer-circuits.pub/2023/monosemantic-features (Neuron Resampling)."""
+@torch.no_grad()
+def resample(trainer: ReluTrainer, x_BD: Tensor, dead_F: Tensor) -> None:
+    """Point dead latents (bool [F]) at tokens of the batch [B, D], at most one per token. Tokens
+    are drawn with odds in proportion to their reconstruction error. The new encoder rows have a
+    fifth of the mean norm of the live latents' rows. Adam forgets the resampled latents.
 
-    settings: ResamplingSettings
+    "Neuron Resampling" in https://transformer-circuits.pub/2023/monosemantic-features.
+    """
+    count = min(int(dead_F.sum()), len(x_BD))
+    if count == 0:
+        return
+    dictionary = trainer.dictionary
+    error_B = (x_BD - dictionary.decode(dictionary.encode(x_BD))).float().norm(dim=-1)
+    # The draw is on the CPU, where the generator is the same whatever the device.
+    tokens_N = torch.multinomial(error_B.cpu(), count, generator=trainer.generator)
+    vectors_ND = x_BD.float()[tokens_N.to(x_BD.device)]
+    alive_norm = dictionary.encoder.weight[~dead_F].norm(dim=-1).mean()
+    latents_N = dead_F.nonzero().squeeze(1)[:count]
+    dictionary.encoder.weight[latents_N] = vectors_ND * alive_norm * 0.2
+    dictionary.decoder.weight[:, latents_N] = (vectors_ND / vectors_ND.norm(dim=-1, keepdim=True)).T
+    dictionary.encoder.bias[latents_N] = 0.0
+    forget_moments(trainer, latents_N)
 
-    @property
-    def restart_steps(self) -> int | None:
-        return self.settings.resample_steps
 
-    def dead(self, batch_tokens: int) -> Tensor:
-        """Latents (bool [F]) that have not fired for more than half of the interval."""
-        assert self.settings.resample_steps is not None
-        return self.tokens_since_fired_F > self.settings.resample_steps / 2 * batch_tokens
-
-    @torch.no_grad()
-    def resample(self, x_BD: Tensor) -> None:
-        """Point dead latents at tokens of the batch, drawn with their reconstruction error as odds;
-        at most as many as there are tokens. The encoder's rows get a fifth of the living's mean
-        norm. Adam forgets them."""
-        dead_F = self.dead(len(x_BD))
-        count = min(int(dead_F.sum()), len(x_BD))
-        if count == 0:
-            return
-        dictionary = self.dictionary
-        error_B = (x_BD - dictionary.decode(dictionary.encode(x_BD))).float().norm(dim=-1)
-        # On the CPU, whose generator is the same on every device.
-        chosen = torch.multinomial(error_B.cpu(), count, generator=self.generator)
-        vectors_ND = x_BD.float()[chosen.to(x_BD.device)]
-        alive_norm = dictionary.encoder.weight[~dead_F].norm(dim=-1).mean()
-        latents_N = dead_F.nonzero().squeeze(1)[:count]
-        dictionary.encoder.weight[latents_N] = vectors_ND * alive_norm * 0.2
-        dictionary.decoder.weight[:, latents_N] = (
-            vectors_ND / vectors_ND.norm(dim=-1, keepdim=True)
-        ).T
-        dictionary.encoder.bias[latents_N] = 0.0
-        self.forget(latents_N)
-
-    def forget(self, latents_N: Tensor) -> None:
-        """Clear Adam's moments of those latents."""
-        dictionary = self.dictionary
-        for parameter in (dictionary.encoder.weight, dictionary.encoder.bias):
-            for moment in self.moments(parameter):
-                moment[latents_N] = 0.0
-        for moment in self.moments(dictionary.decoder.weight):
-            moment[:, latents_N] = 0.0
+def forget_moments(trainer: ReluTrainer, latents_N: Tensor) -> None:
+    """Set Adam's moments of some latents (indices [N]) to 0."""
+    dictionary = trainer.dictionary
+    for parameter in (dictionary.encoder.weight, dictionary.encoder.bias):
+        for moment in trainer.moments(parameter):
+            moment[latents_N] = 0.0
+    for moment in trainer.moments(dictionary.decoder.weight):
+        moment[:, latents_N] = 0.0

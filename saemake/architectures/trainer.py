@@ -1,14 +1,14 @@
-"""What every architecture's training has: a dictionary in dictionary_learning's format, and a
-training step. An architecture fills these in, in its own `trainer.py`.
+"""The training step that all architectures share. An architecture adds its own loss in its
+`trainer.py`.
 
-Shapes: B activations in a batch, D the model's width, F latents, K kept latents.
+Shapes: B activations in a batch, D the model's width, F latents, P places (see places.py).
 """
 
 import abc
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,87 +16,16 @@ from torch import Tensor, nn
 from saemake.architectures import schedule
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.description import Architecture
+from saemake.architectures.dictionary import Dictionary
 from saemake.architectures.places import Places
-from saemake.architectures.training import Training
-
-
-class Dictionary(nn.Module, abc.ABC):
-    """The trained SAE: state dict keys and their meaning are dictionary_learning's.
-
-    `inference` is the way of choosing latents that `encode` uses, where there are several (see
-    Architecture.inferences); at first the one that dictionary_learning's loader uses. `config` is
-    config.json's content, of a dictionary that was read from its files (see saemake.load).
-    """
-
-    # Which dimension of the decoder's weight runs over D: 0 of a linear layer's, 1 of a matrix that
-    # multiplies from the right.
-    d_model_dim: ClassVar[int] = 0
-
-    d_model: int
-    width: int
-    inference: str | None = None
-    negative_fires: ClassVar[bool] = True
-    config: Mapping[str, Any] | None = None
-
-    @property
-    def tokens_apart(self) -> bool:
-        """Whether what `encode` gives of a token depends on no other."""
-        return True
-
-    @property
-    @abc.abstractmethod
-    def encoder_weight(self) -> Tensor:
-        """The encoder's weight, [F, D]."""
-
-    @property
-    @abc.abstractmethod
-    def encoder_bias(self) -> Tensor:
-        """What is added to each latent before it is rectified, [F]."""
-
-    @property
-    def decoder_rows(self) -> Tensor:
-        """The decoder's weight, a row a latent."""
-        return self.decoder_weight.T if self.d_model_dim == 0 else self.decoder_weight
-
-    @property
-    @abc.abstractmethod
-    def decoder_weight(self) -> Tensor:
-        """The decoder's weight, [D, F] or [F, D] (see `d_model_dim`)."""
-
-    @abc.abstractmethod
-    def encode(self, x: Tensor) -> Tensor:
-        """Activations [..., D] of any float dtype to latents [..., F] in the weights', float32:
-        saemake.onednn.linear casts."""
-
-    def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The places in the flattened latents [R, F] that `encode` keeps, those of a token side by
-        side, and the values there, which may be 0; None where all latents must be looked at."""
-        return None
-
-    @abc.abstractmethod
-    def decode(self, f: Tensor) -> Tensor:
-        """Latents [..., F] to reconstructions [..., D]: f @ decoder_rows and a bias, which
-        evaluations rely on."""
-
-    @abc.abstractmethod
-    def scale_biases(self, scale: float) -> None:
-        """Turn a dictionary of activations x into the same one of activations scale * x."""
-
-    def is_finite(self) -> bool:
-        """Whether every weight is a number; asks the device."""
-        return all(bool(weight.isfinite().all()) for weight in self.state_dict().values())
-
-
-def latents_together(d_model: int, width: int) -> nn.Parameter:
-    """A parameter [D, F] in whose memory the D numbers of a latent are side by side, as a training
-    step reads and writes them."""
-    return nn.Parameter(torch.empty(width, d_model).T)
+from saemake.architectures.training_settings import Training
 
 
 @dataclass(frozen=True)
 class Forward:
-    """One training forward: the loss, its parts by name (detached scalars), the latents at places
-    and the reconstruction."""
+    """The result of one training forward pass: the loss (float32 scalar with its graph), the parts
+    of the loss by name (detached scalars), the latents' values at places [P], the places, and the
+    reconstruction [B, D]."""
 
     loss: Tensor
     parts: dict[str, Tensor]
@@ -106,12 +35,13 @@ class Forward:
 
     @property
     def l0(self) -> Tensor:
-        """Active latents of a token, those that are not 0, the mean; a scalar."""
+        """Mean number of latents per token that are not 0; a scalar."""
         return self.f_P.count_nonzero() / self.places.tokens
 
 
 class Trainer(Architecture, abc.ABC):
-    """One SAE in training. Subclasses say what is theirs; `update` is the step of all of them."""
+    """One SAE in training. `update` is the training step of all architectures; a subclass supplies
+    the dictionary, the initial weights and the loss."""
 
     def __init__(
         self,
@@ -130,15 +60,14 @@ class Trainer(Architecture, abc.ABC):
         self.settings = settings
         self.training = training
         self.steps = steps
-        # A generator of its own, on the CPU: what is drawn does not depend on what else is trained,
-        # nor on the device.
+        # Each SAE has its own generator, on the CPU. So its random draws depend neither on the
+        # SAEs that train beside it nor on the device.
         self.generator = torch.Generator().manual_seed(training.seed)
         self.dictionary = self.make_dictionary(self.trainer_config())
         self.initialise()
         self.dictionary.to(device)
         self.tokens_since_fired_F = torch.zeros(width, dtype=torch.long, device=device)
-        # Adam copies gradients that do not lie as they are indexed: it sees those parameters
-        # transposed.
+        # Adam copies gradients that are not contiguous. So it sees those parameters transposed.
         self.leaves: dict[Tensor, Tensor] = {
             parameter: parameter if parameter.is_contiguous() else nn.Parameter(parameter.data.T)
             for parameter in self.dictionary.parameters()
@@ -153,39 +82,39 @@ class Trainer(Architecture, abc.ABC):
     @classmethod
     @abc.abstractmethod
     def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
-        """An untrained dictionary that config.json's `trainer` describes, to train or to load a
-        state dict into."""
+        """A dictionary with the shape that config.json's `trainer` section describes. Its weights
+        are to be drawn by `initialise` or loaded from a state dict."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of matrix products."""
+        """The dtype of matrix products in a training step."""
         return getattr(torch, self.training.autocast)
 
     @property
     @abc.abstractmethod
     def constraint(self) -> Constraint:
-        """What the decoder's columns and the gradients are held to."""
+        """The constraint on decoder columns and gradients."""
 
     @abc.abstractmethod
     def initialise(self) -> None:
-        """Draw the initial weights of `self.dictionary` with `self.generator`."""
+        """Draw the initial weights of `self.dictionary`, with `self.generator` only."""
 
     @abc.abstractmethod
     def forward(self, x_BD: Tensor, step: int) -> Forward:
-        """The loss of a normalised batch; also updates counters and thresholds."""
+        """Compute the loss of a normalised batch. Also updates counters and thresholds."""
 
     @abc.abstractmethod
     def recipe_entries(self) -> dict[str, Any]:
-        """The architecture's own entries of config.json's `trainer`."""
+        """The architecture's own entries in the `trainer` section of config.json."""
 
     def start(self, x_BD: Tensor) -> None:
-        """Prepare on the first batch, before its step."""
+        """Hook: prepare on the first batch, before its step."""
 
     def after_optimizer(self, step: int, x_BD: Tensor) -> None:
-        """What follows the optimizer's step and its constraint."""
+        """Hook: runs after the optimizer's step and after the constraint."""
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, as tensors and plain values."""
+        """Everything that the next step depends on, as tensors and plain values."""
         return {
             "dictionary": self.dictionary.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -194,23 +123,23 @@ class Trainer(Architecture, abc.ABC):
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from such a state."""
+        """Continue from a state that `state` returned."""
         self.dictionary.load_state_dict(state["dictionary"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.tokens_since_fired_F.copy_(state["tokens_since_fired"])
         self.generator.set_state(state["generator"])
 
     def progress(self) -> dict[str, float]:
-        """What changes by itself during training, for training.csv."""
+        """Quantities that follow a schedule or adapt during training, for training.csv."""
         return {}
 
     @property
     def restart_steps(self) -> int | None:
-        """After so many steps the learning rate warms up anew; None: never."""
+        """The learning rate warms up again every so many steps; None: it never does."""
         return None
 
     def learning_rate(self, step: int) -> float:
-        """The learning rate of that step."""
+        """The learning rate of a step."""
         warmup = self.training.warmup_steps
         if self.restart_steps is not None:
             scale = schedule.restarting_scale(step, warmup, self.restart_steps)
@@ -219,8 +148,8 @@ class Trainer(Architecture, abc.ABC):
         return self.training.learning_rate * scale
 
     def update(self, step: int, x_BD: Tensor) -> Forward:
-        """One training step on a normalised batch [B, D]: forward, backward, Adam, and around them
-        what `constraint` says. Itself it never waits for the device.
+        """Run one training step on a normalised batch [B, D]: forward, backward, Adam, with the
+        constraint applied in between. This method itself never waits for the device.
         """
         if step == 0:
             self.start(x_BD)
@@ -244,33 +173,33 @@ class Trainer(Architecture, abc.ABC):
         self.dictionary.zero_grad()
 
     def moments(self, parameter: Tensor) -> list[Tensor]:
-        """Adam's moments of a parameter, in its shape."""
+        """Adam's two moments of a parameter, each in the parameter's shape."""
         leaf = self.leaves[parameter]
         state = self.optimizer.state[leaf]
         moments = [state["exp_avg"], state["exp_avg_sq"]]
         return moments if leaf is parameter else [moment.T for moment in moments]
 
     def finished(self, scale: float) -> Dictionary:
-        """A copy of the dictionary as the next forward pass would see it, for activations that were
-        not divided by `scale`. Training goes on as without it."""
+        """A copy of the dictionary for raw activations, which training divides by `scale`. The copy
+        is constrained as the next forward pass would see it. Training is not affected."""
         dictionary = copy.deepcopy(self.dictionary)
         self.constraint.before_forward(dictionary)
         dictionary.scale_biases(scale)
         return dictionary
 
     def count_fired(self, fired_F: Tensor, places: Places) -> None:
-        """Count a batch's tokens more for the latents that did not fire (bool [F]), 0 for the
-        others."""
+        """Update `tokens_since_fired_F`: set it to 0 for latents that fired (bool [F]), and add the
+        batch's number of tokens for the others."""
         self.tokens_since_fired_F += places.tokens
         self.tokens_since_fired_F.masked_fill_(fired_F, 0)
 
     @property
     def decay_start(self) -> int:
-        """The step that the decay of the learning rate starts at; `steps` where there is none."""
+        """The first step of the learning rate's decay; `steps` if there is no decay."""
         return int(self.training.decay_start_fraction * self.steps)
 
     def trainer_config(self) -> dict[str, Any]:
-        """config.json's `trainer`, with the keys of dictionary_learning's trainers."""
+        """The `trainer` section of config.json, with the keys of dictionary_learning's trainers."""
         return {
             "trainer_class": self.trainer_class,
             "dict_class": self.dict_class,

@@ -19,7 +19,7 @@ class Registry(Generic[Described]):
         self.package, self.kind = package, kind
         # The attributes that `base` annotates without giving them a value.
         self.required = [key for key in base.__annotations__ if not hasattr(base, key)]
-        self._known: dict[str, type[Described]] = {}
+        self.known: dict[str, type[Described]] = {}
         self._loaded = False
 
     def register(self, described: type[Described]) -> type[Described]:
@@ -30,10 +30,10 @@ class Registry(Generic[Described]):
         if missing:
             raise ValueError(f"{place}: the {self.kind} lacks {', '.join(missing)}")
         name = described.name  # type: ignore[attr-defined]
-        if name in self._known:
-            other = self._known[name].__module__
+        if name in self.known:
+            other = self.known[name].__module__
             raise ValueError(f"{self.kind} '{name}' of {place} is already registered by {other}")
-        self._known[name] = described
+        self.known[name] = described
         return described
 
     def names(self) -> list[str]:
@@ -54,4 +54,4 @@ class Registry(Generic[Described]):
                 if module.ispkg:
                     importlib.import_module(module.name)
             self._loaded = True
-        return self._known
+        return self.known

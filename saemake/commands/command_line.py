@@ -8,8 +8,7 @@ from pathlib import Path, PurePath
 
 from saemake.base import source, yaml_file
 from saemake.base.errors import SaemakeError
-from saemake.paths.command_words import misspelt_top
-from saemake.paths.names import TOPS
+from saemake.paths.names import TOPS, misspelt_top
 
 CONFIG_FILES = {"--configfile", "--configfiles"}
 # Options of snakemake that take all words after them. None of these takes a rule's name.

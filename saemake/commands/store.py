@@ -26,7 +26,7 @@ from saemake.paths import catalogue
 from saemake.paths.files import uses
 from saemake.paths.grammar import SaeFile, parse
 from saemake.paths.names import OF_SAE, RESULTS, STORE, SaeName, Sweep
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.recipes import (
     baseline_key,
     baseline_names,

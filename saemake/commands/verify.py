@@ -22,7 +22,7 @@ from saemake.judging import subjects
 from saemake.judging.evaluate import evaluate, rows_of
 from saemake.paths.grammar import saes_of
 from saemake.paths.names import RESULTS, SAE_FILES, SaeName, Trained
-from saemake.paths.spelling import trained_with
+from saemake.paths.sweeps import trained_with
 from saemake.recipes import sae_recipe
 from saemake.records import at_hand
 from saemake.text.shards import Tokens

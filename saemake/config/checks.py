@@ -46,26 +46,33 @@ def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
 def _check_names(config: Config) -> None:
     """Every name that one section takes from another is there."""
 
-    def known(names: Iterable[str], there: Iterable[str], key: str, kind: str) -> None:
+    def known(names: Iterable[str], known_names: Iterable[str], key: str, kind: str) -> None:
         for name in names:
-            if name not in there:
-                raise ConfigError(key, f"no {kind} '{name}'; {nearest(name, there)}")
+            if name not in known_names:
+                raise ConfigError(key, f"no {kind} '{name}'; {nearest(name, known_names)}")
 
     known(config.build, config.models, "build", "model")
     for name in config.architectures:
         known([name], architectures.names(), f"architectures.{name}", "architecture")
     for name in config.evaluations:
-        known([name], evaluation.names(), f"evaluations.{name}", "evaluation")
+        if name not in evaluation.names():
+            right = nearest(name, evaluation.names())
+            raise ConfigError(f"evaluations.{name}", f"unknown; {right}")
     by_identifier: dict[str, str] = {}
     for name, model in config.models.items():
         at = f"models.{name}"
         other = by_identifier.setdefault(identifier(name), name)
         if other != name:
             raise ConfigError(at, f"differs from '{other}' in punctuation only; rename one")
-        for own in model.architectures:
-            known([own], config.architectures, f"{at}.architectures.{own}", "architecture")
-        for own in model.evaluations:
-            known([own], config.evaluations, f"{at}.evaluations.{own}", "evaluation")
+        for overridden in model.architectures:
+            known(
+                [overridden],
+                config.architectures,
+                f"{at}.architectures.{overridden}",
+                "architecture",
+            )
+        for overridden in model.evaluations:
+            known([overridden], config.evaluations, f"{at}.evaluations.{overridden}", "evaluation")
         known([model.text], config.texts, f"{at}.text", "text")
         known(model.suite.widths, config.widths, f"{at}.suite.widths", "width")
         known(
@@ -93,8 +100,8 @@ def _check_folders(config: Config) -> None:
             raise ConfigError(f"{place}.folder", f"{folder} has no files to read")
         gguf = source.gguf_file if isinstance(source, Model) else None
         if gguf is not None and not (folder / gguf).is_file():
-            there = nearest(gguf, [path.name for path in folder.glob("*.gguf")])
-            raise ConfigError(f"{place}.gguf_file", f"there is no {gguf} in {folder}; {there}")
+            way_out = nearest(gguf, [path.name for path in folder.glob("*.gguf")])
+            raise ConfigError(f"{place}.gguf_file", f"there is no {gguf} in {folder}; {way_out}")
 
 
 def _check_evaluations(config: Config, model: str) -> None:
@@ -102,8 +109,8 @@ def _check_evaluations(config: Config, model: str) -> None:
     for name in config.evaluation_names:
         text = config.text_of(model, name)
         if text not in config.texts:
-            own = config.models[model].evaluations.get(name, {})
-            place = override_place(own, f"evaluations.{name}", model)("text")
+            override = config.models[model].evaluations.get(name, {})
+            place = override_place(override, f"evaluations.{name}", model)("text")
             raise ConfigError(f"{place}.text", f"no text '{text}'; {nearest(text, config.texts)}")
 
 
@@ -128,8 +135,8 @@ def _check_before_decay(config: Config, model: str, key: str, warmup_steps: int)
     training, steps = config.training_of(model), config.steps_of(model)
     decay_start = int(training.decay_start_fraction * steps)
     if warmup_steps >= decay_start:
-        own = config.models[model].training
-        place = override_place(own, "training", model)("decay_start_fraction")
+        override = config.models[model].training
+        place = override_place(override, "training", model)("decay_start_fraction")
         raise ConfigError(
             key,
             f"{warmup_steps} steps of warm-up do not end before the decay, which starts at step"
@@ -139,8 +146,8 @@ def _check_before_decay(config: Config, model: str, key: str, warmup_steps: int)
 
 
 def _settings_place(config: Config, model: str, architecture: str) -> Callable[[str], str]:
-    own = config.models[model].architectures.get(architecture, {})
-    place = override_place(own, f"architectures.{architecture}", model)
+    override = config.models[model].architectures.get(architecture, {})
+    place = override_place(override, f"architectures.{architecture}", model)
     return lambda key: f"{place(key)}.{key}"
 
 
@@ -148,8 +155,8 @@ def _check_decay(config: Config, model: str, architecture: str) -> None:
     key = config.settings_of(model, architecture).excludes_decay()
     fraction = config.training_of(model).decay_start_fraction
     if key is not None and fraction < 1:
-        own = config.models[model].training
-        place = override_place(own, "training", model)("decay_start_fraction")
+        override = config.models[model].training
+        place = override_place(override, "training", model)("decay_start_fraction")
         raise ConfigError(
             _settings_place(config, model, architecture)(key),
             f"resampling restarts the learning rate, so it cannot also decay; set"

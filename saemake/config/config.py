@@ -6,14 +6,8 @@ from typing import Any
 
 from saemake import architectures, evaluation
 from saemake.architectures.description import Settings
-from saemake.architectures.training import Training
-from saemake.base.sections import (
-    Closed,
-    Count,
-    Name,
-    Reference,
-    laid_over,
-)
+from saemake.architectures.training_settings import Training
+from saemake.base.sections import Closed, Count, Name, Reference, laid_over
 from saemake.config.faults import override_place, validated
 from saemake.config.sections import (
     Baselines,
@@ -61,16 +55,16 @@ class Config(Closed):
 
     def training_of(self, model: str) -> Training:
         """`training` with the model's own values on top."""
-        own = self.models[model].training
-        values = laid_over(self.training.model_dump(), own)
-        return validated(Training, values, override_place(own, "training", model))
+        override = self.models[model].training
+        values = laid_over(self.training.model_dump(), override)
+        return validated(Training, values, override_place(override, "training", model))
 
     def settings_of(self, model: str, architecture: str) -> Settings:
         """The architecture's hyperparameters with the model's own values on top."""
-        own = self.models[model].architectures.get(architecture, {})
-        values = {**self.architectures[architecture], **own}
+        override = self.models[model].architectures.get(architecture, {})
+        values = {**self.architectures[architecture], **override}
         section = f"architectures.{architecture}"
-        place = override_place(own, section, model)
+        place = override_place(override, section, model)
         return validated(architectures.get(architecture).Settings, values, place)
 
     @property
@@ -80,9 +74,9 @@ class Config(Closed):
 
     def evaluation_of(self, model: str, name: str) -> evaluation.description.Settings:
         """An evaluation's settings with the model's own values on top."""
-        own = self.models[model].evaluations.get(name, {})
-        values = laid_over(self.evaluations[name], own)
-        place = override_place(own, f"evaluations.{name}", model)
+        override = self.models[model].evaluations.get(name, {})
+        values = laid_over(self.evaluations[name], override)
+        place = override_place(override, f"evaluations.{name}", model)
         return validated(evaluation.get(name).Settings, values, place)
 
     def needs_of(self, model: str, name: str) -> evaluation.description.Text:
@@ -91,15 +85,15 @@ class Config(Closed):
 
     def baselines_of(self, model: str) -> Baselines:
         """`baselines` with the model's own values on top."""
-        own = self.models[model].baselines
-        values = {**self.baselines.model_dump(), **own}
-        return validated(Baselines, values, override_place(own, "baselines", model))
+        override = self.models[model].baselines
+        values = {**self.baselines.model_dump(), **override}
+        return validated(Baselines, values, override_place(override, "baselines", model))
 
     def text_of(self, model: str, use: str) -> str:
         """The text that a model is trained on ('train') or judged on by an evaluation, a key of
         `texts`."""
-        own = self.needs_of(model, use).name if use != "train" else None
-        return own or self.models[model].text
+        named = self.needs_of(model, use).name if use != "train" else None
+        return named or self.models[model].text
 
     def steps_of(self, model: str) -> int:
         """Training steps: int(train_tokens / batch_tokens), as the published suite counts."""

@@ -18,9 +18,9 @@ class ConfigError(SaemakeError):
         super().__init__(f"config key '{key}': {what}")
 
 
-def override_place(own: Mapping[str, Any], section: str, model: str) -> Callable[[str], str]:
+def override_place(override: Mapping[str, Any], section: str, model: str) -> Callable[[str], str]:
     """Where a key of `section` is said: by the model's own override or by the section itself."""
-    return lambda key: f"models.{model}.{section}" if key in own else section
+    return lambda key: f"models.{model}.{section}" if key in override else section
 
 
 def validated(model: type[BaseModel], values: dict[str, Any], place: Callable[[str], str]) -> Any:
@@ -74,9 +74,9 @@ def _at(node: Any, key: str) -> Any:
         return _at(node[int(index)], rest) if index.isdigit() and int(index) < len(node) else None
     if not isinstance(node, Mapping):
         return None
-    found = (
+    values = (
         _at(below, key[len(str(name)) + 1 :])
         for name, below in node.items()
         if key == str(name) or key.startswith(f"{name}.")
     )
-    return next((value for value in found if value is not None), None)
+    return next((value for value in values if value is not None), None)

@@ -6,14 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from saemake.base.sections import (
-    Closed,
-    Count,
-    Flag,
-    Number,
-    Reference,
-    Whole,
-)
+from saemake.base.sections import Closed, Count, Flag, Number, Reference, Whole
 from saemake.llm.shape import Shape
 
 DType = Literal["float32", "bfloat16", "float16"]

@@ -8,5 +8,5 @@ from saemake.evaluation.description import Evaluation
 
 __all__ = ["Evaluation", "get", "names", "register"]
 
-_registry = Registry(__name__, "evaluation", Evaluation)
-register, names, get = _registry.register, _registry.names, _registry.get
+registry = Registry(__name__, "evaluation", Evaluation)
+register, names, get = registry.register, registry.names, registry.get

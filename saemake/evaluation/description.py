@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from saemake.activations.drop import Drop
+from saemake.activations.drop_settings import Drop
 from saemake.base.sections import Closed
 from saemake.llm.cost import Lm, Operations, Reading
 

@@ -28,15 +28,19 @@ def evaluate(
     store, text = Store(STORE, "evaluations"), Tokens(tokens)
     tables = tables_of(config, subjects, evaluation, description["d_model"], STORE)
     judge(
-        [one for table in tables for one in table.judged], subjects.layer, lm_weights, text, store
+        [subject for table in tables for subject in table.judged],
+        subjects.layer,
+        lm_weights,
+        text,
+        store,
     )
-    told = []
+    new_rows = []
     for table in tables:
-        found = [row for one in table.judged for row in rows_of(one, text, store)]
-        write(f"{table.stem}.json", rows.content(found))
+        table_rows = [row for subject in table.judged for row in rows_of(subject, text, store)]
+        write(f"{table.stem}.json", rows.content(table_rows))
         if table.latents:
             place = Path(f"{table.stem.rpartition('/')[0]}/{latents_file(evaluation)}")
             store.link(table.judged[0].key, {LATENTS: place})
-            told += found
-    if line := cautions.told(told, but=cautions.of_training(told)):
+            new_rows += table_rows
+    if line := cautions.told(new_rows, but=cautions.of_training(new_rows)):
         print(line, file=sys.stderr, flush=True)

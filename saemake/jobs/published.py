@@ -19,9 +19,9 @@ def pin(repository: str, revision: str, output: str) -> None:
 
 def fetch_sae(config: Config, place: str, pinned: Path, outputs: Iterable[str]) -> None:
     """Fetch a published SAE by its folder under hub/, at the commit in `pinned`, and check it."""
-    found = fetch.fetch(catalogue.load(config).at(place), pinned)
+    contents = fetch.fetch(catalogue.load(config).at(place), pinned)
     for path in map(Path, outputs):
-        write(str(path), found[path.name])
+        write(str(path), contents[path.name])
 
 
 def compare_with_published(

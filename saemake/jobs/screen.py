@@ -59,8 +59,8 @@ class ShortFailures(logging.Filter):
         self._say(f"saemake: a job's process {how}")
 
     def _say(self, words: str) -> None:
-        said = {"levelno": logging.ERROR, "levelname": "ERROR", "msg": words}
-        self.handler.handle(logging.makeLogRecord(said))
+        record = {"levelno": logging.ERROR, "levelname": "ERROR", "msg": words}
+        self.handler.handle(logging.makeLogRecord(record))
 
 
 def shorten_failures() -> None:

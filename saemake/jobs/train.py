@@ -12,7 +12,7 @@ from saemake.base import files as whole
 from saemake.config.config import Config, lm_name
 from saemake.inputs import weights
 from saemake.paths.names import CHECKPOINT, SAE_FILES, STORE, SaeName, Trained, checkpoint_file
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.plan import memory
 from saemake.recipes import checkpoint_key, sae_recipe
 from saemake.text.shards import Tokens

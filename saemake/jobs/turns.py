@@ -20,7 +20,7 @@ from saemake.base.errors import SaemakeError
 from saemake.base.store import disk_fault
 from saemake.config.config import Config
 from saemake.paths.files import hub_entries
-from saemake.paths.grammar import HubFolder, RepositoryFile, parse
+from saemake.paths.grammar import HubFolder, RepositoryFile, model_in, parse
 from saemake.paths.names import PUBLISHED, RESULTS, STORE
 
 LOCKS = STORE / "locks"
@@ -33,18 +33,18 @@ def touched(config: Config, targets: Iterable[str]) -> list[str]:
     """What a run on these targets needs the turn of: names of models, and SHARED; sorted. No target
     is `rule all`; what is none of the known paths may touch everything."""
     everything = {*config.models, SHARED}
-    found: set[str] = set()
+    models: set[str] = set()
     for target in [*targets] or ["all"]:
-        found |= set(config.build) if target == "all" else _of_path(config, target) or everything
-    return sorted(found)
+        models |= set(config.build) if target == "all" else _of_path(config, target) or everything
+    return sorted(models)
 
 
 def _of_path(config: Config, path: str) -> set[str]:
     """Of one path; empty where it cannot be told."""
     try:
-        artifact = parse(config, path)
+        artifact = parse(config, path.removeprefix("./"))
     except SaemakeError:
-        return set()
+        return {model} if (model := model_in(config, path)) else set()
     match artifact:
         case RepositoryFile():
             return set()

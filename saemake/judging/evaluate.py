@@ -56,17 +56,17 @@ def evaluate(
     lacks. Raises SaemakeError where the tokens are of another recipe, or something judged is not
     what its path says, or not of the LM's width."""
     tokens.check(judged[0].recipe.tokens.hash)
-    with store.lock({one.key for one in judged}):
-        missing = {one.key: one for one in judged if not store.has(one.key)}
+    with store.lock({subject.key for subject in judged}):
+        missing = {subject.key: subject for subject in judged if not store.has(subject.key)}
         log.info("%d of %d evaluations are missing", len(missing), len(judged))
         if not missing:
             return
         recipe = next(iter(missing.values())).recipe
         device = devices.choose(recipe.cpu_threads)
         codecs = {
-            (key, inference): one.load(device, inference)
-            for key, one in missing.items()
-            for inference in one.recipe.inferences
+            (key, inference): subject.load(device, inference)
+            for key, subject in missing.items()
+            for inference in subject.recipe.inferences
         }
         label = f"{recipe.evaluation} of {len(missing)} on {weights.name}/L{layer}"
         with products(recipe):
@@ -77,10 +77,10 @@ def evaluate(
                         f"{missing[key].subject.name}: of activations of width {codec.d_model}; the"
                         f" model {weights.name} has {lm.d_model}"
                     )
-            found = judge_by(recipe, codecs, lm, tokens, label)
-        for key, one in missing.items():
-            ways = {way: found[key, way] for way in one.recipe.inferences}
-            store.put(key, _entry(one.recipe, ways))
+            judgements = judge_by(recipe, codecs, lm, tokens, label)
+        for key, subject in missing.items():
+            ways = {way: judgements[key, way] for way in subject.recipe.inferences}
+            store.put(key, _entry(subject.recipe, ways))
 
 
 def settings_of(recipe: EvaluationRecipe) -> Settings:
@@ -159,19 +159,19 @@ def rows_of(judged: Judged, tokens: Tokens, store: Store) -> list[rows.Row]:
         sha256=judged.sha256,
         **{key: value for key, value in recipe.settings.items() if key == "drop"},
     )
-    found = json.loads(store.read(judged.key, FIGURES))
-    warnings = cautions.of_figures(recipe, {way["inference"]: way["figures"] for way in found})
+    ways = json.loads(store.read(judged.key, FIGURES))
+    warnings = cautions.of_figures(recipe, {way["inference"]: way["figures"] for way in ways})
     return [
         rows.row_type().model_validate(
             {
                 **judged.subject.model_dump(exclude_unset=True),
                 "inference": way["inference"],
                 recipe.evaluation: way["figures"],
-                "warnings": [*judged.warnings, *own],
+                "warnings": [*judged.warnings, *told],
                 "evaluations": {recipe.evaluation: circumstances.model_dump(exclude_unset=True)},
             }
         )
-        for way, own in zip(found, warnings, strict=True)
+        for way, told in zip(ways, warnings, strict=True)
     ]
 
 

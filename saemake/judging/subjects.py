@@ -32,7 +32,7 @@ from saemake.paths.names import (
     Sweep,
     checkpoint_file,
 )
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.recipes import (
     baseline_evaluation_recipe,
     baseline_names,
@@ -108,8 +108,8 @@ def published(config: Config, name: SaeName, entry: Entry, evaluation: str) -> J
     """A published SAE, as fetched. Raises SaemakeError where its file is damaged."""
     folder = Path(PUBLISHED, str(name))
     source = folder / "source.json"
-    found = sha256(folder / "ae.pt")
-    if found != json.loads(source.read_text())["sha256"]["ae.pt"]:
+    weights_sum = sha256(folder / "ae.pt")
+    if weights_sum != json.loads(source.read_text())["sha256"]["ae.pt"]:
         raise SaemakeError(
             f"{folder}/ae.pt: damaged, its sha256 is not that of its source.json; delete {folder}"
             " and run the same command again"
@@ -118,7 +118,7 @@ def published(config: Config, name: SaeName, entry: Entry, evaluation: str) -> J
     return Judged(
         subject,
         published_evaluation_recipe(config, name, entry.hub_folder, evaluation),
-        found,
+        weights_sum,
         functools.partial(_load, config, name, folder, "ae.pt"),
     )
 
@@ -130,11 +130,11 @@ def checkpoint(
     one in the store."""
     folder, file = Path(name.folder), checkpoint_file(step)
     key = checkpoint_key(sae_recipe(config, name), step)
-    found = _stored_sum(folder / file, checkpoints, key, CHECKPOINT)
+    weights_sum = _stored_sum(folder / file, checkpoints, key, CHECKPOINT)
     return Judged(
         _trained(config, name, f"{name}/{file.removesuffix('.pt')}", step),
         checkpoint_evaluation_recipe(config, name, step, evaluation),
-        found,
+        weights_sum,
         functools.partial(_load, config, name, folder, file),
     )
 
@@ -160,13 +160,13 @@ def all_baselines(
 
 def _stored_sum(path: Path, store: Store, key: str, name: str) -> str:
     """sha256 of a file that is a link into the store."""
-    found = sha256(path)
+    file_sum = sha256(path)
     way_out = "delete it and run the same command again"
     if not store.holds(key):
         raise SaemakeError(f"{path}: the store has nothing of the config's recipe; {way_out}")
-    if found != store.sum_of(key, name):
+    if file_sum != store.sum_of(key, name):
         raise SaemakeError(f"{path}: damaged, it is not what the store has; {way_out}")
-    return found
+    return file_sum
 
 
 def _load(

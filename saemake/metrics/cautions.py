@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 from saemake import evaluation
-from saemake.activations.drop import Drop
+from saemake.activations.drop_settings import Drop
 from saemake.config.config import Config
 from saemake.evaluation.description import Roles
 from saemake.metrics.rows import Row

@@ -15,7 +15,8 @@ from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config
 from saemake.config.faults import ConfigError
 from saemake.paths.names import HUB, PUBLISHED, RESULTS, SaeName, Sweep
-from saemake.paths.spelling import members, sae_of, value_of
+from saemake.paths.spelling import sae_of, value_of
+from saemake.paths.sweeps import members
 
 # A part of a Hub path: none is hidden, and none leads upwards.
 PART = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -159,29 +160,31 @@ def _load(
 def _entry(
     row: Mapping[str, str | None], widths: Mapping[str, int], layers: Mapping[str, int]
 ) -> Entry:
-    said = {column: value for column, value in row.items() if value is not None}
-    if set(said) != set(COLUMNS):
+    fields = {column: value for column, value in row.items() if value is not None}
+    if set(fields) != set(COLUMNS):
         raise ValueError(f"it has not {len(COLUMNS)} fields")
     for column in ("repository", "path"):
-        if not all(PART.fullmatch(part) for part in said[column].split("/")):
-            raise ValueError(f"{column} '{said[column]}' is no path on the Hub")
-    if said["repository"].count("/") != 1:
-        raise ValueError(f"repository '{said['repository']}' is not OWNER/NAME")
-    if said["model"] not in layers:
-        raise ValueError(f"no model '{said['model']}' in the config")
-    if not 0 <= int(said["layer"]) < layers[said["model"]]:
-        raise ValueError(f"{said['model']} has no layer {said['layer']}")
-    if int(said["width"]) not in widths.values():
-        raise ValueError(f"no width of {said['width']} latents in the config; name it in 'widths'")
+        if not all(PART.fullmatch(part) for part in fields[column].split("/")):
+            raise ValueError(f"{column} '{fields[column]}' is no path on the Hub")
+    if fields["repository"].count("/") != 1:
+        raise ValueError(f"repository '{fields['repository']}' is not OWNER/NAME")
+    if fields["model"] not in layers:
+        raise ValueError(f"no model '{fields['model']}' in the config")
+    if not 0 <= int(fields["layer"]) < layers[fields["model"]]:
+        raise ValueError(f"{fields['model']} has no layer {fields['layer']}")
+    if int(fields["width"]) not in widths.values():
+        raise ValueError(
+            f"no width of {fields['width']} latents in the config; name it in 'widths'"
+        )
     return Entry(
-        model=said["model"],
-        layer=int(said["layer"]),
-        latents=int(said["width"]),
-        architecture=said["architecture"],
-        sparsity=_sparsity(said["architecture"], said["sparsity"]),
-        repository=said["repository"],
-        path=said["path"],
-        figures={name: _figure(said[name]) for name in FIGURES if said[name]},
+        model=fields["model"],
+        layer=int(fields["layer"]),
+        latents=int(fields["width"]),
+        architecture=fields["architecture"],
+        sparsity=_sparsity(fields["architecture"], fields["sparsity"]),
+        repository=fields["repository"],
+        path=fields["path"],
+        figures={name: _figure(fields[name]) for name in FIGURES if fields[name]},
     )
 
 

@@ -1,18 +1,18 @@
 """Words of a command line: which of them are meant as artifacts, and what is meant by one that is
 none."""
 
-import difflib
 from pathlib import PurePosixPath
 
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
 from saemake.paths.grammar import a_figure, parse
-from saemake.paths.names import PUBLISHED_TO, RESULTS, TOPS
+from saemake.paths.names import PUBLISHED_TO, RESULTS, TOPS, misspelt_top
 
 
 def check_target(config: Config, word: str) -> None:
     """Raise SaemakeError, naming the nearest right name, where a word that is meant as an artifact
     is none of this config. A config file and a word without a folder are no targets."""
+    word = word.removeprefix("./")
     parts = PurePosixPath(word).parts
     top = parts[0] if parts else ""
     if word.endswith((".yaml", ".yml")) and top != PUBLISHED_TO:
@@ -33,11 +33,3 @@ def check_target(config: Config, word: str) -> None:
         raise SaemakeError(f"{word}: did you mean '{RESULTS}/{word}'?")
     if top in TOPS and (len(parts) > 1 or top != RESULTS):
         parse(config, word)
-
-
-def misspelt_top(word: str) -> str | None:
-    """The folder of artifacts that the first part of a path nearly names, if it does."""
-    first, *rest = PurePosixPath(word).parts or ("",)
-    if first in TOPS or len(rest) < 2:
-        return None
-    return next(iter(difflib.get_close_matches(first, TOPS, n=1, cutoff=0.75)), None)

@@ -14,7 +14,7 @@ from saemake.paths.names import (
     Sweep,
     checkpoint_file,
 )
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 
 FIGURE_FORMATS = ("pdf", "svg")
 # Of an SAE laid out as published, and of a published SAE itself.
@@ -140,17 +140,17 @@ def suite_saes(config: Config, model: str) -> list[SaeName]:
 def suite_files(config: Config, model: str) -> list[str]:
     """The files under results/ of a model's suite that a push sends: of each SAE its own and its
     metrics, and its checkpoints with theirs; tables, baselines and figures; the model's."""
-    found = [f"{RESULTS}/{model}/model.json"]
+    paths = [f"{RESULTS}/{model}/model.json"]
     for layer in config.models[model].suite.layers:
-        found.append(f"{RESULTS}/{model}/L{layer}/{BASELINES}/{METRICS}")
-        found += figure_files(config, model, layer)
-        found += [f"{sweep.folder}/{METRICS}" for sweep in suite_sweeps(config, model, layer)]
+        paths.append(f"{RESULTS}/{model}/L{layer}/{BASELINES}/{METRICS}")
+        paths += figure_files(config, model, layer)
+        paths += [f"{sweep.folder}/{METRICS}" for sweep in suite_sweeps(config, model, layer)]
     for sae in suite_saes(config, model):
         checkpoints = checkpoint_files(config, model, sae.sweep.architecture)
         of_sae = [*SAE_FILES, METRICS, *checkpoints]
         of_sae += [f"{CHECKPOINTS}/{METRICS}"] if checkpoints else []
-        found += [f"{sae.folder}/{file}" for file in of_sae]
-    return found
+        paths += [f"{sae.folder}/{file}" for file in of_sae]
+    return paths
 
 
 def hub_files(config: Config, sae: SaeName) -> list[str]:

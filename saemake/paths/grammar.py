@@ -41,9 +41,11 @@ from saemake.paths.names import (
     Checkpoints,
     SaeName,
     Sweep,
+    misspelt_top,
 )
 from saemake.paths.repository import check_repository
-from saemake.paths.spelling import check_in_model, check_model, members, sae_of, unknown
+from saemake.paths.spelling import sae_of, unknown
+from saemake.paths.sweeps import check_in_model, check_model, members
 
 LAYER = re.compile(r"L(0|[1-9][0-9]*)")
 
@@ -236,6 +238,8 @@ def parse(config: Config, path: str) -> Artifact:
         SAELENS: _export,
         PUBLISHED_TO: _push,
     }
+    if (meant := misspelt_top(path)) is not None:
+        raise SaemakeError(f"{path}: did you mean '{'/'.join([meant, *parts])}'?")
     if top not in readers:
         raise SaemakeError(f"{path}: artifacts are under {', '.join(f'{t}/' for t in readers)}")
     try:
@@ -269,10 +273,10 @@ def _result(config: Config, parts: list[str]) -> Artifact:
 
 
 def _layer(name: str) -> int:
-    found = LAYER.fullmatch(name)
-    if not found:
+    match = LAYER.fullmatch(name)
+    if not match:
         raise SaemakeError(f"'{name}' is not a layer; layers are L0, L1, ...")
-    return int(found[1])
+    return int(match[1])
 
 
 def a_figure(config: Config, model: str) -> str:
@@ -396,9 +400,9 @@ def _laid_out(config: Config, parts: list[str]) -> HubFile | HubFolder:
     inside = 2 if parts[-2:-1] == [CHECKPOINTS] else 1
     place, file = f"{HUB}/{'/'.join(parts[:-inside])}", "/".join(parts[-inside:])
     sae = known.wanted(config, known.at(place))
-    there = files.hub_files(config, sae)
-    if file not in there:
-        raise SaemakeError(f"a rebuilt SAE has no file '{file}'; {nearest(file, there)}")
+    laid_out = files.hub_files(config, sae)
+    if file not in laid_out:
+        raise SaemakeError(f"a rebuilt SAE has no file '{file}'; {nearest(file, laid_out)}")
     return HubFile(place, sae, file)
 
 
@@ -414,9 +418,9 @@ def _published(config: Config, parts: list[str]) -> Artifact:
     _check_hub_parts(parts)
     known = catalogue.load(config)
     if parts[0] == files.REPOSITORIES:
-        there = {f"{files.REPOSITORIES}/{entry.repository}.json" for entry in known.entries}
-        if (file := "/".join(parts)) not in there:
-            raise SaemakeError(f"no such repository has published SAEs; {nearest(file, there)}")
+        pinned = {f"{files.REPOSITORIES}/{entry.repository}.json" for entry in known.entries}
+        if (file := "/".join(parts)) not in pinned:
+            raise SaemakeError(f"no such repository has published SAEs; {nearest(file, pinned)}")
         return RepositoryFile("/".join(parts[1:]).removesuffix(".json"))
     model, layer, *below = parts if len(parts) > 3 else [*parts, "", "", ""]
     layers = {f"{sweep.model}/L{sweep.layer}" for sweep in known.sweeps()}
@@ -463,9 +467,9 @@ def _check_rebuilt(config: Config, sweeps: Sequence[Sweep]) -> None:
 
 def _published_sae(config: Config, place: Sequence[str], file: str) -> SaeFile:
     known, name = catalogue.load(config), "/".join(place)
-    there = {str(known.name(entry)) for entry in known.entries}
-    if name not in there:
-        raise SaemakeError(f"no such SAE is published; {nearest(name, there)}")
+    names = {str(known.name(entry)) for entry in known.entries}
+    if name not in names:
+        raise SaemakeError(f"no such SAE is published; {nearest(name, names)}")
     of_published = files.published_files(config)
     if file not in of_published:
         raise SaemakeError(f"a published SAE has no file '{file}'; {nearest(file, of_published)}")
@@ -508,6 +512,13 @@ def _push(config: Config, parts: list[str]) -> PushFile:
                 f"name the repository and the model: {PUBLISHED_TO}/<owner>/<repo>/<model>/"
                 f"{files.PLAN} shows what a push would do, {files.RECEIPT} pushes"
             )
+
+
+def model_in(config: Config, path: str) -> str | None:
+    """The model that a path under results/ or saelens/ names, whether it is an artifact or not."""
+    top, *parts = path.split("/")
+    model = parts[0] if top in (RESULTS, SAELENS) and parts else None
+    return model if model in config.models else None
 
 
 def saes_of(config: Config, path: str) -> list[SaeName]:

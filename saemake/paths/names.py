@@ -1,7 +1,8 @@
 """What artifacts are of: sweeps and SAEs, and what one job judges together."""
 
+import difflib
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from saemake import architectures
 
@@ -140,3 +141,11 @@ def seed_name(seed: int) -> str:
 def checkpoint_file(step: int) -> str:
     """The file of the SAE before that step, under the SAE's folder."""
     return f"{CHECKPOINTS}/ae_{step}.pt"
+
+
+def misspelt_top(word: str) -> str | None:
+    """The folder of artifacts that the first part of a path nearly names, if it does."""
+    first, *rest = PurePosixPath(word).parts or ("",)
+    if first in TOPS or len(rest) < 2:
+        return None
+    return next(iter(difflib.get_close_matches(first, TOPS, n=1, cutoff=0.75)), None)

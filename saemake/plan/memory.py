@@ -60,17 +60,17 @@ class Memory:
 def of_training(recipe: SaeRecipe, shape: Shape, saes: int) -> Memory:
     """A pass over so many SAEs like this one."""
     model, training = recipe.tokens.model, recipe.training
-    one = sae_bytes(shape.d_model, recipe.width)
+    sae = sae_bytes(shape.d_model, recipe.width)
     buffer = recipe.buffer_tokens * shape.d_model * ELEMENT_BYTES[training.autocast]
     contexts, length = recipe.llm_batch_contexts, recipe.tokens.context_tokens
     # While it is refilled: what was unread, what is new, and both together.
     refilled = 2 * buffer
     batch = training.batch_tokens * recipe.width * FLOAT32_BYTES
     live_latents = architectures.get(recipe.architecture).live_latents
-    live = round(live_latents * batch + LIVE_GRADIENTS * one)
+    live = round(live_latents * batch + LIVE_GRADIENTS * sae)
     return Memory(
         lm=_lm(model.dtype, shape, recipe.layer + 1),
-        saes=3 * saes * one,
+        saes=3 * saes * sae,
         buffer=buffer,
         live={
             device: max(refilled + block, live)

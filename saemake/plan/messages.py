@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from saemake.config.config import Config
 from saemake.paths.names import STORE, SaeName, Subjects, Trained
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.plan.stored import stored_now
 from saemake.recipes import sae_recipe, tokens_recipe
 from saemake.records import at_hand
@@ -79,19 +79,19 @@ def of_evaluation(
     """Of an evaluation of all that one job judges."""
 
     def say() -> str:
-        found = stored_now(STORE).judged(config, subjects, evaluation)
-        words = _evaluation(config, subjects, evaluation, found)
+        stored = stored_now(STORE).judged(config, subjects, evaluation)
+        words = _evaluation(config, subjects, evaluation, stored)
         return words + at_hand.replaced(config, outputs)
 
     return Said(say)
 
 
-def _evaluation(config: Config, subjects: Subjects, evaluation: str, found: Sequence[bool]) -> str:
+def _evaluation(config: Config, subjects: Subjects, evaluation: str, stored: Sequence[bool]) -> str:
     """`found`: of each thing judged, whether its evaluation is in the store."""
     recipe = tokens_recipe(config, subjects.model, evaluation)
-    if all(found):
-        return f"link {evaluation} of {subjects} from the store ({len(found)} of {len(found)})"
+    if all(stored):
+        return f"link {evaluation} of {subjects} from the store ({len(stored)} of {len(stored)})"
     unit = "documents" if recipe.layout == "documents" else f"contexts of {recipe.context_tokens}"
-    also = f", {sum(found)} of {len(found)} from the store" if any(found) else ""
+    also = f", {sum(stored)} of {len(stored)} from the store" if any(stored) else ""
     clause = config.evaluation_of(subjects.model, evaluation).drop.clause
     return f"evaluate {subjects} by {evaluation} on {recipe.amount:,} {unit}{clause}{also}"

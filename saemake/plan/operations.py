@@ -5,7 +5,7 @@ Shapes: D the model's width, F latents, N tokens.
 """
 
 from saemake.architectures import Architecture, Settings
-from saemake.architectures.training import Training
+from saemake.architectures.training_settings import Training
 from saemake.llm.cost import Lm, Operations, Reading
 
 

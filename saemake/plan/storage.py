@@ -45,13 +45,13 @@ def disk(config: Config, work: Work, shapes: dict[str, Shape], texts: Texts) -> 
         sweep = missing[0].sweep
         model = config.models[sweep.model]
         d_model = shapes[sweep.model].d_model
-        one = sae_bytes(d_model, config.latents(sweep.width))
+        sae = sae_bytes(d_model, config.latents(sweep.width))
         steps = config.checkpoint_steps(sweep.model, sweep.architecture)
-        saes += len(missing) * one
-        checkpoints += len(missing) * len(steps) * one
+        saes += len(missing) * sae
+        checkpoints += len(missing) * len(steps) * sae
         element = 2 if config.training_of(sweep.model).autocast == "bfloat16" else 4
         # An SAE with Adam's two moments, and the buffer.
-        state = 3 * len(missing) * one + model.buffer_tokens * d_model * element
+        state = 3 * len(missing) * sae + model.buffer_tokens * d_model * element
         snapshots = max(snapshots, 2 * state)
     return Disk(
         tokens=sum(_token_bytes(config, job, shapes, texts) for job in work.tokenise),
@@ -91,7 +91,7 @@ def download(
         for name in work.fetch
         if config.models[name].hub is not None and name not in cached
     }
-    found: dict[str, int | None] = {}
+    texts_bytes: dict[str, int | None] = {}
     for job in work.tokenise:
         name = config.text_of(job.model, job.use)
         text = config.texts[name]
@@ -101,5 +101,5 @@ def download(
         if text.document_tokens is not None and text.document_bytes is not None:
             tokens = texts.reading(job.model, job.use, 1).tokens
             bytes_ = math.ceil(tokens / text.document_tokens) * text.document_bytes
-        found[f"{name} ({job.use} of {job.model})"] = bytes_
-    return Download(models, found)
+        texts_bytes[f"{name} ({job.use} of {job.model})"] = bytes_
+    return Download(models, texts_bytes)

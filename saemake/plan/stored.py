@@ -20,7 +20,7 @@ from saemake.paths.names import (
     Sweep,
     Trained,
 )
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.recipes import (
     EvaluationRecipe,
     baselines_recipe,
@@ -42,8 +42,8 @@ def _state(folder: Path) -> tuple[int, int]:
     """Changes with every entry: the time alone has ticks, within which several may come."""
     if not folder.is_dir():
         return 0, 0
-    found = folder.stat()
-    return found.st_mtime_ns, found.st_nlink
+    status = folder.stat()
+    return status.st_mtime_ns, status.st_nlink
 
 
 @functools.lru_cache(maxsize=1)
@@ -74,12 +74,12 @@ class Stored:
                 return [self._published(str(name), recipe.hash) for name, recipe in recipes.items()]
             case Baselines(model, layer):
                 key = baselines_recipe(config, model, layer).hash
-                found = [(recipe, "baselines", key, PCA) for recipe in recipes.values()]
+                places = [(recipe, "baselines", key, PCA) for recipe in recipes.values()]
             case Checkpoints():
-                found = [(r, "checkpoints", r.subject, CHECKPOINT) for r in recipes.values()]
+                places = [(r, "checkpoints", r.subject, CHECKPOINT) for r in recipes.values()]
             case Sweep() | SaeName():
-                found = [(r, "saes", r.subject, "ae.pt") for r in recipes.values()]
-        return [self.has_evaluation(*one) for one in found]
+                places = [(r, "saes", r.subject, "ae.pt") for r in recipes.values()]
+        return [self.has_evaluation(*place) for place in places]
 
     def _published(self, name: str, recipe_hash: str) -> bool:
         try:

@@ -50,16 +50,16 @@ class Plan:
 
     def by_stage(self) -> dict[str, Operations]:
         """Operations of each stage, in the jobs' order."""
-        found: dict[str, Operations] = {}
+        operations: dict[str, Operations] = {}
         for job in self.jobs:
-            found[job.stage] = found.get(job.stage, NOTHING) + job.operations
-        return found
+            operations[job.stage] = operations.get(job.stage, NOTHING) + job.operations
+        return operations
 
     def hours_by_stage(self, device: Device) -> dict[str, float]:
-        found: dict[str, float] = {}
+        hours: dict[str, float] = {}
         for job in self.jobs:
-            found[job.stage] = found.get(job.stage, 0) + job.hours(device)
-        return found
+            hours[job.stage] = hours.get(job.stage, 0) + job.hours(device)
+        return hours
 
     def largest(self, *, on_gpu: bool) -> JobCost | None:
         """The job that takes most memory; None where there is none."""

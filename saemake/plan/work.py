@@ -38,7 +38,7 @@ from saemake.paths.names import (
     Sweep,
     Trained,
 )
-from saemake.paths.spelling import members, trained_with
+from saemake.paths.sweeps import members, trained_with
 from saemake.plan.stored import Stored
 from saemake.recipes import baseline_names, baselines_recipe, tokens_recipe
 
@@ -100,8 +100,8 @@ def behind(config: Config, paths: Iterable[str]) -> list[Job]:
 
     Raises SaemakeError where a target is no artifact of this config.
     """
-    found = [job for path in paths for job in _of_target(config, path)]
-    return list(dict.fromkeys(found))
+    jobs = [job for path in paths for job in _of_target(config, path)]
+    return list(dict.fromkeys(jobs))
 
 
 def _of_target(config: Config, target: str) -> list[Job]:

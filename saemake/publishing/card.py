@@ -8,7 +8,7 @@ from huggingface_hub import ModelCardData
 
 import saemake
 from saemake import evaluation
-from saemake.activations.drop import TrainingDrop
+from saemake.activations.drop_settings import TrainingDrop
 from saemake.config import rebuilding
 from saemake.config.config import Config, lm_name
 from saemake.metrics import rows

@@ -10,7 +10,7 @@ from conftest import CONFIG_FILE, PROJECT, Workflow, merged, raw_config
 from saemake.base.store import Store
 from saemake.config.checks import read
 from saemake.paths.files import suite_sweeps
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.recipes import sae_recipe
 
 pytestmark = pytest.mark.long

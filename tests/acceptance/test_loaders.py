@@ -20,7 +20,7 @@ from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.files import SAELENS_FILES
 from saemake.paths.names import Sweep
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.publishing import saelens
 from saemake.text.shards import Tokens
 from saemake.training import files

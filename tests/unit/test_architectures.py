@@ -5,12 +5,11 @@ import torch
 
 from saemake import architectures
 from saemake.architectures.description import Architecture
-from saemake.architectures.encoding import Encoding
 from saemake.architectures.jump_relu.trainer import Jump, MeanL0
 from saemake.architectures.places import Listed, Masked
 from saemake.architectures.standard_new import StandardNew
-from saemake.architectures.top_k.trainer import Trainer as TopK
-from saemake.architectures.training import Training
+from saemake.architectures.top_k.trainer import TopKTrainer
+from saemake.architectures.training_settings import Training
 from saemake.base.errors import SaemakeError
 from saemake.training import files
 
@@ -72,6 +71,17 @@ def data(steps, d_model=16, batch=32):
 
 
 @pytest.mark.parametrize("name", architectures.names())
+def test_a_trainer_is_one_class_of_its_own_name_in_its_own_folder(name):
+    kind = architectures.get(name)
+    trainer = kind.trainer()
+    assert trainer.__name__ == f"{kind.__name__}Trainer"
+    assert trainer.__module__ == f"saemake.architectures.{name}.trainer"
+    assert "forward" in vars(trainer)  # its loss stands in the class itself
+    others = {other for other in map(architectures.get, architectures.names()) if other is not kind}
+    assert not others & set(trainer.__mro__)
+
+
+@pytest.mark.parametrize("name", architectures.names())
 @pytest.mark.parametrize("autocast", ["float32", "bfloat16"])
 def test_training_lowers_the_reconstruction_error(name, autocast):
     trainer = make(name, autocast=autocast)
@@ -112,7 +122,7 @@ def test_scaled_biases_give_the_same_dictionary_of_scaled_activations(name):
 
 
 def test_top_k_keeps_the_k_largest_of_each_token():
-    dictionary = TopK.make_dictionary({"activation_dim": 2, "dict_size": 4, "k": 2})
+    dictionary = TopKTrainer.make_dictionary({"activation_dim": 2, "dict_size": 4, "k": 2})
     with torch.no_grad():
         dictionary.encoder.weight.copy_(torch.tensor([[1.0, 0], [2, 0], [3, 0], [-1, 0]]))
         dictionary.encoder.bias.zero_()
@@ -153,11 +163,12 @@ def test_threshold_is_left_alone_until_its_start(name):
 
 
 def test_top_k_smallest_is_the_mean_over_tokens_of_the_smallest_active():
-    trainer = make("top_k", d_model=2, width=4)
+    trainer = make("top_k", d_model=4, width=4)
+    trainer.dictionary.encoder.weight.data = torch.eye(4)
     activations = torch.tensor([[4.0, 3.0, 2.0, 1.0], [5.0, 0.0, 0.0, 0.0], [0.0] * 4])
-    places, f_P = trainer.choose(Encoding(activations, torch.eye(4), None, None, torch.float32))
-    assert trainer.smallest(f_P, places).item() == pytest.approx((2 + 5) / 2)
-    assert trainer.fired(f_P, places)[:3].all()
+    trainer.forward(activations, step=3)
+    assert trainer.dictionary.threshold.item() == pytest.approx((2 + 5) / 2)
+    assert (trainer.tokens_since_fired_F[:3] == 0).all()
 
 
 @pytest.mark.parametrize("recipe", ["saebench", "dictionary_learning"])

@@ -28,7 +28,7 @@ def inputs(demo_weights, tmp_path_factory):
 
     def made(config):
         text = tokenised(config, demo_weights, "train", folder)
-        return Inputs(demo_weights, lambda: None, {}, text)
+        return Inputs(demo_weights, {}, text)
 
     return made
 

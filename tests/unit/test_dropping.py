@@ -12,13 +12,12 @@ from unit.test_evaluation import lm as lm  # a fixture
 
 from saemake import evaluation, recipes
 from saemake.activations.buffer import ActivationBuffer, norm_factor
-from saemake.activations.drop import Drop, TrainingDrop
+from saemake.activations.drop_settings import Drop, TrainingDrop
 from saemake.activations.dropping import Dropping
-from saemake.architectures.training import Training
+from saemake.architectures.training_settings import Training
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
-from saemake.evaluation.dictionary_learning import judge as dictionary_learning
-from saemake.evaluation.sae_bench_core import judge as sae_bench_core
+from saemake.judging.evaluate import judge_by
 from saemake.llm.model import load_tokenizer, token_losses
 from saemake.paths.names import SaeName, Sweep
 from saemake.text.shards import Contexts
@@ -356,17 +355,16 @@ def test_a_text_that_is_too_short_says_how_many_tokens_count(demo_weights, tmp_p
 # Evaluation: BOS is 0 in DOCUMENTS.
 
 
-def judged(judge, lm, folder, documents, drop, codec, **settings):
+def judged(made, lm, folder, documents, drop, codec, **settings):
     text = tokens(folder, documents)
     text.manifest["dropped_ids"] = drop.pop("ids", [])
-    made = core_recipe if judge is sae_bench_core.judge else recipe
     wanted = made(drop=drop, **settings) if drop else made(**settings)
-    return judge({"one": codec}, lm, text, wanted, "test")["one"]
+    return judge_by(wanted, {"one": codec}, lm, text, "test")["one"]
 
 
 def test_dropped_positions_keep_their_activation_and_count_in_the_losses_only(lm, tmp_path):
     drop = {"bos": True, "ids": [0]}
-    found = judged(dictionary_learning.judge, lm, tmp_path, DOCUMENTS, drop, Nothing()).figures
+    found = judged(recipe, lm, tmp_path, DOCUMENTS, drop, Nothing()).figures
     text = tokens(tmp_path, DOCUMENTS)
     clean, losses, zeroed, kept_activations = [], [], [], []
     for contexts in text.contexts(2):
@@ -388,9 +386,9 @@ def test_dropped_positions_keep_their_activation_and_count_in_the_losses_only(lm
 
 
 def test_figures_are_of_what_is_kept(lm, tmp_path):
-    every = judged(dictionary_learning.judge, lm, tmp_path, DOCUMENTS, {}, Rounded())
+    every = judged(recipe, lm, tmp_path, DOCUMENTS, {}, Rounded())
     drop = {"bos": True, "ids": [0]}
-    some = judged(dictionary_learning.judge, lm, tmp_path, DOCUMENTS, drop, Rounded())
+    some = judged(recipe, lm, tmp_path, DOCUMENTS, drop, Rounded())
     first = torch.cat([lm.capture(c)[:, 0] for c in tokens(tmp_path, DOCUMENTS).contexts(2)])
     active = (first[:, :3] > 0).sum().item()
     count = sum(map(len, DOCUMENTS))
@@ -398,22 +396,22 @@ def test_figures_are_of_what_is_kept(lm, tmp_path):
     assert some.figures["l0"] == pytest.approx(left / (count - len(DOCUMENTS)))
 
 
-@pytest.mark.parametrize("judge", [dictionary_learning.judge, sae_bench_core.judge])
-def test_an_lm_whose_every_position_is_dropped_but_few_is_almost_untouched(judge, lm, tmp_path):
+@pytest.mark.parametrize("made", [recipe, core_recipe])
+def test_an_lm_whose_every_position_is_dropped_but_few_is_almost_untouched(made, lm, tmp_path):
     documents = [[0, 5, 9, 12, 700, 3, 8, 1], [0, 44, 2, 7, 5, 9, 12, 700]]
     ids = sorted({token for document in documents for token in document} - {44})
     names_of = {
-        dictionary_learning.judge: ("loss_original", "loss_reconstructed", "loss_zero", "l0"),
-        sae_bench_core.judge: (
+        recipe: ("loss_original", "loss_reconstructed", "loss_zero", "l0"),
+        core_recipe: (
             "ce_loss_without_sae",
             "ce_loss_with_sae",
             "ce_loss_with_ablation",
             "l0",
         ),
-    }[judge]
-    plain = judged(judge, lm, tmp_path, documents * 2, {}, Nothing()).figures
+    }[made]
+    plain = judged(made, lm, tmp_path, documents * 2, {}, Nothing()).figures
     dropped = {"special": True, "ids": ids}
-    found = judged(judge, lm, tmp_path, documents * 2, dropped, Nothing()).figures
+    found = judged(made, lm, tmp_path, documents * 2, dropped, Nothing()).figures
     clean, replaced, zero, _ = names_of
     # The same predictions as without a drop, and the same ablation.
     assert found[clean] == plain[clean]
@@ -424,9 +422,9 @@ def test_an_lm_whose_every_position_is_dropped_but_few_is_almost_untouched(judge
 
 def test_core_drops_norms_besides_its_own_special_tokens(lm, tmp_path):
     documents = [[0, 5, 9, 12, 700, 3, 8, 1], [0, 44, 2, 7, 5, 9, 12, 700]] * 2
-    plain = judged(sae_bench_core.judge, lm, tmp_path, documents, {}, Rounded()).figures
+    plain = judged(core_recipe, lm, tmp_path, documents, {}, Rounded()).figures
     drop = {"norm_over_median": 1.1}
-    found = judged(sae_bench_core.judge, lm, tmp_path, documents, drop, Rounded()).figures
+    found = judged(core_recipe, lm, tmp_path, documents, drop, Rounded()).figures
     hidden = lm.capture(Contexts(torch.tensor(documents), torch.ones(4, 8, dtype=torch.long)))[2:]
     norm = hidden.norm(dim=-1)
     bound = 1.1 * norm.flatten().sort().values[7]

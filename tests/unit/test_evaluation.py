@@ -12,7 +12,7 @@ from conftest import DEMO_LM, PROJECT
 from unit.test_architectures import make
 
 from saemake import architectures
-from saemake.evaluation import baselines, codecs, directions
+from saemake.evaluation import baselines, codecs, directions, pairs
 from saemake.evaluation.dictionary_learning import DictionaryLearningFigures
 from saemake.evaluation.dictionary_learning import judge as dictionary_learning
 from saemake.evaluation.directions import largest_cosines, unit
@@ -20,12 +20,14 @@ from saemake.evaluation.running import Mean, Variance, recovered
 from saemake.evaluation.sae_bench_core import SaeBenchCoreFigures
 from saemake.evaluation.sae_bench_core import judge as sae_bench_core
 from saemake.inputs.tokens import packed, special_tokens
+from saemake.judging.evaluate import judge_by
 from saemake.llm import model as llm_model
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.metrics import rows
 from saemake.recipes import BaselinesRecipe, EvaluationRecipe, ModelRecipe, TokensRecipe
 from saemake.text.shards import MANIFEST, Tokens, pack
+from saemake.training.baselines import fit
 
 CPU = torch.device("cpu")
 DOCUMENTS = [[0, 5, 9, 12, 700, 3], [0, 44, 2], [0, 8, 8, 1000, 31, 77, 90], [0, 6]]
@@ -53,11 +55,23 @@ def tokens_recipe(layout="documents"):
     )
 
 
+# Settings that no test here looks at.
+ALL_SETTINGS = {
+    "dictionary_learning": {"documents": 1, "held_out": True},
+    "sae_bench_core": {
+        "held_out": True,
+        "shuffle_seed": None,
+        "context_tokens": 8,
+        "batch_contexts": 2,
+    },
+}
+
+
 def recipe(evaluation="dictionary_learning", **settings):
     return EvaluationRecipe(
         version=1,
         evaluation=evaluation,
-        settings=settings,
+        settings={**ALL_SETTINGS[evaluation], **settings},
         subject="",
         tokens=tokens_recipe(),
         batch_contexts=2,
@@ -280,11 +294,12 @@ def test_largest_cosines_leave_out_the_row_itself():
 
 
 def test_largest_cosines_in_blocks(monkeypatch):
-    monkeypatch.setattr(directions, "ROWS_AT_ONCE", 3)
+    for module in (directions, pairs):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", 3)
     rows_FD = unit(torch.randn(8, 5, generator=torch.Generator().manual_seed(0)))
     all_FF = (rows_FD @ rows_FD.T).fill_diagonal_(-torch.inf)
     torch.testing.assert_close(largest_cosines(rows_FD), all_FF.amax(dim=1))
-    assert directions.pairs_multiplied(8) == 3 * 8 + 3 * 5 + 2 * 2
+    assert pairs.pairs_multiplied(8) == 3 * 8 + 3 * 5 + 2 * 2
 
 
 def test_largest_cosines_with_others():
@@ -299,7 +314,7 @@ def test_an_identity_recovers_all_and_zeros_nothing(tmp_path, dtype):
     text = tokens(tmp_path, DOCUMENTS)
     identity = baselines.Linear(torch.eye(128), torch.zeros(128))
     codecs = {"identity": identity, "nothing": Nothing()}
-    found = dictionary_learning.judge(codecs, lm, text, recipe(), "test")
+    found = judge_by(recipe(), codecs, lm, text, "test")
     assert found["identity"].figures["frac_recovered"] == 1.0
     assert found["identity"].figures["frac_variance_explained"] == 1.0
     assert found["nothing"].figures["frac_recovered"] == 0.0
@@ -310,7 +325,7 @@ def test_an_identity_recovers_all_and_zeros_nothing(tmp_path, dtype):
 def test_core_of_an_identity_and_of_zeros(lm, tmp_path):
     text = tokens(tmp_path, [[0, *range(i, i + 7)] for i in range(3, 7)])
     identity = baselines.Linear(torch.eye(128), torch.zeros(128))
-    found = sae_bench_core.judge({"identity": identity}, lm, text, core_recipe(), "test")
+    found = judge_by(core_recipe(), {"identity": identity}, lm, text, "test")
     figures = found["identity"].figures
     assert figures["kl_div_with_sae"] == pytest.approx(0, abs=1e-6)
     assert figures["kl_div_score"] == pytest.approx(1)
@@ -344,7 +359,7 @@ def test_core_behaviour_equals_a_plain_computation(lm, tmp_path, defects):
     documents = [[0, 3, 9, 5, 6], [0, 8, 7, 6, 9], [0, 1, 2, 3, 4], [0, 4, 3, 2, 1]]
     text = tokens(tmp_path, documents, eos=9)
     codec = Rounded()
-    found = sae_bench_core.judge({0: codec}, lm, text, core_recipe(defects=defects), "test")[0]
+    found = judge_by(core_recipe(defects=defects), {0: codec}, lm, text, "test")[0]
     first = next(text.contexts(2))
     hidden, logits = lm.run(first)
     counted = (first.ids != 0) & (first.ids != 9)
@@ -364,9 +379,9 @@ def test_core_behaviour_equals_a_plain_computation(lm, tmp_path, defects):
 def test_activations_that_are_no_numbers_are_refused(lm, tmp_path):
     lm.model.gpt_neox.layers[2].mlp.dense_h_to_4h.bias.fill_(torch.nan)
     text = tokens(tmp_path, DOCUMENTS)
-    for judge, asked in ((dictionary_learning, recipe()), (sae_bench_core, core_recipe())):
+    for asked in (recipe(), core_recipe()):
         with pytest.raises(Exception, match="here: the LM's activations are not finite"):
-            judge.judge({0: Rounded()}, lm, text, asked, "here")
+            judge_by(asked, {0: Rounded()}, lm, text, "here")
 
 
 def test_principal_components_are_numpys(lm, demo_weights, tmp_path):
@@ -380,8 +395,8 @@ def test_principal_components_are_numpys(lm, demo_weights, tmp_path):
         cpu_threads=1,
     )
     path = tmp_path / "pca.safetensors"
-    path.write_bytes(baselines.fit(demo_weights, text, asked))
-    assert {baselines.fit(demo_weights, text, asked) for _ in range(4)} == {path.read_bytes()}
+    path.write_bytes(fit(demo_weights, text, asked))
+    assert {fit(demo_weights, text, asked) for _ in range(4)} == {path.read_bytes()}
     x = torch.cat([lm.capture(one)[one.mask.bool()] for one in text.contexts(2)])
     centred = x.double().numpy() - x.double().numpy().mean(axis=0)
     kept = np.linalg.svd(centred, full_matrices=False)[2][:3]

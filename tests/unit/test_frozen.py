@@ -25,7 +25,7 @@ from unit.test_architectures import KEPT, data, make
 from unit.test_buffer import make as make_buffer
 
 from saemake import architectures
-from saemake.architectures.training import Training
+from saemake.architectures.training_settings import Training
 from saemake.config.checks import read
 from saemake.llm.weights import Weights
 from saemake.paths.files import uses

@@ -6,7 +6,7 @@ from saemake.config.checks import read
 from saemake.paths import names
 from saemake.paths.command_words import check_target
 from saemake.paths.names import SaeName, Sweep
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 
 
 def test_a_sweep_lists_its_saes_in_the_configs_order(config):

@@ -10,20 +10,19 @@ from unit.test_evaluation import lm as lm  # a fixture
 
 from saemake import architectures
 from saemake.architectures import losses
-from saemake.architectures.batch_top_k import trainer as batch_top_k
 from saemake.architectures.places import Listed, Masked, starts_of
 from saemake.architectures.top_k import TopK
-from saemake.architectures.top_k import trainer as top_k
+from saemake.architectures.top_k.trainer import TopKDictionary, TopKTrainer
+from saemake.architectures.top_k_family import active_latents, smallest_of_batch, smallest_of_tokens
 from saemake.architectures.trainer import Forward
-from saemake.architectures.training import Training
+from saemake.architectures.training_settings import Training
 from saemake.base.errors import SaemakeError
-from saemake.evaluation.dictionary_learning import judge as dictionary_learning
-from saemake.evaluation.sae_bench_core import judge as sae_bench_core
+from saemake.judging.evaluate import judge_by
 from saemake.paths.names import SaeName, Sweep
 from saemake.publishing import readers, saelens
 
 
-class AbsTopKDictionary(top_k.TopKDictionary):
+class AbsTopKDictionary(TopKDictionary):
     def activations(self, x):
         return (x - self.b_dec) @ self.encoder.weight.T + self.encoder.bias
 
@@ -42,10 +41,10 @@ class AbsTopK(TopK):
 
     @classmethod
     def trainer(cls):
-        return Trainer
+        return AbsTopKTrainer
 
 
-class Trainer(AbsTopK, top_k.Trainer):
+class AbsTopKTrainer(AbsTopK, TopKTrainer):
     @classmethod
     def make_dictionary(cls, config):
         return AbsTopKDictionary(config["activation_dim"], config["dict_size"], config["k"])
@@ -53,8 +52,8 @@ class Trainer(AbsTopK, top_k.Trainer):
     def forward(self, x_BD, step):
         f_BF = self.dictionary.encode(x_BD)
         places = Masked(f_BF.detach() != 0, self.dtype)
-        self.update_threshold(self.smallest(f_BF.detach(), places))
-        self.count_fired(self.fired(f_BF.detach(), places), places)
+        self.update_threshold(smallest_of_tokens(f_BF.detach(), places))
+        self.count_fired(places.latents(), places)
         x_hat_BD = self.dictionary.decode(f_BF)
         return Forward(losses.reconstruction(x_BD, x_hat_BD), {}, f_BF, places, x_hat_BD)
 
@@ -62,7 +61,7 @@ class Trainer(AbsTopK, top_k.Trainer):
 @pytest.fixture
 def registered(monkeypatch):
     architectures.names()  # all others first
-    monkeypatch.setitem(architectures._registry, "abs_top_k", AbsTopK)
+    monkeypatch.setitem(architectures.registry.known, "abs_top_k", AbsTopK)
 
 
 def test_a_step_logs_every_latent_that_is_not_0():
@@ -84,7 +83,7 @@ def test_a_step_logs_every_latent_that_is_not_0():
         threshold_beta=0.9,
         threshold_start_step=0,
     )
-    trainer = Trainer(
+    trainer = AbsTopKTrainer(
         d_model=16,
         width=64,
         sparsity=3,
@@ -107,9 +106,9 @@ def test_the_threshold_is_the_size_of_the_smallest():
     counts = torch.tensor([2, 2])
     listed = Listed(torch.tensor([0, 2, 1, 2]), starts_of(counts), 3, f.dtype)
     for places, values in ((masked, f), (listed, f[f != 0])):
-        assert top_k.Trainer.smallest(None, values, places) == (2 + 1) / 2
-        assert batch_top_k.Trainer.smallest(None, values, places) == 1
-        assert batch_top_k.Trainer.fired(None, values, places).tolist() == [True] * 3
+        assert smallest_of_tokens(values, places) == (2 + 1) / 2
+        assert smallest_of_batch(values) == 1
+        assert active_latents(values, places).tolist() == [True] * 3
 
 
 class Signed(AbsTopKDictionary):
@@ -127,7 +126,7 @@ class Signed(AbsTopKDictionary):
 
 def test_core_counts_negative_latents_as_firing(lm, tmp_path):
     text = tokens(tmp_path, [[0, 5, 9, 12, 700, 3, 8, 1], [0, 44, 2, 7, 5, 9, 12, 700]] * 2)
-    found = sae_bench_core.judge({"one": Signed()}, lm, text, core_recipe(), "test")["one"]
+    found = judge_by(core_recipe(), {"one": Signed()}, lm, text, "test")["one"]
     assert found.figures["l0"] == 1
     assert found.figures["l1"] == pytest.approx(6)  # 2, weighed by the decoder's norm
     assert found.figures["frac_alive"] == 0.5
@@ -137,7 +136,7 @@ def test_core_counts_negative_latents_as_firing(lm, tmp_path):
 
 def test_so_does_dictionary_learnings_evaluation(lm, tmp_path):
     text = tokens(tmp_path, DOCUMENTS)
-    found = dictionary_learning.judge({"one": Signed()}, lm, text, recipe(), "test")["one"]
+    found = judge_by(recipe(), {"one": Signed()}, lm, text, "test")["one"]
     assert (found.figures["l0"], found.figures["frac_alive"]) == (1, 0.5)
     assert found.figures["l1_loss"] == pytest.approx(6)
 

@@ -16,7 +16,10 @@ from saemake.architectures.trainer import Dictionary, Trainer
 
 NINTH = "abs_top_k"
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider", "-n0", "-rA")
-COPIED = ("Snakefile", "profiles", "pyproject.toml", "saemake", "config", "tests", "workflow")
+COPIED = (
+    *("Snakefile", "profiles", "pyproject.toml", "saemake", "config", "tests", "workflow"),
+    "snakemake_logger_plugin_saemake",
+)
 # Those that ask something of every architecture.
 SHARED_TESTS = [
     *("tests/unit/test_architectures.py", "tests/unit/test_frozen.py"),

@@ -9,7 +9,7 @@ from conftest import CONFIG_FILE, PROJECT, SMALL, raw_config
 from saemake.base.store import Store
 from saemake.config.checks import read
 from saemake.paths.names import Sweep
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.plan import messages as plan
 from saemake.recipes import evaluation_key, sae_evaluation_recipe, sae_recipe
 

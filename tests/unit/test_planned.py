@@ -13,7 +13,6 @@ import yaml
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, merged, raw_config
 from peers import PYTHIA as PYTHIA_SIZES
 from peers import PYTHIA_VOCABULARY
-from texts import tokenised
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, Gemma2Config, GPTNeoXConfig, MixtralConfig
@@ -25,23 +24,21 @@ from saemake.base.store import Store
 from saemake.commands import dry_run as planned
 from saemake.config.checks import read
 from saemake.config.config import Config
-from saemake.evaluation import baselines, codecs
+from saemake.evaluation import codecs
 from saemake.inputs import weights
-from saemake.judging import subjects
-from saemake.judging.evaluate import evaluate
+from saemake.jobs.baselines import fit_baselines
+from saemake.jobs.evaluate import evaluate
+from saemake.jobs.inputs import fetch_model, tokenise
+from saemake.jobs.train import train
 from saemake.llm.cost import Lm, Operations, Reading
 from saemake.llm.shape import Shape, shape_of
 from saemake.paths.files import build_files, uses
-from saemake.paths.names import SAE_FILES, Sweep
-from saemake.paths.spelling import members
+from saemake.paths.names import Baselines, Subjects, Sweep
+from saemake.paths.sweeps import members
 from saemake.plan.stored import Stored
 from saemake.plan.text import Texts, counted_lengths
 from saemake.plan.totals import plan
-from saemake.recipes import baselines_recipe, sae_recipe, tokens_recipe
-from saemake.text.shards import Tokens
-from saemake.training.baselines import fit
-from saemake.training.members import Stores, Wanted
-from saemake.training.train import Conduct, Inputs, train_pass
+from saemake.recipes import tokens_recipe
 
 STORE = Path("results/.store")
 PYTHIA = "pythia-160m-deduped"
@@ -53,51 +50,32 @@ def read_config(over: dict | None = None) -> Config:
 
 
 class Jobs:
-    """The demo's jobs, run as the rules' scripts do, in the working directory."""
+    """The bodies of the demo's jobs, run in the working directory."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.weights = weights.locate(config, "demo", None)
-        self.stores = Stores.under(STORE)
+        self.model = Path("results/demo/model.json")
+        if not self.model.exists():
+            fetch_model(config, "demo", str(self.model))
 
     def tokenise(self) -> None:
         for use in uses(self.config):
             self.tokens(use)
 
-    def tokens(self, use: str) -> Tokens:
-        return tokenised(self.config, self.weights, use, STORE)
+    def tokens(self, use: str) -> Path:
+        manifest = Path(f"results/demo/tokens/{use}/manifest.json")
+        tokenise(self.config, "demo", use, self.model, None, manifest)
+        return manifest
 
     def train(self, sweep: Sweep) -> None:
-        recipes = {sae: sae_recipe(self.config, sae) for sae in members(self.config, sweep)}
-        description = weights.fetch(self.config, "demo", Store(STORE, "revisions"))
-        train_pass(
-            [Wanted(str(sae), recipe) for sae, recipe in recipes.items()],
-            Inputs(self.weights, description, self.tokens("train")),
-            self.stores,
-            Conduct("test", self.config.logging, snapshot_seconds=float("inf")),
-        )
-        for sae, recipe in recipes.items():
-            self.stores.saes.link(recipe.hash, {f: Path(sae.folder, f) for f in SAE_FILES})
+        train(self.config, sweep, self.model, self.tokens("train"))
 
-    def evaluate(self, sweep: Sweep, evaluation: str) -> None:
-        saes = members(self.config, sweep)
-        judged = [subjects.sae(self.config, sae, evaluation) for sae in saes]
-        store = Store(STORE, "evaluations")
-        evaluate(judged, sweep.layer, self.weights, self.tokens(evaluation), store)
+    def evaluate(self, subjects: Subjects, evaluation: str) -> None:
+        evaluate(self.config, subjects, evaluation, self.model, self.tokens(evaluation))
 
     def fit(self, layer: int) -> None:
-        recipe = baselines_recipe(self.config, "demo", layer)
-        store = Store(STORE, "baselines")
-        fitted = fit(self.weights, self.tokens("train"), recipe)
-        store.put(recipe.hash, {baselines.FILE: fitted})
-        place = Path(f"results/demo/L{layer}/baselines", baselines.FILE)
-        store.link(recipe.hash, {baselines.FILE: place})
-
-    def evaluate_baselines(self, layer: int, evaluation: str) -> None:
-        fitted = Store(STORE, "baselines")
-        judged = subjects.all_baselines(self.config, "demo", layer, evaluation, 128, fitted)
-        store = Store(STORE, "evaluations")
-        evaluate(judged, layer, self.weights, self.tokens(evaluation), store)
+        output = Path(f"results/demo/L{layer}/baselines/pca.safetensors")
+        fit_baselines(self.config, "demo", layer, self.model, self.tokens("train"), output)
 
 
 @contextlib.contextmanager
@@ -182,7 +160,7 @@ def test_operations_of_baselines_are_what_torch_counts(ready):
     for evaluation in ready.config.evaluation_names:
         planned = operations(ready, target, "baselines", evaluation)
         with counted() as counter:
-            ready.evaluate_baselines(3, evaluation)
+            ready.evaluate(Baselines("demo", 3), evaluation)
         agree(planned.lm + planned.saes, counter, f"baselines, {evaluation}")
     assert plan(ready.config, [target], STORE).jobs == []
 
@@ -379,7 +357,7 @@ def test_the_command_gives_json(said):
     ("arguments", "message"),
     [
         (["results/dmeo/model.json"], "no model 'dmeo' in the config; did you mean 'demo'?"),
-        (["README.md"], "README.md: what is planned is what is built, files under results/"),
+        (["README.md"], "README.md: artifacts are under results/, hub/"),
         (["--device", "h20"], "no device 'h20' in the config; did you mean 'h200'?"),
     ],
 )

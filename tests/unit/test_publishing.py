@@ -98,7 +98,7 @@ def test_a_dictionary_that_sae_lens_has_no_class_for_is_named():
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("saelens/demo/L3/top_k/1k/k_3/cfg.json", "^saelens/demo.*: no sparsity 'k_3'.*is k_2, "),
+        ("saelens/demo/L3/top_k/1k/k_x/cfg.json", "^saelens/demo.*: no sparsity 'k_x'.*mean 'k_"),
         (
             "saelens/demo/L3/top_k/1k/k_8/cfg.jsn",
             "no file 'cfg.jsn'; did you mean 'cfg.json'",

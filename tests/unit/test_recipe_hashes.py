@@ -13,7 +13,7 @@ from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.config.config import Config
 from saemake.paths.names import SaeName, Sweep
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.recipes import baselines_recipe, sae_recipe
 
 RECORDED = Path(__file__).with_name("recipe_hashes.json")

@@ -12,7 +12,7 @@ from saemake import architectures
 from saemake.base.store import Store
 from saemake.config.checks import read
 from saemake.paths.names import Sweep
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.recipes import sae_recipe
 from saemake.training import train
 from saemake.training.members import Stores, Wanted
@@ -54,7 +54,7 @@ def small():
 @pytest.fixture(scope="module")
 def inputs(small, demo_weights, tmp_path_factory):
     text = tokenised(small, demo_weights, "train", tmp_path_factory.mktemp("tokens"))
-    return Inputs(demo_weights, lambda: None, {}, text)
+    return Inputs(demo_weights, {}, text)
 
 
 def wanted(config, architecture="top_k", steps=()):

@@ -9,7 +9,7 @@ from saemake.base.store import Store
 from saemake.commands.unnamed import UNKNOWN, Described
 from saemake.config.checks import read
 from saemake.paths.names import Sweep
-from saemake.paths.spelling import members
+from saemake.paths.sweeps import members
 from saemake.recipes import sae_recipe
 
 FILES = {

@@ -41,7 +41,8 @@ from saemake.paths.names import (
     Sweep,
     sparsity_name,
 )
-from saemake.paths.spelling import latents_for, members, sae_of
+from saemake.paths.sweeps import latents_for, members
+from saemake.paths.spelling import sae_of
 from saemake.plan import messages
 from saemake.published.hub_layout import EVALUATION as LAID_OUT_BY
 
@@ -363,14 +364,14 @@ def published_entry(wildcards):
 
 
 def published_figure_tables(wildcards):
-    """What a figure of rebuilt and published SAEs shows: each comparison of a layer, of which that
-    of figures needs no published weights."""
-    file = {"rebuilt_and_published": "against_catalogue.json", "decoder_match": "comparison.json"}
+    """What a figure of rebuilt and published SAEs shows: each comparison of a layer. The comparison
+    with the catalogue needs no published weights."""
+    file = figures.get(wildcards.published_figure).table
     return [
         path
         for sweep in CATALOGUE.sweeps()
         if (sweep.model, sweep.layer) == (wildcards.model, int(wildcards.layer))
-        for path in published_files(sweep, [file[wildcards.published_figure]])
+        for path in published_files(sweep, [file])
     ]
 
 

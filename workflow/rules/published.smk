@@ -127,4 +127,4 @@ rule published_figure:
     message:
         "draw {wildcards.published_figure} of {wildcards.model} L{wildcards.layer}"
     script:
-        "../scripts/published_figure.py"
+        "../scripts/figure.py"

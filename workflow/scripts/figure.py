@@ -1,9 +1,11 @@
-"""Draw a figure of a model's suite at one layer, as PDF and SVG."""
+"""Draw a figure of one layer, as PDF and SVG."""
+
+from pathlib import Path
 
 from saemake.jobs.draw import draw
 from saemake.jobs.job import job
 
 with job(snakemake):
-    model, layer = snakemake.wildcards.model, snakemake.wildcards.layer
-    title = f"{model}, layer {layer}"
-    draw(snakemake.wildcards.figure, title, snakemake.input, dict(snakemake.output.items()))
+    title = f"{snakemake.wildcards.model}, layer {snakemake.wildcards.layer}"
+    outputs = dict(snakemake.output.items())
+    draw(Path(outputs["pdf"]).stem, title, snakemake.input, outputs)

@@ -1,19 +1,32 @@
-"""BatchTopK: the k * B largest activations of a batch (https://arxiv.org/abs/2412.06410); at
-inference a threshold.
+"""BatchTopK: keeps the k * B largest activations of a batch of B tokens
+(https://arxiv.org/abs/2412.06410); at inference, the activations above a threshold.
 """
 
-from saemake.architectures import register
-from saemake.architectures.top_k import TopK
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from saemake.architectures import description, register
+from saemake.architectures.description import Architecture
+from saemake.architectures.top_k_settings import EXAMPLE, TopKSettings, auxk_products
+from saemake.architectures.training_settings import Training
 
 
 @register
-class BatchTopK(TopK):
+class BatchTopK(Architecture):
     name = "batch_top_k"
     version = 6
+    sparsity = "k"
     trainer_class = "BatchTopKTrainer"
     dict_class = "BatchTopKSAE"
-    inferences = ("threshold", "top_k")
+    live_latents = 3.3
+    Settings: ClassVar[type[description.Settings]] = TopKSettings
+    example: ClassVar[Mapping[str, Any]] = EXAMPLE
+    inferences: ClassVar[tuple[str, ...]] = ("threshold", "top_k")
 
     @classmethod
     def target_l0(cls, sparsity: float) -> float | None:
         return sparsity
+
+    @classmethod
+    def dead_products(cls, settings: Any, training: Training, steps: int) -> float:
+        return auxk_products(cls.step_products, settings, training, steps)

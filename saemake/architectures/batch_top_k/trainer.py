@@ -1,64 +1,118 @@
-"""BatchTopK: dictionary and training step."""
+"""BatchTopK: dictionary and loss.
+
+Shapes: B activations in a batch, D the model's width, F latents, N dead latents, P places (see
+places.py).
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from saemake.architectures import losses
+from saemake.architectures import constraints, losses
 from saemake.architectures.batch_top_k import BatchTopK
-from saemake.architectures.choosing import largest, top_of_batch
+from saemake.architectures.choosing import top_of_batch
+from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
-from saemake.architectures.places import Places
-from saemake.architectures.top_k import trainer as top_k
-from saemake.architectures.trainer import Dictionary
+from saemake.architectures.top_k_family import (
+    KeptDictionary,
+    TopKFamilyTrainer,
+    active_latents,
+    keep_top_of_batch,
+    smallest_of_batch,
+)
+from saemake.architectures.trainer import Forward
+from saemake.base.onednn import linear
 
 
-class KeptOfBatch(top_k.KeptDictionary):
-    """Keeps what exceeds the threshold, or, by top-k, the largest of the batch that `encode` is
-    given."""
+class BatchTopKDictionary(KeptDictionary):
+    """Parameters encoder.weight [F, D], encoder.bias [F], decoder.weight [D, F], b_dec [D]."""
 
     inference = "threshold"
+
+    def __init__(self, d_model: int, width: int, k: int) -> None:
+        super().__init__(d_model, width, k)
+        self.encoder = nn.Linear(d_model, width)
+        self.decoder = nn.Linear(width, d_model, bias=False)
+        self.decoder.weight = latents_together(d_model, width)
+        self.b_dec = nn.Parameter(torch.zeros(d_model))
 
     @property
     def tokens_apart(self) -> bool:
         return self.inference == "threshold"
 
+    @property
+    def encoder_weight(self) -> Tensor:
+        return self.encoder.weight
+
+    @property
+    def decoder_weight(self) -> Tensor:
+        return self.decoder.weight
+
+    @property
+    def biases(self) -> tuple[nn.Parameter, nn.Parameter]:
+        return self.encoder.bias, self.b_dec
+
+    def activations(self, x: Tensor) -> Tensor:
+        return torch.relu_(linear(x - self.b_dec, self.encoder.weight, self.encoder.bias))
+
+    def decode_unbiased(self, f: Tensor) -> Tensor:
+        return self.decoder(f)
+
     def keep_top(self, activations: Tensor) -> Tensor:
-        """The k latents a token, on average, that are largest in all of the batch [..., F]; the
-        others 0."""
-        flat = activations.flatten()
-        indices = largest(flat, self.kept * (len(flat) // activations.shape[-1]))
-        return torch.zeros_like(flat).scatter_(0, indices, flat[indices]).view_as(activations)
+        """Keep the k * tokens largest of all that `encode` was given."""
+        return keep_top_of_batch(activations, self.kept)
 
 
-class BatchTopKDictionary(KeptOfBatch, top_k.TopKDictionary):
-    """TopK's parameters and buffers."""
+class BatchTopKTrainer(BatchTopK, TopKFamilyTrainer):
+    dictionary: BatchTopKDictionary
 
-
-class Trainer(BatchTopK, top_k.Trainer):
     @classmethod
     def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
         return BatchTopKDictionary(config["activation_dim"], config["dict_size"], config["k"])
 
-    def choose(self, encoding: Encoding) -> tuple[Places, Tensor]:
-        return top_of_batch(encoding, self.dictionary.kept * encoding.shape[0])
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Draw decoder columns uniformly and give them unit norm; the encoder is the decoder
+        transposed, its bias 0."""
+        decoder_DF = self.dictionary.decoder.weight
+        decoder_DF.uniform_(-1, 1, generator=self.generator)
+        constraints.normalise_(decoder_DF, 0, epsilon=torch.finfo(decoder_DF.dtype).eps)
+        self.dictionary.encoder.weight.copy_(decoder_DF.T)
+        self.dictionary.encoder.bias.zero_()
 
-    def fired(self, f_P: Tensor, places: Places) -> Tensor:
-        """The latents (bool [F]) that are active."""
-        return places.count(f_P != 0) > 0
+    def forward(self, x_BD: Tensor, step: int) -> Forward:
+        self.anneal_k(step)
+        dictionary = self.dictionary
+        weight_FD, (bias_F, bias_D) = dictionary.encoder_weight, dictionary.biases
+        encoding = Encoding(x_BD, weight_FD, bias_F, bias_D, self.dtype)
+        places, encoded_P = top_of_batch(encoding, dictionary.kept * len(x_BD))
+        f_P = encoded_P.relu()
+        if step > self.settings.threshold_start_step:
+            self.update_threshold(smallest_of_batch(f_P.detach()))
+        self.count_fired(active_latents(f_P, places), places)
 
-    def smallest(self, f_P: Tensor, places: Places) -> Tensor:
-        """The size of the smallest active latent of the batch, 0 where there is none; float32
-        scalar."""
-        smallest = f_P.float().abs().masked_fill(f_P == 0, torch.inf).min()
-        return smallest.where(smallest.isfinite(), 0)
+        x_hat_BD = places.decode(f_P, dictionary.decoder_rows) + bias_D
+        loss = l2 = losses.reconstruction(x_BD, x_hat_BD)
+        parts = {"l2": l2.detach()}
+        if self.auxk_is_due(step, len(x_BD)):
+            auxk = self.auxk(x_BD, x_hat_BD)
+            loss = l2 + self.settings.auxk_alpha * auxk
+            parts["auxk"] = auxk.detach()
+        return Forward(loss, parts, f_P, places, x_hat_BD)
 
-    def dead(self) -> Tensor:
-        """Latents (bool [F]) that have not fired for `dead_after_tokens`, in either recipe."""
-        return self.tokens_since_fired_F >= self.settings.dead_after_tokens
+    def auxk(self, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+        """The AuxK loss; float32 scalar, 0 if no latent has been silent for `dead_after_tokens`.
+        Waits for the device.
 
-    def january_auxk(self, x_hat_BD: Tensor, x_BD: Tensor, dead: int) -> Tensor:
-        """AuxK of January 2025, which as TopK's finds no dead latent, and reconstructs nothing."""
+        January 2025 looked for dead latents among the latents that it had just kept, and so found
+        none: its auxiliary reconstruction is 0.
+        """
+        dead_F = self.tokens_since_fired_F >= self.settings.dead_after_tokens
+        dead_N = dead_F.nonzero().squeeze(1)
+        if len(dead_N) == 0:
+            return x_BD.new_zeros((), dtype=torch.float32)
+        if self.training.recipe != "saebench":
+            return self.release_auxk(dead_N, x_BD, x_hat_BD)
         return losses.auxk_mean_squared(torch.zeros_like(x_hat_BD), x_hat_BD, x_BD)

@@ -1,10 +1,10 @@
-"""Gated: one encoder decides which latents fire, a rescaled one how much
+"""Gated: one encoder decides which latents fire, and a rescaled copy of it decides how strongly
 (https://arxiv.org/abs/2404.16014).
 """
 
 from saemake.architectures import register
 from saemake.architectures.description import Architecture
-from saemake.architectures.penalties import EXAMPLE, PenaltySettings
+from saemake.architectures.penalty_settings import EXAMPLE, PenaltySettings
 
 
 @register
@@ -14,7 +14,8 @@ class Gated(Architecture):
     sparsity = "penalty"
     trainer_class = "GatedSAETrainer"
     dict_class = "GatedAutoEncoder"
-    # The gate's reconstruction too, which gives nothing for the decoder's weight.
+    # Two more than others: the gate's reconstruction, forward and backward. It gives no gradient
+    # for the decoder's weight.
     step_products = 7
     live_latents = 13.0
     Settings = PenaltySettings

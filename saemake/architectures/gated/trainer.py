@@ -1,4 +1,7 @@
-"""Gated: dictionary and training step."""
+"""Gated: dictionary and loss.
+
+Shapes: B activations in a batch, D the model's width, F latents, P places (see places.py).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses, schedule, trainer
+from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import over
+from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.gated import Gated
-from saemake.architectures.penalties import PenaltySettings
-from saemake.architectures.trainer import Dictionary, Forward, latents_together
+from saemake.architectures.penalty_settings import PenaltySettings
+from saemake.architectures.trainer import Forward, Trainer
 from saemake.base.onednn import linear
 
 
@@ -46,7 +50,8 @@ class GatedDictionary(Dictionary):
         return self.gate_and_magnitude(x)[1]
 
     def gate_and_magnitude(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The gate's activations before its step, ReLU applied, and the latents; [..., F] each."""
+        """The gate's activations after a ReLU (before its step function) and the latents; [..., F]
+        each."""
         encoded = linear(x - self.decoder_bias, self.encoder.weight, None)
         gate = encoded + self.gate_bias
         magnitude = torch.relu(self.r_mag.exp() * encoded + self.mag_bias)
@@ -61,7 +66,7 @@ class GatedDictionary(Dictionary):
                 bias.mul_(scale)
 
 
-class Trainer(Gated, trainer.Trainer):
+class GatedTrainer(Gated, Trainer):
     constraint = constraints.UNIT_NORM
 
     settings: PenaltySettings
@@ -73,13 +78,15 @@ class Trainer(Gated, trainer.Trainer):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Normal directions of unit norm, the same in encoder and decoder; the rest is 0."""
+        """Draw normal directions of unit norm, the same in encoder and decoder. All else is 0."""
         decoder_DF = self.dictionary.decoder.weight
         decoder_DF.normal_(generator=self.generator)
         constraints.normalise_(decoder_DF, 0, epsilon=0.0)
         self.dictionary.encoder.weight.copy_(decoder_DF.T)
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
+        """Reconstruction loss, l1 of the gate's activations, and the reconstruction loss of the
+        gate's activations by themselves (section 3.2 of the paper)."""
         dictionary = self.dictionary
         bias_D, rows_FD = dictionary.decoder_bias, dictionary.decoder_rows
         encoding = Encoding(x_BD, dictionary.encoder.weight, None, bias_D, self.dtype)
@@ -88,7 +95,7 @@ class Trainer(Gated, trainer.Trainer):
         scaled_P = encoded_P * places.of_latents(dictionary.r_mag.exp())
         f_P = (gate_P > 0) * (scaled_P + places.of_latents(dictionary.mag_bias)).relu()
         x_hat_BD = places.decode(f_P, rows_FD) + bias_D
-        # What the gate alone reconstructs; it does not train the decoder.
+        # The gate's own reconstruction. It does not train the decoder.
         x_hat_gate_BD = places.decode(gate_P, rows_FD.detach()) + bias_D.detach()
         self.count_fired(places.count(f_P > 0) > 0, places)
         l2 = losses.reconstruction(x_BD, x_hat_BD)

@@ -1,5 +1,5 @@
-"""JumpReLU: a threshold a latent, trained by a straight-through estimate of its gradient
-(https://arxiv.org/abs/2407.14435), with a penalty on the distance from a target L0.
+"""JumpReLU: each latent has a threshold, trained with a straight-through estimate of its gradient
+(https://arxiv.org/abs/2407.14435). The penalty is on the distance from a target L0.
 """
 
 from collections.abc import Mapping

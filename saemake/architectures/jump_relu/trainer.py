@@ -1,4 +1,7 @@
-"""JumpReLU: dictionary and training step."""
+"""JumpReLU: dictionary and loss.
+
+Shapes: B activations in a batch, D the model's width, F latents, P places (see places.py).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,13 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses, schedule, trainer
+from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import over
 from saemake.architectures.constraints import Constraint
+from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.jump_relu import JumpRelu, JumpReluSettings
 from saemake.architectures.places import Places
-from saemake.architectures.trainer import Dictionary, Forward, latents_together
+from saemake.architectures.trainer import Forward, Trainer
 from saemake.base.onednn import linear
 
 INITIAL_THRESHOLD = 0.001
@@ -45,7 +49,7 @@ class JumpReluDictionary(Dictionary):
         return self.W_dec
 
     def before_jump(self, x: Tensor) -> Tensor:
-        """All latents [..., F], before any is dropped."""
+        """All latents [..., F] before any is dropped, float32."""
         return linear(x, self.encoder_weight, None) + self.b_enc
 
     def encode(self, x: Tensor) -> Tensor:
@@ -62,8 +66,8 @@ class JumpReluDictionary(Dictionary):
 
 
 class Jump(torch.autograd.Function):
-    """x where it exceeds its latent's threshold, else 0. The threshold's gradient is estimated from
-    the values within half a bandwidth of it (section 4 of the paper)."""
+    """x [P] where it exceeds the threshold of its latent, else 0. The gradient of a threshold is
+    estimated from the values within half a bandwidth of it (section 4 of the paper)."""
 
     @staticmethod
     def forward(
@@ -80,13 +84,13 @@ class Jump(torch.autograd.Function):
         places, bandwidth = ctx.places, ctx.bandwidth
         threshold_P = places.of_latents(threshold_F)
         near_P = places.only(_near(x_P, threshold_P, bandwidth) * gradient_P)
-        of_threshold_F = -(threshold_F / bandwidth) * places.by_latent(near_P)
-        return (x_P > threshold_P) * gradient_P, of_threshold_F, None, None
+        threshold_gradient_F = -(threshold_F / bandwidth) * places.by_latent(near_P)
+        return (x_P > threshold_P) * gradient_P, threshold_gradient_F, None, None
 
 
 class MeanL0(torch.autograd.Function):
-    """How many values of a token exceed their latent's threshold, the mean; what is at no place is
-    0. The threshold's gradient is estimated as Jump's."""
+    """Mean number of values per token that exceed the threshold of their latent; scalar. Values at
+    no place are 0. The gradient of a threshold is estimated as in Jump."""
 
     @staticmethod
     def forward(
@@ -107,10 +111,11 @@ class MeanL0(torch.autograd.Function):
 
 
 def _near(x_P: Tensor, threshold_P: Tensor, bandwidth: float) -> Tensor:
+    """Whether each value is within half a bandwidth of its threshold; bool."""
     return ((x_P - threshold_P) / bandwidth).abs() < 0.5
 
 
-class Trainer(JumpRelu, trainer.Trainer):
+class JumpReluTrainer(JumpRelu, Trainer):
     settings: JumpReluSettings
     dictionary: JumpReluDictionary
 
@@ -124,23 +129,25 @@ class Trainer(JumpRelu, trainer.Trainer):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Decoder rows of uniform draws, unit norm; the encoder is the decoder transposed."""
+        """Draw decoder rows uniformly and give them unit norm; the encoder is the decoder
+        transposed."""
         decoder_FD = self.dictionary.W_dec
         decoder_FD.uniform_(-1, 1, generator=self.generator)
         constraints.normalise_(decoder_FD, 1, epsilon=0.0)
         self.dictionary.W_enc.copy_(decoder_FD.T)
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
+        """Reconstruction loss, and the squared relative distance of the L0 from its target."""
         dictionary, bandwidth = self.dictionary, self.settings.bandwidth
         threshold_F = dictionary.threshold
         encoding = Encoding(x_BD, dictionary.encoder_weight, dictionary.b_enc, None, self.dtype)
-        # Near the threshold is within half a bandwidth; what rounding adds is in it.
+        # Values within half a bandwidth of the threshold matter too, with a margin for rounding.
         places, encoded_P = over(encoding, threshold_F.detach() - 0.51 * bandwidth)
         f_P = Jump.apply(encoded_P, threshold_F, places, bandwidth)
         x_hat_BD = places.decode(f_P, dictionary.W_dec) + dictionary.b_dec
         self.count_fired(places.by_latent(f_P) > 0, places)
         l2 = losses.reconstruction(x_BD, x_hat_BD)
-        # Of the latents after the jump: those below the threshold are near it only if it is near 0.
+        # L0 of the values after the jump. Dropped values are 0, and near only thresholds near 0.
         l0 = MeanL0.apply(threshold_F, f_P, places, bandwidth)
         sparsity = (l0 / self.sparsity_value - 1).pow(2)
         scale = schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps)

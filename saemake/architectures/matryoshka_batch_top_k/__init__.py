@@ -1,5 +1,5 @@
-"""Matryoshka BatchTopK: nested dictionaries, of which each prefix of latents must reconstruct by
-itself (https://arxiv.org/abs/2503.17547); the latents are chosen as BatchTopK's.
+"""Matryoshka BatchTopK: nested dictionaries. Each prefix of the latents must reconstruct the
+activations by itself (https://arxiv.org/abs/2503.17547). Latents are chosen as in BatchTopK.
 """
 
 import math
@@ -8,17 +8,19 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from saemake.architectures import register
-from saemake.architectures.batch_top_k import BatchTopK
-from saemake.architectures.top_k import TopKSettings
+from saemake.architectures import description, register
+from saemake.architectures.description import Architecture
+from saemake.architectures.top_k_settings import EXAMPLE, TopKSettings, auxk_products
+from saemake.architectures.training_settings import Training
 from saemake.base.sections import Number
 
 Share = Annotated[Number, Field(gt=0)]
 
 
 class MatryoshkaSettings(TopKSettings):
-    """`group_fractions` of the width, the last group taking what rounding leaves. `group_weights`
-    None is the recipe's own: the fractions in January 2025, equal weights in release 0.1.0."""
+    """`group_fractions` are shares of the width; the last group takes what rounding leaves.
+    `group_weights` None means the recipe's own weights: the fractions in January 2025 (`saebench`),
+    equal weights in release 0.1.0 (`dictionary_learning`)."""
 
     group_fractions: list[Share] = Field(min_length=1)
     group_weights: list[Share] | Literal["fractions", "uniform"] | None = None
@@ -34,7 +36,7 @@ class MatryoshkaSettings(TopKSettings):
 
     @field_validator("group_weights")
     @classmethod
-    def _one_a_group(cls, weights: Any, others: ValidationInfo) -> Any:
+    def _one_per_group(cls, weights: Any, others: ValidationInfo) -> Any:
         groups = len(others.data.get("group_fractions", []))
         if isinstance(weights, list) and groups and len(weights) != groups:
             raise ValueError(
@@ -49,7 +51,7 @@ class MatryoshkaSettings(TopKSettings):
         }
 
     def sizes(self, width: int) -> list[int]:
-        """Latents in each group, as dictionary_learning rounds them."""
+        """The number of latents in each group, rounded as in dictionary_learning."""
         sizes = [int(fraction * width) for fraction in self.group_fractions[:-1]]
         return [*sizes, width - sum(sizes)]
 
@@ -63,14 +65,21 @@ class MatryoshkaSettings(TopKSettings):
 
 
 @register
-class MatryoshkaBatchTopK(BatchTopK):
+class MatryoshkaBatchTopK(Architecture):
     name = "matryoshka_batch_top_k"
     version = 5
+    sparsity = "k"
     trainer_class = "MatryoshkaBatchTopKTrainer"
     dict_class = "MatryoshkaBatchTopKSAE"
     live_latents = 4.0
-    Settings = MatryoshkaSettings
-    example: ClassVar[Mapping[str, Any]] = {
-        **BatchTopK.example,
-        "group_fractions": [0.125, 0.25, 0.625],
-    }
+    Settings: ClassVar[type[description.Settings]] = MatryoshkaSettings
+    example: ClassVar[Mapping[str, Any]] = {**EXAMPLE, "group_fractions": [0.125, 0.25, 0.625]}
+    inferences: ClassVar[tuple[str, ...]] = ("threshold", "top_k")
+
+    @classmethod
+    def target_l0(cls, sparsity: float) -> float | None:
+        return sparsity
+
+    @classmethod
+    def dead_products(cls, settings: Any, training: Training, steps: int) -> float:
+        return auxk_products(cls.step_products, settings, training, steps)

@@ -1,4 +1,8 @@
-"""Matryoshka BatchTopK: dictionary and training step."""
+"""Matryoshka BatchTopK: dictionary and loss.
+
+Shapes: B activations in a batch, D the model's width, F latents, G latents of a group, N dead
+latents, P places (see places.py).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,18 +11,27 @@ import torch
 from torch import Tensor, nn
 
 from saemake.architectures import constraints, losses
-from saemake.architectures.batch_top_k import trainer as batch_top_k
+from saemake.architectures.choosing import top_of_batch
+from saemake.architectures.dictionary import Dictionary, latents_together
+from saemake.architectures.encoding import Encoding
 from saemake.architectures.matryoshka_batch_top_k import MatryoshkaBatchTopK, MatryoshkaSettings
-from saemake.architectures.places import Places
-from saemake.architectures.trainer import Dictionary, latents_together
+from saemake.architectures.top_k_family import (
+    KeptDictionary,
+    TopKFamilyTrainer,
+    active_latents,
+    keep_top_of_batch,
+    smallest_of_batch,
+)
+from saemake.architectures.trainer import Forward
 from saemake.base.onednn import linear
 
 
-class MatryoshkaDictionary(batch_top_k.KeptOfBatch):
-    """Parameters W_enc [D, F], b_enc [F], W_dec [F, D], b_dec [D]; besides k and threshold a buffer
+class MatryoshkaDictionary(KeptDictionary):
+    """Parameters W_enc [D, F], b_enc [F], W_dec [F, D], b_dec [D]. Buffers k, threshold and
     group_sizes [groups] (int64)."""
 
     d_model_dim = 1
+    inference = "threshold"
 
     def __init__(self, d_model: int, width: int, k: int, group_sizes: list[int]) -> None:
         super().__init__(d_model, width, k)
@@ -28,6 +41,10 @@ class MatryoshkaDictionary(batch_top_k.KeptOfBatch):
         self.b_enc = nn.Parameter(torch.zeros(width))
         self.W_dec = nn.Parameter(torch.empty(width, d_model))
         self.b_dec = nn.Parameter(torch.zeros(d_model))
+
+    @property
+    def tokens_apart(self) -> bool:
+        return self.inference == "threshold"
 
     @property
     def encoder_weight(self) -> Tensor:
@@ -47,8 +64,12 @@ class MatryoshkaDictionary(batch_top_k.KeptOfBatch):
     def decode_unbiased(self, f: Tensor) -> Tensor:
         return f @ self.W_dec
 
+    def keep_top(self, activations: Tensor) -> Tensor:
+        """Keep the k * tokens largest of all that `encode` was given."""
+        return keep_top_of_batch(activations, self.kept)
 
-class Trainer(MatryoshkaBatchTopK, batch_top_k.Trainer):
+
+class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
     settings: MatryoshkaSettings
     dictionary: MatryoshkaDictionary
 
@@ -60,28 +81,60 @@ class Trainer(MatryoshkaBatchTopK, batch_top_k.Trainer):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Decoder rows of uniform draws, unit norm; the encoder is the decoder transposed."""
+        """Draw decoder rows uniformly and give them unit norm; the encoder is the decoder
+        transposed."""
         decoder_FD = self.dictionary.W_dec
         decoder_FD.uniform_(-1, 1, generator=self.generator)
         constraints.normalise_(decoder_FD, 1, epsilon=torch.finfo(decoder_FD.dtype).eps)
         self.dictionary.W_enc.copy_(decoder_FD.T)
 
-    def reconstruct(
-        self, x_BD: Tensor, f_P: Tensor, places: Places
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The mean over the groups of the weighted loss of each prefix, the whole reconstruction
-        [B, D], and the unweighted losses of the whole and of the first group."""
-        sizes = self.dictionary.sizes
-        x_hat_BD: Tensor = self.dictionary.b_dec
-        group_l2 = []
-        decoders = self.dictionary.W_dec.split(sizes)
-        for (group, group_P), decoder_GD in zip(places.split(f_P, sizes), decoders, strict=True):
-            x_hat_BD = x_hat_BD + group.decode(group_P, decoder_GD)
-            group_l2.append(losses.reconstruction(x_BD, x_hat_BD))
+    def forward(self, x_BD: Tensor, step: int) -> Forward:
+        """The loss is the mean over the groups of each prefix's weighted reconstruction loss. A
+        prefix is a group with all groups before it. `parts` has the unweighted losses of the whole
+        dictionary (l2) and of the first group."""
+        self.anneal_k(step)
+        dictionary = self.dictionary
+        encoding = Encoding(
+            x_BD, dictionary.encoder_weight, dictionary.b_enc, dictionary.b_dec, self.dtype
+        )
+        places, encoded_P = top_of_batch(encoding, dictionary.kept * len(x_BD))
+        f_P = encoded_P.relu()
+        if step > self.settings.threshold_start_step:
+            self.update_threshold(smallest_of_batch(f_P.detach()))
+        self.count_fired(active_latents(f_P, places), places)
+
+        x_hat_BD: Tensor = dictionary.b_dec
+        prefix_l2 = []
+        groups = places.split(f_P, dictionary.sizes)
+        decoders = dictionary.W_dec.split(dictionary.sizes)
+        for (group_places, group_f_P), decoder_GD in zip(groups, decoders, strict=True):
+            x_hat_BD = x_hat_BD + group_places.decode(group_f_P, decoder_GD)
+            prefix_l2.append(losses.reconstruction(x_BD, x_hat_BD))
         weights = self.settings.weights(self.training.recipe)
-        weighted = [l2 * weight for l2, weight in zip(group_l2, weights, strict=True)]
-        parts = {"l2": group_l2[-1].detach(), "first_group_l2": group_l2[0].detach()}
-        return torch.stack(weighted).mean(), x_hat_BD, parts
+        weighted = [l2 * weight for l2, weight in zip(prefix_l2, weights, strict=True)]
+        loss = torch.stack(weighted).mean()
+        parts = {"l2": prefix_l2[-1].detach(), "first_group_l2": prefix_l2[0].detach()}
+
+        if self.auxk_is_due(step, len(x_BD)):
+            auxk = self.auxk(x_BD, x_hat_BD)
+            loss = loss + self.settings.auxk_alpha * auxk
+            parts["auxk"] = auxk.detach()
+        return Forward(loss, parts, f_P, places, x_hat_BD)
+
+    def auxk(self, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+        """The AuxK loss; float32 scalar, 0 if no latent has been silent for `dead_after_tokens`.
+        Waits for the device.
+
+        January 2025 looked for dead latents among the latents that it had just kept, and so found
+        none: its auxiliary reconstruction is 0.
+        """
+        dead_F = self.tokens_since_fired_F >= self.settings.dead_after_tokens
+        dead_N = dead_F.nonzero().squeeze(1)
+        if len(dead_N) == 0:
+            return x_BD.new_zeros((), dtype=torch.float32)
+        if self.training.recipe != "saebench":
+            return self.release_auxk(dead_N, x_BD, x_hat_BD)
+        return losses.auxk_mean_squared(torch.zeros_like(x_hat_BD), x_hat_BD, x_BD)
 
     def recipe_entries(self) -> dict[str, Any]:
         return {

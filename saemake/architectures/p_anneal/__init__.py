@@ -1,6 +1,6 @@
-"""P-annealing: a ReLU SAE whose penalty is an Lp norm, with p falling from 1 during training
+"""P-annealing: a ReLU SAE whose penalty is an Lp norm; p falls from 1 during training
 (https://arxiv.org/abs/2408.00113). Each time p falls, the penalty's coefficient is adapted so that
-the penalty of recent batches stays what it was.
+the mean penalty of recent batches stays the same.
 """
 
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from saemake.architectures import register
 from saemake.architectures.description import Architecture
-from saemake.architectures.penalties import EXAMPLE, ResamplingSettings
+from saemake.architectures.penalty_settings import EXAMPLE, ResamplingSettings
 from saemake.base.sections import Count, Number, Whole
 
 Power = Annotated[Number, Field(gt=0, le=1)]
 
 
 class PAnnealSettings(ResamplingSettings):
-    """`anneal_end` None is the training's last step."""
+    """`anneal_end` None means the last step of the training."""
 
     sparsity_function: Literal["Lp", "Lp^p"]
     p_start: Power
@@ -47,7 +47,7 @@ class PAnnealSettings(ResamplingSettings):
 
     def steps_needed(self) -> dict[str, int]:
         end = {} if self.anneal_end is None else {"anneal_end": self.anneal_end - 2}
-        # Each update needs a step of its own.
+        # No two updates may fall on the same step.
         updates = self.n_sparsity_updates
         last = self.anneal_start + (1 if isinstance(updates, str) else updates)
         return {**super().steps_needed(), "anneal_start": last, **end}

@@ -1,18 +1,23 @@
-"""The training step of p_anneal."""
+"""PAnneal: the loss and the schedule of p. Its dictionary and initial weights are in relu.py.
+
+Shapes: B activations in a batch, D the model's width, F latents, P places (see places.py).
+"""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from saemake.architectures import constraints, losses
+from saemake.architectures import constraints, losses, schedule
+from saemake.architectures.choosing import over
+from saemake.architectures.encoding import Encoding
 from saemake.architectures.p_anneal import PAnneal, PAnnealSettings
 from saemake.architectures.places import Places
-from saemake.architectures.relu import ResamplingTrainer
+from saemake.architectures.relu import ReluTrainer, forget_moments, resample, silent_latents
 from saemake.architectures.trainer import Forward
 
 
-class Trainer(PAnneal, ResamplingTrainer):
+class PAnnealTrainer(PAnneal, ReluTrainer):
     constraint = constraints.UNIT_NORM
 
     settings: PAnnealSettings
@@ -27,48 +32,65 @@ class Trainer(PAnneal, ResamplingTrainer):
         self.p = self.settings.p_start
         self.next_p: float | None = None
         self.coefficient = self.sparsity_value
-        # Of recent batches, the penalty with p and with the next p.
+        # The penalties of recent batches: with p, and with the next p.
         self.recent: list[tuple[Tensor, Tensor]] = []
 
     def penalty(self, f_P: Tensor, places: Places, p: float) -> Tensor:
+        """The Lp norm, or the Lp norm to the power p; float32 scalar."""
         if self.settings.sparsity_function == "Lp^p":
             return losses.lp_to_the_p(f_P, places, p)
         return losses.lp(f_P, places, p)
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
-        f_P, places, x_hat_BD = self.reconstruct(x_BD)
+        dictionary, encoder = self.dictionary, self.dictionary.encoder
+        encoding = Encoding(x_BD, encoder.weight, encoder.bias, dictionary.bias, self.dtype)
+        # Latents above 0: the ReLU.
+        places, f_P = over(encoding, torch.zeros_like(encoder.bias))
+        self.count_fired(places.latents(), places)
+        x_hat_BD = places.decode(f_P, dictionary.decoder_rows) + dictionary.bias
+
         l2 = losses.reconstruction(x_BD, x_hat_BD)
         sparsity = self.penalty(f_P, places, self.p)
-        loss = l2 + sparsity * self.coefficient * self.sparsity_scale(step)
-        self.remember(f_P, places, sparsity.detach())
+        scale = schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps)
+        loss = l2 + sparsity * self.coefficient * scale
+        self.remember_penalties(f_P, places, sparsity.detach())
         if step in self.update_of_step:
             self.anneal(self.update_of_step[step])
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
     @torch.no_grad()
-    def remember(self, f_P: Tensor, places: Places, sparsity: Tensor) -> None:
-        """Keep this batch's penalty with p and with the next p, on the device."""
+    def remember_penalties(self, f_P: Tensor, places: Places, sparsity: Tensor) -> None:
+        """Keep the batch's penalty with p (`sparsity`) and with the next p, on the device."""
         if self.next_p is not None:
-            both = (sparsity, self.penalty(f_P, places, self.next_p))
-            self.recent = [*self.recent, both][-self.settings.sparsity_queue_length :]
+            penalties = (sparsity, self.penalty(f_P, places, self.next_p))
+            self.recent = [*self.recent, penalties][-self.settings.sparsity_queue_length :]
 
     def anneal(self, update: int) -> None:
-        """Go to the next p from the next step on; the one place that waits for the device."""
+        """Use the next p from the next step on, and adapt the coefficient so that the mean penalty
+        of recent batches stays the same. Waits for the device."""
         if self.next_p is not None:
-            now, then = zip(*self.recent, strict=True)
-            self.coefficient *= (torch.stack(now).mean() / torch.stack(then).mean()).item()
+            with_p, with_next_p = zip(*self.recent, strict=True)
+            self.coefficient *= (
+                torch.stack(with_p).mean() / torch.stack(with_next_p).mean()
+            ).item()
         self.p = self.p_of_update[update]
         self.next_p = self.p_of_update[min(update + 1, len(self.p_of_update) - 1)]
 
+    @property
+    def restart_steps(self) -> int | None:
+        return self.settings.resample_steps
+
     def after_optimizer(self, step: int, x_BD: Tensor) -> None:
+        """Resample dead latents at the last step of each interval of `resample_steps`."""
         interval = self.settings.resample_steps
         if interval is not None and step % interval == interval - 1:
+            dead_F = silent_latents(self, interval, len(x_BD))
             if self.training.recipe == "dictionary_learning":
-                # The release assigns new weights to a copy: only Adam's moments change.
-                self.forget(self.dead(len(x_BD)).nonzero().squeeze(1))
+                # Release 0.1.0 assigns the new weights to a copy. Only Adam's moments change.
+                forget_moments(self, dead_F.nonzero().squeeze(1))
             else:
-                self.resample(x_BD)
+                resample(self, x_BD, dead_F)
 
     def state(self) -> dict[str, Any]:
         annealing = {
@@ -84,7 +106,9 @@ class Trainer(PAnneal, ResamplingTrainer):
         annealing, device = state["annealing"], self.dictionary.bias.device
         self.p, self.next_p = annealing["p"], annealing["next_p"]
         self.coefficient = annealing["coefficient"]
-        self.recent = [(now.to(device), then.to(device)) for now, then in annealing["recent"]]
+        self.recent = [
+            (first.to(device), second.to(device)) for first, second in annealing["recent"]
+        ]
 
     def progress(self) -> dict[str, float]:
         return {"p": self.p, "sparsity_coefficient": self.coefficient}
@@ -106,7 +130,7 @@ class Trainer(PAnneal, ResamplingTrainer):
 
 
 def update_steps(settings: PAnnealSettings, end: int) -> list[int]:
-    """The steps that p changes at, from `anneal_start` to `end`."""
+    """The steps at which p changes, from `anneal_start` to `end`."""
     count = settings.n_sparsity_updates
     if isinstance(count, str):
         count = end - settings.anneal_start + 1

@@ -1,10 +1,10 @@
-"""The ReLU SAE of Towards Monosemanticity: unit-norm decoder columns, an l1 penalty, and, if asked,
+"""The ReLU SAE of Towards Monosemanticity: unit-norm decoder columns, an l1 penalty and optional
 resampling of dead latents (https://transformer-circuits.pub/2023/monosemantic-features).
 """
 
 from saemake.architectures import register
 from saemake.architectures.description import Architecture
-from saemake.architectures.penalties import EXAMPLE, ResamplingSettings
+from saemake.architectures.penalty_settings import EXAMPLE, ResamplingSettings
 
 
 @register

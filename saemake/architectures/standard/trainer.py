@@ -1,30 +1,51 @@
-"""The training step of standard."""
+"""Standard: the loss. Its dictionary and initial weights are in relu.py.
+
+Shapes: B activations in a batch, D the model's width, F latents, P places (see places.py).
+"""
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from saemake.architectures import constraints, losses
-from saemake.architectures.relu import ResamplingTrainer
+from saemake.architectures import constraints, losses, schedule
+from saemake.architectures.choosing import over
+from saemake.architectures.encoding import Encoding
+from saemake.architectures.penalty_settings import ResamplingSettings
+from saemake.architectures.relu import ReluTrainer, resample, silent_latents
 from saemake.architectures.standard import Standard
 from saemake.architectures.trainer import Forward
 
 
-class Trainer(Standard, ResamplingTrainer):
+class StandardTrainer(Standard, ReluTrainer):
     constraint = constraints.UNIT_NORM
 
+    settings: ResamplingSettings
+
     def forward(self, x_BD: Tensor, step: int) -> Forward:
-        f_P, places, x_hat_BD = self.reconstruct(x_BD)
+        dictionary, encoder = self.dictionary, self.dictionary.encoder
+        encoding = Encoding(x_BD, encoder.weight, encoder.bias, dictionary.bias, self.dtype)
+        # Latents above 0: the ReLU.
+        places, f_P = over(encoding, torch.zeros_like(encoder.bias))
+        self.count_fired(places.latents(), places)
+        x_hat_BD = places.decode(f_P, dictionary.decoder_rows) + dictionary.bias
+
         l2 = losses.reconstruction(x_BD, x_hat_BD)
         sparsity = losses.l1(f_P, places)
-        loss = l2 + self.sparsity_value * self.sparsity_scale(step) * sparsity
+        scale = schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps)
+        loss = l2 + self.sparsity_value * scale * sparsity
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
+    @property
+    def restart_steps(self) -> int | None:
+        return self.settings.resample_steps
+
     def after_optimizer(self, step: int, x_BD: Tensor) -> None:
+        """Resample dead latents at steps 0, `resample_steps`, 2 * `resample_steps`, ..."""
         interval = self.settings.resample_steps
         if interval is not None and step % interval == 0:
-            self.resample(x_BD)
+            resample(self, x_BD, silent_latents(self, interval, len(x_BD)))
 
     def recipe_entries(self) -> dict[str, Any]:
         return {

@@ -1,10 +1,11 @@
-"""The ReLU SAE of Anthropic's April 2024 update: decoder norms are free, the penalty is weighted by
-them (https://transformer-circuits.pub/2024/april-update). "Standard" in the published suite.
+"""The ReLU SAE of Anthropic's April 2024 update: decoder norms are free, and the penalty is
+weighted by them (https://transformer-circuits.pub/2024/april-update). The published suite calls it
+"Standard".
 """
 
 from saemake.architectures import register
 from saemake.architectures.description import Architecture
-from saemake.architectures.penalties import EXAMPLE, PenaltySettings
+from saemake.architectures.penalty_settings import EXAMPLE, PenaltySettings
 
 
 @register

@@ -1,23 +1,36 @@
-"""The training step of standard_new."""
+"""StandardNew: the loss. Its dictionary and initial weights are in relu.py.
+
+Shapes: B activations in a batch, D the model's width, F latents, P places (see places.py).
+"""
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from saemake.architectures import constraints, losses
+from saemake.architectures import constraints, losses, schedule
+from saemake.architectures.choosing import over
+from saemake.architectures.encoding import Encoding
 from saemake.architectures.relu import ReluTrainer
 from saemake.architectures.standard_new import StandardNew
 from saemake.architectures.trainer import Forward
 
 
-class Trainer(StandardNew, ReluTrainer):
+class StandardNewTrainer(StandardNew, ReluTrainer):
     constraint = constraints.FREE
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
-        f_P, places, x_hat_BD = self.reconstruct(x_BD)
+        dictionary, encoder = self.dictionary, self.dictionary.encoder
+        encoding = Encoding(x_BD, encoder.weight, encoder.bias, dictionary.bias, self.dtype)
+        # Latents above 0: the ReLU.
+        places, f_P = over(encoding, torch.zeros_like(encoder.bias))
+        self.count_fired(places.latents(), places)
+        x_hat_BD = places.decode(f_P, dictionary.decoder_rows) + dictionary.bias
+
         l2 = losses.reconstruction(x_BD, x_hat_BD)
-        sparsity = losses.decoder_weighted_l1(f_P, places, self.dictionary.decoder_rows)
-        loss = l2 + self.sparsity_value * self.sparsity_scale(step) * sparsity
+        sparsity = losses.decoder_weighted_l1(f_P, places, dictionary.decoder_rows)
+        scale = schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps)
+        loss = l2 + self.sparsity_value * scale * sparsity
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from saemake.activations.drop import Drop, RecordedDrop
+from saemake.activations.drop_settings import Drop, RecordedDrop
 from saemake.base.sections import Closed, Count
 from saemake.evaluation import register
 from saemake.evaluation.description import (

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from saemake.activations.drop import Drop, RecordedDrop
+from saemake.activations.drop_settings import Drop, RecordedDrop
 from saemake.base.sections import Closed, Count, Whole, whole
 from saemake.evaluation import register
 from saemake.evaluation.description import (

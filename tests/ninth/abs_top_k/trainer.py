@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses, trainer
+from saemake.architectures import constraints, losses
 from saemake.architectures.abs_top_k import AbsTopK
+from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
-from saemake.architectures.trainer import Dictionary, Forward, latents_together
+from saemake.architectures.trainer import Forward, Trainer
 from saemake.base.onednn import linear
 
 
@@ -57,7 +58,7 @@ class AbsTopKDictionary(Dictionary):
                 bias.mul_(scale)
 
 
-class Trainer(AbsTopK, trainer.Trainer):
+class AbsTopKTrainer(AbsTopK, Trainer):
     constraint = constraints.UNIT_NORM
 
     dictionary: AbsTopKDictionary

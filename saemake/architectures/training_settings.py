@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from saemake.activations.drop import TrainingDrop
+from saemake.activations.drop_settings import TrainingDrop
 from saemake.base.sections import Closed, Count, Number, Whole
 
 

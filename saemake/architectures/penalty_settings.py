@@ -11,7 +11,7 @@ EXAMPLE: dict[str, Any] = {"sweep": [0.05, 0.2], "sparsity_warmup_steps": 5}
 
 
 class PenaltySettings(Settings):
-    """Of every architecture whose sparsity is a penalty."""
+    """The penalty grows linearly from 0 over `sparsity_warmup_steps`."""
 
     sweep: list[Annotated[Number, Field(gt=0)]] = Field(min_length=1)
     sparsity_warmup_steps: Whole
@@ -21,7 +21,7 @@ class PenaltySettings(Settings):
 
 
 class ResamplingSettings(PenaltySettings):
-    """Of those that can also resample their dead latents, every `resample_steps` (None: never)."""
+    """Dead latents are resampled every `resample_steps` (None: never)."""
 
     resample_steps: Count | None = None
 

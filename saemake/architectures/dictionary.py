@@ -1,0 +1,86 @@
+"""The base class of every SAE, trained or in training, in dictionary_learning's format.
+
+Shapes: D is the model's width, F the number of latents, R a number of tokens.
+"""
+
+import abc
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+class Dictionary(nn.Module, abc.ABC):
+    """A sparse autoencoder. The keys of its state dict mean what they mean in dictionary_learning.
+
+    `inference` is how `encode` chooses latents, for architectures with several ways (see
+    Architecture.inferences); it starts as the way that dictionary_learning's loader uses. `config`
+    is the content of config.json when the dictionary was read from files (see saemake.load).
+    """
+
+    # The dimension of `decoder_weight` that runs over D: 0 for an nn.Linear [D, F], 1 for a matrix
+    # [F, D] that multiplies from the right.
+    d_model_dim: ClassVar[int] = 0
+
+    d_model: int
+    width: int
+    inference: str | None = None
+    # Whether a latent below 0 counts as active.
+    negative_fires: ClassVar[bool] = True
+    config: Mapping[str, Any] | None = None
+
+    @property
+    def tokens_apart(self) -> bool:
+        """Whether `encode` treats each token by itself, whatever else is in its input."""
+        return True
+
+    @property
+    @abc.abstractmethod
+    def encoder_weight(self) -> Tensor:
+        """The encoder's weight, [F, D]."""
+
+    @property
+    @abc.abstractmethod
+    def encoder_bias(self) -> Tensor:
+        """The bias of each latent before the activation function, [F]."""
+
+    @property
+    def decoder_rows(self) -> Tensor:
+        """The decoder's weight with one row per latent, [F, D]."""
+        return self.decoder_weight.T if self.d_model_dim == 0 else self.decoder_weight
+
+    @property
+    @abc.abstractmethod
+    def decoder_weight(self) -> Tensor:
+        """The decoder's weight, [D, F] or [F, D] (see `d_model_dim`)."""
+
+    @abc.abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """Activations [..., D] of any float dtype to latents [..., F] in the weights' dtype, which
+        is float32 (saemake.base.onednn.linear casts)."""
+
+    def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The places that `encode` keeps and the values there, which may be 0. A place is an index
+        into the flattened latents [R, F]; the places of a token are adjacent. None if there is no
+        way to know them without looking at every latent."""
+        return None
+
+    @abc.abstractmethod
+    def decode(self, f: Tensor) -> Tensor:
+        """Latents [..., F] to reconstructions [..., D]. This must be f @ decoder_rows plus a bias:
+        evaluations rely on it."""
+
+    @abc.abstractmethod
+    def scale_biases(self, scale: float) -> None:
+        """Turn a dictionary of activations x into the same dictionary of activations scale * x."""
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number. Waits for the device."""
+        return all(bool(weight.isfinite().all()) for weight in self.state_dict().values())
+
+
+def latents_together(d_model: int, width: int) -> nn.Parameter:
+    """An empty parameter [D, F] whose memory holds the D numbers of a latent side by side. A
+    training step reads and writes them in this order."""
+    return nn.Parameter(torch.empty(width, d_model).T)

@@ -1,0 +1,169 @@
+"""What `top_k`, `batch_top_k` and `matryoshka_batch_top_k` share: the two ways to choose latents at
+inference, the running threshold, and the AuxK loss on dead latents.
+
+Shapes: B activations in a batch, D the model's width, F latents, N dead latents, P places (see
+places.py).
+"""
+
+import abc
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from saemake.architectures import constraints, losses, schedule
+from saemake.architectures.choosing import largest, top_of_each
+from saemake.architectures.constraints import Constraint
+from saemake.architectures.dictionary import Dictionary
+from saemake.architectures.encoding import Encoding
+from saemake.architectures.places import Places
+from saemake.architectures.top_k_settings import TopKSettings
+from saemake.architectures.trainer import Trainer
+
+
+class KeptDictionary(Dictionary):
+    """A dictionary that keeps the largest latents. Buffers: k (int32) and threshold (float32, -1
+    until training estimates it). `inference` is "top_k" or "threshold"."""
+
+    k: Tensor
+    threshold: Tensor
+
+    def __init__(self, d_model: int, width: int, k: int) -> None:
+        super().__init__()
+        self.d_model, self.width = d_model, width
+        self.register_buffer("k", torch.tensor(k, dtype=torch.int32))
+        self.register_buffer("threshold", torch.tensor(-1.0))
+        # A Python copy of k. Reading the buffer in a step would wait for the device.
+        self.kept = k
+
+    @property
+    @abc.abstractmethod
+    def biases(self) -> tuple[nn.Parameter, nn.Parameter]:
+        """The encoder's bias [F] and the decoder's bias [D]."""
+
+    @property
+    def encoder_bias(self) -> Tensor:
+        return self.biases[0]
+
+    @abc.abstractmethod
+    def activations(self, x: Tensor) -> Tensor:
+        """All latents [..., F] before any is dropped, float32."""
+
+    @abc.abstractmethod
+    def decode_unbiased(self, f: Tensor) -> Tensor:
+        """Latents [..., F] to reconstructions [..., D] without the decoder's bias."""
+
+    @abc.abstractmethod
+    def keep_top(self, activations: Tensor) -> Tensor:
+        """Set all but the largest of the activations [..., F] to 0, as k says."""
+
+    def set_k(self, k: int) -> None:
+        """Set k, in the buffer and in its Python copy."""
+        self.kept = k
+        self.k.fill_(k)
+
+    def encode(self, x: Tensor) -> Tensor:
+        f = self.activations(x)
+        return f * (f > self.threshold) if self.inference == "threshold" else self.keep_top(f)
+
+    def decode(self, f: Tensor) -> Tensor:
+        return self.decode_unbiased(f) + self.biases[1]
+
+    def scale_biases(self, scale: float) -> None:
+        with torch.no_grad():
+            for bias in self.biases:
+                bias.mul_(scale)
+            self.threshold.mul_(torch.where(self.threshold >= 0, scale, 1.0))
+
+
+class TopKFamilyTrainer(Trainer):
+    """The parts of a training step that the three architectures share. Each `forward` calls them by
+    name, in the order in which they happen."""
+
+    settings: TopKSettings
+    dictionary: KeptDictionary
+
+    @property
+    def constraint(self) -> Constraint:
+        return constraints.OF_RECIPE[self.training.recipe]
+
+    def start(self, x_BD: Tensor) -> None:
+        """Start the decoder's bias at the geometric median of the first batch."""
+        self.dictionary.biases[1].data.copy_(losses.geometric_median(x_BD))
+
+    def anneal_k(self, step: int) -> None:
+        """Set the step's k if `k_anneal_steps` asks for a falling k."""
+        if self.settings.k_anneal_steps is not None:
+            start_k = min(self.d_model, self.width)
+            self.dictionary.set_k(
+                schedule.annealed_k(
+                    step, int(self.sparsity_value), start_k, self.settings.k_anneal_steps
+                )
+            )
+
+    @torch.no_grad()
+    def update_threshold(self, smallest: Tensor) -> None:
+        """Move the threshold towards the batch's smallest activation (float32 scalar), as a running
+        mean that starts at its first value. The threshold is for inference as a JumpReLU."""
+        threshold, beta = self.dictionary.threshold, self.settings.threshold_beta
+        running = beta * threshold + (1 - beta) * smallest
+        threshold.copy_(torch.where(threshold < 0, smallest, running))
+
+    def auxk_is_due(self, step: int, batch_tokens: int) -> bool:
+        """Whether the loss has an AuxK term. False while too few tokens were seen for any latent to
+        be dead, so that these steps need not wait for the device."""
+        seen = (step + 1) * batch_tokens
+        return self.settings.auxk_alpha > 0 and seen >= self.settings.dead_after_tokens
+
+    def release_auxk(self, dead_N: Tensor, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+        """AuxK of release 0.1.0 (the auxiliary loss of https://arxiv.org/abs/2406.04093): the D/2
+        largest dead latents of each token reconstruct what the SAE missed. `dead_N` has the indices
+        of the dead latents; float32 scalar."""
+        dictionary = self.dictionary
+        encoding = Encoding(
+            x_BD,
+            dictionary.encoder_weight[dead_N],
+            dictionary.biases[0][dead_N],
+            dictionary.biases[1],
+            self.dtype,
+        )
+        places, encoded_P = top_of_each(encoding, min(self.d_model // 2, len(dead_N)))
+        x_hat_aux_BD = places.decode(encoded_P.relu(), dictionary.decoder_rows[dead_N])
+        return losses.auxk_over_residual(x_hat_aux_BD, x_hat_BD, x_BD)
+
+    def recipe_entries(self) -> dict[str, Any]:
+        return {
+            "k": int(self.sparsity_value),
+            "k_anneal_steps": self.settings.k_anneal_steps,
+            "auxk_alpha": self.settings.auxk_alpha,
+            "top_k_aux": self.d_model // 2,
+            "dead_feature_threshold": self.settings.dead_after_tokens,
+            "threshold_beta": self.settings.threshold_beta,
+            "threshold_start_step": self.settings.threshold_start_step,
+        }
+
+
+def smallest_of_tokens(f_P: Tensor, places: Places) -> Tensor:
+    """The size of each token's smallest active latent, averaged over the tokens that have an active
+    latent; float32 scalar, 0 if there is no such token."""
+    smallest_B = places.least_by_token(f_P.float().abs().masked_fill(f_P == 0, torch.inf))
+    has_active_B = smallest_B.isfinite()
+    return smallest_B.where(has_active_B, 0).sum() / has_active_B.sum().clamp_min(1)
+
+
+def smallest_of_batch(f_P: Tensor) -> Tensor:
+    """The size of the batch's smallest active latent; float32 scalar, 0 if no latent is active."""
+    smallest = f_P.float().abs().masked_fill(f_P == 0, torch.inf).min()
+    return smallest.where(smallest.isfinite(), 0)
+
+
+def active_latents(f_P: Tensor, places: Places) -> Tensor:
+    """Latents (bool [F]) that are not 0 somewhere in the batch."""
+    return places.count(f_P != 0) > 0
+
+
+def keep_top_of_batch(activations: Tensor, k: int) -> Tensor:
+    """Set all activations [..., F] to 0 but the k * tokens largest of the whole tensor."""
+    flat = activations.flatten()
+    indices = largest(flat, k * (len(flat) // activations.shape[-1]))
+    return torch.zeros_like(flat).scatter_(0, indices, flat[indices]).view_as(activations)

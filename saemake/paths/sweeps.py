@@ -1,0 +1,57 @@
+"""Sweeps: which SAEs are in one, what one job trains, and what the config has."""
+
+from saemake.base.errors import SaemakeError
+from saemake.config.checks import check_fits
+from saemake.config.config import Config
+from saemake.paths.names import SaeName, Sweep
+from saemake.paths.spelling import check_width, unknown
+
+
+def members(config: Config, trained: Sweep | SaeName) -> list[SaeName]:
+    """The SAEs that one job trains: of a sweep, in the config's order, or one that no sweep lists.
+
+    Raises SaemakeError where the model, layer, architecture or width is none, or where its settings
+    do not fit (see check_fits).
+    """
+    sweep = trained.sweep if isinstance(trained, SaeName) else trained
+    check_model(config, sweep.model)
+    check_in_model(config, sweep.model, sweep.layer)
+    if sweep.architecture not in config.architectures:
+        raise unknown("architecture", sweep.architecture, config.architectures)
+    check_width(config, sweep.width)
+    if isinstance(trained, SaeName):
+        return [trained]
+    check_fits(config, sweep.model, sweep.architecture, sweep.width)
+    swept = config.settings_of(sweep.model, sweep.architecture).sweep
+    return [SaeName(sweep, value) for value in swept]
+
+
+def trained_with(config: Config, sae: SaeName) -> Sweep | SaeName:
+    """What the job of an SAE trains: its sweep, or it alone where the sweep does not list it."""
+    swept = config.settings_of(sae.model, sae.sweep.architecture).sweep
+    narrow = sae.sweep.width not in config.widths and (
+        config.latents(sae.sweep.width) < latents_for(config, sae.model, sae.sweep.architecture)
+    )
+    alone = sae.seed is not None or sae.sparsity not in swept or narrow
+    return sae if alone else sae.sweep
+
+
+def latents_for(config: Config, model: str, architecture: str) -> int:
+    """The fewest latents that the SAEs of a sweep fit into, all of them."""
+    return max(config.settings_of(model, architecture).latents_needed().values(), default=1)
+
+
+def check_in_model(config: Config, model: str, layer: int) -> None:
+    """Raise SaemakeError where the model has no such layer."""
+    last = config.models[model].layers - 1
+    if not 0 <= layer <= last:
+        raise SaemakeError(f"{model} has layers L0 to L{last}, not L{layer}")
+
+
+def check_model(config: Config, model: str) -> None:
+    """Raise SaemakeError where the config has no such model."""
+    if model not in config.models:
+        raise SaemakeError(
+            f"{unknown('model', model, config.models)}; if a config file of your own has it, add"
+            " --configfile FILE"
+        )
