@@ -1,1 +1,1 @@
-"""The published SAEs: fetched, laid out, and compared with rebuilt ones."""
+"""The published SAEs: fetching them, laying out rebuilt ones like them, comparing the two."""

@@ -1,4 +1,4 @@
-"""A rebuilt SAE beside its published one: figures, configuration, weights, and a verdict."""
+"""Compares a rebuilt SAE with the published one: figures, configuration, weights, and a verdict."""
 
 import dataclasses
 import json
@@ -18,13 +18,13 @@ from saemake.paths.catalogue import Entry
 from saemake.training import files
 
 COSINE = 0.9
-# What a config.json has that is of a run and not of an SAE.
+# Keys of config.json that describe a run and not an SAE.
 OF_A_RUN = ("device", "wandb_name", "submodule_name", "norm_factor", "recipe")
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """The folder of an SAE that was judged."""
+    """The folder of an SAE, with its config.json and its rows of metrics.json."""
 
     folder: Path
     config: dict[str, Any]
@@ -32,7 +32,7 @@ class Place:
 
     @classmethod
     def read(cls, folder: Path) -> "Place":
-        """SaemakeError where its files are damaged."""
+        """Raises SaemakeError if metrics.json is damaged."""
         config = json.loads((folder / "config.json").read_text())
         return cls(folder, config, read_file(folder / "metrics.json"))
 
@@ -48,13 +48,15 @@ def compare(
     tolerances: Tolerances,
     device: torch.device,
 ) -> dict[str, Any]:
-    """comparison.json: the rebuilt SAE beside the published one that was judged as it was."""
-    one, other = (place.load(entry, device) for place in (rebuilt, published))
-    same, match = same_weights(one, other), decoder_match(one, other)
+    """comparison.json: the rebuilt SAE beside the published SAE, both judged by the same
+    evaluations."""
+    rebuilt_sae, published_sae = (place.load(entry, device) for place in (rebuilt, published))
+    same = same_weights(rebuilt_sae, published_sae)
+    match = decoder_match(rebuilt_sae, published_sae)
     compared = figures(rebuilt.rows[0], entry, published.rows[0])
     count, faults = deviations(compared, "published", tolerances)
     if count < sum(map(len, compared.values())):
-        faults.append("a figure is not defined, so that it cannot be compared")
+        faults.append("a figure is not defined, so it cannot be compared")
     source = json.loads((published.folder / "source.json").read_text())
     return {
         **_heads(entry, name, rebuilt.rows[0]),
@@ -72,9 +74,9 @@ def compare(
 def against_catalogue(
     entry: Entry, name: str, rebuilt: list[Row], tolerances: Tolerances
 ) -> dict[str, Any]:
-    """against_catalogue.json: the rebuilt SAE's figures beside the catalogue's, without the
-    published weights. The catalogue's are of its authors' text; `verdict` says `within` or
-    `outside` the tolerances, or `unknown` where the catalogue has none of them."""
+    """against_catalogue.json: the rebuilt SAE's figures beside the catalogue's. Needs no published
+    weights. The catalogue's figures are of its authors' text. `verdict` is `within` or `outside`
+    the tolerances, or `unknown` if the catalogue has no figure to compare."""
     compared = figures(rebuilt[0], entry, None)
     count, faults = deviations(compared, "catalogue", tolerances)
     return {
@@ -99,14 +101,14 @@ def _heads(entry: Entry, name: str, row: Row) -> dict[str, Any]:
 
 
 def figures(row: Row, entry: Entry, published: Row | None) -> dict[str, dict[str, Any]]:
-    """By evaluation: L0 and loss recovered of the rebuilt SAE, of the published one judged here
-    (None where it is not there), and of the catalogue (None where it says nothing)."""
-    found = {}
+    """L0 and loss recovered by evaluation: of the rebuilt SAE, of the published SAE judged here
+    (None without `published`), and of the catalogue (None if it has no such figure)."""
+    by_evaluation = {}
     for name in reversed(evaluation.names()):
         described = evaluation.get(name)
         if described.roles is None or not described.published:
             continue
-        found[name] = {
+        by_evaluation[name] = {
             compared: {
                 "rebuilt": row.figure(name, figure),
                 "published": published.figure(name, figure) if published else None,
@@ -117,14 +119,14 @@ def figures(row: Row, entry: Entry, published: Row | None) -> dict[str, dict[str
                 ("loss_recovered", described.roles.recovered),
             )
         }
-    return found
+    return by_evaluation
 
 
 def deviations(
     compared: Mapping[str, Mapping[str, Any]], beside: str, tolerances: Tolerances
 ) -> tuple[int, list[str]]:
-    """How many figures of the rebuilt SAE could be compared with what stands `beside` it
-    ('published' or 'catalogue'), and which are out of tolerance, a sentence each."""
+    """The number of figures of the rebuilt SAE that could be compared with the side `beside`
+    ('published' or 'catalogue'), and a line for each that is out of tolerance."""
     count, faults = 0, []
     for evaluation_name, figures_of_both in compared.items():
         for name, sides in figures_of_both.items():
@@ -133,13 +135,13 @@ def deviations(
                 continue
             count += 1
             if name == "l0":
-                allowed, said = tolerances.l0 * abs(other), f"{tolerances.l0:.0%}"
+                allowed, in_words = tolerances.l0 * abs(other), f"{tolerances.l0:.0%}"
             else:
-                allowed, said = tolerances.loss_recovered, f"{tolerances.loss_recovered:g}"
+                allowed, in_words = tolerances.loss_recovered, f"{tolerances.loss_recovered:g}"
             if abs(rebuilt - other) > allowed:
                 faults.append(
                     f"{evaluation_name}: {name} {rebuilt:.5g}, {beside} {other:.5g}: more than"
-                    f" {said} apart"
+                    f" {in_words} apart"
                 )
     return count, faults
 
@@ -147,39 +149,39 @@ def deviations(
 def differing(
     rebuilt: Mapping[str, Any], published: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """The fields of two config.json that differ, by dotted name; what only one has is None in the
-    other. What is of a run only is left out."""
-    one, other = _flat(rebuilt), _flat(published)
+    """The fields in which two config.json differ, by dotted name. A missing field is None. Fields
+    that describe only a run are left out."""
+    ours, theirs = _flat(rebuilt), _flat(published)
     return {
-        key: {"rebuilt": one.get(key), "published": other.get(key)}
-        for key in sorted(one.keys() | other.keys())
-        if one.get(key) != other.get(key) and key.rpartition(".")[2] not in OF_A_RUN
+        key: {"rebuilt": ours.get(key), "published": theirs.get(key)}
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key) and key.rpartition(".")[2] not in OF_A_RUN
     }
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
+            fields |= _flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            fields[f"{prefix}{key}"] = value
+    return fields
 
 
 def same_weights(rebuilt: Dictionary, published: Dictionary) -> bool:
-    """Whether all parameters and buffers are equal to the bit."""
-    one, other = rebuilt.state_dict(), published.state_dict()
-    return all(one[key].equal(other[key]) for key in one)
+    """Whether all parameters and buffers are bitwise equal."""
+    ours, theirs = rebuilt.state_dict(), published.state_dict()
+    return all(ours[key].equal(theirs[key]) for key in ours)
 
 
 def decoder_match(rebuilt: Dictionary, published: Dictionary) -> dict[str, dict[str, float]]:
-    """How well one's decoder directions are found in the other's, both ways: the mean over latents
-    of the largest cosine similarity, and the fraction of latents where it is over 0.9."""
-    one, other = unit(rebuilt.decoder_rows), unit(published.decoder_rows)
+    """How well each SAE's decoder directions match the other's: the mean over latents of the
+    largest cosine similarity, and the fraction of latents where it is over 0.9."""
+    ours_FD, theirs_FD = unit(rebuilt.decoder_rows), unit(published.decoder_rows)
     return {
-        "published_in_rebuilt": _matched(largest_cosines(other, one)),
-        "rebuilt_in_published": _matched(largest_cosines(one, other)),
+        "published_in_rebuilt": _matched(largest_cosines(theirs_FD, ours_FD)),
+        "rebuilt_in_published": _matched(largest_cosines(ours_FD, theirs_FD)),
     }
 
 
@@ -193,9 +195,9 @@ def _matched(largest_F: Tensor) -> dict[str, float]:
 def verdict(
     same: bool, match: Mapping[str, Mapping[str, float]], faults: list[str], tolerances: Tolerances
 ) -> str:
-    """`identical`: the same weights. `reproduced`: the same features and figures within tolerance.
-    `equivalent`: figures within tolerance of other features, as of another seed. `different`:
-    figures out of tolerance."""
+    """`identical`: the same weights. `reproduced`: the same decoder directions, and figures within
+    tolerance. `equivalent`: other directions, as from another seed, and figures within tolerance.
+    `different`: a figure out of tolerance or undefined."""
     if same:
         return "identical"
     if faults:

@@ -1,5 +1,5 @@
-"""Published weights from the Hub: a commit that is written down once, then that one's files, with
-the Hub's own checksums; nothing in them is run."""
+"""Published weights from the Hub. The commit is recorded once; then the files of that commit are
+fetched and compared with the Hub's checksums. No code in them is run."""
 
 import io
 import json
@@ -23,14 +23,14 @@ from saemake.paths.files import REPOSITORIES
 WEIGHTS = "ae.pt"
 CONFIG = "config.json"
 BUNDLED = "eval_results.json"
-# What dictionary_learning's trainers call a sparsity in config.json.
+# The keys of a sparsity value in config.json of dictionary_learning's trainers, by kind.
 SPARSITY_KEYS = {"k": ["k"], "l0": ["target_l0"], "penalty": ["l1_penalty", "sparsity_penalty"]}
 
 
 def pin(repository: str, revision: str) -> dict[str, str]:
     """The commit that a revision of a repository names today.
 
-    Raises SaemakeError where it cannot be reached or is none.
+    Raises SaemakeError if the repository cannot be reached or has no such revision.
     """
     with _reached(repository, revision):
         commit = patiently(lambda: HfApi().model_info(repository, revision=revision)).sha
@@ -39,41 +39,42 @@ def pin(repository: str, revision: str) -> dict[str, str]:
 
 
 def fetch(entry: Entry, pinned: Path) -> dict[str, bytes]:
-    """The files of a published SAE, at the commit in `pinned`: ae.pt, config.json and source.json,
-    which says where they are from and what the authors' eval_results.json has, if there is one.
+    """The files of a published SAE at the commit in `pinned`: ae.pt, config.json and source.json.
+    The last says where the files are from, and has the content of the authors' eval_results.json if
+    there is one.
 
-    Raises SaemakeError where a file cannot be reached, has not the Hub's checksum, or is not what
-    the catalogue says.
+    Raises SaemakeError if a file cannot be reached, has another checksum than the Hub says, or does
+    not match the catalogue.
     """
     commit = _commit(pinned)
-    what = f"{entry.repository}/{entry.path}"
+    folder = f"{entry.repository}/{entry.path}"
     with _reached(entry.repository, commit):
-        there = _listed(entry, commit)
+        listed = _listed(entry, commit)
         for name in (WEIGHTS, CONFIG):
-            if name not in there:
-                raise SaemakeError(f"{what}: no {name} there at {commit}")
-        names = [name for name in (WEIGHTS, CONFIG, BUNDLED) if name in there]
+            if name not in listed:
+                raise SaemakeError(f"{folder}: no {name} in it at {commit}")
+        names = [name for name in (WEIGHTS, CONFIG, BUNDLED) if name in listed]
         paths = {name: _downloaded(entry, commit, name) for name in names}
     sums = {name: sha256(path) for name, path in paths.items()}
-    for name, listed in there.items():
-        # Of an LFS file the Hub tells the sha256, of another git's hash.
-        found, told = sums.get(name), listed.lfs and listed.lfs.sha256
-        if name in paths and told is None:
-            found, told = git_hash(paths[name].read_bytes()), listed.blob_id
-        if found is not None and found != told:
+    for name, file in listed.items():
+        # The Hub lists the sha256 of LFS files, and git's hash of other files.
+        actual, expected = sums.get(name), file.lfs and file.lfs.sha256
+        if name in paths and expected is None:
+            actual, expected = git_hash(paths[name].read_bytes()), file.blob_id
+        if actual is not None and actual != expected:
             raise SaemakeError(
-                f"{what}/{name}: its checksum is {found}, the Hub says {told};"
+                f"{folder}/{name}: its checksum is {actual}, the Hub says {expected};"
                 f" delete {paths[name].resolve()} and run the same command again"
             )
     content = {name: path.read_bytes() for name, path in paths.items()}
-    check(entry, content[WEIGHTS], _mapping(content[CONFIG], f"{what}/{CONFIG}"))
+    check(entry, content[WEIGHTS], _mapping(content[CONFIG], f"{folder}/{CONFIG}"))
     source = {
         "repository": entry.repository,
         "path": entry.path,
         "commit": commit,
         "sha256": sums,
         "eval_results": (
-            _mapping(content[BUNDLED], f"{what}/{BUNDLED}") if BUNDLED in content else None
+            _mapping(content[BUNDLED], f"{folder}/{BUNDLED}") if BUNDLED in content else None
         ),
     }
     return {
@@ -84,10 +85,10 @@ def fetch(entry: Entry, pinned: Path) -> dict[str, bytes]:
 
 
 def check(entry: Entry, weights: bytes, config: Mapping[str, Any]) -> None:
-    """Raise SaemakeError where a published ae.pt or config.json is not of the SAE that the
-    catalogue says: of another class, width or layer, with other keys or shapes, or with more than
-    tensors in it (which is not run)."""
-    what = f"{entry.repository}/{entry.path}"
+    """Raise SaemakeError if a published ae.pt or config.json does not match the catalogue's SAE: it
+    has another class, width, layer or sparsity, other keys or shapes, values that are not finite,
+    or contents other than tensors. Such contents are never run."""
+    folder = f"{entry.repository}/{entry.path}"
     kind = architectures.get(entry.architecture)
     trainer = config.get("trainer")
     expected = {
@@ -96,53 +97,55 @@ def check(entry: Entry, weights: bytes, config: Mapping[str, Any]) -> None:
         "layer": entry.layer,
     }
     if not isinstance(trainer, Mapping):
-        raise SaemakeError(f"{what}/{CONFIG}: says nothing of a trainer")
+        raise SaemakeError(f"{folder}/{CONFIG}: it has no 'trainer' section")
     for key, value in expected.items():
         if trainer.get(key) != value:
             raise SaemakeError(
-                f"{what}/{CONFIG}: {key} is {trainer.get(key)!r}, the catalogue says {value!r}"
+                f"{folder}/{CONFIG}: {key} is {trainer.get(key)!r}, the catalogue says {value!r}"
             )
     for key in SPARSITY_KEYS[kind.sparsity]:
         if trainer.get(key, entry.sparsity) != entry.sparsity:
             raise SaemakeError(
-                f"{what}/{CONFIG}: {key} is {trainer[key]!r}, the catalogue says {entry.sparsity!r}"
+                f"{folder}/{CONFIG}: {key} is {trainer[key]!r}, the catalogue says"
+                f" {entry.sparsity!r}"
             )
-    state = _tensors(weights, f"{what}/{WEIGHTS}")
+    state = _tensors(weights, f"{folder}/{WEIGHTS}")
     try:
-        wanted = kind.trainer().make_dictionary(trainer).state_dict()
+        expected_state = kind.trainer().make_dictionary(trainer).state_dict()
     except KeyError as error:
-        raise SaemakeError(f"{what}/{CONFIG}: its trainer has no {error}") from None
+        raise SaemakeError(f"{folder}/{CONFIG}: its trainer has no {error}") from None
     except (TypeError, ValueError, RuntimeError) as error:
         raise SaemakeError(
-            f"{what}/{CONFIG}: its trainer describes no {kind.dict_class} ({first_line(error)})"
+            f"{folder}/{CONFIG}: its trainer describes no {kind.dict_class} ({first_line(error)})"
         ) from None
-    if set(state) != set(wanted):
+    if set(state) != set(expected_state):
         raise SaemakeError(
-            f"{what}/{WEIGHTS}: has {', '.join(map(str, state))}; expected {', '.join(wanted)}"
+            f"{folder}/{WEIGHTS}: has {', '.join(map(str, state))}; expected"
+            f" {', '.join(expected_state)}"
         )
-    for key, tensor in wanted.items():
+    for key, tensor in expected_state.items():
         if state[key].shape != tensor.shape:
             raise SaemakeError(
-                f"{what}/{WEIGHTS}: {key} has the shape {tuple(state[key].shape)}; expected"
+                f"{folder}/{WEIGHTS}: {key} has the shape {tuple(state[key].shape)}; expected"
                 f" {tuple(tensor.shape)}"
             )
         if not state[key].isfinite().all():
-            raise SaemakeError(f"{what}/{WEIGHTS}: {key} has values that are not finite")
+            raise SaemakeError(f"{folder}/{WEIGHTS}: {key} has values that are not finite")
     if "k" in state and int(state["k"]) != trainer["k"]:
         raise SaemakeError(
-            f"{what}/{WEIGHTS}: k is {int(state['k'])} in it and {trainer['k']} in {CONFIG}"
+            f"{folder}/{WEIGHTS}: k is {int(state['k'])} in it and {trainer['k']} in {CONFIG}"
         )
 
 
-def _tensors(weights: bytes, what: str) -> Mapping[str, Tensor]:
-    """A state dict; whatever the unpickler says of one that is none is a refusal."""
+def _tensors(weights: bytes, path: str) -> Mapping[str, Tensor]:
+    """The state dict in `weights`. Raises SaemakeError if they hold anything but tensors."""
     try:
         state = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
-    except Exception as error:  # of damaged bytes it raises nearly any kind
+    except Exception as error:  # damaged bytes raise nearly any exception
         reason = type(error).__name__
-        raise SaemakeError(f"{what}: refused, it is not tensors alone ({reason})") from None
+        raise SaemakeError(f"{path}: refused, it is not tensors alone ({reason})") from None
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise SaemakeError(f"{what}: refused, it is not tensors alone (no state dict)")
+        raise SaemakeError(f"{path}: refused, it is not tensors alone (no state dict)")
     return state
 
 
@@ -157,14 +160,14 @@ def _commit(pinned: Path) -> str:
 
 
 def _listed(entry: Entry, commit: str) -> dict[str, RepoFile]:
-    """The files in the SAE's folder, by name."""
+    """The files in the SAE's folder on the Hub, by name."""
     api = HfApi()
     paths = [f"{entry.path}/{name}" for name in (WEIGHTS, CONFIG, BUNDLED)]
-    found = patiently(lambda: api.get_paths_info(entry.repository, paths, revision=commit))
-    files = {Path(file.path).name: file for file in found if isinstance(file, RepoFile)}
+    infos = patiently(lambda: api.get_paths_info(entry.repository, paths, revision=commit))
+    files = {Path(file.path).name: file for file in infos if isinstance(file, RepoFile)}
     if not files:
-        folders = patiently(lambda: api.list_repo_files(entry.repository, revision=commit))
-        known = {str(Path(file).parent) for file in folders if Path(file).name == WEIGHTS}
+        all_files = patiently(lambda: api.list_repo_files(entry.repository, revision=commit))
+        known = {str(Path(file).parent) for file in all_files if Path(file).name == WEIGHTS}
         raise SaemakeError(
             f"{entry.repository}/{entry.path}: no such folder at {commit};"
             f" {nearest(entry.path, known)}"
@@ -177,14 +180,14 @@ def _downloaded(entry: Entry, commit: str, name: str) -> Path:
     return Path(patiently(lambda: hf_hub_download(entry.repository, file, revision=commit)))
 
 
-def _mapping(content: bytes, what: str) -> dict[str, Any]:
+def _mapping(content: bytes, path: str) -> dict[str, Any]:
     try:
-        found = json.loads(content)
+        mapping = json.loads(content)
     except ValueError as error:
-        raise SaemakeError(f"{what}: no JSON ({first_line(error)})") from None
-    if not isinstance(found, dict):
-        raise SaemakeError(f"{what}: no JSON object")
-    return found
+        raise SaemakeError(f"{path}: not JSON ({first_line(error)})") from None
+    if not isinstance(mapping, dict):
+        raise SaemakeError(f"{path}: not a JSON object")
+    return mapping
 
 
 def _reached(repository: str, revision: str) -> Any:

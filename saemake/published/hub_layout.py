@@ -1,4 +1,4 @@
-"""A rebuilt SAE's files as the suite was published."""
+"""The files of a rebuilt SAE in the layout of the published suite."""
 
 import json
 
@@ -9,8 +9,9 @@ EVALUATION = "dictionary_learning"
 
 
 def eval_results(row: Row) -> bytes:
-    """eval_results.json: dictionary_learning's twelve figures by its loader's way of choosing
-    latents, and what they are of, as the demo writes them. `row` has that evaluation."""
+    """eval_results.json: dictionary_learning's twelve figures, with latents chosen as its loader
+    does, and the amount of text, in the form of dictionary_learning's demo. `row` must have that
+    evaluation."""
     figures, made = row.of(EVALUATION), row.circumstances(EVALUATION)
     assert figures is not None
     assert made is not None

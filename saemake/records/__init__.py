@@ -1,1 +1,1 @@
-"""What each file was made from, what the config asks of it, and how the two differ."""
+"""Records of what each file was made from, what the config asks for, and how the two differ."""

@@ -1,6 +1,7 @@
-"""What the config asks of a file: the recipes behind it, by the name of what each is of.
+"""The recipes by which the config would make a file, each under a name such as an SAE's.
 
-Records keep this of the time when a file was made; `why` and a plan compare it with today's.
+A record keeps these recipes as they were when the file was made. `why` and a plan compare them with
+those of the current config.
 """
 
 import dataclasses
@@ -41,14 +42,15 @@ from saemake.recipes import (
 )
 from saemake.records.made import By
 
-# In an evaluation's recipe, the hash of what it judges, whose own recipe says how that differs.
+# The key in an evaluation's recipe whose value is the hash of the judged SAE. How that SAE differs
+# is shown by the SAE's own recipe.
 SUBJECT = "subject"
 Named = Iterator[tuple[str, Recipe | dict[str, Any]]]
 
 
 def recipes_of(config: Config, path: str) -> dict[str, By]:
-    """The recipes of a file; none where all that it depends on is its inputs, or where it is no
-    file of this config."""
+    """The recipes of a file, by name. Empty if the file depends on its inputs alone, or is not of
+    this config."""
     try:
         return {name: _by(recipe) for name, recipe in _recipes(config, parse(config, path))}
     except (SaemakeError, KeyError, ValueError):
@@ -62,7 +64,7 @@ def _by(recipe: Recipe | dict[str, Any]) -> By:
 
 
 def _recipes(config: Config, artifact: Artifact) -> Named:
-    """The recipes behind an artifact, each with the name of what it is of."""
+    """The recipes of an artifact, each with its name."""
     match artifact:
         case ModelFile(model):
             yield f"{model}/model.json", model_recipe(config, model)

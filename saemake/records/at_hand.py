@@ -1,4 +1,4 @@
-"""What the files at hand were made by, and how that differs from what the config asks."""
+"""The recipes by which existing files were made, and how they differ from the config's."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -14,16 +14,16 @@ from saemake.records import made
 from saemake.records.asked import SUBJECT, recipes_of
 from saemake.records.made import By
 
-# Of an evaluation in the store, the file with its recipe.
+# The file with the recipe, in an evaluation's entry in the store.
 RECIPE = "recipe.json"
-# How many differing keys a plan's line names.
+# Number of differing keys that a line of a dry run names.
 SHOWN = 3
 
 
 def recipes_at(config: Config, path: str) -> dict[str, By] | None:
-    """The recipes that a file was made by, as asked.recipes_of gives them: from its record, or
-    where an older saemake made it, from what the file itself or its folder says. None where neither
-    does."""
+    """The recipes by which a file was made, in the form of asked.recipes_of. They come from its
+    record, or from the file and its folder if an older saemake made it. None if neither has
+    them."""
     record = made.read(path)
     if record is not None:
         return record.recipes
@@ -51,14 +51,15 @@ def _subject(folder: Path) -> str:
     return "/".join(folder.parts[1:])
 
 
-def _judged_by(said: dict[str, Any]) -> By:
-    key = evaluation_key(said["recipe_hash"], said["sha256"])
+def _judged_by(circumstances: dict[str, Any]) -> By:
+    key = evaluation_key(circumstances["recipe_hash"], circumstances["sha256"])
     recipe = json.loads(Store(STORE, "evaluations").read(key, RECIPE))
-    return By(hash=said["recipe_hash"], recipe=recipe)
+    return By(hash=circumstances["recipe_hash"], recipe=recipe)
 
 
 def differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
-    """The fields that differ, as `place: old -> new`; lists are compared whole."""
+    """The fields that differ, as `field: old -> new`. `at` is the prefix of the field names. Lists
+    are compared as wholes."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(set(old) | set(new)):
             yield from differences(old.get(key), new.get(key), f"{at}{key}.")
@@ -67,16 +68,16 @@ def differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
 
 
 def differing(config: Config, path: str) -> dict[str, list[str]]:
-    """How a file's recipes differ from the config's: by the name of what each is of, the fields.
-    Only of what both have; of an evaluation without the SAE that it judges, which is a file of its
-    own."""
+    """How a file's recipes differ from the config's: the differing fields, by recipe name. Compares
+    only recipes that both have. Of an evaluation's recipe it leaves out the judged SAE, which is a
+    file of its own."""
     asked, before = recipes_of(config, path), recipes_at(config, path) or {}
     at = (
         f"evaluations.{evaluation}."
         if (evaluation := evaluation_in(config, PurePosixPath(path).name))
         else ""
     )
-    found = {
+    differing_lines = {
         name: [
             line
             for line in differences(before[name].recipe, asked[name].recipe, at)
@@ -85,37 +86,39 @@ def differing(config: Config, path: str) -> dict[str, list[str]]:
         for name in asked
         if name in before and before[name].hash != asked[name].hash
     }
-    return {name: lines for name, lines in found.items() if lines}
+    return {name: lines for name, lines in differing_lines.items() if lines}
 
 
 def replaced(config: Config, outputs: Sequence[str], inputs: Sequence[str] = ()) -> str:
-    """A line on how outputs at hand, which a job is about to replace, were made by another config:
-    which keys, what becomes of the old ones, and how to have both. Empty where they were not.
+    """A line for existing outputs that a job will replace, if another config made them: the
+    differing keys, what becomes of the old files, and how to keep both. Empty if the config is the
+    same.
 
-    `inputs` are those of a job whose outputs are a function of them alone.
+    `inputs` are the job's inputs if its outputs depend on them alone.
     """
-    there = [path for path in map(str, outputs) if Path(path).exists()]
-    found = {path: lines for path in there for lines in differing(config, path).values()}
-    keys = list(dict.fromkeys(line for lines in found.values() for line in lines))
+    existing = [path for path in map(str, outputs) if Path(path).exists()]
+    lines_by_path = {path: lines for path in existing for lines in differing(config, path).values()}
+    keys = list(dict.fromkeys(line for lines in lines_by_path.values() for line in lines))
     if keys:
         more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-        return _line(there, f"{'; '.join(keys[:SHOWN])}{more}", _kept(config, list(found)))
-    if there and inputs and (record := made.read(there[0])) is not None:
+        differs = f"{'; '.join(keys[:SHOWN])}{more}"
+        return _line(existing, differs, _kept(config, list(lines_by_path)))
+    if existing and inputs and (record := made.read(existing[0])) is not None:
         gone, new = set(record.inputs) - set(inputs), set(inputs) - set(record.inputs)
-        said = [f"shows {_folders(gone)} too"] * bool(gone)
-        said += [f"does not show {_folders(new)}"] * bool(new)
-        return _line(there, " and ".join(said)) if said else ""
+        clauses = [f"shows {_folders(gone)} too"] * bool(gone)
+        clauses += [f"does not show {_folders(new)}"] * bool(new)
+        return _line(existing, " and ".join(clauses)) if clauses else ""
     return ""
 
 
-def _line(there: list[str], differs: str, kept: str = "") -> str:
-    names = there[0] if len(there) == 1 else f"{there[0]} and {len(there) - 1} more"
+def _line(existing: list[str], differs: str, kept: str = "") -> str:
+    names = existing[0] if len(existing) == 1 else f"{existing[0]} and {len(existing) - 1} more"
     both = "To keep both at hand, give one a model entry of its own name"
     return f"\n    replaces {names}, of another config ({differs}). {kept}{both}"
 
 
 def _kept(config: Config, paths: list[str]) -> str:
-    """What becomes of SAEs at hand."""
+    """A sentence on what becomes of the SAEs that are replaced."""
     saes = [path for path in paths if PurePosixPath(path).name == "ae.pt"]
     if not saes:
         return ""

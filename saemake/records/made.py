@@ -2,9 +2,9 @@
 
     results/.store/made/<path of the file>.json
 
-A job writes one for each of its outputs when it ends: the sha256 of the output and of every input,
-and the recipes that the output was made by. They lie in the store, since Snakemake deletes outputs
-and a folder laid out for others shall hold nothing else.
+When a job ends, it writes a record for each of its outputs: the sha256 of the output and of every
+input, and the recipes that made the output. Records are in the store, because Snakemake deletes
+outputs, and because folders under hub/ must hold nothing but published files.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ class By(Closed):
 
 
 class Made(Closed):
-    """The record of one file. `recipes` are by the name of what each is of, such as an SAE (see
-    asked.recipes_of). `job` has the hashes of all that its job had a recipe of, by name."""
+    """The record of one file. `recipes` has the file's recipes by name (see asked.recipes_of),
+    `job` the hashes of all recipes of its job, by name. `inputs` has a sha256 by path."""
 
     sha256: str
     inputs: dict[str, str]
@@ -41,12 +41,12 @@ class Made(Closed):
 
 
 def path_of(path: str) -> Path:
-    """Where the record of a file lies."""
+    """The path of a file's record."""
     return FOLDER / f"{path}.json"
 
 
 def read(path: str) -> Made | None:
-    """The record of a file; None where there is none, or it is damaged."""
+    """The record of a file. None if there is none, or it is damaged."""
     try:
         return Made.model_validate_json(path_of(path).read_bytes())
     except (OSError, ValidationError):
@@ -54,7 +54,7 @@ def read(path: str) -> Made | None:
 
 
 def write(path: str, record: Made) -> None:
-    """Record how a file was made. Appears whole or not at all."""
+    """Write a file's record atomically. Raises SaemakeError if the disk is full or forbidden."""
     place = path_of(path)
     temporary = place.with_name(f".{place.name}.{os.getpid()}")
     try:
@@ -69,14 +69,14 @@ def write(path: str, record: Made) -> None:
 
 
 def sums(paths: Iterable[str]) -> dict[str, str]:
-    """sha256 of each file that is there."""
+    """sha256 of each file that exists, by path."""
     return {path: sha256(Path(path)) for path in paths if Path(path).is_file()}
 
 
 def sweep() -> None:
-    """Remove the records of files that are gone, and what a kill left of records."""
-    for left in FOLDER.rglob(".*.json.*") if FOLDER.is_dir() else ():
-        left.unlink(missing_ok=True)
+    """Remove the records of files that are gone, and unfinished records that a kill left."""
+    for unfinished in FOLDER.rglob(".*.json.*") if FOLDER.is_dir() else ():
+        unfinished.unlink(missing_ok=True)
     for record in list(_records()):
         if not Path(str(record.relative_to(FOLDER)).removesuffix(".json")).exists():
             record.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Fit the principal components that SAEs are compared with."""
+"""Fits the principal components that SAEs are compared with."""
 
 import torch
 from safetensors.torch import save
@@ -12,11 +12,12 @@ from saemake.text.shards import Tokens
 
 
 def fit(weights: Weights, tokens: Tokens, recipe: BaselinesRecipe) -> bytes:
-    """The mean [D], the principal components [D, D], by falling variance, and their variances [D]
-    of the layer's activations on the first `pca_tokens` of the training text that the recipe does
-    not drop, whole batches, as safetensors in float32. Sums and the decomposition are in float64.
+    """Safetensors in float32: the mean [D] of the layer's activations, their principal components
+    [D, D] by falling variance, and the variances [D]. The activations are those of the first
+    `pca_tokens` tokens of the training text that the recipe does not drop, rounded up to whole
+    batches. Sums and the decomposition are in float64.
 
-    Raises SaemakeError where activations are not finite.
+    Raises SaemakeError if activations are not finite.
     """
     device = devices.choose(recipe.cpu_threads)
     lm = LanguageModel(weights, recipe.layer, device, whole=False)
@@ -38,7 +39,7 @@ def fit(weights: Weights, tokens: Tokens, recipe: BaselinesRecipe) -> bytes:
     mean_D = sum_D / count
     covariance_DD = products_DD / count - torch.outer(mean_D, mean_D)
     variances_D, directions_DD = torch.linalg.eigh(covariance_DD.cpu())
-    return save(  # no metadata: safetensors writes it in an order of its own each time
+    return save(  # without metadata, whose order in the file changes from call to call
         {
             "mean": mean_D.float().cpu(),
             "components": directions_DD.T.flip(0).float().contiguous(),

@@ -1,4 +1,4 @@
-"""The files of a trained SAE, in dictionary_learning's format, and reading them back."""
+"""The files of a trained SAE, written and read in dictionary_learning's format."""
 
 import csv
 import importlib.metadata
@@ -20,12 +20,12 @@ from saemake.base.store import sha256
 from saemake.recipes import SaeRecipe
 
 PROVENANCE_PACKAGES = ("torch", "transformers", "nnsight", "datasets", "snakemake")
-# Of these and saemake itself, what a change in may change an SAE's bytes.
+# Packages whose version can change an SAE's bytes.
 BYTES_DEPEND_ON = ("torch", "transformers", "nnsight")
 
 
 def sae_bytes(dictionary: Dictionary) -> bytes:
-    """The state dict as ae.pt's bytes. Not saved to a path: the file's name would enter them."""
+    """The state dict as ae.pt's bytes. Saved to memory: torch.save writes a file's name into it."""
     state = {
         key: value.detach().cpu().contiguous() for key, value in dictionary.state_dict().items()
     }
@@ -35,9 +35,9 @@ def sae_bytes(dictionary: Dictionary) -> bytes:
 
 
 def config_json(trained: Trainer, recipe: SaeRecipe, norm_factor: float) -> str:
-    """config.json: `trainer` and `buffer` as dictionary_learning writes them, and the norm factor
-    that it loses; `drop` where positions are left out. Holds nothing of the machine, nor a name: a
-    recipe may have several."""
+    """config.json: `trainer` and `buffer` as dictionary_learning writes them, the norm factor,
+    which dictionary_learning does not write, and `drop` if positions are left out. It says nothing
+    of the machine and has no name of the SAE, since a recipe may have several names."""
     tokens, drop = recipe.tokens, recipe.training.drop
     content = {
         "trainer": {
@@ -60,15 +60,15 @@ def config_json(trained: Trainer, recipe: SaeRecipe, norm_factor: float) -> str:
 
 
 def named(lm_name: str, stored: bytes) -> bytes:
-    """A stored config.json with the language model's name in it."""
+    """A stored config.json with the language model's name added."""
     content = json.loads(stored)
     content["trainer"]["lm_name"] = lm_name
     return (json.dumps(content, indent=4) + "\n").encode()
 
 
 def provenance_json(recipe: SaeRecipe, device: torch.device, more: dict[str, Any]) -> str:
-    """provenance.json: the whole recipe, its hash, `more` (checksums, revisions, times), the
-    software and the kind of device. No host, user, path or token."""
+    """provenance.json: the whole recipe, its hash, the entries of `more` (checksums, revisions,
+    times), the software and the kind of device. It has no host, user, path or access token."""
     content = {
         "recipe_hash": recipe.hash,
         "recipe": recipe.model_dump(mode="json"),
@@ -84,7 +84,8 @@ def provenance_json(recipe: SaeRecipe, device: torch.device, more: dict[str, Any
 
 
 def _version(package: str) -> str | None:
-    """None where it is not installed: training itself needs neither `datasets` nor snakemake."""
+    """A package's version. None if it is not installed: training needs neither `datasets` nor
+    snakemake."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -92,13 +93,14 @@ def _version(package: str) -> str | None:
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
-    """The provenance.json of an SAE's folder; SaemakeError where it is missing or none."""
+    """The content of provenance.json in an SAE's folder. Raises SaemakeError if the file is missing
+    or damaged."""
     path = folder / "provenance.json"
     try:
         content = json.loads(path.read_text())
         if {"recipe", "recipe_hash", "ae_sha256", "device", "software"} <= set(content):
             return content
-        raise ValueError("it lacks what belongs there")
+        raise ValueError("entries are missing")
     except (OSError, ValueError, TypeError) as error:
         raise SaemakeError(
             f"{path}: cannot be read ({first_line(error)}); {build_again(path)}"
@@ -106,27 +108,28 @@ def read_provenance(folder: Path) -> dict[str, Any]:
 
 
 def checked_sum(folder: Path, recipe_hash: str) -> str:
-    """sha256 of an SAE's ae.pt; SaemakeError where it is not what its provenance says, or was made
-    by another recipe."""
+    """sha256 of an SAE's ae.pt. Raises SaemakeError if it differs from the sum in provenance.json,
+    or if the SAE was made by another recipe."""
     path = folder / "ae.pt"
-    found, provenance = sha256(path), read_provenance(folder)
-    if found != provenance["ae_sha256"]:
+    ae_sha256, provenance = sha256(path), read_provenance(folder)
+    if ae_sha256 != provenance["ae_sha256"]:
         raise SaemakeError(
-            f"{path}: damaged, its sha256 is not that of its provenance.json; {build_again(path)}"
+            f"{path}: damaged, its sha256 differs from the one in provenance.json;"
+            f" {build_again(path)}"
         )
     if provenance["recipe_hash"] != recipe_hash:
         raise SaemakeError(f"{path}: its recipe is not the config's; {build_again(path)}")
-    return found
+    return ae_sha256
 
 
 def circumstances(device: torch.device) -> dict[str, Any]:
-    """What the bytes of an SAE depend on besides its recipe: the kind of device, the software."""
+    """All that an SAE's bytes depend on besides its recipe: the kind of device and the software."""
     versions = {name: importlib.metadata.version(name) for name in BYTES_DEPEND_ON}
     return {"device": devices.describe(device), **versions}
 
 
 def training_csv(rows: list[dict[str, float]]) -> str:
-    """training.csv: one row a logged step."""
+    """training.csv: one row per logged step."""
     content = io.StringIO()
     columns = dict.fromkeys(key for row in rows for key in row)
     writer = csv.DictWriter(content, columns, lineterminator="\n", restval="")
@@ -143,19 +146,20 @@ def load(
     inference: str | None = None,
     file: str = "ae.pt",
 ) -> Dictionary:
-    """The dictionary in `folder` (its file and config.json), in float32, for inference; `inference`
-    is its way of choosing latents, where it has several (None: its loader's).
+    """The dictionary in `folder` (its `file` and config.json), in float32, for inference.
+    `inference` selects how latents are chosen, if the architecture has several ways; None is the
+    way of its loader.
 
-    Raises SaemakeError where it is of another architecture or width than asked, or damaged.
+    Raises SaemakeError if the files are damaged, or of another architecture or width.
     """
     path = folder / file
     kind = architectures.get(architecture)
     config = loading.read_config(folder)
     trainer = config["trainer"]
-    said = (trainer.get("dict_class"), trainer.get("dict_size"))
-    if said != (kind.dict_class, width):
+    dict_class, latents = trainer.get("dict_class"), trainer.get("dict_size")
+    if (dict_class, latents) != (kind.dict_class, width):
         raise SaemakeError(
-            f"{path}: its config.json says {said[0]} of {said[1]} latents, its path"
+            f"{path}: its config.json says {dict_class} of {latents} latents, its path"
             f" {kind.dict_class} of {width}; {build_again(path)}"
         )
     return loading.read(path, config, device, inference, build_again(path))

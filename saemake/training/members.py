@@ -1,4 +1,4 @@
-"""The SAEs of a pass: what is wanted, and each one's state while it trains."""
+"""The SAEs of a pass: which SAEs to train, and the state of each while it trains."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,7 +20,8 @@ from saemake.training.snapshots import Snapshots
 
 @dataclasses.dataclass(frozen=True)
 class Stores:
-    """Where a pass puts finished SAEs, checkpoints, and what it needs to go on after a kill."""
+    """The stores of a pass: for finished SAEs, for checkpoints, and for the snapshots from which it
+    resumes after a kill."""
 
     saes: Store
     checkpoints: Store
@@ -35,22 +36,26 @@ class Stores:
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """An SAE to be had: its name for people, its recipe, and the steps to save it before."""
+    """An SAE to train: its name for messages, its recipe, and the steps before which a checkpoint
+    is saved."""
 
     name: str
     recipe: SaeRecipe
     checkpoint_steps: Sequence[int] = ()
 
     def is_in(self, stores: Stores) -> bool:
-        # Both are looked at, so that whatever is damaged is dropped before it is made again.
+        """Whether the stores have the SAE and all its checkpoints. Drops damaged ones."""
+        # Evaluated even if the SAE is missing, so that damaged checkpoints are dropped.
         checkpoints = self.has_checkpoints(stores)
         return stores.saes.has(self.recipe.hash) and checkpoints
 
     def has_checkpoints(self, stores: Stores, before: int | None = None) -> bool:
-        """Whether its checkpoints are there, all or those before a step."""
+        """Whether the store has all its checkpoints, or all of those before a step. Drops damaged
+        ones."""
         steps = [step for step in self.checkpoint_steps if before is None or step < before]
-        there = [stores.checkpoints.has(checkpoint_key(self.recipe, step)) for step in steps]
-        return all(there)
+        # A list, so that `has` is called for each, which drops the damaged ones.
+        stored = [stores.checkpoints.has(checkpoint_key(self.recipe, step)) for step in steps]
+        return all(stored)
 
 
 class Member:
@@ -59,7 +64,7 @@ class Member:
     def __init__(self, wanted: Wanted, d_model: int, device: torch.device) -> None:
         self.wanted = wanted
         self.trainer = _trainer(wanted.recipe, d_model, device)
-        # The first step whose loss was not finite, or -1; on the device, so that no step waits.
+        # The first step whose loss was not finite, else -1. On the device, so that no step waits.
         self.bad_step = torch.tensor(-1, device=device)
         self.rows: list[dict[str, float]] = []
         self.checkpoint: Path | None = None
@@ -73,7 +78,7 @@ class Member:
         return self.wanted.recipe
 
     def state(self) -> dict[str, Any]:
-        """All that its next step depends on, as tensors and plain values."""
+        """All that the next step depends on, as tensors and plain values."""
         return {
             "trainer": self.trainer.state(),
             "bad_step": int(self.bad_step),
@@ -82,25 +87,26 @@ class Member:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from such a state."""
+        """Continue from a result of `state`."""
         self.trainer.load_state(state["trainer"])
         self.bad_step.fill_(state["bad_step"])
         self.rows = state["rows"]
         self.checkpoint = Path(state["checkpoint"]) if state["checkpoint"] else None
 
     def update(self, step: int, x_BD: Tensor) -> Forward:
-        """One training step."""
+        """One training step on activations [B, D] that are divided by the norm factor."""
         forward = self.trainer.update(step, x_BD)
         bad = ~forward.loss.detach().isfinite() & (self.bad_step < 0)
         self.bad_step.masked_fill_(bad, step)
         return forward
 
     def is_finite(self) -> bool:
-        """Whether every weight is a number; asks the device."""
+        """Whether every weight is finite. Waits for the device."""
         return self.trainer.dictionary.is_finite()
 
     def save_checkpoint(self, step: int, scale: float, store: Store) -> None:
-        """Store the SAE as it is before `step`; not where its weights are no numbers."""
+        """Store the SAE as it is before `step`, unless a weight is not finite. `scale` is the norm
+        factor."""
         if self.is_finite():
             key = checkpoint_key(self.recipe, step)
             content = files.sae_bytes(self.trainer.finished(scale))
@@ -108,7 +114,7 @@ class Member:
             self.checkpoint = store.folder / key / CHECKPOINT
 
     def last_good(self) -> str:
-        """Where the last checkpoint is, in words."""
+        """A clause that says where the last checkpoint is."""
         if self.checkpoint is None:
             key = f"architectures.{self.recipe.architecture}.checkpoints"
             return f"(no checkpoint before it: {key})"
@@ -116,7 +122,7 @@ class Member:
 
     @torch.no_grad()
     def row(self, step: int, x_BD: Tensor, forward: Forward, report: Logging) -> dict[str, float]:
-        """One row of training.csv, from what the step has already computed."""
+        """One row of training.csv, from the results of the step's forward pass."""
         x_BD, x_hat_BD = x_BD.float(), forward.x_hat_BD.float()
         unexplained = (x_BD - x_hat_BD).var(dim=0).sum() / x_BD.var(dim=0).sum()
         trainer = self.trainer

@@ -1,8 +1,8 @@
-"""Snapshots of a pass: all that its next step depends on, so that a killed pass goes on from there
-and ends with the bytes of one that was never interrupted.
+"""Snapshots of a pass hold all that its next step depends on. A killed pass resumes from one and
+ends with the same bytes as a pass that was never interrupted.
 
-A snapshot is an entry of the store: written beside its place and renamed into it, with checksums
-that are compared before anything of it is read.
+A snapshot is an entry of the store: it is written beside its place and renamed into it, and its
+checksums are compared before it is read.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ SHARED = "shared.pt"
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """One in the store: the step that comes next, the recipe hashes of the SAEs in it, and what it
-    was made with: device, software, the LM's and the tokens' checksums."""
+    """A snapshot in the store: the next step, the recipe hashes of its SAEs (`members`), and a
+    digest of the device, the software and the checksums of the LM and the tokens (`made_with`)."""
 
     key: str
     step: int
@@ -39,16 +39,16 @@ class Snapshots:
         self.store = store
 
     def covering(self, members: Collection[str], made_with: str) -> Snapshot | None:
-        """The whole snapshot that saves most steps of these SAEs, made with the same; a damaged one
-        is dropped, and said."""
+        """The snapshot that saves most steps, summed over these SAEs, among those with the same
+        `made_with`. None if none saves any. Damaged snapshots are reported and dropped."""
         ranked = sorted(
-            (len(found.members & set(members)) * found.step, found.key, found)
-            for found in self._all()
-            if found.made_with == made_with
+            (len(snapshot.members & set(members)) * snapshot.step, snapshot.key, snapshot)
+            for snapshot in self._all()
+            if snapshot.made_with == made_with
         )
-        for saved, key, found in reversed(ranked):
-            if saved and self.store.has(key):
-                return found
+        for saved_steps, key, snapshot in reversed(ranked):
+            if saved_steps and self.store.has(key):
+                return snapshot
         return None
 
     def put(
@@ -59,10 +59,11 @@ class Snapshots:
         shared: dict[str, Any],
         states: dict[str, dict[str, Any]],
     ) -> None:
-        """Store the state of a pass before `step`: of its SAEs (by their recipes' hashes) what they
-        share, and the own state of each that has not diverged; then drop earlier ones.
+        """Store the state of a pass before `step`, then drop earlier snapshots of these SAEs.
+        `members` are the recipe hashes of its SAEs, `shared` is the state that they share, and
+        `states` has the state of each SAE that has not diverged.
 
-        Raises SaemakeError where there is no space; earlier ones are then left.
+        Raises SaemakeError if no space is left; earlier snapshots then stay.
         """
         self.store.sweep()
         key = digest([sorted(members), step, made_with])
@@ -75,22 +76,23 @@ class Snapshots:
         self.prune(members, but=key)
 
     def shared(self, snapshot: Snapshot) -> dict[str, Any]:
-        """What the SAEs of a snapshot share; tensors on the CPU."""
+        """The state that the SAEs of a snapshot share; tensors are on the CPU."""
         return self._load(snapshot, SHARED)
 
     def member(self, snapshot: Snapshot, member: str) -> dict[str, Any]:
-        """One SAE's own state; tensors on the CPU."""
+        """The state of one SAE, by its recipe hash; tensors are on the CPU."""
         return self._load(snapshot, f"{member}.pt")
 
     def prune(self, members: Collection[str], but: str | None = None) -> None:
-        """Drop the snapshots that have none but these SAEs, all but one of them."""
-        for found in self._all():
-            if found.key != but and found.members <= set(members):
-                self.store.drop(found.key)
+        """Drop the snapshots that have no other SAEs than these, except for the snapshot `but`."""
+        for snapshot in self._all():
+            if snapshot.key != but and snapshot.members <= set(members):
+                self.store.drop(snapshot.key)
 
     def members_of(self, key: str) -> frozenset[str]:
-        """The SAEs in a snapshot, by their recipes' hashes; none where it cannot be read."""
-        return next((found.members for found in self._all() if found.key == key), frozenset())
+        """The recipe hashes of the SAEs in a snapshot; empty if it cannot be read."""
+        matching = (snapshot.members for snapshot in self._all() if snapshot.key == key)
+        return next(matching, frozenset())
 
     def _all(self) -> Iterator[Snapshot]:
         for key in self.store.entries():
@@ -99,7 +101,7 @@ class Snapshots:
                 members = frozenset(contents["members"])
                 yield Snapshot(key, contents["step"], members, contents["made_with"])
             except (OSError, ValueError, KeyError, TypeError):
-                # Damaged, or dropped by another process just now.
+                # Damaged, which `has` reports, or just dropped by another process.
                 self.store.has(key)
 
     def _load(self, snapshot: Snapshot, name: str) -> dict[str, Any]:
@@ -108,7 +110,7 @@ class Snapshots:
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
-    """torch.save, which says of a full disk only that its writer failed: the OSError comes out."""
+    """torch.save, but a full disk raises the OSError, not torch's RuntimeError about its writer."""
     with path.open("wb") as opened:
         writer = _Writer(opened)
         try:
@@ -120,7 +122,7 @@ def _save(state: dict[str, Any], path: Path) -> None:
 
 
 class _Writer(io.RawIOBase):
-    """A file that remembers what went wrong in it."""
+    """A file that remembers its last OSError."""
 
     def __init__(self, opened: BinaryIO) -> None:
         self.opened = opened
@@ -142,7 +144,7 @@ class _Writer(io.RawIOBase):
 
 
 class Clock:
-    """Says when a snapshot is due: each `seconds` of wall-clock time."""
+    """Says when a snapshot is due: every `seconds` of wall-clock time."""
 
     def __init__(self, seconds: float, now: Callable[[], float]) -> None:
         self.seconds, self.now = seconds, now
@@ -150,7 +152,7 @@ class Clock:
 
     @property
     def on(self) -> bool:
-        """Whether there are snapshots at all."""
+        """Whether snapshots are made at all."""
         return self.seconds != float("inf")
 
     def due(self) -> bool:

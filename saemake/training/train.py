@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a pass reads: the LM's files, its model.json, the text."""
+    """The inputs of a pass: the LM's files, the content of its model.json, the text."""
 
     weights: Weights
     lm_description: dict[str, Any]
@@ -40,10 +40,10 @@ class Inputs:
 
     @property
     def checksums(self) -> dict[str, Any]:
-        """Of the LM's files and of the tokens, with the revisions that they resolved to."""
-        manifest, names = self.tokens.manifest, {"model", "recipe_hash"}
+        """The checksums and the commits of the LM's files and of the text."""
+        manifest, left_out = self.tokens.manifest, {"model", "recipe_hash"}
         return {
-            "lm": {key: value for key, value in self.lm_description.items() if key not in names},
+            "lm": {key: value for key, value in self.lm_description.items() if key not in left_out},
             "tokens_sha256": [shard["sha256"] for shard in manifest["shards"]],
             "text_revision": manifest["text_revision"],
         }
@@ -51,9 +51,9 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Conduct:
-    """How a pass goes about it; nothing of it changes what comes out. `label` names the pass
-    beside its progress; infinite `snapshot_seconds` are no snapshots at all. `announce` is called
-    once, before the first step, with the SAEs that are trained and the device."""
+    """Settings of a pass that do not change its results. `label` names the pass beside its
+    progress bar. With infinite `snapshot_seconds` no snapshots are made. `announce` is called once,
+    before the first step, with the SAEs to train and the device."""
 
     label: str
     report: Logging
@@ -62,17 +62,18 @@ class Conduct:
 
 
 def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct: Conduct) -> None:
-    """Put every SAE that is wanted, with its checkpoints, into the stores, training those that they
-    lack, from a snapshot where an earlier pass was interrupted. The recipes are of one pass: they
-    differ in architecture and what goes with it. The caller holds the locks of these SAEs.
+    """Train the wanted SAEs that the stores lack, and put them into the stores with their
+    checkpoints. If an earlier pass was interrupted, training resumes from its snapshot. The recipes
+    must belong to one pass: they differ only in the architecture and its settings. The caller holds
+    the locks of these SAEs.
 
-    Raises SaemakeError where the tokens are of another recipe, or the loss or a weight of an SAE is
-    not finite: nothing of that one is stored but earlier checkpoints; the others are.
-    KeyboardInterrupt on Ctrl-C and SIGTERM, after a snapshot.
+    Raises SaemakeError if the tokens were made by another recipe, or if the loss or a weight of an
+    SAE is not finite. Of such an SAE only earlier checkpoints are stored; the other SAEs are stored
+    before the error is raised. Raises KeyboardInterrupt on Ctrl-C and SIGTERM, after a snapshot.
     """
     missing = [sae for sae in wanted if not sae.is_in(stores)]
-    done = len(wanted) - len(missing)
-    log.info("%d of %d SAEs are in the store; training %d", done, len(wanted), len(missing))
+    stored = len(wanted) - len(missing)
+    log.info("%d of %d SAEs are in the store; training %d", stored, len(wanted), len(missing))
     if not missing:
         return
     inputs.tokens.check(missing[0].recipe.tokens.hash)
@@ -86,15 +87,16 @@ def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct
     ]
     if faults:
         raise SaemakeError(
-            f"{'; '.join(faults)}. Nothing of it is kept under its name; what else was trained is"
-            " in the store"
+            f"{'; '.join(faults)}. No result of a failed SAE is kept under its name; all other SAEs"
+            " are in the store"
         )
 
 
 def _groups(
     missing: Sequence[Wanted], stores: Stores, made_with: str
 ) -> Iterator[tuple[list[Wanted], Snapshot | None]]:
-    """What is missing, by the snapshot that it can go on from; at the end what has none."""
+    """The missing SAEs, grouped by the snapshot from which they resume. SAEs in no snapshot come
+    last and start at step 0."""
     rest = list(missing)
     while rest:
         snapshot = stores.snapshots.covering([sae.recipe.hash for sae in rest], made_with)
@@ -112,7 +114,7 @@ def _groups(
 
 
 class _Pass:
-    """One run of the LM, from its beginning or from a snapshot."""
+    """One run of the LM, from step 0 or from a snapshot."""
 
     def __init__(
         self,
@@ -135,7 +137,7 @@ class _Pass:
         lm = LanguageModel(inputs.weights, recipe.layer, self.device, whole=False)
         self.buffer = _buffer(recipe, lm, inputs.tokens, shared["buffer"] if shared else None)
         self.faults: dict[str, str] = {}
-        # Of each part of the pass, one that was interrupted having several.
+        # One commit for each part of the pass; an interrupted pass has several parts.
         self.git = [*(shared["git"] if shared else []), source.describe()]
         if snapshot is None or shared is None:
             self.step, self.seconds, self.resumes = 0, 0.0, 0
@@ -168,7 +170,7 @@ class _Pass:
                 member.load_state(stores.snapshots.member(snapshot, member.recipe.hash))
 
     def run(self) -> list[str]:
-        """Train to the end and store what is finished; what diverged, in words."""
+        """Train to the end and store the finished SAEs. Returns a line per SAE that failed."""
         label = f"{self.conduct.label} ({len(self.members)} SAEs)"
         batch_tokens = self.training.batch_tokens
         clock = Clock(self.conduct.snapshot_seconds, time.monotonic)
@@ -181,9 +183,9 @@ class _Pass:
                     self._snapshot()
                 if interrupt.requested:
                     raise KeyboardInterrupt
-                said = len(self.faults)
+                faults_before = len(self.faults)
                 self._step()
-                for fault in list(self.faults.values())[said:]:
+                for fault in list(self.faults.values())[faults_before:]:
                     bar.write(f"saemake: {fault}; the others go on", file=sys.stderr)
                 if self.members and self.members[-1].rows:
                     loss = self.members[-1].rows[-1]["loss"]
@@ -205,14 +207,14 @@ class _Pass:
                 log.info("%s, step %d of %d: %s", member.name, step, self.steps, row)
                 member.rows.append(row)
                 if int(member.bad_step) >= 0:
-                    what = f"the loss is not finite from step {int(member.bad_step)} on: lower"
-                    what += " training.learning_rate, or take it out of the sweep"
-                    self._drop(member, what)
+                    fault = f"the loss is not finite from step {int(member.bad_step)} on: lower"
+                    fault += " training.learning_rate, or take it out of the sweep"
+                    self._drop(member, fault)
         self.step += 1
 
-    def _drop(self, member: Member, what: str) -> None:
+    def _drop(self, member: Member, fault: str) -> None:
         self.members.remove(member)
-        self.faults[member.recipe.hash] = f"{member.name}: {what} {member.last_good()}"
+        self.faults[member.recipe.hash] = f"{member.name}: {fault} {member.last_good()}"
 
     def _snapshot(self) -> None:
         shared = {
@@ -228,7 +230,7 @@ class _Pass:
         try:
             self.stores.snapshots.put(self.step, self.hashes, self.made_with, shared, states)
             log.info("snapshot before step %d", self.step)
-        except SaemakeError as error:  # training itself is well: it goes on
+        except SaemakeError as error:  # training goes on without the snapshot
             log.warning("%s", error)
             print(f"saemake: no snapshot: {error}", file=sys.stderr, flush=True)
 
@@ -248,17 +250,20 @@ class _Pass:
         log.info("trained %d SAEs in %.0f s", len(self.members), seconds)
 
     def _drop_checkpoints(self, member: Member) -> None:
-        """Of an SAE that was trained again for them, and came out another than the stored one."""
+        """Drop the checkpoints of an SAE that was trained again to get them, but came out different
+        from the SAE in the store."""
         for step in member.wanted.checkpoint_steps:
             self.stores.checkpoints.drop(checkpoint_key(member.recipe, step))
         self._drop(
             member,
-            "trained again for its checkpoints it is not the SAE in the store, which another device"
-            " or software made (python -m saemake verify); it and no checkpoint is kept",
+            "trained again for its checkpoints, it differs from the SAE in the store, which another"
+            " device or software made (python -m saemake verify); the stored SAE is kept, the"
+            " checkpoints are not",
         )
 
     def _files(self, member: Member, seconds: float) -> dict[str, bytes]:
-        """The files of a trained SAE, which takes raw activations."""
+        """The files of a trained SAE. Its weights include the norm factor: it takes raw
+        activations."""
         recipe = member.recipe
         weights = files.sae_bytes(member.trainer.finished(self.scale))
         config = files.config_json(member.trainer, recipe, self.scale)
@@ -279,7 +284,8 @@ class _Pass:
         }
 
     def _dropped(self) -> dict[str, Any]:
-        """What was left out: the ids, and the share of the other tokens."""
+        """For provenance.json: the ids that were left out, and the fraction of the other tokens
+        that was left out by norm."""
         drop, manifest = self.training.drop, self.inputs.tokens.manifest
         norms = {"dropped_by_norm": round(self.buffer.dropped_by_norm, 6)}
         return {
@@ -295,12 +301,12 @@ def _same_sae(saes: Store, member: Member, content: dict[str, bytes]) -> bool:
 def _buffer(
     recipe: SaeRecipe, lm: LanguageModel, tokens: Tokens, state: dict[str, Any] | None
 ) -> ActivationBuffer:
-    """The shuffled activations of the text in the dtype of autocast, from its beginning or from a
-    snapshot's state."""
-    read = state["batches_read"] if state else 0
+    """The shuffled activations of the text in autocast's dtype, from the start of the text or from
+    the state in a snapshot."""
+    batches_read = state["batches_read"] if state else 0
     training = recipe.training
     buffer = ActivationBuffer(
-        prefetched(tokens.alike(recipe.llm_batch_contexts, skip=read), lm.device),
+        prefetched(tokens.alike(recipe.llm_batch_contexts, skip=batches_read), lm.device),
         lm.capture,
         d_model=lm.d_model,
         capacity_tokens=recipe.buffer_tokens,

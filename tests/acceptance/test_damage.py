@@ -53,7 +53,7 @@ def test_an_ae_is_not_judged_damaged_and_comes_back_the_same(built, damage):
     right = built.read(SAE)
     damage(built.folder / SAE)  # the store's file as well: they are one
     output = built.fail(TABLE)
-    assert f"saemake: {SAE}: damaged, its sha256 is not that of its provenance.json" in output
+    assert f"saemake: {SAE}: damaged, its sha256 differs from the one in provenance.json" in output
     assert not (built.folder / TABLE).exists()
     (built.folder / SAE).unlink()  # the way out that it says
     output = built.succeed(SAE)

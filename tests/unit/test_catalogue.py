@@ -282,7 +282,7 @@ def test_what_is_fetched_is_checked(tmp_path: Path) -> None:
     without = {key: value for key, value in TRAINER.items() if key != "activation_dim"}
     with pytest.raises(SaemakeError, match=r"config.json: its trainer has no 'activation_dim'"):
         check(entry_of(), saved(state_of()), {"trainer": without})
-    with pytest.raises(SaemakeError, match="says nothing of a trainer"):
+    with pytest.raises(SaemakeError, match="it has no 'trainer' section"):
         check(entry_of(), saved(state_of()), {})
     ran = tmp_path / "ran"
     evil = (saved(state_of(more=Evil(ran))), pickle.dumps(Evil(ran)))
