@@ -213,7 +213,7 @@ def _inputs(job: Job) -> Iterator[tuple[str, str]]:
 
 def _changed(before: set[str], now: set[str]) -> str:
     without = f"without {_some(sorted(now - before))}" if now - before else ""
-    also = f"with {_some(sorted(before - now))}, not of this config" if before - now else ""
+    also = f"with {_some(sorted(before - now))}, unlike now" if before - now else ""
     return " and ".join(filter(None, (without, also)))
 
 

@@ -28,7 +28,7 @@ def workflow(fresh):
     [
         ("results/dmeo/L3/top_k/256/metrics.json", "no model 'dmeo' in the config; did you mean"),
         ("results/demo/L3/topk/256/metrics.json", "did you mean 'top_k'?"),
-        ("results/demo/L3/top_k/25x/metrics.json", "no width '25x' in the config; did you mean '25"),
+        ("results/demo/L3/top_k/25x/metrics.json", "no width '25x' in the config; did you mean"),
         ("results/demo/L3/top_k/2000000/k_4/ae.pt", "more than the most, 1,048,576 ('1024k')"),
         ("results/demo/L3/top_k/256/k_x/ae.pt", "no sparsity 'k_x' in the config; did you mean"),
         ("results/demo/L3/top_k/256/k_0/ae.pt", "'k_0' cannot be a sparsity of top_k"),

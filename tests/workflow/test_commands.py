@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -82,13 +81,22 @@ def test_a_folder_is_answered_whole(built):
     )
     built.configure(over(sweep=[16]))
     said = saemake(built, "why", SWEEP, status=1).splitlines()
-    not_named = rf"  not of this config: {SAE} and \d+ more: no sparsity 'k_4' in the config"
-    assert any(re.match(f"{not_named}, whose sweep is k_16;", line) for line in said)
-    with_k_4 = (
-        f"  {SWEEP}/k_16/ae.pt and 3 more: made with demo/L3/top_k/256/k_4, not of this config"
-    )
+    with_k_4 = f"  {SWEEP}/k_16/ae.pt and 3 more: made with demo/L3/top_k/256/k_4, unlike now"
     assert with_k_4 in said
-    assert "k_5" in saemake(built, "why", f"{SWEEP}/k_5", status=2)
+    # Without the sweep it is an SAE by itself.
+    with_k_16 = f"  {SWEEP}/k_4/ae.pt and 3 more: made with demo/L3/top_k/256/k_16, unlike now"
+    assert with_k_16 in said
+    (built.folder / SWEEP / "k_x").mkdir()
+    (built.folder / SWEEP / "k_x" / "ae.pt").touch()
+    said = saemake(built, "why", SWEEP, status=1).splitlines()
+    assert any(
+        line.startswith(f"  not of this config: {SWEEP}/k_x/ae.pt: no sparsity 'k_x'")
+        for line in said
+    )
+    shutil.rmtree(built.folder / SWEEP / "k_x")
+    assert "k_x" in saemake(built, "why", f"{SWEEP}/k_x", status=2)
+    missing = saemake(built, "why", f"{SWEEP}/k_5", status=1)
+    assert f"{SWEEP}/k_5/metrics.json is not there" in missing
     elsewhere = SWEEP.replace("L3", "L4")
     assert f"{elsewhere}/metrics.json is not there" in saemake(built, "why", elsewhere, status=1)
     built.configure()
@@ -181,10 +189,10 @@ def test_what_is_missing_is_said_to_be(built):
 
 
 def test_a_path_that_is_none_is_refused_in_one_line(built):
-    output = saemake(built, "why", f"{SWEEP}/k_5/ae.pt", status=2)
+    output = saemake(built, "why", f"{SWEEP}/k_0/ae.pt", status=2)
     assert output == (
-        f"saemake: {SWEEP}/k_5/ae.pt: no sparsity 'k_5' in the config, whose sweep is k_4, k_16; to"
-        " train it too, set models.demo.architectures.top_k.sweep to [4, 16, 5]\n"
+        f"saemake: {SWEEP}/k_0/ae.pt: 'k_0' cannot be a sparsity of top_k (input should be greater"
+        " than 0); known: k_4, k_16\n"
     )
     assert "name a file of an SAE" in saemake(built, "verify", "results/demo/model.json", status=2)
 
