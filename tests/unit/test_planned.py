@@ -39,6 +39,7 @@ from saemake.plan.stored import Stored
 from saemake.plan.text import Texts, counted_lengths
 from saemake.plan.totals import plan
 from saemake.recipes import tokens_recipe
+from saemake.text.shards import Tokens
 
 STORE = Path("results/.store")
 PYTHIA = "pythia-160m-deduped"
@@ -193,7 +194,7 @@ def test_a_text_is_counted_with_its_padding(ready):
     assert counted_lengths([3, 5, 2], 2, 8) == Reading(2, 8, 10, 50, True)
     texts = Texts(ready.config, Stored(STORE))
     whole = texts.reading("demo", "train", 32)
-    tokens = ready.tokens("train")
+    tokens = Tokens(ready.tokens("train"))
     assert (whole.contexts, whole.tokens) == (tokens.manifest["documents"], tokens.count)
     assert whole.positions == sum(batch.ids.numel() for batch in tokens.contexts(32))
     assert texts.reading("demo", "train", 32, 100).contexts == 32
