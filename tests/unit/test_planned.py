@@ -340,9 +340,9 @@ def test_a_folder_that_cannot_be_written_is_planned_for_without_start_up(said, m
 
 
 def test_the_command_gives_json(said):
-    status, out, _ = said("--json", "--device", "rtx-3090")
+    status, out, err = said("--json", "--device", "rtx-3090")
+    assert status == 0, err
     found = json.loads(out)
-    assert status == 0
     assert len(found["saes_to_train"]) == 18
     # A model, three texts, three sweeps and the baselines, each judged twice; then joins, tables,
     # figures.
