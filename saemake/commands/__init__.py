@@ -1,2 +1,2 @@
-"""The commands of `python -m saemake`, a module each. They look at the working directory's results/
-with the config that snakemake would read there."""
+"""The commands of `python -m saemake`, one module each. They use results/ in the working directory
+and the config that snakemake would read there."""

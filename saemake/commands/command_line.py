@@ -1,5 +1,5 @@
-"""snakemake's command line, before snakemake reads it: targets that an option would swallow, and
-config files that cannot be read. Snakemake itself answers these with a traceback.
+"""Checks snakemake's command line before snakemake reads it, for targets that an option would
+swallow and for config files that cannot be read. Snakemake answers both with a traceback.
 """
 
 import shlex
@@ -20,33 +20,33 @@ TAKE_VALUES = {
     *("--group-components", "--shared-fs-usage", "--software-deployment-method"),
     *("--deployment-method", "--deployment", "--sdm"),
 }
-# These take a rule's name too, or the word `all`.
+# These also take names of rules, or the word `all`.
 TAKE_WORDS = {
     *("--quiet", "-q", "--cache", "--preemptible-rules", "--allowed-rules", "--omit-flags"),
 }
-# These take one word, or none.
+# These take at most one word.
 TAKE_ONE = {
     *("--report", "--lint", "--dag", "--rulegraph", "--containerize", "--scheduler"),
     "--conda-cleanup-pkgs",
 }
-# These take rules and files. A file after a rule is the target that was meant.
+# These take rules and files. A file after a rule is probably meant as a target.
 TAKE_TARGETS = {
     *("--forcerun", "-R", "--until", "-U", "--omit-from", "-O", "--prioritize", "-P"),
 }
-# Endings of files that are no targets: config files and reports.
+# Endings of files that are not targets: config files and reports.
 NO_TARGET = {".yaml", ".yml", ".html", ".zip"}
 
 
 def check(words: Sequence[str]) -> None:
-    """Raise SaemakeError where the words after `snakemake` have a target after an option that takes
-    it as its own value, or where a config file cannot be read."""
+    """Check the words after `snakemake`. Raises SaemakeError if a target follows an option that
+    takes it as its own value, or if a config file cannot be read."""
     check_order(["snakemake"], words)
     for path in (source.ROOT / "config" / "config.yaml", *map(Path, _config_files(words))):
         yaml_file.read(path)
 
 
 def check_order(program: Sequence[str], words: Sequence[str]) -> None:
-    """Raise SaemakeError, with the command put right, where an option takes a target as its own
+    """Raise SaemakeError, with the corrected command, if an option takes a target as its own
     value."""
     misplaced = {place: option for option, place in _misplaced(words)}
     if not misplaced:
@@ -61,19 +61,19 @@ def check_order(program: Sequence[str], words: Sequence[str]) -> None:
 
 
 def _misplaced(words: Sequence[str]) -> Iterator[tuple[str, int]]:
-    """The options that take targets as their own values, and the places of these. Where targets
-    come first, a file among rules after `--forcerun` is meant to be there."""
+    """Each option that takes a target as its own value, and the index of that target. If the
+    command begins with targets, files after options such as `--forcerun` are intended."""
     targets_first = bool(words) and _is_artifact(words[0])
     for option, places in _values(words):
         if targets_first and option in TAKE_TARGETS:
             continue
         after_rule = False
         for place in places[:1] if option in TAKE_ONE else places:
-            found = _is_artifact(words[place])
+            is_artifact = _is_artifact(words[place])
             is_rule = option in TAKE_VALUES and words[place] == "all"
-            if is_rule or (found and (option not in TAKE_TARGETS or after_rule)):
+            if is_rule or (is_artifact and (option not in TAKE_TARGETS or after_rule)):
                 yield option, place
-            after_rule |= not found
+            after_rule |= not is_artifact
 
 
 def _config_files(words: Sequence[str]) -> Iterator[str]:
@@ -87,7 +87,7 @@ def _config_files(words: Sequence[str]) -> Iterator[str]:
 
 
 def _values(words: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
-    """Each option of the sets above, and the places of the words that it takes."""
+    """Each option of the sets above, and the indices of the words that it takes."""
     option, places = "", list[int]()
     for place, word in enumerate([*words, "--"]):
         if not word.startswith("-"):
@@ -99,7 +99,7 @@ def _values(words: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
 
 
 def _option(word: str) -> str:
-    """The option of the sets above that a word is, or shortens; '' where it is none of them."""
+    """The option of the sets above that the word is, or abbreviates; '' if there is none."""
     known = TAKE_VALUES | TAKE_WORDS | TAKE_ONE
     if word in known | TAKE_TARGETS:
         return word

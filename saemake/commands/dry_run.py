@@ -1,5 +1,5 @@
-"""What a dry run would plan, asked of Snakemake itself: one truth about which jobs are behind a
-file and whether they would run."""
+"""The jobs that a dry run would plan. Snakemake itself computes them, so that no other code decides
+which jobs a file needs and whether they would run."""
 
 import contextlib
 import dataclasses
@@ -30,9 +30,9 @@ PROFILE = source.ROOT / "profiles" / "default" / "config.yaml"
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A job behind the targets, and why Snakemake would run it. `needed` are those of its outputs
-    that are asked for or feed another job, `newer` the inputs that are younger than an output;
-    `inputs_before` is None where Snakemake knows nothing of how an output was made."""
+    """A job that the targets need, and why Snakemake would run it. `needed` are the outputs that
+    are targets or inputs of another job. `newer` are the inputs that are younger than an output.
+    `inputs_before` is None if Snakemake has no note of how the outputs were made."""
 
     rule: str
     inputs: list[str]
@@ -47,35 +47,35 @@ class Job:
 
     @property
     def caused(self) -> bool:
-        """Whether a cause to run lies with itself, not with a job before or after it."""
+        """Whether the job runs for a reason of its own, not because of another job."""
         inputs_changed = self.inputs_before is not None and (
             set(self.inputs_before) != set(self.inputs)
         )
-        own = self.missing or self.newer or self.incomplete
-        return self.runs and bool(own or self.params_changed or inputs_changed)
+        files_stale = self.missing or self.newer or self.incomplete
+        return self.runs and bool(files_stale or self.params_changed or inputs_changed)
 
     @property
     def known(self) -> list[str]:
-        """Those needed that are there, or are gone and have left their record: of what was made
-        from them that tells as well."""
+        """The needed files that exist, or that are gone but have a record. A record also explains
+        files that were made from the file."""
         return [file for file in self.needed if Path(file).is_file() or made.read(file)]
 
 
 def behind(jobs: Sequence[Job], targets: Collection[str]) -> list[Job]:
-    """Those of the jobs that are behind some of their targets, in the same order."""
-    wanted, found = set(targets), []
+    """The jobs that these targets need, in the same order. `jobs` may be of more targets."""
+    needed_files, needed_jobs = set(targets), []
     for job in reversed(jobs):
-        if needed := [file for file in job.outputs if file in wanted]:
-            found.append(dataclasses.replace(job, needed=needed))
-            wanted |= set(job.inputs)
-    return found[::-1]
+        if needed := [file for file in job.outputs if file in needed_files]:
+            needed_jobs.append(dataclasses.replace(job, needed=needed))
+            needed_files |= set(job.inputs)
+    return needed_jobs[::-1]
 
 
 def jobs(config_files: Sequence[Path], targets: Sequence[str]) -> list[Job]:
-    """The jobs behind targets, as `snakemake -n` has them, inputs' jobs before those they feed.
-    Nothing is run, and nothing on the screen.
+    """The jobs that targets need, as `snakemake -n` computes them. Jobs come after the jobs that
+    make their inputs. Runs nothing and prints nothing.
 
-    Raises SaemakeError where there is no rule for a target, or the Snakefile refuses the config.
+    Raises SaemakeError if no rule makes a target, or the Snakefile refuses the config.
     """
     triggers = yaml.safe_load(PROFILE.read_text())["rerun-triggers"]
     with _alone(), SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
@@ -92,7 +92,7 @@ def jobs(config_files: Sequence[Path], targets: Sequence[str]) -> list[Job]:
                     rerun_triggers={RerunTrigger[name.upper()] for name in triggers},
                 )
             )
-            # Of what builds the jobs and runs none, this alone looks at what a kill left half-made.
+            # Of the calls that build the jobs and run none, only this detects incomplete outputs.
             dag_api.list_changes(ChangeType.INPUT)
         except WorkflowError as error:
             raise SaemakeError(first_line(error)) from None
@@ -108,14 +108,14 @@ def _job(dag: Any, job: Any) -> Job:
     reason, known = dag.reason(job), dag.workflow.persistence
     outputs = [str(file) for file in job.output]
     before = known.input(job.output[0]) if known.has_metadata(job) else None
-    # Snakemake looks no further where a job runs since its inputs are made anew; here all counts.
+    # If new inputs make a job run, Snakemake skips other reasons, so params are compared here.
     return Job(
         rule=job.rule.name,
         inputs=[str(file) for file in job.input],
         outputs=outputs,
         needed=outputs,
         runs=dag.needrun(job),
-        # Of other jobs it is no cause: they make it since a job that runs needs it.
+        # For other jobs a missing output is not a cause: they make it for a job that runs.
         missing=sorted(map(str, reason.missing_output if job in dag.targetjobs else ())),
         newer=sorted(str(file) for file in reason.updated_input),
         incomplete=sorted(str(file) for file in reason.incomplete_output),
@@ -126,8 +126,8 @@ def _job(dag: Any, job: Any) -> Job:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Without our command line, which the Snakefile would read for targets, and without Snakemake's
-    words on ours."""
+    """Hide this process's command line, from which the Snakefile would read targets, and
+    Snakemake's output."""
     arguments = sys.argv
     sys.argv = [arguments[0]]
     try:

@@ -1,7 +1,7 @@
-"""What targets cost, without running anything: SAEs to train, operations, memory, disk, downloads.
+"""Print what targets would cost: SAEs to train, operations, memory, disk, downloads. Runs nothing.
 
-With --device, also hours on it. Without a target: what a plain `snakemake` builds. What the store
-has is not counted but for the start of the jobs that link it. No network is used.
+With --device, also hours on that device. Without a target: the cost of a plain `snakemake`. Results
+in the store cost nothing, except for starting the jobs that link them. Uses no network.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from saemake.paths.grammar import HubFolder, parse
 from saemake.paths.names import STORE
 from saemake.plan.totals import Plan, plan
 
-# The stages whose jobs import torch and load an LM, and what a job of them and of the others takes
-# before and after its work: starting Python, imports, loading, and Snakemake's own part. Measured
-# on two cores of an AMD EPYC (docs/benchmarks.md).
+# The stages whose jobs import torch and load an LM. HEAVY_S and LIGHT_S are the seconds that a job
+# of these and of other stages takes besides its work: starting Python, imports, loading, and
+# Snakemake's own part. Measured on two cores of an AMD EPYC (docs/benchmarks.md).
 HEAVY = (
     *("model", "tokens", "train", "baselines", "evaluate", "evaluate_baselines"),
     *("evaluate_checkpoints", "published", "compare", "saelens"),
@@ -74,7 +74,7 @@ def _processes(config: Config, config_files: Sequence[Path], asked: Sequence[str
     files = [file for target in asked for file in _files(config, target)]
     try:
         jobs = dry_run.jobs(config_files, files)
-    except OSError as error:  # snakemake writes down what it has looked at
+    except OSError as error:  # snakemake writes notes under .snakemake
         print(f"saemake: start-up is not counted: {error}", file=sys.stderr)
         return Processes(0, 0)
     stages = [job.rule.partition("__")[0] for job in jobs if job.runs]
@@ -83,7 +83,7 @@ def _processes(config: Config, config_files: Sequence[Path], asked: Sequence[str
 
 
 def _files(config: Config, target: str) -> list[str]:
-    """The target itself; the files in it where it is a folder under hub/."""
+    """The target itself, or the files in it if it is a folder under hub/."""
     artifact = parse(config, target)
     if isinstance(artifact, HubFolder):
         return hub_folder_files(config, artifact.folder)
@@ -104,7 +104,7 @@ def as_json(made: Plan, device: Device | None, started: Processes) -> dict[str, 
         "saes_in_store": [str(sae) for sae in made.work.stored],
         "tokens_to_tokenise": made.tokens,
         "text_known": made.known,
-        "flops": {stage: vars(found) for stage, found in made.by_stage().items()},
+        "flops": {stage: vars(flops) for stage, flops in made.by_stage().items()},
         "jobs": [
             {"stage": job.stage, "job": job.name, "flops": vars(job.operations)}
             | {"memory": {"on_gpu": job.memory.on_gpu, "on_cpu": job.memory.on_cpu}}
@@ -124,7 +124,7 @@ def _lines(made: Plan, device: Device | None, name: str | None, started: Process
     rows += [*_disk(made), *_download(made)]
     if device is not None and name is not None:
         rows += _hours(made, device, name, started)
-    return [f"{label:<22}{said}" for label, said in rows]
+    return [f"{label:<22}{text}" for label, text in rows]
 
 
 def _saes(made: Plan) -> list[tuple[str, str]]:
@@ -137,29 +137,29 @@ def _saes(made: Plan) -> list[tuple[str, str]]:
 
 
 def _dropped(config: Config, made: Plan) -> list[str]:
-    """Of each model that is trained on, the positions that are left out."""
+    """A line per model whose training leaves out positions."""
     models = dict.fromkeys(trained.model for trained in made.work.train)
     drops = {model: config.training_of(model).drop for model in models}
     return [f"{'not trained on':<22}{model}: {d.in_words}" for model, d in drops.items() if d.on]
 
 
 def _tokens(made: Plan) -> list[tuple[str, str]]:
-    return [("tokens to make", f"{what}: about {tokens:,}") for what, tokens in made.tokens.items()]
+    return [("tokens to make", f"{name}: about {tokens:,}") for name, tokens in made.tokens.items()]
 
 
 def _operations(made: Plan) -> list[tuple[str, str]]:
     about = "" if made.known else "about "
     stages = made.by_stage()
-    rows = [(stage, f"{about}{_parts(found)}") for stage, found in stages.items()]
+    rows = [(stage, f"{about}{_parts(operations)}") for stage, operations in stages.items()]
     total = sum(stages.values(), NOTHING)
     return [*rows, ("together", f"{about}{_parts(total)}")] if len(rows) > 1 else rows
 
 
-def _parts(found: Operations) -> str:
-    said = f"LLM {_flop(found.lm)}, SAEs {_flop(found.saes)}"
-    return said + (
-        f" (up to {_flop(found.dead)} more while latents are dead)" if found.dead else ""
-    )
+def _parts(operations: Operations) -> str:
+    parts = f"LLM {_flop(operations.lm)}, SAEs {_flop(operations.saes)}"
+    if operations.dead:
+        parts += f" (up to {_flop(operations.dead)} more while latents are dead)"
+    return parts
 
 
 def _memory(made: Plan, device: Device | None) -> list[tuple[str, str]]:
@@ -180,13 +180,13 @@ def _disk(made: Plan) -> list[tuple[str, str]]:
 
 
 def _download(made: Plan) -> list[tuple[str, str]]:
-    found = made.download
+    download = made.download
     rows = [
-        ("download", f"{model}, at most {_bytes(size)}") for model, size in found.models.items()
+        ("download", f"{model}, at most {_bytes(size)}") for model, size in download.models.items()
     ]
     rows += [
         ("download", f"{text}, " + ("of unknown size" if size is None else f"about {_bytes(size)}"))
-        for text, size in found.texts.items()
+        for text, size in download.texts.items()
     ]
     return rows or [("download", "nothing")]
 

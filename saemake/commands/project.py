@@ -1,4 +1,4 @@
-"""The project's config and folder, as a command finds them."""
+"""The project's config and working directory, for the commands."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from saemake.paths.names import RESULTS
 
 
 def load_config(over: list[Path]) -> Config:
-    """The project's config with the files `over` laid over it, as snakemake lays them."""
+    """The project's config, updated with the files `over` as snakemake does with --configfile."""
     files = [source.ROOT / "config" / "config.yaml", *over]
     raw: dict[str, Any] = {}
     for path in files:
@@ -22,7 +22,7 @@ def load_config(over: list[Path]) -> Config:
 
 
 def check_folder() -> None:
-    """Raise SaemakeError where nothing was ever built in the working directory."""
+    """Raise SaemakeError if nothing was ever built in the working directory."""
     if not Path(RESULTS).is_dir():
         raise SaemakeError(
             f"there is no folder {RESULTS}/ in {Path.cwd()}; run this in the folder where you ran"

@@ -1,10 +1,10 @@
-"""What the store holds, how large it is, and what of it the config does not name.
+"""Print what the store holds, its size, and the entries that the config does not name.
 
-What the config does not name is listed by name, with the fields that differ from the nearest SAE
-that it names. With --prune that is removed, after a question on the terminal, or with --yes: SAEs,
-evaluations, checkpoints, tokens, snapshots, the commits of Hub revisions, and what kills left
-half-written. Nothing that a running job holds is touched. Paths under results/ stay, since they are
-links to the same files.
+Each entry that the config does not name is described, with the fields in which it differs from the
+nearest SAE that the config names. --prune removes these entries, after a question on the terminal
+or with --yes: SAEs, evaluations, checkpoints, tokens, snapshots, the commits of Hub revisions, and
+half-written entries that kills left. It removes nothing that a running job holds. Paths under
+results/ stay, since they are links to the same files.
 """
 
 import argparse
@@ -80,8 +80,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
 
 def _ask(what: str) -> None:
-    """Go on where the person at the terminal says so; SaemakeError where not, or where nobody is
-    there."""
+    """Ask on the terminal whether to go on. Raises SaemakeError if the answer is no, or if there is
+    no terminal."""
     if not sys.stdin.isatty():
         raise SaemakeError(
             f"store --prune would remove {what}; nothing was removed: add --yes to remove them"
@@ -91,7 +91,8 @@ def _ask(what: str) -> None:
 
 
 def _named(config: Config, saes: Iterable[SaeName]) -> dict[str, set[str]]:
-    """The keys of all that the config names; of evaluations, what they may judge."""
+    """The keys of all entries that the config names, by kind. For evaluations they are the keys of
+    the things that may be judged."""
     named: dict[str, set[str]] = {kind: set() for kind in KINDS}
     for sae in saes:
         recipe = sae_recipe(config, sae)
@@ -137,7 +138,8 @@ def _built(config: Config) -> Iterator[SaeName]:
 
 
 def _is_named(store: Store, kind: str, key: str, named: dict[str, set[str]]) -> bool:
-    """An evaluation is named by what it judges, a snapshot by an SAE that is wanted still."""
+    """Whether the config names an entry. An evaluation counts as named if its subject is, a
+    snapshot if it has a named SAE that is not finished yet."""
     if kind == "evaluations":
         return judged_subject(store, key) in named["evaluations"]
     if kind == "snapshots":
@@ -147,7 +149,7 @@ def _is_named(store: Store, kind: str, key: str, named: dict[str, set[str]]) -> 
 
 
 def _prune(store: Store, kind: str, unnamed: list[str]) -> None:
-    """Remove entries, but what a job holds: it holds the locks of the SAEs that it makes."""
+    """Remove entries, except for those that a job is using: it holds the locks of its SAEs."""
     locks = Store(STORE, "saes")
     for key in unnamed:
         with locks.try_lock(_saes_behind(store, kind, key)) as held:
@@ -157,7 +159,7 @@ def _prune(store: Store, kind: str, unnamed: list[str]) -> None:
 
 
 def _saes_behind(store: Store, kind: str, key: str) -> Iterable[str]:
-    """The recipe hashes of the SAEs that an entry is, or is of."""
+    """The recipe hashes of the SAEs whose locks guard an entry; for most kinds the entry's key."""
     if kind == "snapshots":
         return Snapshots(store).members_of(key)
     if kind == "checkpoints":

@@ -1,4 +1,4 @@
-"""What the store's entries are, by name: derived from their recipes, since the store holds none."""
+"""Names for the store's entries. The store holds no names; they are derived from the recipes."""
 
 import contextlib
 import functools
@@ -20,33 +20,34 @@ from saemake.recipes import baselines_recipe, model_recipe, sae_recipe, tokens_r
 from saemake.records.at_hand import differences
 from saemake.training.snapshots import Snapshots
 
-# An entry's recipe cannot be read, or an older saemake kept none.
+# Description of an entry whose recipe cannot be read, or that an older saemake stored without one.
 UNKNOWN = "of an unknown recipe"
-# What a recipe of another form raises, one that is damaged or of another saemake.
+# The exceptions that a recipe of another form raises: it is damaged, or of another saemake version.
 STRANGE = (LookupError, TypeError, AttributeError, ValueError)
-# Baselines of more components are not told by name: a hash cannot be read backwards.
+# Baselines of up to this many components are recognised, by hashing all their possible names.
 MOST_COMPONENTS = 1024
 
 
 class Described:
-    """Says what entries of the store are, and how they differ from what the config names."""
+    """Describes entries of the store, and how they differ from the entries that the config
+    names."""
 
     def __init__(self, config: Config, root: Path, saes: Iterable[SaeName]) -> None:
-        """`saes` are all that the config names."""
+        """`saes` are all SAEs that the config names."""
         self.config, self.root, self.named = config, root, list(saes)
 
     def lines(self, kind: str, keys: Iterable[str]) -> list[str]:
-        """A line each on what entries of a kind are; those that are alike share one."""
-        say = self._sayings().get(kind, lambda key: "the commit of a revision on the Hub")
-        found: dict[str, list[str]] = {}
+        """Lines that describe entries of a kind. Entries of the same description share a line."""
+        describe = self._describers().get(kind, lambda key: "the commit of a revision on the Hub")
+        keys_of: dict[str, list[str]] = {}
         for key in keys:
-            found.setdefault(_known(say, key), []).append(key)
+            keys_of.setdefault(_safely(describe, key), []).append(key)
         return [
-            f"{kind}: {said}" + (f", {len(entries)} entries" if len(entries) > 1 else "")
-            for said, entries in sorted(found.items())
+            f"{kind}: {description}" + (f", {len(entries)} entries" if len(entries) > 1 else "")
+            for description, entries in sorted(keys_of.items())
         ]
 
-    def _sayings(self) -> dict[str, Callable[[str], str]]:
+    def _describers(self) -> dict[str, Callable[[str], str]]:
         return {
             "saes": self._sae,
             "evaluations": self._evaluation,
@@ -64,8 +65,8 @@ class Described:
         return f"{self._name(recipe, model)} ({'; '.join(lines)})"
 
     def _recipe_of_sae(self, key: str) -> dict[str, Any] | None:
-        said = self._read("saes", key, "provenance.json")
-        return None if said is None else said.get("recipe")
+        provenance = self._read("saes", key, "provenance.json")
+        return None if provenance is None else provenance.get("recipe")
 
     def _read(self, kind: str, key: str, file: str) -> dict[str, Any] | None:
         try:
@@ -74,8 +75,8 @@ class Described:
             return None
 
     def _name(self, recipe: dict[str, Any], model: str | None = None) -> str:
-        """An SAE's name, of a recipe: by the config's names of its model and width, where it has
-        any. Several models may be of one LM: `model` says which."""
+        """The name of a recipe's SAE, with the config's names of its model and width if there are
+        any. `model` selects among several models with the same LM."""
         config = self.config
         width = width_name(config, recipe["width"])
         kind, value = recipe["architecture"], recipe["sparsity"]
@@ -100,24 +101,25 @@ class Described:
     @functools.cached_property
     def _at(self) -> dict[tuple[int, str, int], list[SaeName]]:
         """The SAEs that the config names, by layer, architecture and latents."""
-        found: dict[tuple[int, str, int], list[SaeName]] = {}
+        saes_at: dict[tuple[int, str, int], list[SaeName]] = {}
         for sae in self.named:
             latents = self.config.latents(sae.sweep.width)
             place = (sae.sweep.layer, sae.sweep.architecture, latents)
-            found.setdefault(place, []).append(sae)
-        return found
+            saes_at.setdefault(place, []).append(sae)
+        return saes_at
 
     def _nearest(self, recipe: dict[str, Any]) -> tuple[str | None, list[str]]:
-        """The model of the SAE of the config that differs in fewest fields, of those of one LM,
-        layer, architecture and width; and these fields."""
-        models = {name for name, own in self._models.items() if own == recipe["tokens"]["model"]}
+        """Among the config's SAEs of the same LM, layer, architecture and width, the one with the
+        fewest differing fields: its model, and the differing fields."""
+        lm = recipe["tokens"]["model"]
+        models = {name for name, model_recipe in self._models.items() if model_recipe == lm}
         place = (recipe["layer"], recipe["architecture"], recipe["width"])
         alike = [sae for sae in self._at.get(place, ()) if sae.sweep.model in models]
         same = [sae for sae in alike if sae.sparsity == recipe["sparsity"]]
         apart = [(sae.sweep.model, list(self._differs(recipe, sae))) for sae in same or alike]
         model, lines = min(
             apart,
-            key=lambda one: len(one[1]),
+            key=lambda model_and_lines: len(model_and_lines[1]),
             default=(None, ["nothing of this config is like it"]),
         )
         absent = ["not in the sweep"] * bool(alike and not same)
@@ -128,14 +130,14 @@ class Described:
 
     @functools.cached_property
     def _subjects(self) -> dict[str, str]:
-        """Names of what may be judged, by hash: of SAEs in the store and of the config."""
-        found: dict[str, str] = {}
+        """Names of SAEs in the store and in the config, by recipe hash."""
+        names: dict[str, str] = {}
         for key in Store(self.root, "saes").entries():
             with contextlib.suppress(*STRANGE):
                 recipe = self._recipe_of_sae(key) or {}
-                found[key] = self._name(recipe, self._nearest(recipe)[0])
-        found |= {sae_recipe(self.config, sae).hash: str(sae) for sae in self.named}
-        return found
+                names[key] = self._name(recipe, self._nearest(recipe)[0])
+        names |= {sae_recipe(self.config, sae).hash: str(sae) for sae in self.named}
+        return names
 
     def _evaluation(self, key: str) -> str:
         recipe = self._read("evaluations", key, RECIPE)
@@ -145,7 +147,7 @@ class Described:
         return f"{recipe['evaluation']} of {subject}"
 
     def _judged_otherwise(self, subject: str) -> str:
-        """A baseline or a checkpoint."""
+        """The name of a judged baseline or checkpoint."""
         return self._baseline_subjects.get(subject) or self._checkpoint_subjects.get(
             subject, "what the store no longer has"
         )
@@ -154,7 +156,7 @@ class Described:
     def _baseline_subjects(self) -> dict[str, str]:
         names = ["identity", "pca", *(f"pca/k_{k}" for k in range(1, MOST_COMPONENTS + 1))]
         return {
-            digest([key, name]): f"the baseline {name} of {_known(self._baselines, key)}"
+            digest([key, name]): f"the baseline {name} of {_safely(self._baselines, key)}"
             for key in Store(self.root, "baselines").entries()
             for name in names
         }
@@ -162,7 +164,7 @@ class Described:
     @functools.cached_property
     def _checkpoint_subjects(self) -> dict[str, str]:
         store = Store(self.root, "checkpoints")
-        return {key: _known(self._checkpoint, key) for key in store.entries()}
+        return {key: _safely(self._checkpoint, key) for key in store.entries()}
 
     def _checkpoint(self, key: str) -> str:
         try:
@@ -175,7 +177,7 @@ class Described:
 
     @functools.cache  # noqa: B019  the command ends soon
     def _steps(self, of_sae: str) -> dict[str, int]:
-        """The steps of all checkpoints that an SAE may have, by their keys."""
+        """The steps of all possible checkpoints of an SAE, by key."""
         recipe = self._recipe_of_sae(of_sae)
         return {digest([of_sae, s]): s for s in range(recipe["steps"] + 1 if recipe else 0)}
 
@@ -192,28 +194,27 @@ class Described:
 
     @functools.cached_property
     def _texts(self) -> dict[str, dict[str, Any]]:
-        """Recipes of tokens by hash, of all that is in the store and was made of them."""
-        found = {}
+        """Recipes of tokens by hash, from the SAEs and evaluations in the store."""
+        recipes = {}
         for kind, file in (("saes", "provenance.json"), ("evaluations", RECIPE)):
             for key in Store(self.root, kind).entries():
                 with contextlib.suppress(*STRANGE):
-                    said = self._read(kind, key, file) or {}
-                    tokens = said.get("recipe", said)["tokens"]
-                    found[digest(tokens)] = tokens
-        return found
+                    content = self._read(kind, key, file) or {}
+                    tokens = content.get("recipe", content)["tokens"]
+                    recipes[digest(tokens)] = tokens
+        return recipes
 
     def _tokens(self, key: str) -> str:
         recipe = self._texts.get(key)
         if recipe is None:
-            said = self._read("tokens", key, "manifest.json") or {}
-            return f"{said.get('tokens', 0):,} tokens of a text that nothing in the store names"
+            manifest = self._read("tokens", key, "manifest.json") or {}
+            return f"{manifest.get('tokens', 0):,} tokens of a text that nothing in the store names"
         model = self._model(recipe["model"])
         known = uses(self.config) if model in self.config.models else []
         now = [tokens_recipe(self.config, model, use).model_dump(mode="json") for use in known]
-        near = [list(differences(recipe, one)) for one in now]
-        nearest = min(near, key=len, default=[])
-        what = f"{recipe['amount']:,} {recipe['unit']} for {model}"
-        return what + (f" ({'; '.join(nearest)})" if nearest else "")
+        fewest = min((list(differences(recipe, other)) for other in now), key=len, default=[])
+        amount = f"{recipe['amount']:,} {recipe['unit']} for {model}"
+        return amount + (f" ({'; '.join(fewest)})" if fewest else "")
 
     def _snapshot(self, key: str) -> str:
         members = Snapshots(Store(self.root, "snapshots")).members_of(key)
@@ -221,9 +222,10 @@ class Described:
         return f"a pass of {len(members)}: {', '.join(sorted(set(names)))}"
 
 
-def _known(say: Callable[[str], str], key: str) -> str:
-    """What is said of an entry, however strange its recipe: it can be pruned all the same."""
+def _safely(describe: Callable[[str], str], key: str) -> str:
+    """The description of an entry. A strange recipe is no error, so that the entry can be
+    pruned."""
     try:
-        return say(key)
+        return describe(key)
     except STRANGE:
         return UNKNOWN

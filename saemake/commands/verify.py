@@ -1,7 +1,7 @@
 """Train SAEs again, in a temporary store, and compare their bytes with those under results/.
 
-Exit status 0 where all are identical, or where the device or the software is another than
-provenance.json says and the metrics agree within the tolerance; 1 where one differs.
+Exit status 0 if all are identical, or if the device or the software differs from provenance.json
+and the metrics agree within the tolerances; 1 if an SAE differs.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from saemake.text.shards import Tokens
 from saemake.training import files
 from saemake.training.members import Stores
 
-# How far the metrics of an SAE may lie from those of one trained on another device or with other
-# software: absolute for loss recovered, relative for L0.
+# Allowed differences of metrics if the device or software differs: absolute for loss recovered,
+# relative for L0.
 LOSS_RECOVERED_TOLERANCE = 0.005
 L0_TOLERANCE = 0.02
-# Whose metrics they are.
+# The evaluation whose metrics are compared.
 EVALUATION = "dictionary_learning"
 
 
@@ -69,10 +69,10 @@ def _check_current(config: Config, saes: Iterable[SaeName]) -> None:
 
 
 def _reasons(config: Config, name: SaeName) -> Iterator[str]:
-    """Why an SAE's ae.pt is not what its provenance says and the config asks for."""
+    """Why an SAE's ae.pt does not match its provenance or the config. Nothing if it does."""
     folder = Path(name.folder)
     if not (folder / "ae.pt").exists():
-        yield f"{folder}/ae.pt is not there"
+        yield f"{folder}/ae.pt does not exist"
         return
     try:
         provenance = files.read_provenance(folder)
@@ -81,15 +81,15 @@ def _reasons(config: Config, name: SaeName) -> Iterator[str]:
         return
     if sha256(folder / "ae.pt") != provenance["ae_sha256"]:
         yield f"{folder}/ae.pt is damaged; {build_again(folder / 'ae.pt')}"
-    wanted = sae_recipe(config, name)
-    if provenance["recipe_hash"] != wanted.hash:
-        yield from at_hand.differences(provenance["recipe"], wanted.model_dump(mode="json"))
+    recipe = sae_recipe(config, name)
+    if provenance["recipe_hash"] != recipe.hash:
+        yield from at_hand.differences(provenance["recipe"], recipe.model_dump(mode="json"))
 
 
 def _rebuild(
     config: Config, trained: Trained, saes: list[SaeName], temporary: Path
 ) -> dict[SaeName, Path]:
-    """Folders with the SAEs' files, trained anew."""
+    """Train the SAEs again. Returns the folder with each SAE's files."""
     stores, model = Stores.under(temporary / "store"), trained.model
     train.into(
         stores,
@@ -109,34 +109,37 @@ def _rebuild(
 
 
 def _compare(config: Config, sae: SaeName, rebuilt: Path, temporary: Path) -> bool:
-    here, anew = sha256(Path(sae.folder) / "ae.pt"), sha256(rebuilt / "ae.pt")
-    if here == anew:
-        print(f"{sae}: identical, sha256 {here}")
+    old_sha256, new_sha256 = sha256(Path(sae.folder) / "ae.pt"), sha256(rebuilt / "ae.pt")
+    if old_sha256 == new_sha256:
+        print(f"{sae}: identical, sha256 {old_sha256}")
         return True
     others = _other_circumstances(
         files.read_provenance(Path(sae.folder)), files.read_provenance(rebuilt)
     )
     if not others:
-        print(f"{sae}: DIFFERS on the same device and software: sha256 {here}, rebuilt {anew}")
+        print(
+            f"{sae}: DIFFERS on the same device and software: sha256 {old_sha256}, rebuilt"
+            f" {new_sha256}"
+        )
         return False
     print(f"{sae}: the bytes differ, and so do: {', '.join(others)}; comparing metrics")
     return _compare_metrics(config, sae, rebuilt, temporary)
 
 
 def _other_circumstances(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs, of all that the bytes depend on besides the recipe: in words."""
-    found = [
-        what
-        for key, what in (("lm", "the files of the LM"), ("tokens_sha256", "the tokens"))
+    """In words, the differences in all that the bytes depend on besides the recipe."""
+    differing = [
+        label
+        for key, label in (("lm", "the files of the LM"), ("tokens_sha256", "the tokens"))
         if old.get(key) != new[key]
     ]
     if old["device"] != new["device"]:
-        found.append(f"device ({old['device']}, here {new['device']})")
+        differing.append(f"device ({old['device']}, here {new['device']})")
     for name in files.BYTES_DEPEND_ON:
         was, is_ = old["software"].get(name), new["software"].get(name)
         if was != is_:
-            found.append(f"{name} ({was}, here {is_})")
-    return found
+            differing.append(f"{name} ({was}, here {is_})")
+    return differing
 
 
 def _compare_metrics(config: Config, sae: SaeName, rebuilt: Path, temporary: Path) -> bool:
@@ -150,9 +153,9 @@ def _compare_metrics(config: Config, sae: SaeName, rebuilt: Path, temporary: Pat
         judged = subjects.sae(config, sae, EVALUATION, folder)
         evaluate([judged], sae.layer, lm_weights, tokens, store)
         row = rows_of(judged, tokens, store)[0]
-        found = [row.figure(EVALUATION, name) for name in (roles.recovered, roles.l0)]
-        # What is no number agrees with nothing.
-        figures[label] = [math.nan if value is None else value for value in found]
+        values = [row.figure(EVALUATION, name) for name in (roles.recovered, roles.l0)]
+        # An undefined figure becomes NaN, which agrees with nothing.
+        figures[label] = [math.nan if value is None else value for value in values]
     recovered = figures["new"][0] - figures["old"][0]
     l0 = figures["new"][1] / max(figures["old"][1], 1e-9) - 1
     agree = abs(recovered) <= LOSS_RECOVERED_TOLERANCE and abs(l0) <= L0_TOLERANCE
@@ -166,5 +169,5 @@ def _compare_metrics(config: Config, sae: SaeName, rebuilt: Path, temporary: Pat
 def _manifest(model: str, use: str) -> Path:
     manifest = Path(RESULTS, model, "tokens", use, "manifest.json")
     if not manifest.exists():
-        raise SaemakeError(f"{manifest} is not there; build it: snakemake {manifest} --cores 1")
+        raise SaemakeError(f"{manifest} does not exist; build it: snakemake {manifest} --cores 1")
     return manifest

@@ -1,8 +1,8 @@
-"""Is an artifact, or all in a folder, what the config asks for, and if not, why not?
+"""Is an artifact, or each file in a folder, what the config asks for, and if not, why not?
 
-Exit status 0 where `snakemake -n` would plan nothing for it and every file behind it is what its
-job wrote. Otherwise 1, with a line for each cause: a file that is missing, younger than what was
-made of it, damaged, or made from other files or by another recipe, whose differing fields are
+Exit status 0 if `snakemake -n` would plan nothing for it and every file that it needs is as its job
+wrote it. Otherwise 1, with a line for each cause: a file is missing, younger than a file made from
+it, damaged, made from other files, or made by another recipe. Differing fields of recipes are
 listed with their old and new values.
 """
 
@@ -25,7 +25,7 @@ from saemake.records import at_hand, made
 from saemake.records.asked import recipes_of
 from saemake.training import files
 
-# How many names a reason gives.
+# Number of names that a reason lists.
 SHOWN = 4
 
 
@@ -48,14 +48,14 @@ def run(config: Config, options: argparse.Namespace) -> int:
 def reasons_of(
     config: Config, config_files: Sequence[Path], paths: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Why each path is not what the config asks for; nothing where it is. Of a folder: why any of
-    the files in it is not.
+    """The reasons why each path is not what the config asks for; none if it is. The reasons of a
+    folder are those of its files.
 
-    Raises SaemakeError where a path names no artifact of the config.
+    Raises SaemakeError if a path names no artifact of the config.
     """
     asked = {path: _asked(config, _relative(path)) for path in paths}
-    there = {file for named, _ in asked.values() for file in named if Path(file).exists()}
-    jobs = dry_run.jobs(config_files, sorted(there)) if there else []
+    existing = {file for named, _ in asked.values() for file in named if Path(file).exists()}
+    jobs = dry_run.jobs(config_files, sorted(existing)) if existing else []
     return {
         path: [*_reasons_of_files(config, config_files, named, jobs), *unnamed]
         for path, (named, unnamed) in asked.items()
@@ -63,20 +63,21 @@ def reasons_of(
 
 
 def _relative(path: str) -> str:
-    """From the working directory, where the path leads into it."""
+    """The path relative to the working directory, if it is inside."""
     with contextlib.suppress(ValueError):
         return str(PurePosixPath(path).relative_to(Path.cwd()))
     return str(PurePosixPath(path))
 
 
 def _asked(config: Config, path: str) -> tuple[list[str], list[str]]:
-    """The files that a path names, and reasons for those in it that the config does not name."""
+    """The files that a path names, and reasons for the files in it that the config does not
+    name."""
     if PurePosixPath(path).parts[:1] not in [(top,) for top in TOPS]:
         raise SaemakeError(f"{path}: artifacts are under {', '.join(f'{t}/' for t in TOPS)}")
     if Path(path).is_dir():
         return _below(config, path)
     if not Path(path).exists():
-        # A folder of an SAE or of a sweep that is not built.
+        # The folder of an SAE or a sweep that is not built.
         with contextlib.suppress(SaemakeError):
             parse(config, f"{path}/metrics.json")
             return [f"{path}/metrics.json"], []
@@ -87,9 +88,10 @@ def _asked(config: Config, path: str) -> tuple[list[str], list[str]]:
 def _reasons_of_files(
     config: Config, config_files: Sequence[Path], files_: Sequence[str], jobs: Sequence[Job]
 ) -> list[str]:
-    """Of files that are asked for together; `jobs` are those behind all that any path names."""
+    """The reasons of files that one path names. `jobs` are the jobs that all paths need."""
     behind = dry_run.behind(jobs, files_)
-    # Asked for alone it may be otherwise: a file is missing, or made again for another's sake.
+    # These files alone may need other jobs: if one is missing, or is made again only because of the
+    # files of another path. Then Snakemake is asked about these files alone.
     alone = any(job.missing for job in behind) or (
         any(job.runs for job in behind) and not any(job.caused for job in behind)
     )
@@ -101,7 +103,7 @@ def _reasons_of_files(
 
 
 def _unexplained(behind: Sequence[Job]) -> Iterator[str]:
-    """What Snakemake knows of a job that runs, where neither recipes nor records say why."""
+    """Snakemake's reason for a job that runs, if neither recipes nor records explain it."""
     for job in behind:
         if job.params_changed and job.known:
             yield f"{job.known[0]}: made with other settings, or by an older saemake"
@@ -113,7 +115,7 @@ def _unexplained(behind: Sequence[Job]) -> Iterator[str]:
 
 
 def _differing(config: Config, behind: Sequence[Job]) -> Iterator[str]:
-    """The fields of recipes that differ, each once, with what they are of."""
+    """The differing fields of recipes, each once, with the names of their recipes."""
     of: dict[str, dict[str, None]] = {}
     for job in behind:
         for file in job.known:
@@ -126,7 +128,7 @@ def _differing(config: Config, behind: Sequence[Job]) -> Iterator[str]:
 
 
 def _below(config: Config, folder: str) -> tuple[list[str], list[str]]:
-    """The artifacts in a folder, and a reason for each of those that the config does not name."""
+    """The artifacts in a folder, and reasons for those that the config does not name."""
     named: list[str] = []
     unnamed: dict[str, list[str]] = {}
     for path in _artifacts(Path(folder)):
@@ -144,49 +146,49 @@ def _below(config: Config, folder: str) -> tuple[list[str], list[str]]:
 
 
 def _artifacts(folder: Path) -> list[str]:
-    """The files in a folder that are results: no hidden ones, nor shards, which go with their
-    manifest."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    """The files in a folder that are artifacts. Hidden files are none, nor are shards, which belong
+    to their manifest."""
+    files_ = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return [
         str(path)
-        for path in found
+        for path in files_
         if not any(part.startswith(".") for part in path.parts)
         and not (path.name.startswith("shard_") and (path.parent / "manifest.json").exists())
     ]
 
 
 def _reasons(config: Config, job: Job) -> Iterator[str]:
-    """The causes that lie with one job, not with those before it, besides recipes."""
-    yield from (f"{file} is not there{_how(config, file)}" for file in job.missing)
+    """The reasons of one job by itself, not of the jobs before it. Recipes are left out."""
+    yield from (f"{file} does not exist{_how(config, file)}" for file in job.missing)
     yield from (f"{file} was not finished: its job was interrupted" for file in job.incomplete)
-    yield from _grouped(dict(_company(config, job)) or dict(_inputs(job)))
+    yield from _grouped(dict(_made_beside(config, job)) or dict(_inputs(job)))
     for file in job.known:
         yield from _damage(config, file, job)
-    yield from (f"{file} is younger than what was made of it" for file in job.newer)
+    yield from (f"{file} is younger than a file that was made from it" for file in job.newer)
 
 
-def _grouped(said: dict[str, str]) -> Iterator[str]:
-    """What is said of files, each thing once."""
-    of: dict[str, list[str]] = {}
-    for file, what in said.items():
-        of.setdefault(what, []).append(file)
-    for what, files_ in of.items():
+def _grouped(change_of: dict[str, str]) -> Iterator[str]:
+    """One line per change, with the files that it is about."""
+    files_of: dict[str, list[str]] = {}
+    for file, change in change_of.items():
+        files_of.setdefault(change, []).append(file)
+    for change, files_ in files_of.items():
         more = f" and {len(files_) - 1} more" if len(files_) > 1 else ""
-        yield f"{files_[0]}{more}: made {what}"
+        yield f"{files_[0]}{more}: made {change}"
 
 
 def _how(config: Config, file: str) -> str:
-    """What a run does about an SAE that is missing."""
+    """A clause on how a run makes a missing SAE."""
     if PurePosixPath(file).name not in SAE_FILES or not file.startswith("results/"):
         return ""
     for by in recipes_of(config, file).values():
-        there = Store(STORE, "saes").holds(by.hash)
-        return "; the store has it: a run links it" if there else "; a run trains it"
+        stored = Store(STORE, "saes").holds(by.hash)
+        return "; the store has it: a run links it" if stored else "; a run trains it"
     return ""
 
 
-def _company(config: Config, job: Job) -> Iterator[tuple[str, str]]:
-    """Of each file, which other things its job made, or did not make, than it would now."""
+def _made_beside(config: Config, job: Job) -> Iterator[tuple[str, str]]:
+    """Each file whose job would now make other things beside it, and the change."""
     now = {name: by.hash for file in job.outputs for name, by in recipes_of(config, file).items()}
     for file in job.known:
         record = made.read(file)
@@ -195,7 +197,8 @@ def _company(config: Config, job: Job) -> Iterator[tuple[str, str]]:
 
 
 def _apart(before: dict[str, str], now: dict[str, str]) -> tuple[set[str], set[str]]:
-    """The names on either side alone, by name and by recipe: a new name alone is nothing new."""
+    """The names that only one side has. A name whose recipe the other side has under another name
+    does not count."""
     same, hashes = set(before) & set(now), set(before.values()) & set(now.values())
     return tuple(  # type: ignore[return-value]
         {name for name, hash_ in side.items() if name not in same and hash_ not in hashes}
@@ -223,13 +226,13 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _damage(config: Config, file: str, job: Job) -> Iterator[str]:
-    """Whether a file is what its job wrote, and its inputs what its job read."""
+    """Reasons if a file is not as its job wrote it, or its inputs are not as its job read them."""
     record = made.read(file)
-    wrote = record.sha256 if record else _carried_sum(Path(file))
-    if wrote is not None and Path(file).is_file() and (found := _sum(file)) != wrote:
+    written = record.sha256 if record else _carried_sum(Path(file))
+    if written is not None and Path(file).is_file() and (actual := _sum(file)) != written:
         yield (
-            f"{file} is damaged or edited: its sha256 is {found[:16]}..., its job wrote"
-            f" {wrote[:16]}...; {build_again(file)}"
+            f"{file} is damaged or edited: its sha256 is {actual[:16]}..., its job wrote"
+            f" {written[:16]}...; {build_again(file)}"
         )
     if PurePosixPath(file).name == "manifest.json":
         yield from _damaged_shards(Path(file))
@@ -240,7 +243,7 @@ def _damage(config: Config, file: str, job: Job) -> Iterator[str]:
 
 
 def _carried_sum(path: Path) -> str | None:
-    """Without a record: what an SAE's provenance says of its ae.pt."""
+    """For an ae.pt without a record, its sha256 from provenance.json."""
     if path.name != "ae.pt" or not (path.parent / "provenance.json").exists():
         return None
     try:
@@ -250,7 +253,7 @@ def _carried_sum(path: Path) -> str | None:
 
 
 def _carried_inputs(config: Config, path: Path) -> dict[str, str]:
-    """Without a record: which ae.pt the rows of an evaluation judge."""
+    """For an evaluation without a record, the ae.pt that its rows judge, and its sha256."""
     judged = path.parent / "ae.pt"
     try:
         if (
@@ -266,11 +269,11 @@ def _carried_inputs(config: Config, path: Path) -> dict[str, str]:
 
 
 def _damaged_shards(manifest: Path) -> Iterator[str]:
-    """Of tokens, which shards are not those of their manifest."""
+    """Reasons for the shards that do not match their manifest."""
     try:
         shards = {s["file"]: s["sha256"] for s in json.loads(manifest.read_text())["shards"]}
     except (OSError, ValueError, LookupError, TypeError):
-        return  # it is not what its job wrote, which is said
+        return  # the manifest is damaged, which `_damage` reports
     for name, was in shards.items():
         shard = manifest.parent / name
         if not shard.is_file() or _sum(str(shard)) != was:

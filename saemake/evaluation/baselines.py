@@ -1,4 +1,4 @@
-"""What SAEs are compared with: the identity, and principal components, all or the first k."""
+"""The baselines of SAEs: the identity, and principal components, all of them or the first k."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from saemake.base.errors import SaemakeError
 from saemake.base.onednn import linear
 
 FILE = "pca.safetensors"
-# Beside it in the store, the recipe that it was fitted by.
+# The file beside it in the store, with the recipe by which it was fitted.
 RECIPE = "recipe.json"
 
 
 class Linear:
-    """A codec of orthonormal directions (rows [F, D]) around a mean [D]; latents have signs. Those
-    that fire are counted as SAE Bench does, which takes all latents for positive."""
+    """A codec of orthonormal directions (rows [F, D]) around a mean [D]. Its latents have signs,
+    but only positive ones count as firing, as in SAE Bench."""
 
     negative_fires = False
 
@@ -32,16 +32,16 @@ class Linear:
         return linear(x - self.mean_D, self.encoder_weight, None)
 
     def listed(self, x_RD: Tensor) -> None:
-        """All are looked at."""
+        """None: no latents are listed, all are decoded."""
 
     def decode(self, f: Tensor) -> Tensor:
         return f @ self.decoder_rows + self.mean_D
 
 
 def load_codec(path: Path, name: str, device: torch.device) -> Linear:
-    """The named baseline (see recipes.baseline_names) of a file that `fit` made.
+    """The baseline `name` (see recipes.baseline_names), from a file of training.baselines.fit.
 
-    Raises SaemakeError where the file is damaged.
+    Raises SaemakeError if the file is damaged.
     """
     try:
         tensors = load(path.read_bytes())
@@ -59,6 +59,6 @@ def load_codec(path: Path, name: str, device: torch.device) -> Linear:
 
 
 def components_count(name: str, d_model: int) -> int:
-    """How many directions a baseline has; never more than the model's width."""
+    """The number of directions of a baseline, at most the model's width."""
     _, _, k = name.partition("/k_")
     return min(int(k), d_model) if k else d_model

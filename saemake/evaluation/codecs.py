@@ -1,4 +1,8 @@
-"""What is judged: anything that encodes activations and decodes latents."""
+"""The things that evaluations judge: anything that encodes activations and decodes latents.
+
+Shapes: N positions of a batch, R positions of a part, D the model's width, F latents, M latents
+that are not 0.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,9 +16,9 @@ from saemake.architectures.products import part_tokens
 
 
 class Codec(Protocol):
-    """What an evaluation asks of an SAE or a baseline (see architectures.trainer.Dictionary).
-    Decoding is f @ decoder_rows and a bias; `tokens_apart` says that a token's latents depend on no
-    other's, `negative_fires` that one below 0 counts as one that fires."""
+    """The interface of SAEs and baselines for evaluations (see architectures.trainer.Dictionary).
+    Decoding is f @ decoder_rows plus a bias. `tokens_apart`: a token's latents do not depend on
+    other tokens. `negative_fires`: a negative latent counts as firing."""
 
     @property
     def d_model(self) -> int: ...
@@ -37,29 +41,30 @@ class Codec(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """What an evaluation found: its figures, and what it saw of each latent (values [F])."""
+    """The result of an evaluation: its figures, and its values per latent, [F] each."""
 
     figures: dict[str, float]
     latents: dict[str, Tensor]
 
 
 def reconstructed(codec: Codec, x_ND: Tensor) -> Tensor:
-    """What `codec` makes of activations; [N, D]."""
+    """The reconstructions [N, D] of activations [N, D]."""
     return torch.cat([decoded(codec, codec.encode(x_RD)) for x_RD in _parts(codec, x_ND)])
 
 
 def decoded(codec: Codec, f_RF: Tensor) -> Tensor:
-    """What `codec.decode` gives of latents [R, F], as fast as can be; [R, D]."""
+    """The same as `codec.decode` of latents [R, F], but faster if few are active; [R, D]."""
     most = most_listed(f_RF.numel(), f_RF.dtype, f_RF.device)
-    # Counted first: many take memory, and on a GPU all are decoded without waiting for how many.
+    # Active latents are counted before they are listed, since a long list takes memory. On a GPU
+    # `most` is 0: all latents are decoded, without waiting for their count.
     if most == 0 or int(f_RF.count_nonzero()) > most:
         return codec.decode(f_RF)
     return _List(*_active(f_RF), f_RF.shape).decoded(codec)
 
 
 class Coded:
-    """What a codec makes of activations [N, D]: the latents that are not 0, token after token, M of
-    them with their tokens, latents and values, and the reconstructions [N, D]."""
+    """Encoded activations [N, D]: the M latents that are not 0, ordered by token (their tokens,
+    latents and values, [M] each), and the reconstructions `x_hat_ND`."""
 
     def __init__(self, codec: Codec, x_ND: Tensor) -> None:
         parts, tokens, first = [], [], 0
@@ -74,14 +79,15 @@ class Coded:
 
 
 def _parts(codec: Codec, x_ND: Tensor) -> Sequence[Tensor]:
-    """The activations, on a CPU so few at once that their latents stay in the cache, where a
-    token's depend on no other's."""
+    """The activations in parts. If tokens do not depend on each other, a CPU gets parts so small
+    that their latents stay in the cache; otherwise there is one part."""
     apart = codec.tokens_apart and x_ND.device.type == "cpu"
     return x_ND.split(part_tokens(codec.width, x_ND.dtype) if apart else max(len(x_ND), 1))
 
 
 class _List:
-    """The latents of R tokens that are not 0: where in the flattened matrix, and their values."""
+    """The latents of R tokens that are not 0: their indices in the flattened [R, F], and their
+    values, [M] each."""
 
     def __init__(self, flat_M: Tensor, values_M: Tensor, shape: Sequence[int]) -> None:
         self.flat_M, self.values_M, self.shape = flat_M, values_M, torch.Size(shape)
@@ -90,13 +96,13 @@ class _List:
 
     @property
     def pays(self) -> bool:
-        """Whether adding up their rows is faster than decoding all: on a CPU, where they are so few
-        that a training step would list them."""
+        """Whether summing their decoder rows is faster than decoding all latents: on a CPU, if they
+        are so few that a training step would list them."""
         values_M = self.values_M
         return len(values_M) <= most_listed(self.shape.numel(), values_M.dtype, values_M.device)
 
     def decoded(self, codec: Codec) -> Tensor:
-        """The sum of their rows, and the bias; [R, D]."""
+        """The sum of their decoder rows, plus the bias; [R, D]."""
         tokens, width = self.shape
         starts_R = starts_of(self.tokens_M.bincount(minlength=tokens))
         listed = Listed(self.latents_M, starts_R, width, self.values_M.dtype)
@@ -110,18 +116,18 @@ class _List:
 
 
 def _coded(codec: Codec, x_RD: Tensor) -> tuple[_List, Tensor]:
-    """The latents that are not 0 and the reconstructions [R, D]."""
-    found = codec.listed(x_RD)
-    if found is None:
+    """The latents that are not 0, and the reconstructions [R, D]."""
+    flat_and_values = codec.listed(x_RD)
+    if flat_and_values is None:
         f_RF = codec.encode(x_RD)
         listed = _List(*_active(f_RF), f_RF.shape)
         return listed, listed.decoded(codec) if listed.pays else codec.decode(f_RF)
-    listed = _List(*_not_zero(*found), (len(x_RD), codec.width))
+    listed = _List(*_not_zero(*flat_and_values), (len(x_RD), codec.width))
     return listed, listed.decoded(codec) if listed.pays else codec.decode(listed.whole())
 
 
 def _active(f_RF: Tensor) -> tuple[Tensor, Tensor]:
-    # Once, since on a CPU each look at all latents takes as long as much arithmetic.
+    # A single search: on a CPU reading all latents takes as long as much arithmetic.
     flat_M = f_RF.flatten().nonzero()[:, 0]
     return flat_M, f_RF.take(flat_M)
 

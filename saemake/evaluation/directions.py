@@ -1,5 +1,5 @@
-"""How alike directions are: the largest cosine similarity of each with others. F and G directions
-of D dimensions."""
+"""Similarity of directions: the largest cosine similarity of each direction with others. Shapes: F
+and G directions of D dimensions."""
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,8 @@ def unit(rows_FD: Tensor) -> Tensor:
 
 
 def largest_cosines(these_FD: Tensor, those_GD: Tensor | None = None) -> Tensor:
-    """Of each of these unit vectors, its largest product with one of those; without those, with
-    one of the others of these (-inf where there is no other). [F]"""
+    """The largest dot product of each of these unit vectors with one of those; [F]. Without those,
+    with another one of these (-inf if there is no other)."""
     if those_GD is None:
         return _largest_among(these_FD)
     return torch.cat(
@@ -24,7 +24,7 @@ def largest_cosines(these_FD: Tensor, those_GD: Tensor | None = None) -> Tensor:
 
 
 def _largest_among(these_FD: Tensor) -> Tensor:
-    """Each pair is multiplied once, and is of both."""
+    """Computes each pair's product once and uses it for both vectors."""
     largest_F = these_FD.new_full((len(these_FD),), -torch.inf)
     for start in range(0, len(these_FD), ROWS_AT_ONCE):
         rest_F = largest_F[start:]
@@ -32,6 +32,6 @@ def _largest_among(these_FD: Tensor) -> Tensor:
         cosines = linear(part_RD, these_FD[start:], None)
         cosines.diagonal().fill_(-torch.inf)
         rest_F.copy_(rest_F.maximum(cosines.amax(dim=0)))
-        own_R = rest_F[: len(part_RD)]
-        own_R.copy_(own_R.maximum(cosines.amax(dim=1)))
+        part_R = rest_F[: len(part_RD)]
+        part_R.copy_(part_R.maximum(cosines.amax(dim=1)))
     return largest_F

@@ -1,4 +1,4 @@
-"""Means and variances as running sums: memory does not grow with the text."""
+"""Means and variances from running sums, whose memory does not grow with the text."""
 
 import dataclasses
 import math
@@ -20,12 +20,12 @@ class Mean:
 
     @property
     def value(self) -> float:
-        """NaN of nothing."""
+        """The mean; NaN if no value was added."""
         return ratio(float(self.total), self.count)
 
 
 class Variance:
-    """The summed variance over D of vectors [N, D] seen in parts, in float64."""
+    """The variance of vectors [N, D], summed over D, in float64. Vectors are added in parts."""
 
     def __init__(self, d_model: int, device: torch.device) -> None:
         self.count = 0
@@ -40,17 +40,17 @@ class Variance:
 
     @property
     def value(self) -> float:
-        """NaN of nothing."""
+        """The summed variance; NaN if no vector was added."""
         of_mean = self.sum_D.pow(2).sum() / max(self.count, 1)
         return ratio(float(self.squares - of_mean), self.count)
 
 
 def ratio(above: float, below: float) -> float:
-    """NaN where there is nothing to divide by."""
+    """above / below; NaN if `below` is 0."""
     return above / below if below else math.nan
 
 
 def recovered(clean: float, replaced: float, ablated: float) -> float:
-    """(ablated - replaced) / (ablated - clean): 1 where the replacement costs nothing, 0 where it
-    is as bad as zeros; NaN where zeros change nothing."""
+    """Loss recovered, (ablated - replaced) / (ablated - clean), of cross-entropies in nats: 1 if
+    the replacement costs nothing, 0 if it is as bad as zeros, NaN if zeros change nothing."""
     return ratio(ablated - replaced, ablated - clean)

@@ -1,1 +1,1 @@
-"""The rows of metrics.json, and what they warn of."""
+"""The rows of metrics.json, and their warnings."""

@@ -1,5 +1,5 @@
-"""Warnings: what a reader of figures should know. They are made of figures when rows are made, and
-are not stored with them, so that what was judged before has them too."""
+"""Warnings for readers of figures. They are computed from figures when rows are made, and are not
+stored with evaluations, so that older evaluations have them too."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -11,15 +11,15 @@ from saemake.evaluation.description import Roles
 from saemake.metrics.rows import Row
 from saemake.recipes import EvaluationRecipe
 
-# How far from the L0 that it was asked for an SAE may land without a warning, as a fraction.
+# An SAE whose L0 differs from its target by more than this fraction gets a warning.
 L0_TOLERANCE = 0.15
-# How far the zero-ablated loss is above the LM's own at least, as a fraction of that.
+# The zero-ablated loss must exceed the LM's own loss by this fraction of it.
 ABLATION = 0.01
-# How far apart the variance explained by threshold and by top-k may be, and how many times the
-# L0 of one that of the other.
+# Limits between choosing latents by threshold and by top-k: the difference of the variance
+# explained, and the ratio of the L0s.
 THRESHOLD_VARIANCE, THRESHOLD_L0 = 0.1, 1.5
-# So far below the fewest components that were judged an L0 is compared with their part of what
-# these recover: fewer recover more than their part.
+# An L0 below the fewest judged components is compared with a proportional part of what these
+# recover, down to this fraction of their number. Fewer components recover more than that part.
 FEWEST_PART = 0.8
 
 
@@ -27,7 +27,7 @@ Figures = Mapping[str, float | None]
 
 
 def of_figures(recipe: EvaluationRecipe, ways: Mapping[str | None, Figures]) -> list[list[str]]:
-    """Of each way of choosing latents, in their order, what its figures warn of."""
+    """The warnings for each way of choosing latents, in the order of `ways`."""
     roles = evaluation.get(recipe.evaluation).roles
     if roles is None:
         return [[] for _ in ways]
@@ -67,22 +67,23 @@ def _no_ablation(roles: Roles, figures: Figures) -> list[str]:
 def _far_threshold(roles: Roles, way: str | None, ways: Mapping[str | None, Figures]) -> list[str]:
     if way != "threshold" or "top_k" not in ways:
         return []
-    here, there = ways[way], ways["top_k"]
-    found, wanted = here[roles.explained], there[roles.explained]
-    l0, k = here[roles.l0], there[roles.l0]
-    if found is None or wanted is None or l0 is None or k is None:
+    by_threshold, by_top_k = ways[way], ways["top_k"]
+    explained, explained_top_k = by_threshold[roles.explained], by_top_k[roles.explained]
+    l0, k = by_threshold[roles.l0], by_top_k[roles.l0]
+    if explained is None or explained_top_k is None or l0 is None or k is None:
         return []
-    if abs(found - wanted) <= THRESHOLD_VARIANCE and k / THRESHOLD_L0 <= l0 <= k * THRESHOLD_L0:
+    close = abs(explained - explained_top_k) <= THRESHOLD_VARIANCE
+    if close and k / THRESHOLD_L0 <= l0 <= k * THRESHOLD_L0:
         return []
     return [
-        f"by threshold {roles.explained} is {found:.3g} at L0 {l0:.4g}, by top_k {wanted:.3g} at L0"
-        f" {k:.4g}: the threshold does not fit; a longer training, or training.drop where a few"
-        " activations are many times the others, mends it"
+        f"by threshold {roles.explained} is {explained:.3g} at L0 {l0:.4g}, by top_k"
+        f" {explained_top_k:.3g} at L0 {k:.4g}: the threshold does not fit; train longer, or set"
+        " training.drop if a few activations are many times larger than the others"
     ]
 
 
 def not_dropped(config: Config, model: str, name: str) -> list[str]:
-    """Where an evaluation's figures are of positions that were left out of training."""
+    """A warning if an evaluation's figures count positions that were left out of training."""
     trained: Drop = config.training_of(model).drop
     judged = config.evaluation_of(model, name).drop
     norms = trained.norm_over_median is not None and (
@@ -98,9 +99,9 @@ def not_dropped(config: Config, model: str, name: str) -> list[str]:
 
 
 def beside_pca(rows: Sequence[Row]) -> list[Row]:
-    """A sweep's table, with a warning at each SAE that recovers less of the loss than as many
-    principal components as its L0: between two numbers of components that were judged, a straight
-    line's, which is under a curve that flattens."""
+    """A sweep's table, with a warning for each SAE that recovers less of the loss than principal
+    components of the same L0. Between two judged numbers of components the comparison is with a
+    straight line, which lies below the flattening curve."""
     pca = {row.latents: row for row in rows if row.architecture == "pca"}
     return [
         row.model_copy(update={"warnings": [*row.warnings, *_below_pca(row, pca)]})
@@ -111,7 +112,7 @@ def beside_pca(rows: Sequence[Row]) -> list[Row]:
 
 
 def _below_pca(row: Row, pca: Mapping[int, Row]) -> list[str]:
-    found = []
+    warnings = []
     for name in evaluation.names():
         roles = evaluation.get(name).roles
         l0 = row.figure(name, roles.l0) if roles else None
@@ -123,18 +124,18 @@ def _below_pca(row: Row, pca: Mapping[int, Row]) -> list[str]:
             for k, other in sorted(pca.items())
             if (value := other.figure(name, roles.recovered)) is not None
         ]
-        wanted = _between(points, l0)
-        if recovered is not None and wanted is not None and recovered < wanted:
-            found.append(
-                f"{name}: {roles.recovered} {recovered:.3g} is below the {wanted:.3g} of"
+        by_pca = _between(points, l0)
+        if recovered is not None and by_pca is not None and recovered < by_pca:
+            warnings.append(
+                f"{name}: {roles.recovered} {recovered:.3g} is below the {by_pca:.3g} of"
                 f" {l0:.4g} principal components, as many as its L0"
             )
-    return found
+    return warnings
 
 
 def _between(points: Sequence[tuple[int, float]], at: float) -> float | None:
-    """The straight line between the points on either side, and a little below the first that from
-    it to nothing; None elsewhere."""
+    """Linear interpolation between the points on either side. A little below the first point (see
+    FEWEST_PART), interpolation between it and the origin. None elsewhere."""
     if points and FEWEST_PART * points[0][0] <= at < points[0][0]:
         return points[0][1] * at / points[0][0]
     for (low, below), (high, above) in itertools.pairwise(points):
@@ -144,21 +145,21 @@ def _between(points: Sequence[tuple[int, float]], at: float) -> float | None:
 
 
 def of_training(rows: Sequence[Row]) -> list[str]:
-    """What the rows warn of that training has told."""
+    """The rows' warnings that training has already printed."""
     return [line for row in rows for line in row.warnings if line.startswith("training: ")]
 
 
 def told(rows: Sequence[Row], but: Sequence[str] = ()) -> str | None:
-    """One line for the screen: the first warning of the rows, and how many more there are; None
-    where there is none. Those that `but` has were told before."""
-    found = [
+    """One line for the screen: the first warning of the rows, and the number of further ones. None
+    if there is no warning. Leaves out the warnings in `but`, which were printed before."""
+    warnings = [
         (f"{row.name}{f' by {row.inference}' if row.inference else ''}", line)
         for row in rows
         for line in row.warnings
         if line not in but
     ]
-    if not found:
+    if not warnings:
         return None
-    (name, line), more = found[0], len(found) - 1
+    (name, line), more = warnings[0], len(warnings) - 1
     others = f" ({more} more warning{'s' if more > 1 else ''} in metrics.json)" if more else ""
     return f"saemake: {name}: {line}{others}"

@@ -1,7 +1,7 @@
-"""The rows of metrics.json, typed: what docs/metrics.schema.json says is generated from here.
+"""The types of the rows of metrics.json; docs/metrics.schema.json is generated from them.
 
-Every metrics.json is a list of rows, one a judged thing and way of choosing its latents;
-`pandas.json_normalize` makes one table of any of them.
+Every metrics.json is a list of rows, one for each judged thing and way of choosing its latents.
+`pandas.json_normalize` makes a table of it.
 """
 
 import functools
@@ -69,26 +69,27 @@ class Row(Subject):
         warnings: list[str]
 
     def of(self, evaluation: str) -> Any:
-        """An evaluation's figures (its `Figures`); None where it has not judged this."""
+        """An evaluation's figures (its `Figures`); None if it has not judged this row's subject."""
         return getattr(self, evaluation, None)
 
     def figure(self, evaluation: str, name: str) -> float | None:
-        """One figure; None where there is none, or it is not defined."""
+        """One figure; None if the row lacks it, or it is not defined."""
         return getattr(self.of(evaluation), name, None)
 
     def circumstances(self, evaluation: str) -> Circumstances | None:
         """What an evaluation was made with."""
-        found: Circumstances | None = getattr(getattr(self, "evaluations", None), evaluation, None)
-        return found
+        evaluations = getattr(self, "evaluations", None)
+        circumstances: Circumstances | None = getattr(evaluations, evaluation, None)
+        return circumstances
 
 
 @functools.cache
 def row_type() -> type[Row]:
-    """A row with its sections: an evaluation's figures stand under its name, and what it was made
-    with under `evaluations`."""
+    """The type of a row with its sections: each evaluation's figures are under its name, its
+    circumstances are under `evaluations`."""
     known = [evaluation.get(name) for name in evaluation.names()]
-    made_with: Any = {one.name: (Circumstances | None, None) for one in known}
-    judged: Any = {one.name: (one.Figures | None, None) for one in known}
+    made_with: Any = {described.name: (Circumstances | None, None) for described in known}
+    judged: Any = {described.name: (described.Figures | None, None) for described in known}
     circumstanced = create_model(
         "Circumstanced", __base__=Closed, __doc__="By evaluation.", **made_with
     )
@@ -105,7 +106,7 @@ def row_type() -> type[Row]:
 
 
 def content(rows: Sequence[Row]) -> bytes:
-    """Rows as a file; what an evaluation did not give is left out."""
+    """Rows as the bytes of a file, without fields that are not set."""
     plain = [row.model_dump(mode="json", exclude_unset=True) for row in rows]
     return (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode()
 
@@ -116,12 +117,12 @@ def _rows() -> TypeAdapter[list[Row]]:
 
 
 def read(file: bytes) -> list[Row]:
-    """The rows of a file; ValueError where it has none."""
+    """The rows in the bytes of a file. Raises ValueError if they are not rows."""
     return _rows().validate_json(file)
 
 
 def read_file(path: Path) -> list[Row]:
-    """The rows of a file; SaemakeError where it is damaged."""
+    """The rows of a file. Raises SaemakeError if it is damaged."""
     try:
         return read(path.read_bytes())
     except ValueError as error:
@@ -130,18 +131,18 @@ def read_file(path: Path) -> list[Row]:
 
 
 def joined(evaluations: Sequence[Sequence[Row]]) -> list[Row]:
-    """One row of the rows that several evaluations give of the same thing, in the order of the
-    first."""
-    found: dict[tuple[str, str | None], dict[str, Any]] = {}
+    """The rows of several evaluations, merged into one row for each subject and way of choosing
+    latents. The order is that of the first appearance."""
+    merged: dict[tuple[str, str | None], dict[str, Any]] = {}
     plain = (row.model_dump(exclude_unset=True) for rows in evaluations for row in rows)
     for row in plain:
-        there = found.setdefault((row["name"], row["inference"]), row)
-        if there is not row:
-            # What is said of the training, each of its evaluations says.
-            row["warnings"] = list(dict.fromkeys([*there["warnings"], *row["warnings"]]))
-            row["evaluations"] = there["evaluations"] | row["evaluations"]
-            there |= row
-    return [row_type().model_validate(row) for row in found.values()]
+        first = merged.setdefault((row["name"], row["inference"]), row)
+        if first is not row:
+            # Each evaluation repeats the warnings about the training.
+            row["warnings"] = list(dict.fromkeys([*first["warnings"], *row["warnings"]]))
+            row["evaluations"] = first["evaluations"] | row["evaluations"]
+            first |= row
+    return [row_type().model_validate(row) for row in merged.values()]
 
 
 def schema() -> str:

@@ -1,1 +1,1 @@
-"""SAEs for others: in SAELens's format, and on the Hub with a model card."""
+"""Publishing SAEs: in SAELens's format, and on the Hub with a model card."""

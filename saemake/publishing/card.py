@@ -78,7 +78,7 @@ sae, config = load_dictionary(f"{{folder}}/{example}", device="cpu")
 
 
 def render(config: Config, model: str, repo: str) -> str:
-    """README.md for the repository `repo`, of the suite's files under results/."""
+    """README.md of the repository `repo`, from the suite's files under results/."""
     suite, lm = config.models[model].suite, lm_name(config, model)
     saes = suite_saes(config, model)
     return CARD.format(
@@ -101,7 +101,7 @@ def render(config: Config, model: str, repo: str) -> str:
 
 
 def _loading(saes: Sequence[SaeName], model: str, repo: str) -> str:
-    """How to load the first SAE that dictionary_learning knows; nothing where it knows none."""
+    """How to load the first SAE that dictionary_learning reads; empty if it reads none."""
     known = (sae for sae in saes if readers.read_elsewhere(sae.sweep.architecture))
     sae = next(known, None)
     return LOADING.format(repo=repo, example=_inside(sae.folder, model)) if sae else ""
@@ -120,21 +120,23 @@ def _front_matter(config: Config, model: str) -> str:
 
 
 def _metrics(config: Config, model: str, layer: int) -> str:
-    """A layer's table, its warnings and its figures."""
-    found: dict[str, Row] = {}
+    """The section of a layer: its table, warnings and figures."""
+    row_of_sae: dict[str, Row] = {}
     for sweep in suite_sweeps(config, model, layer):
         for row in rows.read_file(Path(sweep.folder, "metrics.json")):
             if row.width is not None:  # no baseline
-                # Of an SAE's ways of choosing latents its loader's, which comes first.
-                found.setdefault(row.name, row)
+                # If an SAE has several rows, the first has latents chosen as its loader does.
+                row_of_sae.setdefault(row.name, row)
     columns = _columns()
     lines = [f"### Layer {layer}", ""]
     lines += [f"| SAE | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
-    for row in found.values():
+    for row in row_of_sae.values():
         figures = [_figure(row, *place) for place in columns.values()]
         lines.append(f"| {_inside(row.name, model)} | {' | '.join(figures)} |")
     warnings = [
-        f"- {_inside(row.name, model)}: {line}" for row in found.values() for line in row.warnings
+        f"- {_inside(row.name, model)}: {line}"
+        for row in row_of_sae.values()
+        for line in row.warnings
     ]
     lines += ["", *warnings, ""] if warnings else [""]
     for name in figures_of(config, model):
@@ -143,7 +145,7 @@ def _metrics(config: Config, model: str, layer: int) -> str:
 
 
 def _columns() -> dict[str, tuple[str, str]]:
-    """The columns of the metrics table, to the evaluation and the figure in them."""
+    """The evaluation and the figure in each column of the metrics table."""
     return {
         column: (name, figure)
         for name in evaluation.names()
@@ -157,7 +159,8 @@ def _figure(row: Row, name: str, figure: str) -> str:
 
 
 def _folders(config: Config, model: str) -> str:
-    """What to put where before rebuilding, of a model and texts that are not on the Hub."""
+    """A sentence that names the folders that rebuilding reads, if the model or a text is not on the
+    Hub."""
     folders = rebuilding.folders(config, model)
     if not folders:
         return ""
@@ -166,12 +169,15 @@ def _folders(config: Config, model: str) -> str:
 
 
 def _provenance(saes: Sequence[SaeName]) -> dict[str, list[str]]:
-    """What the SAEs were made of and with, to the values that it had, mostly one."""
-    told = [_told(files.read_provenance(Path(sae.folder))) for sae in saes]
-    return {what: list(dict.fromkeys(one[what] for one in told)) for what in told[0]}
+    """The distinct values of each field of the SAEs' provenance, mostly one."""
+    provenances = [_fields(files.read_provenance(Path(sae.folder))) for sae in saes]
+    return {
+        field: list(dict.fromkeys(fields[field] for fields in provenances))
+        for field in provenances[0]
+    }
 
 
-def _told(provenance: dict[str, Any]) -> dict[str, str]:
+def _fields(provenance: dict[str, Any]) -> dict[str, str]:
     lm, recipe, software = provenance["lm"], provenance["recipe"], provenance["software"]
     tokens, training = recipe["tokens"], recipe["training"]
     commits = [
@@ -200,8 +206,8 @@ def _told(provenance: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _table(found: dict[str, list[str]]) -> str:
-    return "\n".join(f"| {what} | {'; '.join(values)} |" for what, values in found.items())
+def _table(fields: dict[str, list[str]]) -> str:
+    return "\n".join(f"| {field} | {'; '.join(values)} |" for field, values in fields.items())
 
 
 def _inside(path: str, model: str) -> str:

@@ -1,4 +1,4 @@
-"""What goes wrong between here and the Hub in a push, as one clear line each."""
+"""Errors of a push to the Hub, each as one clear line."""
 
 import contextlib
 import textwrap
@@ -17,12 +17,13 @@ from saemake.base.errors import SaemakeError, first_line
 
 @contextlib.contextmanager
 def talking(repo_id: str, page: str, commits: Sized | None = None) -> Iterator[None]:
-    """Turn what the Hub's client raises in the block into SaemakeError. `commits` are those that
-    the block has made so far, None where it sends nothing: the line says what is on the Hub."""
+    """Turn exceptions of the Hub's client in the block into SaemakeError. `commits` are the commits
+    that the block has made so far, so that the message says what is on the Hub; None if the block
+    sends nothing."""
     try:
         yield
     except RuntimeError as error:
-        # So the client says that a file could not be uploaded; why is in the cause.
+        # The client raises RuntimeError if a file cannot be uploaded; its cause says why.
         if isinstance(error.__cause__, HfHubHTTPError):
             raise _answered(error.__cause__, repo_id, page, commits) from None
         raise _lost(error.__cause__ or error, repo_id, commits) from None
@@ -34,17 +35,17 @@ def talking(repo_id: str, page: str, commits: Sized | None = None) -> Iterator[N
             " command again"
         ) from None
     except PermissionError as error:
-        if error.filename is not None:  # of a file here
+        if error.filename is not None:  # about a local file
             raise
-        # So hf_xet says that its token may not write.
+        # hf_xet raises PermissionError if the token may not write.
         raise SaemakeError(no_rights(repo_id, _short(first_line(error)))) from None
     except (httpx2.HTTPError, ConnectionError, LocalEntryNotFoundError) as error:
         raise _lost(error, repo_id, commits) from None
 
 
 def again(commits: Sized | None) -> str:
-    """What a push has sent so far, and the way out. The last commit may have arrived although its
-    answer was lost, so the line counts those that the Hub confirmed."""
+    """A clause on what a push has sent so far and how to continue. It counts the commits that the
+    Hub confirmed: the last commit may have arrived although its answer was lost."""
     if commits is None:
         return "run the same command again"
     if not commits:
@@ -54,7 +55,7 @@ def again(commits: Sized | None) -> str:
 
 
 def no_rights(repo_id: str, why: str) -> str:
-    """The line for a token that may not write to a repository."""
+    """The message for a token that may not write to a repository."""
     return (
         f"{repo_id} cannot be written: {why}; make a token that may write to it"
         f" ({constants.ENDPOINT}/settings/tokens), type `hf auth login`, then the same command"
@@ -65,9 +66,9 @@ def _answered(
     error: HfHubHTTPError, repo_id: str, page: str, commits: Sized | None
 ) -> SaemakeError:
     status = error.response.status_code
-    said = error.server_message or first_line(error)
+    message = error.server_message or first_line(error)
     if status in (401, 403):
-        return SaemakeError(no_rights(repo_id, f"the Hub says {status} ({_short(said)})"))
+        return SaemakeError(no_rights(repo_id, f"the Hub says {status} ({_short(message)})"))
     if status == 409:
         return SaemakeError(
             f"{repo_id} exists on the Hub, but your token may not see it; push to another"
@@ -75,7 +76,7 @@ def _answered(
         )
     if status == 412:
         return SaemakeError(f"{repo_id} was changed during the push ({page}); {again(commits)}")
-    return SaemakeError(f"{repo_id}: the Hub says {status} ({_short(said)}); {again(commits)}")
+    return SaemakeError(f"{repo_id}: the Hub says {status} ({_short(message)}); {again(commits)}")
 
 
 def _lost(error: BaseException, repo_id: str, commits: Sized | None) -> SaemakeError:
@@ -85,5 +86,5 @@ def _lost(error: BaseException, repo_id: str, commits: Sized | None) -> SaemakeE
     )
 
 
-def _short(said: str) -> str:
-    return textwrap.shorten(said.strip().splitlines()[0] if said.strip() else "", 160)
+def _short(message: str) -> str:
+    return textwrap.shorten(message.strip().splitlines()[0] if message.strip() else "", 160)

@@ -1,5 +1,5 @@
-"""A push: what the plan says, in commits of bounded size, so that one that is interrupted has what
-it committed, and the next sends the rest."""
+"""A push sends the files of its plan in commits of bounded size. If it is interrupted, its commits
+stay on the Hub, and the next push sends the rest."""
 
 import sys
 from collections.abc import Iterator, Sequence, Sized
@@ -18,10 +18,10 @@ COMMIT_BYTES = 2**30
 
 
 def push(planned: PushPlan) -> dict[str, Any]:
-    """Send what is new, and what differs where the config says to overwrite; the receipt.
+    """Send new files, and differing files if the config says to overwrite. Returns the receipt.
 
-    Raises SaemakeError where the plan is refused, before anything is sent, and where the Hub
-    refuses or the connection is lost; commits made before that stay on the Hub.
+    Raises SaemakeError if the plan is refused, before anything is sent, and if the Hub refuses or
+    the connection is lost. Commits made before that stay on the Hub.
     """
     if planned.refusal:
         raise SaemakeError(f"{planned.refusal} (nothing was sent)")
@@ -49,14 +49,14 @@ def push(planned: PushPlan) -> dict[str, Any]:
 
 
 def _send(planned: PushPlan) -> list[dict[str, Any]]:
-    """The commits of this push: their ids and files."""
+    """Make the commits of this push. Returns their ids and files."""
     repository, sent = planned.repository, 0
     made: list[dict[str, Any]] = []
     api, head = HfApi(library_name="saemake"), repository.head
     if not sys.stderr.isatty():
         disable_progress_bars()
     with talking(repository.id, repository.page, made):
-        # The client asks the Hub as well, with the commit that has the card: the last.
+        # The client checks the card too, but only in the last commit, which has the card.
         for card in (file for file in planned.to_send if file.path == CARD):
             _check_card(card)
         if head is None:
@@ -92,26 +92,27 @@ def _check_card(card: File) -> None:
 def batches(
     files: Sequence[File], most_files: int = COMMIT_FILES, most_bytes: int = COMMIT_BYTES
 ) -> Iterator[list[File]]:
-    """The files of each commit, in the order of their paths: first the config, by which the next
-    push knows the repository; last the card, which speaks of all the others."""
-    alone = {file.path: file for file in files if file.path in (CARD, REBUILDING)}
-    if REBUILDING in alone:
-        yield [alone[REBUILDING]]
+    """The files of each commit, in the order of their paths. The config comes first, since the next
+    push recognises the repository by it. The card comes last, since it describes all other
+    files."""
+    special = {file.path: file for file in files if file.path in (CARD, REBUILDING)}
+    if REBUILDING in special:
+        yield [special[REBUILDING]]
     batch: list[File] = []
-    for file in sorted(set(files) - set(alone.values()), key=lambda file: file.path):
-        full = len(batch) == most_files or sum(one.size for one in batch) + file.size > most_bytes
-        if batch and full:
+    for file in sorted(set(files) - set(special.values()), key=lambda file: file.path):
+        batch_bytes = sum(batched.size for batched in batch)
+        if batch and (len(batch) == most_files or batch_bytes + file.size > most_bytes):
             yield batch
             batch = []
         batch.append(file)
     if batch:
         yield batch
-    if CARD in alone:
-        yield [alone[CARD]]
+    if CARD in special:
+        yield [special[CARD]]
 
 
 def _check_arrived(after: PushPlan, commits: Sized) -> None:
-    """Raise SaemakeError where a file on the Hub differs from the one here."""
+    """Raise SaemakeError if a file on the Hub differs from the local file."""
     if after.to_send:
         path = after.to_send[0].path
         raise SaemakeError(

@@ -1,4 +1,4 @@
-"""What a push would do: the suite's files here beside those of the repository on the Hub."""
+"""What a push would do: the suite's local files compared with those of the Hub repository."""
 
 import tempfile
 from collections.abc import Sequence, Sized
@@ -22,14 +22,14 @@ from saemake.recipes import sae_recipe
 from saemake.training.files import checked_sum
 
 State = Literal["new", "unchanged", "different"]
-# What the Hub puts into a repository that it makes.
+# Files that the Hub puts into each new repository.
 OF_THE_HUB = {".gitattributes"}
 OVERWRITE = "--config 'publishing={overwrite: true}'"
 
 
 @dataclass(frozen=True)
 class File:
-    """A file to be on the Hub: its path there, where it is here, its bytes."""
+    """A file to publish: its path in the repository, its local path `source`, its size in bytes."""
 
     path: str
     source: Path
@@ -39,8 +39,8 @@ class File:
 
 @dataclass(frozen=True)
 class Repository:
-    """A model repository as it is: the commit that its main branch is at (None: there is none that
-    this token sees) and its files by their paths."""
+    """A model repository on the Hub: the commit of its main branch (None if this token sees no
+    such repository) and its files by path."""
 
     id: str
     page: str
@@ -50,7 +50,8 @@ class Repository:
 
 @dataclass(frozen=True)
 class PushPlan:
-    """Each file of the suite and how the Hub has it; `refusal` is why a push would send nothing."""
+    """The state of each file of the suite on the Hub. `refusal` says why a push would send nothing;
+    None if it would be accepted."""
 
     model: str
     repository: Repository
@@ -59,16 +60,18 @@ class PushPlan:
     refusal: str | None
 
     def of(self, state: State) -> list[File]:
-        return [file for file, found in self.states.items() if found == state]
+        """The files in this state."""
+        return [file for file, other in self.states.items() if other == state]
 
     @property
     def to_send(self) -> list[File]:
-        return [file for file, found in self.states.items() if found != "unchanged"]
+        """The files that are not on the Hub as they are here."""
+        return [file for file, state in self.states.items() if state != "unchanged"]
 
 
 def suite(config: Config, model: str, beside: Path) -> list[File]:
-    """The files of a model's suite, and those that were written for the push into the folder
-    `beside`. SaemakeError where an SAE is not what its provenance says."""
+    """The files of a model's suite, and those that the push job wrote into the folder `beside`.
+    Raises SaemakeError if an SAE does not match its provenance."""
     below = f"{RESULTS}/{model}/"
     sources = {path.removeprefix(below): Path(path) for path in suite_files(config, model)}
     sources |= {name: beside / name for name in (REBUILDING, CARD)}
@@ -83,8 +86,8 @@ def suite(config: Config, model: str, beside: Path) -> list[File]:
 
 
 def look(repo_id: str, commits: Sized | None = None) -> Repository:
-    """The repository as the Hub lists it; no file is fetched. `commits` are those that a push has
-    made, None before one. Raises SaemakeError where the Hub cannot be asked."""
+    """The repository as the Hub lists it; fetches no file. `commits` are those that a push has made
+    so far, None before a push. Raises SaemakeError if the Hub cannot be reached."""
     api = HfApi(library_name="saemake")
     page = f"{api.endpoint}/{repo_id}"
     with talking(repo_id, page, commits):
@@ -100,7 +103,7 @@ def look(repo_id: str, commits: Sized | None = None) -> Repository:
 def plan(
     repository: Repository, model: str, files: Sequence[File], publishing: Publishing
 ) -> PushPlan:
-    """How the Hub has each of the files, and why a push would be refused, if it would."""
+    """Compare the files with the repository, and decide whether a push would be refused."""
     states = {file: _state(file, repository.files.get(file.path)) for file in files}
     refusal = (
         _no_token(repository)
@@ -110,16 +113,16 @@ def plan(
     return PushPlan(model, repository, states, publishing, refusal)
 
 
-def _state(file: File, there: RepoFile | None) -> State:
-    if there is None:
+def _state(file: File, on_hub: RepoFile | None) -> State:
+    if on_hub is None:
         return "new"
-    if there.size != file.size:
+    if on_hub.size != file.size:
         return "different"
-    # Of an LFS file the Hub tells the sha256, of another git's hash.
+    # The Hub lists the sha256 of LFS files, and git's hash of other files.
     same = (
-        there.lfs.sha256 == file.sha256
-        if there.lfs
-        else there.blob_id == git_hash(file.source.read_bytes())
+        on_hub.lfs.sha256 == file.sha256
+        if on_hub.lfs
+        else on_hub.blob_id == git_hash(file.source.read_bytes())
     )
     return "unchanged" if same else "different"
 
@@ -129,7 +132,8 @@ def _no_token(repository: Repository) -> str | None:
 
 
 def _not_ours(repository: Repository, model: str, states: dict[File, State]) -> str | None:
-    """Whether the files there are somebody else's: what saemake made has a config of this model."""
+    """A refusal if the repository is not this suite's: saemake's repositories have a config of
+    their model."""
     others = sorted(set(repository.files) - OF_THE_HUB)
     if not others:
         return None
@@ -142,19 +146,20 @@ def _not_ours(repository: Repository, model: str, states: dict[File, State]) -> 
         )
     if any(file.path == REBUILDING and state == "unchanged" for file, state in states.items()):
         return None
-    found = _published_model(repository)
-    if found == model:
+    published_model = _published_model(repository)
+    if published_model == model:
         return None
     holds = (
-        f"the suite of '{found}', not of '{model}'"
-        if found
+        f"the suite of '{published_model}', not of '{model}'"
+        if published_model
         else f"a {REBUILDING} that saemake did not write"
     )
     return f"{repository.id} has {holds} ({repository.page}); {way_out}"
 
 
 def _published_model(repository: Repository) -> str | None:
-    """Whose suite a repository has, by its config; None where that is none."""
+    """The model whose suite a repository has, from its config. None if the config is not one that
+    saemake wrote."""
     api = HfApi(library_name="saemake")
     with talking(repository.id, repository.page), tempfile.TemporaryDirectory() as folder:
         path = api.hf_hub_download(
@@ -181,38 +186,38 @@ def _overwrites(
     )
 
 
-def text(found: PushPlan) -> str:
+def text(planned: PushPlan) -> str:
     """plan.txt: each file with its state and bytes, then what a push would do."""
-    repository = found.repository
-    where = "which exists" if repository.head else f"made by the push, {_visibility(found)}"
-    lines = [f"{found.model} to {repository.id}, {where} ({repository.page})", ""]
-    ordered = sorted(found.states.items(), key=lambda item: item[0].path)
+    repository = planned.repository
+    where = "which exists" if repository.head else f"made by the push, {_visibility(planned)}"
+    lines = [f"{planned.model} to {repository.id}, {where} ({repository.page})", ""]
+    ordered = sorted(planned.states.items(), key=lambda item: item[0].path)
     lines += [f"{state:<9} {file.size:>15,}  {file.path}" for file, state in ordered]
-    ours = {file.path for file in found.states} | OF_THE_HUB
-    lines += [f"{'kept':<9} {there.size:>15,}  {path}" for path, there in _kept(repository, ours)]
-    lines += ["", *(_sum(found, state) for state in ("new", "unchanged", "different")), ""]
-    if found.refusal:
-        lines.append(f"A push would be refused: {found.refusal}")
+    ours = {file.path for file in planned.states} | OF_THE_HUB
+    lines += [f"{'kept':<9} {file.size:>15,}  {path}" for path, file in _kept(repository, ours)]
+    lines += ["", *(_sum(planned, state) for state in ("new", "unchanged", "different")), ""]
+    if planned.refusal:
+        lines.append(f"A push would be refused: {planned.refusal}")
     else:
-        sends = found.to_send
+        sends = planned.to_send
         lines.append(f"A push would send {len(sends)} files, {size_of(sends)}.")
     return "\n".join(lines) + "\n"
 
 
-def _visibility(found: PushPlan) -> str:
-    return "private" if found.publishing.private else "public"
+def _visibility(planned: PushPlan) -> str:
+    return "private" if planned.publishing.private else "public"
 
 
 def _kept(repository: Repository, ours: set[str]) -> list[tuple[str, RepoFile]]:
-    """What is there and not of this suite, which a push leaves alone."""
-    return sorted((path, there) for path, there in repository.files.items() if path not in ours)
+    """The files on the Hub that are not of this suite. A push leaves them alone."""
+    return sorted((path, file) for path, file in repository.files.items() if path not in ours)
 
 
-def _sum(found: PushPlan, state: State) -> str:
-    files = found.of(state)
+def _sum(planned: PushPlan, state: State) -> str:
+    files = planned.of(state)
     return f"{state:<9} {len(files):>5} files, {size_of(files)}"
 
 
 def size_of(files: Sequence[File]) -> str:
-    """The files' size in words."""
+    """The total size of the files, as text in MiB."""
     return f"{sum(file.size for file in files) / 2**20:,.2f} MiB"

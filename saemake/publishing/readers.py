@@ -1,5 +1,5 @@
-"""Who else reads an SAE's `ae.pt` and `config.json`, in words: of an architecture of one's own only
-saemake does."""
+"""Which other libraries read an SAE's `ae.pt` and `config.json`, in words. Only saemake reads SAEs
+of your own architectures."""
 
 import json
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from saemake import architectures
 from saemake.paths.names import SaeName
 from saemake.publishing import saelens
 
-# What the loaders know, of dictionary_learning 0.1.0 by the dictionary's class, of SAE Bench 0.6.0
-# and SAELens by the trainer's.
+# The SAEs that other loaders read: trainer class -> dictionary class. dictionary_learning 0.1.0
+# goes by the dictionary's class, SAE Bench 0.6.0 and SAELens by the trainer's.
 KNOWN = {
     "StandardTrainer": "AutoEncoder",
     "StandardTrainerAprilUpdate": "AutoEncoder",
@@ -33,16 +33,16 @@ def read_elsewhere(architecture: str) -> bool:
 
 
 def described(saes: Sequence[SaeName]) -> str:
-    """Who reads these SAEs, whose files are under results/: sentences."""
-    one_of_each = {sae.sweep.architecture: sae for sae in saes}
-    known = [name for name in one_of_each if read_elsewhere(name)]
-    own = [name for name in one_of_each if name not in known]
-    if not own:
+    """Sentences that say which libraries read these SAEs, whose files are under results/."""
+    examples = {sae.sweep.architecture: sae for sae in saes}
+    known = [name for name in examples if read_elsewhere(name)]
+    unknown = [name for name in examples if name not in known]
+    if not unknown:
         return f"{THREE} read it."
     sentences = [f"{THREE} read {_listed(known)}, no other." if known else f"{THREE} read none."]
-    for name in own:
+    for name in unknown:
         dict_class = architectures.get(name).dict_class
-        exported = "can" if has_saelens_form(one_of_each[name]) else "cannot"
+        exported = "can" if has_saelens_form(examples[name]) else "cannot"
         sentences.append(
             f"`{name}` is a `{dict_class}`, which saemake reads and {exported} write in SAELens's"
             " own format."
@@ -53,9 +53,9 @@ def described(saes: Sequence[SaeName]) -> str:
 def has_saelens_form(sae: SaeName) -> bool:
     """Whether the SAE can be written in SAELens's own format."""
     trainer = json.loads(Path(sae.folder, "config.json").read_text())["trainer"]
-    with torch.device("meta"):  # its class is all that is wanted
-        made = architectures.get(sae.sweep.architecture).trainer().make_dictionary(trainer)
-    return saelens.has_form(type(made))
+    with torch.device("meta"):  # only the class is needed, no weights
+        dictionary = architectures.get(sae.sweep.architecture).trainer().make_dictionary(trainer)
+    return saelens.has_form(type(dictionary))
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,5 +1,5 @@
-"""SAELens's format: an SAE as its `SAE.load_from_disk` reads it, the same function of raw
-activations. An architecture with a dictionary of its own registers what that is there (see `form`).
+"""SAELens's format: an SAE that `SAE.load_from_disk` reads as the same function of raw activations.
+An architecture with its own dictionary class registers the corresponding SAELens class with `form`.
 
 Shapes: D the model's width, F latents.
 """
@@ -28,14 +28,15 @@ from saemake.paths.names import SaeName
 from saemake.recipes import sae_recipe
 from saemake.training import files
 
-# Whose classes and keys these are; it reads what has no version as something older.
+# The version of SAELens with these classes and keys. It takes files without a version for older
+# ones.
 SAELENS = "6.54.12"
 
 
 @dataclass(frozen=True)
 class Form:
-    """A dictionary as one of SAELens's classes: what that is called there, its parameters beside
-    W_enc and W_dec, and the entries of cfg.json that it has of its own."""
+    """A dictionary in SAELens: the name of its architecture there, its parameters besides W_enc and
+    W_dec, and the entries that it adds to cfg.json."""
 
     architecture: str
     parameters: Mapping[str, Tensor]
@@ -45,11 +46,11 @@ class Form:
 
 @functools.singledispatch
 def form(dictionary: Dictionary) -> Form:
-    """The class of SAELens that computes what the dictionary does; `form_of` asks for it. Raises
-    SaemakeError where none is registered."""
+    """The form of SAELens that computes the same as the dictionary. Callers use `form_of`. Raises
+    SaemakeError if no form is registered for the class."""
     raise SaemakeError(
-        f"nothing says what {type(dictionary).__name__} is in SAELens, so it is not exported;"
-        " register it with @saemake.publishing.saelens.form.register"
+        f"{type(dictionary).__name__} has no form in SAELens, so it is not exported; register one"
+        " with @saemake.publishing.saelens.form.register"
     )
 
 
@@ -83,7 +84,8 @@ def _jump_relu(dictionary: JumpReluDictionary) -> Form:
 @form.register(BatchTopKDictionary)
 @form.register(MatryoshkaDictionary)
 def _kept(dictionary: KeptDictionary) -> Form:
-    """As it is at inference: by top-k, or as a JumpReLU whose latents have one threshold."""
+    """Top-k, or a JumpReLU whose latents share one threshold, depending on the dictionary's way of
+    inference."""
     b_enc, b_dec = dictionary.biases
     parameters = {"b_enc": b_enc, "b_dec": b_dec}
     if dictionary.inference == "top_k":
@@ -95,19 +97,22 @@ def _kept(dictionary: KeptDictionary) -> Form:
 
 
 def has_form(dictionary: type[Dictionary]) -> bool:
-    """Whether a form is registered for that very class: a subclass may compute something else."""
+    """Whether a form is registered for exactly this class; a subclass may compute something
+    else."""
     return dictionary in form.registry
 
 
 def form_of(dictionary: Dictionary) -> Form:
-    """The dictionary in SAELens; SaemakeError where no form is registered for its very class."""
-    made: Form = form.registry.get(type(dictionary), form.registry[object])(dictionary)
-    return made
+    """The dictionary's form in SAELens. Raises SaemakeError if none is registered for exactly its
+    class."""
+    registered: Form = form.registry.get(type(dictionary), form.registry[object])(dictionary)
+    return registered
 
 
 def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
     """sae_weights.safetensors (W_enc [D, F], W_dec [F, D], biases, thresholds; all float32) and
-    cfg.json of an SAE under results/. Raises SaemakeError where its files are none, or damaged."""
+    cfg.json of an SAE under results/. Raises SaemakeError if its files are damaged, or if SAELens
+    has no form for it."""
     folder, sweep = Path(name.folder), name.sweep
     files.checked_sum(folder, sae_recipe(config, name).hash)
     dictionary = files.load(
@@ -117,11 +122,11 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
     dropped = files.read_provenance(folder).get("dropped_ids")
     text = config.texts[config.models[sweep.model].text]
     metadata = {
-        # As SAELens's own loader of dictionary_learning's files says these.
+        # In the form in which SAELens's loader of dictionary_learning's files writes them.
         "model_name": trained["trainer"]["lm_name"].split("/")[-1],
         "hook_name": f"blocks.{sweep.layer}.hook_resid_post",
         "prepend_bos": True,
-        # Ids, as SAELens takes them; a norm that is left out has no name there.
+        # SAELens takes ids. It has no key for positions that are left out by norm.
         **({"exclude_special_tokens": dropped} if dropped else {}),
         "context_size": trained["buffer"]["ctx_len"],
         "dataset_path": text.hub,
@@ -132,7 +137,8 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
 
 
 def weights(dictionary: Dictionary) -> bytes:
-    """The parameters as safetensors, without metadata, whose order is not the same each time."""
+    """The parameters as safetensors in float32, without metadata, whose order in the file would
+    change from call to call."""
     parameters = {
         "W_enc": dictionary.encoder_weight.T,
         "W_dec": dictionary.decoder_rows,
@@ -142,19 +148,19 @@ def weights(dictionary: Dictionary) -> bytes:
 
 
 def cfg(dictionary: Dictionary, metadata: dict[str, Any]) -> bytes:
-    """cfg.json: the class and what it is made with."""
-    found = form_of(dictionary)
+    """cfg.json: the SAELens class and its settings."""
+    saelens_form = form_of(dictionary)
     content = {
-        "architecture": found.architecture,
+        "architecture": saelens_form.architecture,
         "d_in": dictionary.d_model,
         "d_sae": dictionary.width,
         "dtype": "float32",
         "device": "cpu",
-        "apply_b_dec_to_input": found.subtracts_b_dec,
-        # Biases and thresholds are those of raw activations.
+        "apply_b_dec_to_input": saelens_form.subtracts_b_dec,
+        # Biases and thresholds are for raw activations.
         "normalize_activations": "none",
         "reshape_activations": "none",
-        **found.entries,
+        **saelens_form.entries,
         "metadata": metadata,
     }
     return (json.dumps(content, indent=1) + "\n").encode()

@@ -316,7 +316,7 @@ def test_why_and_a_dry_run_agree_on_files(edit: str, at_hand: Workflow) -> None:
     if not besides:
         assert {kind: bool(found[kind]) for kind in planned} == planned, found
     if not (at_hand.folder / path).exists():
-        assert any("is not there" in reason for reason in found[path])
+        assert any("does not exist" in reason for reason in found[path])
         assert f"{path}" in at_hand.succeed(path, "--summary")
 
 

@@ -88,7 +88,7 @@ def test_an_export_has_the_same_bytes_each_time():
 
 
 def test_a_dictionary_that_sae_lens_has_no_class_for_is_named():
-    with pytest.raises(SaemakeError, match="nothing says what Identity is in SAELens"):
+    with pytest.raises(SaemakeError, match="Identity has no form in SAELens"):
         saelens.form(torch.nn.Identity())
 
 

@@ -98,7 +98,7 @@ def test_a_folder_is_answered_whole(built):
     missing = saemake(built, "why", f"{SWEEP}/k_5", status=1)
     assert f"{SWEEP}/k_5/metrics.json is not there" in missing
     elsewhere = SWEEP.replace("L3", "L4")
-    assert f"{elsewhere}/metrics.json is not there" in saemake(built, "why", elsewhere, status=1)
+    assert f"{elsewhere}/metrics.json does not exist" in saemake(built, "why", elsewhere, status=1)
     built.configure()
     absolute = str(built.folder.resolve() / folder)
     assert saemake(built, "why", absolute, status=0) == f"{absolute}: current\n"
@@ -185,7 +185,7 @@ def test_a_figure_of_another_suite_is_not_current(built, tmp_path):
 def test_what_is_missing_is_said_to_be(built):
     built.configure(over(sweep=[4, 16, 64]))
     output = saemake(built, "why", f"{SWEEP}/k_64/ae.pt", status=1)
-    assert f"{SWEEP}/k_64/ae.pt is not there; a run trains it" in output
+    assert f"{SWEEP}/k_64/ae.pt does not exist; a run trains it" in output
 
 
 def test_a_path_that_is_none_is_refused_in_one_line(built):

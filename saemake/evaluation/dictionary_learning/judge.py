@@ -1,9 +1,9 @@
 """The twelve figures of dictionary_learning's `evaluate` (release 0.1.0), on documents at the
-training's context: all tokens but padding count, and but what `drop` leaves out. Those positions
-keep their own activation and count in the losses only.
+training's context length. All tokens count except for padding and the positions that `drop` leaves
+out. The latter keep their own activation and count only in the losses.
 
-The library takes the means of batches that it draws; here every figure is one of all tokens, which
-is what it gives for a single batch. A reconstruction of norm 0 has cosine similarity 0, not NaN.
+The library averages over the batches that it draws. Here every figure is over all tokens, as the
+library computes it for a single batch. A reconstruction of norm 0 has cosine similarity 0, not NaN.
 """
 
 from collections.abc import Mapping
@@ -30,10 +30,10 @@ def judge(
     batch_contexts: int,
     label: str,
 ) -> dict[Any, Judgement]:
-    """Every codec on `tokens`. The LM runs up to the layer once for all; what each changes is only
-    what comes after.
+    """Judge every codec on `tokens`. The LM runs up to the layer once for all codecs, and once per
+    codec from there on.
 
-    Raises SaemakeError where activations are not finite.
+    Raises SaemakeError if activations are not finite.
     """
     running = {key: _Running(codec, lm) for key, codec in codecs.items()}
     clean, ablated = Mean(), Mean()
@@ -48,14 +48,14 @@ def judge(
             kept_BL = dropping.kept(contexts, hidden_BLD).to(lm.device)
             x_ND = checked(hidden_BLD[kept_BL].float(), label, lm)
             variance.add(x_ND)
-            for one in running.values():
+            for figures in running.values():
                 spliced_BLD = hidden_BLD.clone()
-                spliced_BLD[kept_BL] = one.add(x_ND).to(hidden_BLD.dtype)
-                one.loss.add(_losses(lm, contexts, spliced_BLD))
+                spliced_BLD[kept_BL] = figures.add(x_ND).to(hidden_BLD.dtype)
+                figures.loss.add(_losses(lm, contexts, spliced_BLD))
             bar.update(contexts.tokens)
     return {
-        key: one.judgement(clean.value, ablated.value, variance.value)
-        for key, one in running.items()
+        key: figures.judgement(clean.value, ablated.value, variance.value)
+        for key, figures in running.items()
     }
 
 
@@ -68,7 +68,7 @@ class _Running:
 
     def __init__(self, codec: Codec, lm: LanguageModel) -> None:
         self.codec = codec
-        # The library's loader folds the norms of the decoder's directions into the latents.
+        # The library's loader folds the norms of the decoder's rows into the latents.
         self.norm_F = codec.decoder_rows.norm(dim=-1)
         self.loss = Mean()
         self.l2_loss, self.l1_loss, self.l0 = Mean(), Mean(), Mean()
@@ -78,8 +78,8 @@ class _Running:
         self.active_F = torch.zeros(codec.width, dtype=torch.long, device=lm.device)
 
     def add(self, x_ND: Tensor) -> Tensor:
-        """Reconstructions [N, D] of activations, whose figures are added."""
-        # Latents [N, F] of a large batch and dictionary would fill the memory.
+        """Add the figures of activations [N, D]. Returns their reconstructions [N, D]."""
+        # In parts: the latents [N, F] of a large batch and dictionary would fill the memory.
         return torch.cat([self._add_part(x_PD) for x_PD in x_ND.split(TOKENS_AT_ONCE)])
 
     def _add_part(self, x_PD: Tensor) -> Tensor:
@@ -100,7 +100,8 @@ class _Running:
         return x_hat_PD
 
     def judgement(self, clean: float, ablated: float, variance: float) -> Judgement:
-        """Given the LM's own cross-entropies and the activations' variance."""
+        """The final figures, given the LM's cross-entropies in nats and the activations' variance
+        summed over dimensions."""
         figures = {
             "l2_loss": self.l2_loss.value,
             "l1_loss": self.l1_loss.value,

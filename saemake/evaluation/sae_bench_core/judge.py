@@ -1,19 +1,20 @@
-"""SAE Bench's core evaluation (release 0.6.0, `sae_bench.evals.core.main`), on packed contexts:
-first those on which the LM's behaviour is compared, then those for sparsity and variance.
+"""SAE Bench's core evaluation (release 0.6.0, `sae_bench.evals.core.main`), on packed contexts.
+The first contexts serve to compare the LM's behaviour, the others for sparsity and variance.
 
-BOS, EOS and padding count nowhere and keep their own activation. What `drop` leaves out besides
-keeps its own activation too, and counts in cross-entropy and KL only. Figures that SAE Bench takes
-of a batch (relative_reconstruction_bias, explained_variance_legacy) are of batches here too.
+BOS, EOS and padding count nowhere and keep their own activation. Further positions that `drop`
+leaves out also keep their own activation, and count only in cross-entropy and KL. Figures that SAE
+Bench computes per batch (relative_reconstruction_bias, explained_variance_legacy) are computed per
+batch here too.
 
-With `defects: mended`, where SAE Bench is wrong:
-- explained_variance is 1 - E|x - x̂|² / (E|x|² - |E x|²); theirs has in place of |E x|² the square
-  of the mean of all x²;
-- mse is the mean over tokens and dimensions; theirs is the mean squared norm over the tokens of a
-  batch, once more divided by their number;
-- the Kullback-Leibler divergence is of log-softmaxes; theirs takes logarithms of softmaxes, which
-  may be 0;
-- a reconstruction of norm 0 has cosine similarity 0; theirs makes the mean NaN.
-With `defects: kept` the four are theirs.
+`defects: mended` corrects four defects of SAE Bench:
+- explained_variance is 1 - E|x - x̂|² / (E|x|² - |E x|²). SAE Bench has the square of the mean of
+  all x² in place of |E x|².
+- mse is the mean over tokens and dimensions. SAE Bench divides the mean squared norm over a batch's
+  tokens once more by the number of tokens.
+- The Kullback-Leibler divergence uses log-softmaxes. SAE Bench takes logarithms of softmaxes, which
+  may be 0.
+- A reconstruction of norm 0 has cosine similarity 0. In SAE Bench it makes the mean NaN.
+`defects: kept` computes these four as SAE Bench does.
 """
 
 import itertools
@@ -43,10 +44,10 @@ def judge(
     batch_contexts: int,
     label: str,
 ) -> dict[Any, Judgement]:
-    """Every codec on `tokens`. What does not depend on a codec, the LM as it is, without the layer
-    and up to the layer, is computed once.
+    """Judge every codec on `tokens`. Runs that do not depend on a codec happen once: the unmodified
+    LM, the LM without the layer, and the LM up to the layer.
 
-    Raises SaemakeError where activations are not finite.
+    Raises SaemakeError if activations are not finite.
     """
     mended = settings.defects == "mended"
     special = tokens.manifest["special_tokens"]
@@ -70,7 +71,7 @@ def judge(
                 spliced_BLD = hidden_BLD.clone()
                 spliced_BLD[kept] = reconstructed(codec, x_ND).to(hidden_BLD.dtype)
                 reference.compare(lm.run_with(contexts, spliced_BLD), behaviours[key])
-            del reference  # a batch's logits, which the next two need not be beside
+            del reference  # frees the batch's logits before the next batch
             bar.update(contexts.tokens)
         variance = Variance(lm.d_model, lm.device)
         for contexts in itertools.islice(batches, settings.variance_batches):
@@ -103,7 +104,8 @@ def judge(
 
 
 class _Behaviour:
-    """How the LM behaves with something put in place: its loss, and its divergence from itself."""
+    """The LM's behaviour with replaced activations: its loss, and its KL divergence from the
+    unmodified LM, both in nats."""
 
     def __init__(self, mended: bool) -> None:
         self.mended = mended
@@ -122,8 +124,8 @@ class _Behaviour:
 
 
 class _Reference:
-    """The untouched LM on a batch: others are compared with it where tokens count. As in SAE Bench,
-    the loss of a prediction counts where the token that it is made at does."""
+    """The unmodified LM on a batch, for comparison at the counted positions. As in SAE Bench, the
+    loss of a prediction counts if the position that makes it counts."""
 
     def __init__(self, logits: Iterable[Tensor], contexts: Contexts, counted_BL: Tensor) -> None:
         predicted_BL = counted_BL.clone()
@@ -135,45 +137,45 @@ class _Reference:
         self.following = following_P.split([len(log_RV) for log_RV in self.logs])
 
     def losses(self) -> Tensor:
-        """Of the untouched LM."""
+        """Cross-entropies in nats of the unmodified LM, one per counted prediction."""
         parts = zip(self.logs, self.following, strict=True)
         return torch.cat([_losses(log_RV, next_R) for log_RV, next_R in parts])[self.predicted_P]
 
     def compare(self, logits: Iterable[Tensor], behaviour: "_Behaviour") -> None:
-        """Add the losses and divergences of the LM with something in place."""
+        """Add to `behaviour` the losses and divergences of the logits of a modified LM."""
         losses, divergences = [], []
         parts = zip(self._logs(logits), self.logs, self.following, strict=True)
-        for log_RV, own_log_RV, next_R in parts:
+        for log_RV, clean_log_RV, next_R in parts:
             losses.append(_losses(log_RV, next_R))
-            own_RV = own_log_RV.exp()
+            clean_RV = clean_log_RV.exp()
             if behaviour.mended:
-                difference_RV = own_log_RV - log_RV
+                difference_RV = clean_log_RV - log_RV
             else:
-                difference_RV = own_RV.log() - log_RV.exp().log_()
-            divergences.append(difference_RV.mul_(own_RV).sum(dim=-1))
+                difference_RV = clean_RV.log() - log_RV.exp().log_()
+            divergences.append(difference_RV.mul_(clean_RV).sum(dim=-1))
         behaviour.loss.add(torch.cat(losses)[self.predicted_P])
         behaviour.kl.add(torch.cat(divergences)[self.counted_P])
 
     def _logs(self, logits: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Logarithms of probabilities, of so few positions at once that they stay in the cache."""
+        """Log-probabilities in parts [R, V], so small that they stay in the cache."""
         for logits_LV in logits:
             for part_RV in logits_LV.split(max(LOGITS_AT_ONCE // logits_LV.shape[1], 1)):
                 yield part_RV.float().log_softmax(dim=-1)
 
 
 def _losses(log_RV: Tensor, next_R: Tensor) -> Tensor:
-    """Cross-entropies in nats of what follows each token."""
+    """Cross-entropies in nats [R] of the next tokens, from log-probabilities [R, V]."""
     return -log_RV.gather(1, next_R[:, None])[:, 0]
 
 
 def _without_layer(lm: LanguageModel, contexts: Contexts) -> Iterable[Tensor]:
-    """The logits with zeros after the layer. As a rule no token is seen then, and all contexts give
-    the same: where two do, they are not all computed."""
+    """The logits with zeros after the layer. In most LMs they then do not depend on the tokens, so
+    all contexts have the same logits. If the first two contexts do, the others are not computed."""
     if len(contexts.ids) > 2 and contexts.mask.all():
         logits = list(_on_zeros(lm, Contexts(contexts.ids[:2], contexts.mask[:2])))
-        one, other = logits[: len(logits) // 2], logits[len(logits) // 2 :]
-        if all(map(torch.equal, one, other)):
-            return one * len(contexts.ids)
+        first, second = logits[: len(logits) // 2], logits[len(logits) // 2 :]
+        if all(map(torch.equal, first, second)):
+            return first * len(contexts.ids)
     return _on_zeros(lm, contexts)
 
 
@@ -183,7 +185,7 @@ def _on_zeros(lm: LanguageModel, contexts: Contexts) -> Iterator[Tensor]:
 
 
 class _Batch:
-    """The activations of a batch, and what all codecs need of them."""
+    """The activations [N, D] of a batch, the context of each, and values that all codecs need."""
 
     def __init__(self, x_ND: Tensor, contexts_N: Tensor, contexts: int) -> None:
         self.x_ND, self.contexts_N, self.contexts = x_ND, contexts_N, contexts
@@ -192,15 +194,15 @@ class _Batch:
 
 
 class _Activity:
-    """The running figures of one codec's latents and reconstructions. Latents are weighed by the
-    norms of their decoder's rows, which SAE Bench's loaders fold into the encoder."""
+    """The running figures of one codec's latents and reconstructions. Latents are multiplied by the
+    norms of their decoder rows, which SAE Bench's loaders fold into the encoder."""
 
     def __init__(self, codec: Codec, lm: LanguageModel, mended: bool) -> None:
         self.codec, self.mended = codec, mended
         self.norm_F = codec.decoder_rows.norm(dim=-1)
         self.l2_in, self.l2_out, self.l2_ratio, self.bias = Mean(), Mean(), Mean(), Mean()
         self.cossim, self.mse, self.legacy, self.residual = Mean(), Mean(), Mean(), Mean()
-        # What their explained variance is made of: means of batches.
+        # Means per batch, for SAE Bench's explained variance.
         self.squares, self.residual_means = Mean(), Mean()
         self.tokens, self.active = 0, 0
         self.l1 = torch.zeros((), dtype=torch.float64, device=lm.device)
@@ -208,7 +210,7 @@ class _Activity:
         self.contexts_F = torch.zeros(codec.width, dtype=torch.long, device=lm.device)
 
     def add(self, batch: _Batch) -> None:
-        if not len(batch.x_ND):  # nothing in it counts, and a mean of nothing is no number
+        if not len(batch.x_ND):  # no position counts, and the mean of none is NaN
             return
         coded = Coded(self.codec, batch.x_ND)
         self._add_latents(coded, batch)
@@ -262,8 +264,8 @@ class _Activity:
         }
 
     def latents(self) -> dict[str, Tensor]:
-        """Of each latent: the share of tokens that it fires at, the tokens that it fires at in a
-        context where it does (NaN where in none), and what its weights say."""
+        """Values per latent, [F] each: the fraction of tokens at which it fires, the mean number of
+        firings in the contexts where it fires (NaN if in none), and properties of its weights."""
         encoder_FD = self.codec.encoder_weight * self.norm_F[:, None]
         decoder_FD = self.codec.decoder_rows
         return {
@@ -278,7 +280,7 @@ class _Activity:
 
 
 def misc(latents: Mapping[str, Tensor]) -> dict[str, float]:
-    """The miscellaneous figures, which are all of the latents'."""
+    """The miscellaneous figures, computed from the values per latent."""
     density_F = latents["feature_density"]
     total = density_F.sum()
 
