@@ -17,8 +17,9 @@ from saemake.commands import dry_run
 from saemake.config.config import Config
 from saemake.config.sections import Device
 from saemake.llm.cost import NOTHING, Operations
+from saemake.paths.command_words import artifact_of
 from saemake.paths.files import build_files, hub_folder_files
-from saemake.paths.grammar import HubFolder, parse
+from saemake.paths.grammar import HubFolder
 from saemake.paths.names import STORE
 from saemake.plan.totals import Plan, plan
 
@@ -84,10 +85,10 @@ def _processes(config: Config, config_files: Sequence[Path], asked: Sequence[str
 
 def _files(config: Config, target: str) -> list[str]:
     """The target itself, or the files in it if it is a folder under hub/."""
-    artifact = parse(config, target)
+    artifact = artifact_of(config, target)
     if isinstance(artifact, HubFolder):
         return hub_folder_files(config, artifact.folder)
-    return [target]
+    return [str(artifact)]
 
 
 def as_json(made: Plan, device: Device | None, started: Processes) -> dict[str, Any]:

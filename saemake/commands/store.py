@@ -57,7 +57,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
     for kind in KINDS:
         store = Store(STORE, kind)
         entries = store.entries()
-        unnamed[kind] = [key for key in entries if not _is_named(store, kind, key, named)]
+        unnamed[kind] = [key for key in entries if not _is_named(config, store, kind, key, named)]
         sizes = {key: _size(store.folder / key) for key in entries}
         unnamed_size = sum(sizes[key] for key in unnamed[kind])
         size += unnamed_size
@@ -137,15 +137,30 @@ def _built(config: Config) -> Iterator[SaeName]:
                 yield artifact.sae
 
 
-def _is_named(store: Store, kind: str, key: str, named: dict[str, set[str]]) -> bool:
+def _is_named(
+    config: Config, store: Store, kind: str, key: str, named: dict[str, set[str]]
+) -> bool:
     """Whether the config names an entry. An evaluation counts as named if its subject is, a
     snapshot if it has a named SAE that is not finished yet."""
     if kind == "evaluations":
         return judged_subject(store, key) in named["evaluations"]
     if kind == "snapshots":
         finished = set(Store(STORE, "saes").entries())
-        return bool(Snapshots(store).members_of(key) & (named["saes"] - finished))
+        wanted = Snapshots(store).members_of(key) & (named["saes"] | _by_name(config, store, key))
+        return bool(wanted - finished)
     return key in named[kind]
+
+
+def _by_name(config: Config, store: Store, key: str) -> set[str]:
+    """The recipe hashes of the SAEs in a snapshot that the config would make under their names,
+    also those that no sweep lists."""
+    hashes = set()
+    for name in Snapshots(store).names_of(key).values():
+        with contextlib.suppress(SaemakeError):
+            artifact = parse(config, f"{RESULTS}/{name}/ae.pt")
+            if isinstance(artifact, SaeFile):
+                hashes.add(sae_recipe(config, artifact.sae).hash)
+    return hashes
 
 
 def _prune(store: Store, kind: str, unnamed: list[str]) -> None:

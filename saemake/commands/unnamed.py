@@ -9,12 +9,14 @@ from typing import Any
 
 from saemake import architectures
 from saemake.base.digest import digest
+from saemake.base.errors import SaemakeError
 from saemake.base.store import Store
 from saemake.config.config import Config
 from saemake.evaluation.baselines import RECIPE as BASELINES_RECIPE
 from saemake.judging.evaluate import RECIPE
 from saemake.paths.files import uses
-from saemake.paths.names import OF_SAE, SaeName, sparsity_name
+from saemake.paths.grammar import SaeFile, parse
+from saemake.paths.names import OF_SAE, RESULTS, SaeName, seed_name, sparsity_name
 from saemake.paths.spelling import width_name
 from saemake.recipes import baselines_recipe, model_recipe, sae_recipe, tokens_recipe
 from saemake.records.at_hand import differences
@@ -62,7 +64,18 @@ class Described:
         if recipe is None:
             return UNKNOWN
         model, lines = self._nearest(recipe)
-        return f"{self._name(recipe, model)} ({'; '.join(lines)})"
+        name = self._name(recipe, model)
+        if self._is_made_by(name, key):
+            return f"{name} (in no sweep, and not under {RESULTS}/)"
+        return f"{name} ({'; '.join(lines)})"
+
+    def _is_made_by(self, name: str, key: str) -> bool:
+        """Whether the config makes an SAE of that recipe hash under that name."""
+        try:
+            artifact = parse(self.config, f"{RESULTS}/{name}/ae.pt")
+        except SaemakeError:
+            return False
+        return isinstance(artifact, SaeFile) and sae_recipe(self.config, artifact.sae).hash == key
 
     def _recipe_of_sae(self, key: str) -> dict[str, Any] | None:
         provenance = self._read("saes", key, "provenance.json")
@@ -83,7 +96,13 @@ class Described:
         known = kind in architectures.names()
         sparsity = sparsity_name(kind, value) if known else str(value)
         model = model or self._model(recipe["tokens"]["model"])
-        return f"{model}/L{recipe['layer']}/{kind}/{width}/{sparsity}"
+        seed, default = recipe["training"]["seed"], self._seed(model)
+        part = f"/{seed_name(seed)}" if default not in (None, seed) else ""
+        return f"{model}/L{recipe['layer']}/{kind}/{width}/{sparsity}{part}"
+
+    def _seed(self, model: str) -> int | None:
+        """The seed whose SAEs have no such part in their paths; None of a model elsewhere."""
+        return self.config.training_of(model).seed if model in self.config.models else None
 
     @functools.cached_property
     def _models(self) -> dict[str, dict[str, Any]]:
@@ -217,8 +236,12 @@ class Described:
         return amount + (f" ({'; '.join(fewest)})" if fewest else "")
 
     def _snapshot(self, key: str) -> str:
-        members = Snapshots(Store(self.root, "snapshots")).members_of(key)
-        names = [self._subjects.get(member, "an SAE of an unknown recipe") for member in members]
+        snapshots = Snapshots(Store(self.root, "snapshots"))
+        members, kept = snapshots.members_of(key), snapshots.names_of(key)
+        names = [
+            self._subjects.get(member) or kept.get(member, "an SAE of an unknown recipe")
+            for member in members
+        ]
         return f"a pass of {len(members)}: {', '.join(sorted(set(names)))}"
 
 

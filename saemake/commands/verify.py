@@ -20,6 +20,7 @@ from saemake.inputs import weights
 from saemake.jobs import train
 from saemake.judging import subjects
 from saemake.judging.evaluate import evaluate, rows_of
+from saemake.paths.command_words import check_target, plain
 from saemake.paths.grammar import saes_of
 from saemake.paths.names import RESULTS, SAE_FILES, SaeName, Trained
 from saemake.paths.sweeps import trained_with
@@ -45,11 +46,16 @@ def run(config: Config, options: argparse.Namespace) -> int:
     for path in options.path:
         if "checkpoints" in Path(path).parts:
             raise SaemakeError(f"{path}: name the SAE itself; checkpoints are not verified")
-    saes = list(dict.fromkeys(s for path in options.path for s in saes_of(config, path)))
+    saes = list(dict.fromkeys(s for path in options.path for s in _saes(config, path)))
     same = True
     for trained, group in itertools.groupby(saes, key=lambda sae: trained_with(config, sae)):
         same &= _verify(config, trained, list(group))
     return 0 if same else 1
+
+
+def _saes(config: Config, path: str) -> list[SaeName]:
+    check_target(config, path)
+    return saes_of(config, plain(path))
 
 
 def _verify(config: Config, trained: Trained, saes: list[SaeName]) -> bool:

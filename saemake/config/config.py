@@ -22,7 +22,7 @@ from saemake.config.sections import (
 )
 
 # A width that says its number of latents, `2k` for 2 x 1,024, and the most that it may say.
-NUMBERED_WIDTH = re.compile(r"[1-9][0-9]*k?")
+NUMBERED_WIDTH = re.compile(r"[1-9][0-9]{0,8}k?")
 MOST_LATENTS = 2**20
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from saemake.config.config import Config, identifier
+from saemake.config.config import NUMBERED_WIDTH, Config, identifier
 from saemake.paths import catalogue
 from saemake.paths.files import checkpoint_files, latents_file
 from saemake.paths.names import (
@@ -31,15 +31,14 @@ from saemake.paths.names import (
 from saemake.paths.spelling import sae_of
 from saemake.paths.sweeps import latents_for
 
-# A width that says its number, and the parts of an SAE's path below its width.
-NUMBERED = "[1-9][0-9]*k?"
+# The parts of an SAE's path below its width.
 ONE_SAE = "[^/]+(?:/seed_[0-9]+)?"
 # An SAE of any model, by wildcards.
 ANY_SAE = "{model}/L{layer}/{architecture}/{width}/{sae}"
 
 
 @dataclass(frozen=True)
-class Pass:
+class TrainRule:
     """A rule that trains: a sweep of a model and an architecture, or if `alone`, one SAE that the
     sweep does not list. The layer and the width are wildcards."""
 
@@ -85,11 +84,13 @@ class Pass:
         """What the wildcards match, so that one rule makes each file. A sweep's rule takes the
         widths that all its SAEs fit into. The other rule takes the SAEs that the sweep does not
         list, and all at widths that are too narrow for the sweep."""
-        widths = "|".join([*map(re.escape, self.config.widths), NUMBERED])
+        widths = "|".join([*map(re.escape, self.config.widths), NUMBERED_WIDTH.pattern])
         fewest = latents_for(self.config, self.model, self.architecture)
-        narrow = "|".join(
-            str(latents) for latents in range(1, fewest) if str(latents) not in self.config.widths
-        )
+        numbers = [str(latents) for latents in range(1, fewest)]
+        thousands = [f"{n}k" for n in range(1, fewest // 1024 + 1) if n * 1024 < fewest]
+        names = [name for name, latents in self.config.widths.items() if latents < fewest]
+        numbered = [name for name in (*numbers, *thousands) if name not in self.config.widths]
+        narrow = "|".join(map(re.escape, (*names, *numbered)))
         too_narrow = f"(?:{narrow})(?=/)" if narrow else "(?!)"
         if not self.alone:
             return {"width": f"(?!{too_narrow})(?:{widths})"}
@@ -103,7 +104,7 @@ class Pass:
 
 
 @dataclass(frozen=True)
-class Judged:
+class EvaluateRule:
     """A rule that judges, by the wildcard {evaluation}, what one run of the LM judges together.
 
     `folders` are where its tables are written, `log` the beginning of its log's path, and `latents`
@@ -126,7 +127,7 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Joined:
+class JoinRule:
     """A rule that joins the evaluations in each of its folders into a metrics.json. `called` names
     what they are of, in its message."""
 
@@ -162,15 +163,15 @@ def _pairs(config: Config) -> list[tuple[str, str]]:
     return [(model, kind) for model in config.models for kind in config.architectures]
 
 
-def passes(config: Config) -> list[Pass]:
+def train_rules(config: Config) -> list[TrainRule]:
     """The rules that train."""
-    return [Pass(config, *pair, alone) for pair in _pairs(config) for alone in (False, True)]
+    return [TrainRule(config, *pair, alone) for pair in _pairs(config) for alone in (False, True)]
 
 
-def judged(config: Config) -> Iterator[Judged]:
+def evaluate_rules(config: Config) -> Iterator[EvaluateRule]:
     """The rules that judge."""
-    for each in passes(config):
-        yield Judged(
+    for each in train_rules(config):
+        yield EvaluateRule(
             rule=each.rule_name("evaluate"),
             subjects=each.trained,
             folders=each.folders,
@@ -180,7 +181,7 @@ def judged(config: Config) -> Iterator[Judged]:
             constraints=each.constraints,
         )
         if each.alone and each.checkpoints:
-            yield Judged(
+            yield EvaluateRule(
                 rule=_of_checkpoints(each, "evaluate"),
                 subjects=partial(_checkpoints, each),
                 folders=each.files([CHECKPOINTS]),
@@ -191,7 +192,7 @@ def judged(config: Config) -> Iterator[Judged]:
                 constraints={"sae": ONE_SAE},
             )
     folder = f"{RESULTS}/{{model}}/L{{layer}}/{BASELINES}"
-    yield Judged(
+    yield EvaluateRule(
         rule="evaluate_baselines",
         subjects=baselines_in,
         folders=[folder],
@@ -205,7 +206,7 @@ def judged(config: Config) -> Iterator[Judged]:
         parts = [sweep.model, sweep.layer, sweep.architecture, sweep.width]
         folders = [f"{PUBLISHED}/{name}" for name in known.of_sweep(sweep)]
         files = ("ae.pt", "config.json", "source.json")
-        yield Judged(
+        yield EvaluateRule(
             rule="__".join(["published", *(identifier(str(part)) for part in parts)]),
             subjects=partial(_always, PublishedSweep(sweep)),
             folders=folders,
@@ -215,12 +216,12 @@ def judged(config: Config) -> Iterator[Judged]:
         )
 
 
-def joined(config: Config) -> Iterator[Joined]:
+def join_rules(config: Config) -> Iterator[JoinRule]:
     """The rules that join."""
-    for each in passes(config):
+    for each in train_rules(config):
         below = "{wildcards.width}/{wildcards.sae}" if each.alone else "{wildcards.width}"
         called = f"{each.model}/L{{wildcards.layer}}/{each.architecture}/{below}"
-        yield Joined(
+        yield JoinRule(
             rule=each.rule_name("join"),
             subjects=each.trained,
             folders=each.folders,
@@ -229,7 +230,7 @@ def joined(config: Config) -> Iterator[Joined]:
             constraints=each.constraints,
         )
         if each.alone and each.checkpoints:
-            yield Joined(
+            yield JoinRule(
                 rule=_of_checkpoints(each, "join"),
                 subjects=partial(_checkpoints, each),
                 folders=each.files([CHECKPOINTS]),
@@ -237,7 +238,7 @@ def joined(config: Config) -> Iterator[Joined]:
                 called=f"the checkpoints of {called}",
                 constraints={"sae": ONE_SAE},
             )
-    yield Joined(
+    yield JoinRule(
         rule="join_baselines",
         subjects=baselines_in,
         folders=[f"{RESULTS}/{{model}}/L{{layer}}/{BASELINES}"],
@@ -245,7 +246,7 @@ def joined(config: Config) -> Iterator[Joined]:
         called="the baselines of {wildcards.model}/L{wildcards.layer}",
     )
     # One published SAE at a time: its evaluations may be there without those of its sweep.
-    yield Joined(
+    yield JoinRule(
         rule="join_published",
         subjects=_published,
         folders=[f"{PUBLISHED}/{ANY_SAE}"],
@@ -256,13 +257,13 @@ def joined(config: Config) -> Iterator[Joined]:
     )
 
 
-def _of_checkpoints(pass_: Pass, stage: str) -> str:
+def _of_checkpoints(pass_: TrainRule, stage: str) -> str:
     return "__".join(
         [f"{stage}_checkpoints", identifier(pass_.model), identifier(pass_.architecture)]
     )
 
 
-def _checkpoints(pass_: Pass, wildcards: Any) -> Checkpoints:
+def _checkpoints(pass_: TrainRule, wildcards: Any) -> Checkpoints:
     trained = pass_.trained(wildcards)
     assert isinstance(trained, SaeName)
     return Checkpoints(trained)

@@ -19,6 +19,7 @@ from typing import IO
 from saemake.base.errors import SaemakeError
 from saemake.base.store import disk_fault
 from saemake.config.config import Config
+from saemake.paths.command_words import plain
 from saemake.paths.files import hub_entries
 from saemake.paths.grammar import HubFolder, RepositoryFile, model_in, parse
 from saemake.paths.names import PUBLISHED, RESULTS, STORE
@@ -42,7 +43,7 @@ def touched(config: Config, targets: Iterable[str]) -> list[str]:
 def _of_path(config: Config, path: str) -> set[str]:
     """Of one path; empty where it cannot be told."""
     try:
-        artifact = parse(config, path.removeprefix("./"))
+        artifact = parse(config, plain(path))
     except SaemakeError:
         return {model} if (model := model_in(config, path)) else set()
     match artifact:

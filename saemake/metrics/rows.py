@@ -26,7 +26,7 @@ class Subject(Closed):
     model: str = Field(description="a key of the config's models")
     layer: int = Field(description="the block whose output is encoded, from 0")
     architecture: str = Field(description="or `identity` or `pca`, the baselines")
-    width: str | None = Field(description="the config's name of the width; null for a baseline")
+    width: str | None = Field(description="the name of the width; null for a baseline")
     latents: int = Field(description="how many latents there are")
     sparsity: str | None = Field(description="`k_80`, `l0_80`, `penalty_0.03`; null for none")
     seed: int | None = Field(

@@ -5,17 +5,17 @@ from pathlib import PurePosixPath
 
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
-from saemake.paths.grammar import a_figure, parse
-from saemake.paths.names import PUBLISHED_TO, RESULTS, TOPS, misspelt_top
+from saemake.paths.grammar import Artifact, a_figure, parse
+from saemake.paths.names import HUB, PUBLISHED, PUBLISHED_TO, RESULTS, SAELENS, TOPS, misspelt_top
 
 
 def check_target(config: Config, word: str) -> None:
     """Raise SaemakeError, naming the nearest right name, where a word that is meant as an artifact
     is none of this config. A config file and a word without a folder are no targets."""
-    word = word.removeprefix("./")
+    word = plain(word)
     parts = PurePosixPath(word).parts
     top = parts[0] if parts else ""
-    if word.endswith((".yaml", ".yml")) and top != PUBLISHED_TO:
+    if word.endswith((".yaml", ".yml")) and top not in (HUB, PUBLISHED, PUBLISHED_TO, SAELENS):
         return
     if (meant := misspelt_top(word)) is not None:
         raise SaemakeError(f"{word}: did you mean '{'/'.join([meant, *parts[1:]])}'?")
@@ -33,3 +33,15 @@ def check_target(config: Config, word: str) -> None:
         raise SaemakeError(f"{word}: did you mean '{RESULTS}/{word}'?")
     if top in TOPS and (len(parts) > 1 or top != RESULTS):
         parse(config, word)
+
+
+def plain(word: str) -> str:
+    """A path without `./`, repeated and trailing slashes, as Snakemake reads it."""
+    return str(PurePosixPath(word))
+
+
+def artifact_of(config: Config, word: str) -> Artifact:
+    """The artifact that a word of a command means. Raises SaemakeError as check_target does, and
+    for a word that is no path of an artifact."""
+    check_target(config, word)
+    return parse(config, plain(word))

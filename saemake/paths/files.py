@@ -20,6 +20,8 @@ FIGURE_FORMATS = ("pdf", "svg")
 # Of an SAE laid out as published, and of a published SAE itself.
 HUB_FILES = ("ae.pt", "config.json", "eval_results.json")
 PUBLISHED_WEIGHTS = ("ae.pt", "config.json", "source.json")
+# The evaluation of an SAE that is laid out as published.
+LAID_OUT_BY = "dictionary_learning"
 COMPARISON, AGAINST_CATALOGUE = "comparison.json", "against_catalogue.json"
 COMPARISONS = (COMPARISON, AGAINST_CATALOGUE)
 REPOSITORIES = "repositories"

@@ -47,7 +47,7 @@ from saemake.paths.repository import check_repository
 from saemake.paths.spelling import sae_of, unknown
 from saemake.paths.sweeps import check_in_model, check_model, members
 
-LAYER = re.compile(r"L(0|[1-9][0-9]*)")
+LAYER = re.compile(r"L(0|[1-9][0-9]{0,8})")
 
 
 @dataclass(frozen=True)

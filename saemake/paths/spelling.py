@@ -17,7 +17,7 @@ from saemake.config.checks import check_fits
 from saemake.config.config import MOST_LATENTS, NUMBERED_WIDTH, Config, latents_in
 from saemake.paths.names import SaeName, Sweep, seed_name, sparsity_name
 
-SEED = re.compile(r"seed_([0-9]+)")
+SEED = re.compile(r"seed_([0-9]{1,19})")
 MOST_SEED = 2**63 - 1
 
 
@@ -70,8 +70,8 @@ def _value(config: Config, sweep: Sweep, name: str) -> float:
     kind = architectures.get(architecture)
     word, _, text = name.rpartition("_")
     if word != kind.sparsity:
-        if _number(text) and word:
-            right = f"{kind.sparsity}_{text}"
+        right = f"{kind.sparsity}_{text}"
+        if word and _is_value(architecture, text):
             raise SaemakeError(
                 f"'{name}' is no sparsity of {architecture}, whose parameter is {kind.sparsity};"
                 f" did you mean '{right}'?"
@@ -97,8 +97,8 @@ def _check_fits(config: Config, sweep: Sweep, value: float) -> None:
     settings = config.settings_of(sweep.model, sweep.architecture)
     settings = settings.model_copy(update={"sweep": [value]})
     latents = config.latents(sweep.width)
-    for needed in settings.latents_needed().values():
-        if needed > latents:
+    for key, needed in settings.latents_needed().items():
+        if key == "sweep" and needed > latents:
             raise SaemakeError(
                 f"'{sparsity_name(sweep.architecture, value)}' needs {needed} latents, more than"
                 f" the {latents} of width {sweep.width}; choose a larger width or a smaller value"
@@ -111,6 +111,14 @@ def value_of(architecture: str, text: str) -> Any:
     Raises pydantic's ValidationError where it is none."""
     sweep: Any = architectures.get(architecture).Settings.model_fields["sweep"].annotation
     return TypeAdapter(sweep).validate_python([text])[0]
+
+
+def _is_value(architecture: str, text: str) -> bool:
+    try:
+        value_of(architecture, text)
+    except ValidationError:
+        return False
+    return True
 
 
 def _number(text: str) -> bool:

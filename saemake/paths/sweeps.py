@@ -29,9 +29,8 @@ def members(config: Config, trained: Sweep | SaeName) -> list[SaeName]:
 def trained_with(config: Config, sae: SaeName) -> Sweep | SaeName:
     """What the job of an SAE trains: its sweep, or it alone where the sweep does not list it."""
     swept = config.settings_of(sae.model, sae.sweep.architecture).sweep
-    narrow = sae.sweep.width not in config.widths and (
-        config.latents(sae.sweep.width) < latents_for(config, sae.model, sae.sweep.architecture)
-    )
+    fewest = latents_for(config, sae.model, sae.sweep.architecture)
+    narrow = config.latents(sae.sweep.width) < fewest
     alone = sae.seed is not None or sae.sparsity not in swept or narrow
     return sae if alone else sae.sweep
 

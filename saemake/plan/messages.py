@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from saemake.config.config import Config
-from saemake.paths.names import STORE, SaeName, Subjects, Trained
+from saemake.paths.names import STORE, PublishedSweep, SaeName, Subjects, Trained
 from saemake.paths.sweeps import members
 from saemake.plan.stored import stored_now
 from saemake.recipes import sae_recipe, tokens_recipe
@@ -81,13 +81,15 @@ def of_evaluation(
     def say() -> str:
         stored = stored_now(STORE).judged(config, subjects, evaluation)
         words = _evaluation(config, subjects, evaluation, stored)
-        return words + at_hand.replaced(config, outputs)
+        # No model entry of another name could keep both of a published SAE.
+        of_published = isinstance(subjects, PublishedSweep)
+        return words if of_published else words + at_hand.replaced(config, outputs)
 
     return Said(say)
 
 
 def _evaluation(config: Config, subjects: Subjects, evaluation: str, stored: Sequence[bool]) -> str:
-    """`found`: of each thing judged, whether its evaluation is in the store."""
+    """`stored`: of each thing judged, whether its evaluation is in the store."""
     recipe = tokens_recipe(config, subjects.model, evaluation)
     if all(stored):
         return f"link {evaluation} of {subjects} from the store ({len(stored)} of {len(stored)})"

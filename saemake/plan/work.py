@@ -9,7 +9,8 @@ from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
 from saemake.evaluation import baselines
 from saemake.paths import catalogue
-from saemake.paths.files import checkpointed_sweeps, evaluation_in, suite_sweeps
+from saemake.paths.command_words import artifact_of, check_target, plain
+from saemake.paths.files import LAID_OUT_BY, checkpointed_sweeps, evaluation_in, suite_sweeps
 from saemake.paths.grammar import (
     BaselinesFile,
     CheckpointsFile,
@@ -20,7 +21,6 @@ from saemake.paths.grammar import (
     SaeFile,
     SweepTable,
     TokensFile,
-    parse,
     saes_in_hub,
     trained_file,
 )
@@ -30,6 +30,7 @@ from saemake.paths.names import (
     METRICS,
     PCA,
     RESULTS,
+    TOPS,
     Baselines,
     Checkpoints,
     PublishedSweep,
@@ -41,9 +42,6 @@ from saemake.paths.names import (
 from saemake.paths.sweeps import members, trained_with
 from saemake.plan.stored import Stored
 from saemake.recipes import baseline_names, baselines_recipe, tokens_recipe
-
-# The evaluation that a folder as published has.
-EVALUATION = "dictionary_learning"
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,10 @@ def behind(config: Config, paths: Iterable[str]) -> list[Job]:
 
 
 def _of_target(config: Config, target: str) -> list[Job]:
-    match parse(config, target):
+    if plain(target).partition("/")[0] not in TOPS:
+        check_target(config, target)
+        raise _not_planned(target)
+    match artifact_of(config, target):
         case HubFile() | HubFolder() as laid_out:
             return _of_hub(config, laid_out)
         case ModelFile(model):
@@ -127,17 +128,21 @@ def _of_target(config: Config, target: str) -> list[Job]:
                 return [Train(trained_with(config, checkpoints.sae))]
             return _evaluations(config, checkpoints, file)
         case _:
-            raise SaemakeError(
-                f"{target}: what is planned is what is built, files under {RESULTS}/ and"
-                f" files or folders under {HUB}/"
-            )
+            raise _not_planned(target)
+
+
+def _not_planned(target: str) -> SaemakeError:
+    return SaemakeError(
+        f"{target}: what is planned is what is built, files under {RESULTS}/ and files or folders"
+        f" under {HUB}/"
+    )
 
 
 def _of_hub(config: Config, laid_out: HubFile | HubFolder) -> list[Job]:
     """Of an SAE laid out as published, or of a folder of them: with its evaluation, but for a
     checkpoint alone."""
     alone = isinstance(laid_out, HubFile) and laid_out.file.startswith(f"{CHECKPOINTS}/")
-    file = "ae.pt" if alone else f"{EVALUATION}.json"
+    file = "ae.pt" if alone else f"{LAID_OUT_BY}.json"
     return [job for sae in saes_in_hub(config, laid_out) for job in _of_sae(config, sae, file)]
 
 
@@ -207,7 +212,8 @@ class _Lack:
             for job in wanted
             if isinstance(job, Evaluate) and (codecs := self._codecs(job))
         }
-        wanted_training = [self._training(job) for job in wanted]
+        first = sorted(wanted, key=lambda job: not isinstance(job, Train))
+        wanted_training = [self._training(job) for job in first]
         passes = [trained for trained in dict.fromkeys(wanted_training) if trained is not None]
         missing = {trained: self.stored.lacks(self.config, trained) for trained in passes}
         done = [

@@ -56,7 +56,7 @@ def compare(
     compared = figures(rebuilt.rows[0], entry, published.rows[0])
     count, faults = deviations(compared, "published", tolerances)
     if count < sum(map(len, compared.values())):
-        faults.append("a figure is not defined, so it cannot be compared")
+        faults.append("a figure is not defined, so that it cannot be compared")
     source = json.loads((published.folder / "source.json").read_text())
     return {
         **_heads(entry, name, rebuilt.rows[0]),

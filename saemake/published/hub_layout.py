@@ -3,16 +3,14 @@
 import json
 
 from saemake.metrics.rows import Row
-
-# The evaluation that the suite was published with.
-EVALUATION = "dictionary_learning"
+from saemake.paths.files import LAID_OUT_BY
 
 
 def eval_results(row: Row) -> bytes:
     """eval_results.json: dictionary_learning's twelve figures, with latents chosen as its loader
     does, and the amount of text, in the form of dictionary_learning's demo. `row` must have that
     evaluation."""
-    figures, made = row.of(EVALUATION), row.circumstances(EVALUATION)
+    figures, made = row.of(LAID_OUT_BY), row.circumstances(LAID_OUT_BY)
     assert figures is not None
     assert made is not None
     content = {

@@ -42,9 +42,8 @@ take raw activations.
 
 ## Metrics
 
-The columns that begin with "core" are SAE Bench's core evaluation, the others those of
-dictionary_learning; metrics.json says of what text, whether it was held out, and which positions
-were left out, if any.
+{columns} metrics.json says of what text, whether it was held out, and which positions were left
+out, if any.
 
 {metrics}
 
@@ -92,6 +91,7 @@ def render(config: Config, model: str, repo: str) -> str:
         loading=_loading(saes, model, repo),
         example=_inside(saes[0].folder, model),
         config=REBUILDING,
+        columns=_columns_described(config),
         metrics="\n".join(_metrics(config, model, layer) for layer in suite.layers).rstrip(),
         version=saemake.__version__,
         results=f"{RESULTS}/{model}",
@@ -127,7 +127,7 @@ def _metrics(config: Config, model: str, layer: int) -> str:
             if row.width is not None:  # no baseline
                 # If an SAE has several rows, the first has latents chosen as its loader does.
                 row_of_sae.setdefault(row.name, row)
-    columns = _columns()
+    columns = _columns(config)
     lines = [f"### Layer {layer}", ""]
     lines += [f"| SAE | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     for row in row_of_sae.values():
@@ -144,13 +144,19 @@ def _metrics(config: Config, model: str, layer: int) -> str:
     return "\n".join(lines)
 
 
-def _columns() -> dict[str, tuple[str, str]]:
-    """The evaluation and the figure in each column of the metrics table."""
+def _columns(config: Config) -> dict[str, tuple[str, str]]:
+    """The columns of the metrics table, to the evaluation and the figure in them."""
     return {
         column: (name, figure)
-        for name in evaluation.names()
+        for name in config.evaluation_names
         for column, figure in evaluation.get(name).card.items()
     }
+
+
+def _columns_described(config: Config) -> str:
+    """Sentences that say which evaluation each column is of."""
+    described = [evaluation.get(name) for name in config.evaluation_names]
+    return " ".join(f"By {each.label}: {', '.join(each.card)}." for each in described if each.card)
 
 
 def _figure(row: Row, name: str, figure: str) -> str:

@@ -8,7 +8,7 @@ checksums are compared before it is read.
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -54,13 +54,13 @@ class Snapshots:
     def put(
         self,
         step: int,
-        members: Collection[str],
+        members: Mapping[str, str],
         made_with: str,
         shared: dict[str, Any],
         states: dict[str, dict[str, Any]],
     ) -> None:
         """Store the state of a pass before `step`, then drop earlier snapshots of these SAEs.
-        `members` are the recipe hashes of its SAEs, `shared` is the state that they share, and
+        `members` are its SAEs' names by recipe hash, `shared` is the state that they share, and
         `states` has the state of each SAE that has not diverged.
 
         Raises SaemakeError if no space is left; earlier snapshots then stay.
@@ -71,7 +71,12 @@ class Snapshots:
             _save(shared, folder / SHARED)
             for member, state in states.items():
                 _save(state, folder / f"{member}.pt")
-            contents = {"step": step, "members": sorted(members), "made_with": made_with}
+            contents = {
+                "step": step,
+                "members": sorted(members),
+                "names": dict(sorted(members.items())),
+                "made_with": made_with,
+            }
             (folder / CONTENTS).write_text(json.dumps(contents, indent=1) + "\n")
         self.prune(members, but=key)
 
@@ -93,6 +98,14 @@ class Snapshots:
         """The recipe hashes of the SAEs in a snapshot; empty if it cannot be read."""
         matching = (snapshot.members for snapshot in self._all() if snapshot.key == key)
         return next(matching, frozenset())
+
+    def names_of(self, key: str) -> dict[str, str]:
+        """The names of the SAEs in a snapshot by recipe hash; empty if it has none."""
+        try:
+            names: dict[str, str] = json.loads(self.store.read(key, CONTENTS))["names"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        return names
 
     def _all(self) -> Iterator[Snapshot]:
         for key in self.store.entries():

@@ -128,7 +128,7 @@ class _Pass:
     ) -> None:
         self.inputs, self.stores, self.conduct = inputs, stores, conduct
         self.device, self.made_with = device, made_with
-        self.hashes = [sae.recipe.hash for sae in wanted]
+        self.names = {sae.recipe.hash: sae.name for sae in wanted}
         self.started = time.monotonic()
         recipe = wanted[0].recipe
         self.training, self.steps = recipe.training, recipe.steps
@@ -152,7 +152,7 @@ class _Pass:
             self.step, self.scale = snapshot.step, shared["scale"]
             self.seconds, self.resumes = shared["seconds"], shared["resumes"] + 1
             self.faults = {
-                key: shared["faults"][key] for key in self.hashes if key in shared["faults"]
+                key: shared["faults"][key] for key in self.names if key in shared["faults"]
             }
             log.info("going on at step %d, from snapshot %s", self.step, snapshot.key)
             print(
@@ -228,7 +228,7 @@ class _Pass:
         }
         states = {member.recipe.hash: member.state() for member in self.members}
         try:
-            self.stores.snapshots.put(self.step, self.hashes, self.made_with, shared, states)
+            self.stores.snapshots.put(self.step, self.names, self.made_with, shared, states)
             log.info("snapshot before step %d", self.step)
         except SaemakeError as error:  # training goes on without the snapshot
             log.warning("%s", error)
@@ -246,7 +246,7 @@ class _Pass:
                 self._drop_checkpoints(member)
             else:
                 saes.put(member.recipe.hash, content)
-        self.stores.snapshots.prune([*self.hashes, *saes.entries()])
+        self.stores.snapshots.prune([*self.names, *saes.entries()])
         log.info("trained %d SAEs in %.0f s", len(self.members), seconds)
 
     def _drop_checkpoints(self, member: Member) -> None:

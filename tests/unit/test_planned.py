@@ -358,7 +358,7 @@ def test_the_command_gives_json(said):
     ("arguments", "message"),
     [
         (["results/dmeo/model.json"], "no model 'dmeo' in the config; did you mean 'demo'?"),
-        (["README.md"], "README.md: artifacts are under results/, hub/"),
+        (["README.md"], "README.md: what is planned is what is built, files under results/"),
         (["--device", "h20"], "no device 'h20' in the config; did you mean 'h200'?"),
     ],
 )

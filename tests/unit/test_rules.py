@@ -14,8 +14,14 @@ from saemake.jobs import rules
 from saemake.paths.grammar import SaeFile, parse
 from saemake.paths.sweeps import trained_with
 
-CONFIG = read(raw_config(), PROJECT, [CONFIG_FILE])
-PASSES = rules.passes(CONFIG)
+SUITE = {"architectures": ["top_k"]}
+# A width of the config's own that no sweep fits into, and a sweep that no width under 3k fits.
+OVER = {
+    "widths": {"tiny": 32},
+    "models": {"demo": {"architectures": {"batch_top_k": {"sweep": [8, 3000]}}, "suite": SUITE}},
+}
+CONFIG = read(raw_config(OVER), PROJECT, [CONFIG_FILE])
+PASSES = rules.train_rules(CONFIG)
 
 
 def pattern(path: str, constraints: dict[str, str]) -> re.Pattern[str]:
@@ -46,8 +52,10 @@ def makers(path: str) -> list:
 @settings(max_examples=500, deadline=None, derandomize=True, database=None)
 @given(
     st.sampled_from(list(CONFIG.architectures)),
-    st.sampled_from(["1k", "2k", "16", "63", "64", "65", "3072", "65k"]),
-    st.sampled_from(["k_2", "k_3", "k_64", "k_65", "l0_8", "l0_9", "penalty_0.1", "penalty_0.3"]),
+    st.sampled_from(["1k", "2k", "tiny", "16", "63", "64", "65", "2999", "3072", "65k"]),
+    st.sampled_from(
+        ["k_2", "k_3", "k_8", "k_64", "k_65", "l0_8", "l0_9", "penalty_0.1", "penalty_0.3"]
+    ),
     st.sampled_from(["", "/seed_3", "/seed_1"]),
 )
 def test_one_rule_makes_an_sae(architecture, width, sparsity, seed):
@@ -60,7 +68,7 @@ def test_one_rule_makes_an_sae(architecture, width, sparsity, seed):
     assert makers(path) == [trained_with(CONFIG, artifact.sae)]
 
 
-@pytest.mark.parametrize("of", [rules.judged, rules.joined])
+@pytest.mark.parametrize("of", [rules.evaluate_rules, rules.join_rules])
 def test_names_of_rules_differ(of):
     names = [rule.rule for rule in of(CONFIG)]
     assert len(names) == len(set(names))

@@ -51,5 +51,5 @@ def test_an_sae_is_told_beside_the_nearest_of_all_models_of_its_lm(tmp_path):
     demo = Sweep("demo", 3, "top_k", "256")
     named = [*members(config, demo), *members(config, sweep)]
     assert Described(config, tmp_path, named).lines("saes", ["known"]) == [
-        "saes: mine/L3/top_k/256/k_4 (training.seed: 0 -> 1)"
+        "saes: mine/L3/top_k/256/k_4/seed_0 (training.seed: 0 -> 1)"
     ]

@@ -16,13 +16,14 @@ from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError
 from saemake.config import rebuilding
 from saemake.config.checks import read
-from saemake.config.config import identifier
 from saemake.jobs import rules as job_rules
 from saemake.jobs import screen, turns
-from saemake.jobs.rules import NUMBERED, ONE_SAE, baselines_in, sae_in, sweep_in
+from saemake.config.config import NUMBERED_WIDTH
+from saemake.jobs.rules import ONE_SAE, baselines_in, sae_in, sweep_in
 from saemake.paths import catalogue
 from saemake.paths.command_words import check_target
 from saemake.paths.files import (
+    LAID_OUT_BY,
     SAELENS_VERSION,
     build_files,
     checkpointed_sweeps,
@@ -32,9 +33,8 @@ from saemake.paths.files import (
     uses,
 )
 from saemake.paths.names import METRICS, SAE_FILES, Checkpoints, PublishedSweep
-from saemake.paths.sweeps import members
+from saemake.paths.sweeps import members, trained_with
 from saemake.plan import messages
-from saemake.published.hub_layout import EVALUATION as LAID_OUT_BY
 
 # Options of snakemake whose value may be a path under results/ and is no target.
 TAKES_A_PATH = {"--report", "--archive", "--directory", "-d", "--configfile", "--profile"}
@@ -158,7 +158,7 @@ def threads_of(model):
     return CONFIG.training_of(model).cpu_threads
 
 
-def published_files(sweep, files):
+def files_of_published(sweep, files):
     """Those files of every published SAE of a sweep."""
     return [f"published/{name}/{file}" for name in CATALOGUE.of_sweep(sweep) for file in files]
 
@@ -180,6 +180,22 @@ def rebuilt_files(hub_folder):
     return {key: f"{folder}/{file}" for key, file in of.items()}
 
 
+def rebuilt_beside(published):
+    """What trains the rebuilt SAEs beside published ones, each once: mostly one sweep."""
+    return list(dict.fromkeys(trained_with(CONFIG, sae) for sae in published))
+
+
+def compared_recipes(wildcards):
+    """Short hashes of the recipes of all that a comparison compares: one SAE, or a sweep's."""
+    published = CATALOGUE.of_sweep(sweep_in(wildcards))
+    if hasattr(wildcards, "sparsity"):
+        published = [sae for sae in published if sae.sparsity_name == wildcards.sparsity]
+    return [
+        *map(evaluated, rebuilt_beside(published)),
+        evaluated(PublishedSweep(sweep_in(wildcards))),
+    ]
+
+
 def published_entry(wildcards):
     """The catalogue's entry of the SAE that a job's wildcards name."""
     return CATALOGUE.named(f"{sweep_in(wildcards)}/{wildcards.sparsity}")
@@ -193,7 +209,7 @@ def published_figure_tables(wildcards):
         path
         for sweep in CATALOGUE.sweeps()
         if (sweep.model, sweep.layer) == (wildcards.model, int(wildcards.layer))
-        for path in published_files(sweep, [file])
+        for path in files_of_published(sweep, [file])
     ]
 
 
@@ -230,7 +246,11 @@ def published_figure_recipes(wildcards):
     """The same of a figure of rebuilt and published SAEs."""
     layer = (wildcards.model, int(wildcards.layer))
     sweeps = [sweep for sweep in CATALOGUE.sweeps() if (sweep.model, sweep.layer) == layer]
-    return short(evaluated(part) for sweep in sweeps for part in (sweep, PublishedSweep(sweep)))
+    return short(
+        evaluated(subjects)
+        for sweep in sweeps
+        for subjects in (*rebuilt_beside(CATALOGUE.of_sweep(sweep)), PublishedSweep(sweep))
+    )
 
 
 def figure_tables(wildcards):
@@ -245,7 +265,7 @@ wildcard_constraints:
     model="|".join(map(re.escape, CONFIG.models)),
     architecture="|".join(CONFIG.architectures),
     layer="0|[1-9][0-9]*",
-    width="|".join([*map(re.escape, CONFIG.widths), NUMBERED]),
+    width="|".join([*map(re.escape, CONFIG.widths), NUMBERED_WIDTH.pattern]),
     use="|".join(uses(CONFIG)),
     evaluation="|".join(CONFIG.evaluation_names),
     figure="|".join(figures.names()),

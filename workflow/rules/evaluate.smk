@@ -1,6 +1,6 @@
 """Evaluation: one job judges all that is judged together in one run of the LM; then the tables."""
 
-for judged in job_rules.judged(CONFIG):
+for judged in job_rules.evaluate_rules(CONFIG):
 
     rule:
         name:
@@ -30,7 +30,7 @@ for judged in job_rules.judged(CONFIG):
             "../scripts/evaluate.py"
 
 
-for joined in job_rules.joined(CONFIG):
+for joined in job_rules.join_rules(CONFIG):
 
     rule:
         name:

@@ -56,7 +56,7 @@ rule against_catalogue:
         "../../envs/saemake.yaml"
     params:
         compared=lambda wildcards: repr(published_entry(wildcards)) + COMPARED_BY,
-        recipes=lambda wildcards: evaluated(sweep_in(wildcards)),
+        recipes=lambda wildcards: compared_recipes(wildcards)[0],
     message:
         "compare {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} with the catalogue"
     script:
@@ -82,10 +82,7 @@ rule compare:
     threads: lambda wildcards: CONFIG.training_of(wildcards.model).cpu_threads
     params:
         compared=lambda wildcards: repr(published_entry(wildcards)) + COMPARED_BY,
-        recipes=lambda wildcards: [
-            evaluated(sweep_in(wildcards)),
-            evaluated(PublishedSweep(sweep_in(wildcards))),
-        ],
+        recipes=compared_recipes,
     message:
         "compare {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} with the published one"
     script:
@@ -94,7 +91,7 @@ rule compare:
 
 rule comparisons:
     input:
-        lambda wildcards: published_files(sweep_in(wildcards), ["comparison.json"]),
+        lambda wildcards: files_of_published(sweep_in(wildcards), ["comparison.json"]),
     output:
         "published/{model}/L{layer}/{architecture}/{width}/comparison.json",
     log:
@@ -102,10 +99,7 @@ rule comparisons:
     conda:
         "../../envs/saemake.yaml"
     params:
-        recipes=lambda wildcards: [
-            evaluated(sweep_in(wildcards)),
-            evaluated(PublishedSweep(sweep_in(wildcards))),
-        ],
+        recipes=compared_recipes,
     message:
         "gather the comparisons of {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}"
     script:

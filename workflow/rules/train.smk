@@ -1,7 +1,7 @@
 """Training: one job a sweep, in which one run of the LM feeds all SAEs that the store lacks; and one
 an SAE that no sweep lists."""
 
-for pass_ in job_rules.passes(CONFIG):
+for pass_ in job_rules.train_rules(CONFIG):
 
     rule:
         name:
