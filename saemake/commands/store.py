@@ -129,11 +129,12 @@ def _saes(config: Config) -> Iterator[SaeName]:
 
 
 def _built(config: Config) -> Iterator[SaeName]:
-    """The SAEs under results/ that no sweep lists: their paths name them."""
+    """The SAEs under results/ that were built by their own names, in no sweep."""
     for path in Path(RESULTS).glob("*/L*/**/ae.pt"):
         with contextlib.suppress(SaemakeError):
             artifact = parse(config, str(path))
-            if isinstance(artifact, SaeFile):
+            record = made.read(str(path))
+            if isinstance(artifact, SaeFile) and record and set(record.job) == {str(artifact.sae)}:
                 yield artifact.sae
 
 

@@ -69,7 +69,7 @@ def test_an_export_is_the_same_function_or_is_refused(architecture):
     registered = saelens.form.dispatch(type(dictionary)) is not saelens.form.dispatch(object)
     assert registered or architecture not in SHARED
     if not registered:
-        with pytest.raises(SaemakeError, match="is in SAELens, so it is not exported"):
+        with pytest.raises(SaemakeError, match="has no form in SAELens, so it is not exported"):
             saelens.weights(dictionary)
         return
     weights = load(saelens.weights(dictionary))

@@ -168,7 +168,13 @@ def test_an_sae_is_the_same_alone_in_its_sweep_and_among_all_architectures(small
 def test_snapshots_of_others_are_left_alone(tmp_path):
     snapshots = Snapshots(Store(tmp_path, "snapshots"))
     for step, names in ((3, "ab"), (5, "ab"), (4, "cd")):
-        snapshots.put(step, names, "here", {"faults": {}}, {name: {} for name in names})
+        snapshots.put(
+            step,
+            {name: name for name in names},
+            "here",
+            {"faults": {}},
+            {name: {} for name in names},
+        )
     assert sorted((s.step, "".join(sorted(s.members))) for s in snapshots._all()) == [
         (4, "cd"),
         (5, "ab"),

@@ -96,7 +96,7 @@ def test_a_folder_is_answered_whole(built):
     shutil.rmtree(built.folder / SWEEP / "k_x")
     assert "k_x" in saemake(built, "why", f"{SWEEP}/k_x", status=2)
     missing = saemake(built, "why", f"{SWEEP}/k_5", status=1)
-    assert f"{SWEEP}/k_5/metrics.json is not there" in missing
+    assert f"{SWEEP}/k_5/metrics.json does not exist" in missing
     elsewhere = SWEEP.replace("L3", "L4")
     assert f"{elsewhere}/metrics.json does not exist" in saemake(built, "why", elsewhere, status=1)
     built.configure()

@@ -32,7 +32,10 @@ from saemake.paths.files import (
     suite_sweeps,
     uses,
 )
-from saemake.paths.names import METRICS, SAE_FILES, Checkpoints, PublishedSweep
+
+# Not by its own name: Snakemake has a class Checkpoints, in whose namespace this file is run.
+from saemake.paths.names import METRICS, SAE_FILES, PublishedSweep
+from saemake.paths.names import Checkpoints as SaeCheckpoints
 from saemake.paths.sweeps import members, trained_with
 from saemake.plan import messages
 
@@ -239,7 +242,7 @@ def figure_checkpoints(wildcards):
 def figure_recipes(wildcards):
     """Short hash of the recipes of all that a figure shows (see `evaluated`)."""
     parts = [baselines_in(wildcards), *figure_sweeps(wildcards)]
-    return short(map(evaluated, [*parts, *map(Checkpoints, figure_checkpoints(wildcards))]))
+    return short(map(evaluated, [*parts, *map(SaeCheckpoints, figure_checkpoints(wildcards))]))
 
 
 def published_figure_recipes(wildcards):
