@@ -66,7 +66,7 @@ class Described:
         model, lines = self._nearest(recipe)
         name = self._name(recipe, model)
         if self._is_made_by(name, key):
-            return f"{name} (in no sweep, and not under {RESULTS}/)"
+            return f"{name} (not in the sweep)"
         return f"{name} ({'; '.join(lines)})"
 
     def _is_made_by(self, name: str, key: str) -> bool:
