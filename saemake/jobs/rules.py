@@ -6,7 +6,7 @@ the sweep does not list. `{...}` are Snakemake's wildcards; `wildcards` has thei
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -76,8 +76,7 @@ class TrainRule:
 
     def files(self, names: Iterable[str]) -> list[str]:
         """Files of these names, of each SAE."""
-        names = list(names)
-        return [f"{folder}/{name}" for folder in self.folders for name in names]
+        return in_each(self.folders, names)
 
     @property
     def constraints(self) -> dict[str, str]:
@@ -86,12 +85,7 @@ class TrainRule:
         list, and all at widths that are too narrow for the sweep."""
         widths = "|".join([*map(re.escape, self.config.widths), NUMBERED_WIDTH.pattern])
         fewest = latents_for(self.config, self.model, self.architecture)
-        numbers = [str(latents) for latents in range(1, fewest)]
-        thousands = [f"{n}k" for n in range(1, fewest // 1024 + 1) if n * 1024 < fewest]
-        names = [name for name, latents in self.config.widths.items() if latents < fewest]
-        numbered = [name for name in (*numbers, *thousands) if name not in self.config.widths]
-        narrow = "|".join(map(re.escape, (*names, *numbered)))
-        too_narrow = f"(?:{narrow})(?=/)" if narrow else "(?!)"
+        too_narrow = f"(?:{narrower(self.config, fewest)})(?=/)"
         if not self.alone:
             return {"width": f"(?!{too_narrow})(?:{widths})"}
         listed = f"(?=/(?:{'|'.join(map(re.escape, self.swept))})/(?!seed_))"
@@ -123,7 +117,7 @@ class EvaluateRule:
     def outputs(self) -> list[str]:
         evaluation = "{evaluation}"
         files = [f"{evaluation}.json", *([latents_file(evaluation)] if self.latents else [])]
-        return [f"{folder}/{file}" for folder in self.folders for file in files]
+        return in_each(self.folders, files)
 
 
 @dataclass(frozen=True)
@@ -140,8 +134,37 @@ class JoinRule:
 
     def tables(self, names: Iterable[str]) -> list[str]:
         """Tables of these names, in each folder."""
-        names = list(names)
-        return [f"{folder}/{name}" for folder in self.folders for name in names]
+        return in_each(self.folders, names)
+
+
+def in_each(folders: Iterable[str], names: Iterable[str]) -> list[str]:
+    """Files of these names, in each folder."""
+    names = list(names)
+    return [f"{folder}/{name}" for folder in folders for name in names]
+
+
+def narrower(config: Config, fewest: int) -> str:
+    """A pattern for the names of the widths that have fewer latents than `fewest`."""
+    names = [re.escape(name) for name, latents in config.widths.items() if latents < fewest]
+    thousands = [f"{n}k" for n in range(1, -(-fewest // 1024))]
+    # What the config names is not a number, whatever it looks like.
+    numbered = f"(?!(?:{'|'.join(map(re.escape, config.widths))})/)"
+    return "|".join([*names, f"{numbered}(?:{'|'.join([*thousands, below(fewest)])})"])
+
+
+def below(limit: int) -> str:
+    """A pattern for the whole numbers from 1 to `limit` - 1, without leading zeros. It has a few
+    parts for each digit: an alternative for each number would take seconds to compile."""
+    digits = str(limit)
+    parts = ["(?!)"]
+    if len(digits) > 1:
+        parts.append(f"[1-9][0-9]{{0,{len(digits) - 2}}}")
+    for place, digit in enumerate(map(int, digits)):
+        least = 1 if place == 0 else 0
+        if digit > least:
+            rest = len(digits) - place - 1
+            parts.append(f"{digits[:place]}[{least}-{digit - 1}][0-9]{{{rest}}}")
+    return "|".join(parts)
 
 
 def sweep_in(wildcards: Any) -> Sweep:
@@ -181,8 +204,9 @@ def evaluate_rules(config: Config) -> Iterator[EvaluateRule]:
             constraints=each.constraints,
         )
         if each.alone and each.checkpoints:
+            named = replace(each, alone=False)
             yield EvaluateRule(
-                rule=_of_checkpoints(each, "evaluate"),
+                rule=named.rule_name("evaluate_checkpoints"),
                 subjects=partial(_checkpoints, each),
                 folders=each.files([CHECKPOINTS]),
                 inputs=each.files([*each.checkpoints, "config.json"]),
@@ -210,7 +234,7 @@ def evaluate_rules(config: Config) -> Iterator[EvaluateRule]:
             rule="__".join(["published", *(identifier(str(part)) for part in parts)]),
             subjects=partial(_always, PublishedSweep(sweep)),
             folders=folders,
-            inputs=[f"{folder}/{file}" for folder in folders for file in files],
+            inputs=in_each(folders, files),
             model=sweep.model,
             log=f"published/{sweep}/",
         )
@@ -230,8 +254,9 @@ def join_rules(config: Config) -> Iterator[JoinRule]:
             constraints=each.constraints,
         )
         if each.alone and each.checkpoints:
+            named = replace(each, alone=False)
             yield JoinRule(
-                rule=_of_checkpoints(each, "join"),
+                rule=named.rule_name("join_checkpoints"),
                 subjects=partial(_checkpoints, each),
                 folders=each.files([CHECKPOINTS]),
                 log=f"{each.place}_checkpoints",
@@ -254,12 +279,6 @@ def join_rules(config: Config) -> Iterator[JoinRule]:
         called="published {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}"
         "/{wildcards.width}/{wildcards.sae}",
         constraints={"sae": "[^/]+"},
-    )
-
-
-def _of_checkpoints(pass_: TrainRule, stage: str) -> str:
-    return "__".join(
-        [f"{stage}_checkpoints", identifier(pass_.model), identifier(pass_.architecture)]
     )
 
 

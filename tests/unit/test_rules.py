@@ -73,3 +73,11 @@ def test_names_of_rules_differ(of):
     names = [rule.rule for rule in of(CONFIG)]
     assert len(names) == len(set(names))
     assert all(re.fullmatch(r"\w+", name) for name in names)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 9, 10, 11, 64, 100, 101, 640, 1000, 3001])
+def test_numbers_below_a_limit(limit):
+    matching = re.compile(rules.below(limit))
+    numbers = [n for n in range(4000) if matching.fullmatch(str(n))]
+    assert numbers == list(range(1, limit))
+    assert not matching.fullmatch("01")

@@ -19,7 +19,7 @@ from saemake.config.checks import read
 from saemake.jobs import rules as job_rules
 from saemake.jobs import screen, turns
 from saemake.config.config import NUMBERED_WIDTH
-from saemake.jobs.rules import ONE_SAE, baselines_in, sae_in, sweep_in
+from saemake.jobs.rules import ONE_SAE, baselines_in, in_each, sae_in, sweep_in
 from saemake.paths import catalogue
 from saemake.paths.command_words import check_target
 from saemake.paths.files import (
@@ -36,6 +36,7 @@ from saemake.paths.files import (
 # Not by its own name: Snakemake has a class Checkpoints, in whose namespace this file is run.
 from saemake.paths.names import METRICS, SAE_FILES, PublishedSweep
 from saemake.paths.names import Checkpoints as SaeCheckpoints
+from saemake.paths.spelling import sae_of
 from saemake.paths.sweeps import members, trained_with
 from saemake.plan import messages
 
@@ -163,7 +164,7 @@ def threads_of(model):
 
 def files_of_published(sweep, files):
     """Those files of every published SAE of a sweep."""
-    return [f"published/{name}/{file}" for name in CATALOGUE.of_sweep(sweep) for file in files]
+    return in_each([f"published/{name}" for name in CATALOGUE.of_sweep(sweep)], files)
 
 
 def hub_folders_asked():
@@ -188,15 +189,21 @@ def rebuilt_beside(published):
     return list(dict.fromkeys(trained_with(CONFIG, sae) for sae in published))
 
 
-def compared_recipes(wildcards):
-    """Short hashes of the recipes of all that a comparison compares: one SAE, or a sweep's."""
+def rebuilt_recipes(wildcards):
+    """Short hashes of the recipes of the rebuilt SAEs that a sweep's comparisons compare."""
     published = CATALOGUE.of_sweep(sweep_in(wildcards))
-    if hasattr(wildcards, "sparsity"):
-        published = [sae for sae in published if sae.sparsity_name == wildcards.sparsity]
-    return [
-        *map(evaluated, rebuilt_beside(published)),
-        evaluated(PublishedSweep(sweep_in(wildcards))),
-    ]
+    return [evaluated(trained) for trained in rebuilt_beside(published)]
+
+
+def rebuilt_recipe(wildcards):
+    """The same of one SAE's comparison."""
+    sae = sae_of(CONFIG, sweep_in(wildcards), wildcards.sparsity)
+    return evaluated(trained_with(CONFIG, sae))
+
+
+def published_recipe(wildcards):
+    """The same of the published SAEs."""
+    return evaluated(PublishedSweep(sweep_in(wildcards)))
 
 
 def published_entry(wildcards):

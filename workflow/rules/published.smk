@@ -56,7 +56,7 @@ rule against_catalogue:
         "../../envs/saemake.yaml"
     params:
         compared=lambda wildcards: repr(published_entry(wildcards)) + COMPARED_BY,
-        recipes=lambda wildcards: compared_recipes(wildcards)[0],
+        recipes=rebuilt_recipe,
     message:
         "compare {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} with the catalogue"
     script:
@@ -82,7 +82,7 @@ rule compare:
     threads: lambda wildcards: CONFIG.training_of(wildcards.model).cpu_threads
     params:
         compared=lambda wildcards: repr(published_entry(wildcards)) + COMPARED_BY,
-        recipes=compared_recipes,
+        recipes=lambda wildcards: [rebuilt_recipe(wildcards), published_recipe(wildcards)],
     message:
         "compare {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} with the published one"
     script:
@@ -99,7 +99,7 @@ rule comparisons:
     conda:
         "../../envs/saemake.yaml"
     params:
-        recipes=compared_recipes,
+        recipes=lambda wildcards: [*rebuilt_recipes(wildcards), published_recipe(wildcards)],
     message:
         "gather the comparisons of {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}"
     script:
