@@ -115,6 +115,24 @@ class TopKFamilyTrainer(Trainer):
         seen = (step + 1) * batch_tokens
         return self.settings.auxk_alpha > 0 and seen >= self.settings.dead_after_tokens
 
+    def auxk(self, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+        """The AuxK loss; float32 scalar, 0 if no latent is dead. Waits for the device."""
+        dead_N = self.dead().nonzero().squeeze(1)
+        if len(dead_N) == 0:
+            return x_BD.new_zeros((), dtype=torch.float32)
+        january = self.training.recipe == "saebench"
+        loss = self.january_auxk if january else self.release_auxk
+        return loss(dead_N, x_BD, x_hat_BD)
+
+    def dead(self) -> Tensor:
+        """Latents (bool [F]) that have not fired for `dead_after_tokens`."""
+        return self.tokens_since_fired_F >= self.settings.dead_after_tokens
+
+    def january_auxk(self, dead_N: Tensor, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+        """AuxK of January 2025; float32 scalar. It looked for dead latents among the latents that
+        it had just kept, and so found none: its auxiliary reconstruction is 0."""
+        return losses.auxk_mean_squared(torch.zeros_like(x_hat_BD), x_hat_BD, x_BD)
+
     def release_auxk(self, dead_N: Tensor, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
         """AuxK of release 0.1.0 (the auxiliary loss of https://arxiv.org/abs/2406.04093): the D/2
         largest dead latents of each token reconstruct what the SAE missed. `dead_N` has the indices

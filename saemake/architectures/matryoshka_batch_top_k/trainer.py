@@ -121,21 +121,6 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
             parts["auxk"] = auxk.detach()
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
-    def auxk(self, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
-        """The AuxK loss; float32 scalar, 0 if no latent has been silent for `dead_after_tokens`.
-        Waits for the device.
-
-        January 2025 looked for dead latents among the latents that it had just kept, and so found
-        none: its auxiliary reconstruction is 0.
-        """
-        dead_F = self.tokens_since_fired_F >= self.settings.dead_after_tokens
-        dead_N = dead_F.nonzero().squeeze(1)
-        if len(dead_N) == 0:
-            return x_BD.new_zeros((), dtype=torch.float32)
-        if self.training.recipe != "saebench":
-            return self.release_auxk(dead_N, x_BD, x_hat_BD)
-        return losses.auxk_mean_squared(torch.zeros_like(x_hat_BD), x_hat_BD, x_BD)
-
     def recipe_entries(self) -> dict[str, Any]:
         return {
             **super().recipe_entries(),

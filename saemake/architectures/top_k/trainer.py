@@ -103,18 +103,9 @@ class TopKTrainer(TopK, TopKFamilyTrainer):
             parts["auxk"] = auxk.detach()
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
-    def auxk(self, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
-        """The AuxK loss; float32 scalar, 0 if no latent is dead. Waits for the device.
-
-        January 2025 looked for dead latents among the latents that top-k had just kept, and so
-        found none: its auxiliary reconstruction is the decoder's bias. It scaled the loss down if
-        fewer than D/2 latents were dead.
-        """
-        dead_N = self.dead().nonzero().squeeze(1)
-        if len(dead_N) == 0:
-            return x_BD.new_zeros((), dtype=torch.float32)
-        if self.training.recipe != "saebench":
-            return self.release_auxk(dead_N, x_BD, x_hat_BD)
+    def january_auxk(self, dead_N: Tensor, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+        """Here the auxiliary reconstruction is the decoder's bias. The loss is scaled down if fewer
+        than D/2 latents are dead."""
         x_hat_aux_BD = self.dictionary.biases[1].expand_as(x_hat_BD)
         scale = min(len(dead_N) / (self.d_model // 2), 1.0)
         return scale * losses.auxk_over_variance(x_hat_aux_BD, x_hat_BD, x_BD)
@@ -124,4 +115,4 @@ class TopKTrainer(TopK, TopKFamilyTrainer):
         compared with `>`; its BatchTopK and the release compare with `>=`."""
         if self.training.recipe == "saebench":
             return self.tokens_since_fired_F > self.settings.dead_after_tokens
-        return self.tokens_since_fired_F >= self.settings.dead_after_tokens
+        return super().dead()
