@@ -24,8 +24,9 @@ class Registry(Generic[Described]):
 
     def register(self, described: type[Described]) -> type[Described]:
         """Class decorator. Raises ValueError if the name is taken, or if the class lacks a required
-        attribute."""
+        attribute or method."""
         missing = [key for key in self.required if not hasattr(described, key)]
+        missing += sorted(getattr(described, "__abstractmethods__", ()))
         place = described.__module__
         if missing:
             raise ValueError(f"{place}: the {self.kind} lacks {', '.join(missing)}")

@@ -8,5 +8,5 @@ from saemake.evaluation.description import Evaluation
 
 __all__ = ["Evaluation", "get", "names", "register"]
 
-registry = Registry(__name__, "evaluation", Evaluation)
+registry = Registry(__name__, "evaluation", Evaluation)  # type: ignore[type-abstract]
 register, names, get = registry.register, registry.names, registry.get

@@ -4,6 +4,7 @@ Names, recipes, rules and plans need these, so this is without torch. The maths 
 beside each description.
 """
 
+import abc
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Cost:
     keeps_logits: bool = False
 
 
-class Evaluation:
+class Evaluation(abc.ABC):
     """An evaluation's description.
 
     `version` enters the recipe: whoever changes what an evaluation computes raises it.
@@ -94,9 +95,9 @@ class Evaluation:
     leaves_out_special: ClassVar[bool] = False
 
     @classmethod
+    @abc.abstractmethod
     def text(cls, settings: Any) -> Text:
         """The text that it reads."""
-        raise NotImplementedError
 
     @classmethod
     def batch_contexts(cls, settings: Any, llm_batch_contexts: int) -> int:
@@ -104,11 +105,11 @@ class Evaluation:
         return llm_batch_contexts
 
     @classmethod
+    @abc.abstractmethod
     def cost(
         cls, settings: Any, lm: Lm, reading: Reading, latents: Sequence[int], batch_contexts: int
     ) -> Cost:
         """What it costs to judge codecs of so many latents on that text."""
-        raise NotImplementedError
 
     @classmethod
     def needs_owners_rounding(cls, settings: Any) -> bool:

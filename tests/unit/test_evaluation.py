@@ -11,7 +11,8 @@ import torch
 from conftest import DEMO_LM, PROJECT
 from unit.test_architectures import make
 
-from saemake import architectures
+from saemake import architectures, evaluation
+from saemake.base.sections import Closed
 from saemake.evaluation import baselines, codecs, directions, pairs
 from saemake.evaluation.dictionary_learning import DictionaryLearningFigures
 from saemake.evaluation.dictionary_learning import judge as dictionary_learning
@@ -492,3 +493,13 @@ def test_rows_of_two_evaluations_join_and_make_one_table():
     assert table["sae_bench_core.mse"].tolist() == [1, 1]
     assert table["warnings"].tolist() == [["dictionary_learning", "sae_bench_core"]] * 2
     assert rows.content(rows.read(joined)) == joined
+
+
+def test_the_registry_refuses_an_evaluation_that_lacks_something():
+    class Half(evaluation.Evaluation):
+        name, version, label = "half", 1, "half"
+        Settings = Figures = Closed
+
+    with pytest.raises(ValueError, match="the evaluation lacks cost, text"):
+        evaluation.register(Half)
+    assert "half" not in evaluation.names()
