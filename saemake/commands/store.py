@@ -24,7 +24,7 @@ from saemake.hub import revision_key
 from saemake.judging.evaluate import judged_subject
 from saemake.paths import catalogue
 from saemake.paths.files import uses
-from saemake.paths.grammar import SaeFile, parse
+from saemake.paths.grammar import sae_named
 from saemake.paths.names import OF_SAE, RESULTS, STORE, SaeName, Sweep
 from saemake.paths.sweeps import members
 from saemake.recipes import (
@@ -132,10 +132,10 @@ def _built(config: Config) -> Iterator[SaeName]:
     """The SAEs under results/ that were built by their own names, in no sweep."""
     for path in Path(RESULTS).glob("*/L*/**/ae.pt"):
         with contextlib.suppress(SaemakeError):
-            artifact = parse(config, str(path))
+            sae = sae_named(config, str(path.parent.relative_to(RESULTS)))
             record = made.read(str(path))
-            if isinstance(artifact, SaeFile) and record and set(record.job) == {str(artifact.sae)}:
-                yield artifact.sae
+            if record and set(record.job) == {str(sae)}:
+                yield sae
 
 
 def _is_named(
@@ -158,9 +158,7 @@ def _by_name(config: Config, store: Store, key: str) -> set[str]:
     hashes = set()
     for name in Snapshots(store).names_of(key).values():
         with contextlib.suppress(SaemakeError):
-            artifact = parse(config, f"{RESULTS}/{name}/ae.pt")
-            if isinstance(artifact, SaeFile):
-                hashes.add(sae_recipe(config, artifact.sae).hash)
+            hashes.add(sae_recipe(config, sae_named(config, name)).hash)
     return hashes
 
 

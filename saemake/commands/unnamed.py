@@ -15,8 +15,8 @@ from saemake.config.config import Config
 from saemake.evaluation.baselines import RECIPE as BASELINES_RECIPE
 from saemake.judging.evaluate import RECIPE
 from saemake.paths.files import uses
-from saemake.paths.grammar import SaeFile, parse
-from saemake.paths.names import OF_SAE, RESULTS, SaeName, seed_name, sparsity_name
+from saemake.paths.grammar import sae_named
+from saemake.paths.names import OF_SAE, SaeName, seed_name, sparsity_name
 from saemake.paths.spelling import width_name
 from saemake.recipes import baselines_recipe, model_recipe, sae_recipe, tokens_recipe
 from saemake.records.at_hand import differences
@@ -72,10 +72,9 @@ class Described:
     def _is_made_by(self, name: str, key: str) -> bool:
         """Whether the config makes an SAE of that recipe hash under that name."""
         try:
-            artifact = parse(self.config, f"{RESULTS}/{name}/ae.pt")
+            return sae_recipe(self.config, sae_named(self.config, name)).hash == key
         except SaemakeError:
             return False
-        return isinstance(artifact, SaeFile) and sae_recipe(self.config, artifact.sae).hash == key
 
     def _recipe_of_sae(self, key: str) -> dict[str, Any] | None:
         provenance = self._read("saes", key, "provenance.json")

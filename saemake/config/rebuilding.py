@@ -28,16 +28,12 @@ def config_yaml(config: Config, model: str) -> str:
 
 def _own_sections(config: Config, model: str) -> dict[str, Any]:
     """The sections that a model may override, as they are for it: whole."""
-    sections = {
-        "training": _whole(config.training_of(model)),
-        "baselines": _whole(config.baselines_of(model)),
-    }
     return {
-        "training": sections["training"],
+        "training": _whole(config.training_of(model)),
         "evaluations": {
             name: _whole(config.evaluation_of(model, name)) for name in config.evaluation_names
         },
-        "baselines": sections["baselines"],
+        "baselines": _whole(config.baselines_of(model)),
         "architectures": {
             name: config.settings_of(model, name).model_dump(mode="json")
             for name in config.models[model].suite.architectures

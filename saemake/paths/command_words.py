@@ -9,14 +9,15 @@ from saemake.paths.grammar import Artifact, a_figure, parse
 from saemake.paths.names import HUB, PUBLISHED, PUBLISHED_TO, RESULTS, SAELENS, TOPS, misspelt_top
 
 
-def check_target(config: Config, word: str) -> None:
-    """Raise SaemakeError, naming the nearest right name, where a word that is meant as an artifact
-    is none of this config. A config file and a word without a folder are no targets."""
+def check_target(config: Config, word: str) -> Artifact | None:
+    """The artifact that a word is meant as; None for a word that is not meant as one, such as a
+    config file and a word without a folder. Raises SaemakeError, naming the nearest right name, if
+    the config has no such artifact."""
     word = plain(word)
     parts = PurePosixPath(word).parts
     top = parts[0] if parts else ""
     if word.endswith((".yaml", ".yml")) and top not in (HUB, PUBLISHED, PUBLISHED_TO, SAELENS):
-        return
+        return None
     if (meant := misspelt_top(word)) is not None:
         raise SaemakeError(f"{word}: did you mean '{'/'.join([meant, *parts[1:]])}'?")
     if len(parts) > 2 and RESULTS in parts and top in ("/", ".."):
@@ -32,7 +33,8 @@ def check_target(config: Config, word: str) -> None:
     if len(parts) > 2 and top in config.models:
         raise SaemakeError(f"{word}: did you mean '{RESULTS}/{word}'?")
     if top in TOPS and (len(parts) > 1 or top != RESULTS):
-        parse(config, word)
+        return parse(config, word)
+    return None
 
 
 def plain(word: str) -> str:
@@ -43,5 +45,4 @@ def plain(word: str) -> str:
 def artifact_of(config: Config, word: str) -> Artifact:
     """The artifact that a word of a command means. Raises SaemakeError as check_target does, and
     for a word that is no path of an artifact."""
-    check_target(config, word)
-    return parse(config, plain(word))
+    return check_target(config, word) or parse(config, plain(word))

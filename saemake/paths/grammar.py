@@ -514,6 +514,14 @@ def _push(config: Config, parts: list[str]) -> PushFile:
             )
 
 
+def sae_named(config: Config, name: str) -> SaeName:
+    """The SAE of a name, which is its path below results/. Raises SaemakeError if the config makes
+    no such SAE."""
+    artifact = parse(config, f"{RESULTS}/{name}/{SAE_FILES[0]}")
+    assert isinstance(artifact, SaeFile)
+    return artifact.sae
+
+
 def model_in(config: Config, path: str) -> str | None:
     """The model that a path under results/ or saelens/ names, whether it is an artifact or not."""
     top, *parts = path.split("/")
