@@ -17,9 +17,9 @@ from saemake.commands import dry_run
 from saemake.config.config import Config
 from saemake.config.sections import Device
 from saemake.llm.cost import NOTHING, Operations
+from saemake.paths.artifacts import HubFolder
 from saemake.paths.command_words import artifact_of
 from saemake.paths.files import build_files, hub_folder_files
-from saemake.paths.grammar import HubFolder
 from saemake.paths.names import STORE
 from saemake.plan.totals import Plan, plan
 

@@ -19,9 +19,10 @@ from typing import IO
 from saemake.base.errors import SaemakeError
 from saemake.base.store import disk_fault
 from saemake.config.config import Config
+from saemake.paths.artifacts import HubFolder, RepositoryFile
 from saemake.paths.command_words import plain
 from saemake.paths.files import hub_entries
-from saemake.paths.grammar import HubFolder, RepositoryFile, model_in, parse
+from saemake.paths.grammar import model_in, parse
 from saemake.paths.names import PUBLISHED, RESULTS, STORE
 
 LOCKS = STORE / "locks"

@@ -5,7 +5,8 @@ from pathlib import PurePosixPath
 
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
-from saemake.paths.grammar import Artifact, a_figure, parse
+from saemake.paths.artifacts import Artifact
+from saemake.paths.grammar import a_figure, parse
 from saemake.paths.names import HUB, PUBLISHED, PUBLISHED_TO, RESULTS, SAELENS, TOPS, misspelt_top
 
 

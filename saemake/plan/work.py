@@ -9,9 +9,7 @@ from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
 from saemake.evaluation import baselines
 from saemake.paths import catalogue
-from saemake.paths.command_words import artifact_of, check_target, plain
-from saemake.paths.files import LAID_OUT_BY, checkpointed_sweeps, evaluation_in, suite_sweeps
-from saemake.paths.grammar import (
+from saemake.paths.artifacts import (
     BaselinesFile,
     CheckpointsFile,
     FigureFile,
@@ -21,9 +19,10 @@ from saemake.paths.grammar import (
     SaeFile,
     SweepTable,
     TokensFile,
-    saes_in_hub,
-    trained_file,
 )
+from saemake.paths.command_words import artifact_of, check_target, plain
+from saemake.paths.files import LAID_OUT_BY, checkpointed_sweeps, evaluation_in, suite_sweeps
+from saemake.paths.grammar import saes_in_hub, trained_file
 from saemake.paths.names import (
     CHECKPOINTS,
     HUB,

@@ -13,8 +13,7 @@ from saemake.base.errors import SaemakeError
 from saemake.config import rebuilding
 from saemake.config.config import Config
 from saemake.paths import catalogue, files
-from saemake.paths.files import evaluation_in
-from saemake.paths.grammar import (
+from saemake.paths.artifacts import (
     Artifact,
     BaselinesFile,
     CheckpointsFile,
@@ -24,9 +23,9 @@ from saemake.paths.grammar import (
     RepositoryFile,
     SaeFile,
     TokensFile,
-    parse,
-    trained_file,
 )
+from saemake.paths.files import evaluation_in
+from saemake.paths.grammar import parse, trained_file
 from saemake.paths.names import BASELINES, PCA, PUBLISHED, RESULTS, SAELENS, Baselines, SaeName
 from saemake.recipes import (
     Recipe,

@@ -12,7 +12,7 @@ from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.config.config import MOST_LATENTS, Config
 from saemake.paths import catalogue, files
-from saemake.paths.grammar import (
+from saemake.paths.artifacts import (
     Artifact,
     BaselinesFile,
     CheckpointsFile,
@@ -26,8 +26,8 @@ from saemake.paths.grammar import (
     SaeFile,
     SweepTable,
     TokensFile,
-    parse,
 )
+from saemake.paths.grammar import parse
 from saemake.paths.names import PUBLISHED, RESULTS, SAELENS, Baselines, Checkpoints, SaeName, Sweep
 
 CHECKPOINTED = {"architectures": {"batch_top_k": {"checkpoints": [0.0, 0.1, 0.5]}}}

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.jobs import rules
-from saemake.paths.grammar import SaeFile, parse
+from saemake.paths.artifacts import SaeFile
+from saemake.paths.grammar import parse
 from saemake.paths.sweeps import trained_with
 
 SUITE = {"architectures": ["top_k"]}

@@ -1,0 +1,190 @@
+"""The kinds of artifacts. `str` of an artifact is its path; the grammar reads a path as one."""
+
+from dataclasses import dataclass
+
+from saemake.paths import files
+from saemake.paths.names import (
+    CHECKPOINTS,
+    METRICS,
+    PUBLISHED,
+    PUBLISHED_TO,
+    RESULTS,
+    Baselines,
+    Checkpoints,
+    SaeName,
+    Sweep,
+)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model's description."""
+
+    model: str
+
+    def __str__(self) -> str:
+        return f"{RESULTS}/{self.model}/model.json"
+
+
+@dataclass(frozen=True)
+class TokensFile:
+    """The manifest of a text, tokenised for a use: training, or an evaluation."""
+
+    model: str
+    use: str
+
+    def __str__(self) -> str:
+        return f"{RESULTS}/{self.model}/tokens/{self.use}/manifest.json"
+
+
+@dataclass(frozen=True)
+class BaselinesFile:
+    """A file of a layer's baselines."""
+
+    baselines: Baselines
+    file: str
+
+    @property
+    def model(self) -> str:
+        return self.baselines.model
+
+    def __str__(self) -> str:
+        return f"{self.baselines.folder}/{self.file}"
+
+
+@dataclass(frozen=True)
+class FigureFile:
+    """A figure of a model's suite at one layer, or where `top` is published/, of rebuilt SAEs
+    beside published ones."""
+
+    top: str
+    model: str
+    layer: int
+    figure: str
+    suffix: str
+
+    def __str__(self) -> str:
+        return f"{self.top}/{self.model}/L{self.layer}/figures/{self.figure}.{self.suffix}"
+
+
+@dataclass(frozen=True)
+class SweepTable:
+    """A sweep's table."""
+
+    sweep: Sweep
+
+    @property
+    def model(self) -> str:
+        return self.sweep.model
+
+    def __str__(self) -> str:
+        return f"{self.sweep.folder}/{METRICS}"
+
+
+@dataclass(frozen=True)
+class SaeFile:
+    """A file of an SAE, under results/, published/ or saelens/."""
+
+    top: str
+    sae: SaeName
+    file: str
+
+    @property
+    def model(self) -> str:
+        return self.sae.model
+
+    def __str__(self) -> str:
+        return f"{self.top}/{self.sae}/{self.file}"
+
+
+@dataclass(frozen=True)
+class CheckpointsFile:
+    """A checkpoint of an SAE, or a table of all its checkpoints."""
+
+    checkpoints: Checkpoints
+    file: str
+
+    @property
+    def model(self) -> str:
+        return self.checkpoints.model
+
+    def __str__(self) -> str:
+        return f"{self.checkpoints.sae.folder}/{CHECKPOINTS}/{self.file}"
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a rebuilt SAE that is laid out in a folder under hub/."""
+
+    folder: str
+    sae: SaeName
+    file: str
+
+    @property
+    def model(self) -> str:
+        return self.sae.model
+
+    def __str__(self) -> str:
+        return f"{self.folder}/{self.file}"
+
+
+@dataclass(frozen=True)
+class HubFolder:
+    """A folder under hub/ that one rebuilt SAE, or several, are laid out in."""
+
+    folder: str
+
+    def __str__(self) -> str:
+        return self.folder
+
+
+@dataclass(frozen=True)
+class RepositoryFile:
+    """The commit of a Hub repository of published SAEs."""
+
+    repository: str
+
+    def __str__(self) -> str:
+        return f"{PUBLISHED}/{files.REPOSITORIES}/{self.repository}.json"
+
+
+@dataclass(frozen=True)
+class ComparisonTable:
+    """The comparisons of a sweep's SAEs with the published ones."""
+
+    sweep: Sweep
+
+    @property
+    def model(self) -> str:
+        return self.sweep.model
+
+    def __str__(self) -> str:
+        return f"{PUBLISHED}/{self.sweep}/{files.COMPARISON}"
+
+
+@dataclass(frozen=True)
+class PushFile:
+    """A file of a push of a model's suite to a Hub repository."""
+
+    repository: str
+    model: str
+    file: str
+
+    def __str__(self) -> str:
+        return f"{PUBLISHED_TO}/{self.repository}/{self.model}/{self.file}"
+
+
+Artifact = (
+    ModelFile
+    | TokensFile
+    | BaselinesFile
+    | FigureFile
+    | SweepTable
+    | SaeFile
+    | CheckpointsFile
+    | HubFile
+    | HubFolder
+    | RepositoryFile
+    | ComparisonTable
+    | PushFile
+)
