@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= 2
 # Which slower checks: CI takes those marked acceptance only.
-SELECT ?= acceptance or long
+SELECT ?= acceptance long
 
 .PHONY: demo test lint acceptance bench bench-gpu lock
 
@@ -20,7 +20,7 @@ demo: $(VENV)/runs
 	@echo "The frontier: results/demo/L3/figures/loss_recovered_vs_l0.pdf"
 
 test: $(VENV)/tests
-	$(BIN)/pytest tests -m "not acceptance and not long" -n 2 --dist loadfile
+	$(BIN)/pytest tests -m "not acceptance and not long" -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/tests
 	$(BIN)/ruff check .
@@ -30,8 +30,10 @@ lint: $(VENV)/tests
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
+# The tests that are marked long measure times, or kill processes: they run one after another.
 acceptance: $(VENV)/acceptance $(VENV)-saebench/peers $(VENV)-dictionary-learning/peers
-	$(BIN)/pytest tests -m "$(SELECT)" -s
+	$(if $(filter acceptance,$(SELECT)),$(BIN)/pytest tests -m "acceptance and not long" -n 2 --dist loadfile)
+	$(if $(filter long,$(SELECT)),$(BIN)/pytest tests -m long -s)
 
 bench: export PYTHONPATH := tests:benchmarks/workers
 bench: $(VENV)/acceptance $(VENV)-dictionary-learning/peers $(VENV)-saebench/peers $(VENV)-sparsify/peers
@@ -71,23 +73,23 @@ $(VENV)/acceptance: $(VENV)/tests
 # which has no build beside a CPU's torch.
 $(VENV)-saebench/peers: envs/saebench.txt
 	$(PYTHON) -m venv $(VENV)-saebench
-	$(VENV)-saebench/bin/pip install --quiet $$(grep '^torch==' $<)
-	$(VENV)-saebench/bin/pip install --quiet --no-deps -r $<
+	$(VENV)-saebench/bin/pip install --quiet --no-compile $$(grep '^torch==' $<)
+	$(VENV)-saebench/bin/pip install --quiet --no-compile --no-deps -r $<
 	touch $@
 
 # What dictionary_learning's own evaluation runs in: it speaks to the nnsight of 2024, which wants the
 # transformers of then, and torchvision as above.
 $(VENV)-dictionary-learning/peers: envs/dictionary-learning.txt
 	$(PYTHON) -m venv $(VENV)-dictionary-learning
-	$(VENV)-dictionary-learning/bin/pip install --quiet $$(grep '^torch==' $<)
-	$(VENV)-dictionary-learning/bin/pip install --quiet --no-deps -r $<
+	$(VENV)-dictionary-learning/bin/pip install --quiet --no-compile $$(grep '^torch==' $<)
+	$(VENV)-dictionary-learning/bin/pip install --quiet --no-compile --no-deps -r $<
 	touch $@
 
 # What eai-sparsify runs in, for make bench.
 $(VENV)-sparsify/peers: envs/sparsify.txt
 	$(PYTHON) -m venv $(VENV)-sparsify
-	$(VENV)-sparsify/bin/pip install --quiet $$(grep '^torch==' $<)
-	$(VENV)-sparsify/bin/pip install --quiet --no-deps -r $<
+	$(VENV)-sparsify/bin/pip install --quiet --no-compile $$(grep '^torch==' $<)
+	$(VENV)-sparsify/bin/pip install --quiet --no-compile --no-deps -r $<
 	touch $@
 
 # The local part of a version (2.13.0+cpu) is this machine's build of it: the pin is without.

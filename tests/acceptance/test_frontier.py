@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.acceptance
+pytestmark = pytest.mark.long
 ARCHITECTURES = ("top_k", "batch_top_k", "standard_new")
 
 

@@ -1,6 +1,6 @@
-"""The real loaders read every ae.pt of the demo, all eight architectures: dictionary_learning's
-beside us, SAE Bench's and SAELens's in an environment of their own; and SAELens what is exported in
-its own format."""
+"""The real loaders read every ae.pt of small sweeps of all eight architectures:
+dictionary_learning's beside us, SAE Bench's and SAELens's in an environment of their own; and
+SAELens what is exported in its own format."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
+from conftest import CONFIG_FILE, DEMO_LM, LAYER, PROJECT, SMALL, Workflow, copied, raw_config
 from dictionary_learning.utils import load_dictionary
 from peers import SHARED
 
@@ -30,26 +30,36 @@ PEERS = PROJECT / ".venv-saebench" / "bin" / "python"
 READER = Path(__file__).with_name("read_with_peers.py")
 REVISION = "0" * 40
 CPU = torch.device("cpu")
+CONFIG = read(raw_config(SMALL), PROJECT, [CONFIG_FILE])
+SWEEPS = [members(CONFIG, Sweep("demo", 3, name, "256")) for name in SHARED]
 
 
 @pytest.fixture(scope="module")
-def saes(demo):
-    """The folders of all SAEs under the demo's layer, relative to it."""
-    layer = demo.folder / "results" / "demo" / "L3"
+def trained(begun: Workflow, tmp_path_factory) -> Workflow:
+    """A small sweep of each architecture."""
+    made = copied(begun, tmp_path_factory.mktemp("trained"))
+    made.succeed(*(f"{sweep[0].folder}/ae.pt" for sweep in SWEEPS), "--cores", "2")
+    return made
+
+
+@pytest.fixture(scope="module")
+def saes(trained):
+    """The folders of all SAEs under the layer, relative to it."""
+    layer = trained.folder / LAYER
     found = [
         path.parent.relative_to(layer)
         for name in SHARED
-        for path in sorted(layer.glob(f"{name}/1k/*/ae.pt"))
+        for path in sorted(layer.glob(f"{name}/256/*/ae.pt"))
     ]
-    assert len(found) == 6 * len(SHARED)
+    assert len(found) == sum(map(len, SWEEPS)) >= 2 * len(SHARED)
     return layer, found
 
 
 @pytest.fixture(scope="module")
-def activations(demo):
+def activations(trained):
     """Raw activations [N, D] of the demo's LM on held-out text."""
     lm = LanguageModel(Weights("demo", DEMO_LM, None, "float32"), 3, CPU, whole=False)
-    tokens = Tokens(demo.folder / "results/demo/tokens/dictionary_learning/manifest.json")
+    tokens = Tokens(trained.folder / "results/demo/tokens/dictionary_learning/manifest.json")
     contexts = next(tokens.contexts(8))
     return lm.capture(contexts)[contexts.mask.bool()].float()
 
@@ -59,7 +69,7 @@ def our_latents(saes, activations):
     layer, found = saes
     results = {}
     for folder in found:
-        sae = files.load(layer / folder, folder.parts[0], 1024, CPU)
+        sae = files.load(layer / folder, folder.parts[0], 256, CPU)
         with torch.no_grad():
             results[str(folder)] = sae.encode(activations)
     return results
@@ -70,27 +80,24 @@ def ours(saes, our_latents):
     layer, found = saes
     results = {}
     for folder in found:
-        sae = files.load(layer / folder, folder.parts[0], 1024, CPU)
+        sae = files.load(layer / folder, folder.parts[0], 256, CPU)
         with torch.no_grad():
             results[str(folder)] = sae.decode(our_latents[str(folder)])
     return results
 
 
 @pytest.fixture(scope="module")
-def exported(demo):
+def exported(trained):
     """The folder of all SAEs in SAELens's format: of each architecture one by the rule, the others
     by what the rule calls, a job each being slow."""
-    config = read(raw_config(), PROJECT, [CONFIG_FILE])
-    sweeps = [Sweep("demo", 3, name, "1k") for name in SHARED]
-    saes = [members(config, sweep) for sweep in sweeps]
-    demo.succeed(*(f"saelens/{members[0]}/{SAELENS_FILES[0]}" for members in saes))
-    with contextlib.chdir(demo.folder):
-        for sae in (sae for members in saes for sae in members[1:]):
+    trained.succeed(*(f"saelens/{sweep[0]}/{SAELENS_FILES[0]}" for sweep in SWEEPS))
+    with contextlib.chdir(trained.folder):
+        for sae in (sae for sweep in SWEEPS for sae in sweep[1:]):
             folder = Path("saelens", str(sae))
             folder.mkdir(parents=True)
-            for name, content in zip(SAELENS_FILES, saelens.export(config, sae), strict=True):
+            for name, content in zip(SAELENS_FILES, saelens.export(CONFIG, sae), strict=True):
                 (folder / name).write_bytes(content)
-    return demo.folder / "saelens" / "demo" / "L3"
+    return trained.folder / "saelens" / "demo" / "L3"
 
 
 @pytest.fixture(scope="module")

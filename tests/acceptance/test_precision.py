@@ -9,7 +9,7 @@ from conftest import Workflow
 from saemake import architectures
 from saemake.paths.names import sparsity_name
 
-pytestmark = pytest.mark.acceptance
+pytestmark = pytest.mark.long
 # One of each sweep of the demo.
 SPARSITY = {
     name: 0.1 if architectures.get(name).sparsity == "penalty" else 8 for name in peers.SHARED

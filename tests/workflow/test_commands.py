@@ -233,7 +233,7 @@ def rewrite(folder, weights, provenance):
         (folder / name).write_bytes(content)
 
 
-@pytest.mark.parametrize("in_store", [False, True])
+@pytest.mark.parametrize("in_store", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_damaged_sae_has_one_remedy_which_mends_it(built, in_store):
     path = built.folder / SAE
     right = path.read_bytes()

@@ -167,7 +167,14 @@ def test_what_was_trained_stays_when_a_later_job_fails(workflow):
     workflow.succeed(table)
 
 
-@pytest.mark.parametrize("architecture", sorted(set(architectures.names()) - {"top_k"}))
+# CI has time for one of them here. It also builds the demo of all of them (tests/acceptance).
+OTHERS = [
+    pytest.param(name, marks=[pytest.mark.long] if name != "jump_relu" else [])
+    for name in sorted(set(architectures.names()) - {"top_k"})
+]
+
+
+@pytest.mark.parametrize("architecture", OTHERS)
 def test_the_other_architectures_go_the_same_way(workflow, architecture):
     sweep = raw_config(SMALL)["models"]["demo"]["architectures"][architecture]["sweep"]
     sparsity = architectures.get(architecture).sparsity
@@ -235,7 +242,7 @@ def test_checkpoints_are_saved_on_the_way_and_change_nothing(workflow):
     assert f"saemake: {SWEEP}/k_4/checkpoints/ae_4.pt: damaged" in output
 
 
-@pytest.mark.parametrize("checkpoints", [[], [0, 0.5]])
+@pytest.mark.parametrize("checkpoints", [pytest.param([], marks=pytest.mark.long), [0, 0.5]])
 def test_an_sae_that_diverges_is_named_and_the_others_are_kept(workflow, checkpoints):
     architecture = {"standard_new": {"sweep": [0.05, 1e39], "checkpoints": checkpoints}}
     workflow.configure({"models": {"demo": {"architectures": architecture}}})
