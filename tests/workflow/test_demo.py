@@ -167,7 +167,7 @@ def test_what_was_trained_stays_when_a_later_job_fails(workflow):
     workflow.succeed(table)
 
 
-# CI has time for one of them here. It also builds the demo of all of them (tests/acceptance).
+# CI has time for one of them here. It trains all of them in tests/acceptance/test_loaders.py.
 OTHERS = [
     pytest.param(name, marks=[pytest.mark.long] if name != "jump_relu" else [])
     for name in sorted(set(architectures.names()) - {"top_k"})
