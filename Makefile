@@ -1,6 +1,7 @@
 # make demo       set everything up and build the demo: 18 SAEs of a small LM, and their figures
 # make test       the test suite        make lint        ruff, mypy, import-linter, snakefmt, snakemake --lint
 # make acceptance slower checks, SmolLM2-135M among them
+# make sae-bench  the environment that SAE Bench's evaluations run in
 # make bench      how fast, beside the peers: steps, sweeps from end to end, captures, growth, memory,
 #                 evaluations, dry runs
 # make bench-gpu  the same on a GPU, on random LMs of published shapes
@@ -13,7 +14,7 @@ CORES ?= 2
 # Which slower checks: CI takes those marked acceptance only.
 SELECT ?= acceptance long
 
-.PHONY: demo test lint acceptance bench bench-gpu lock
+.PHONY: demo test lint acceptance sae-bench bench bench-gpu lock
 
 demo: $(VENV)/runs
 	$(BIN)/snakemake --cores $(CORES)
@@ -30,10 +31,12 @@ lint: $(VENV)/tests
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
 
-# The tests that are marked long measure times, or kill processes: they run one after another.
+# Some of the tests that are marked long measure times, or kill processes: they run one by one.
 acceptance: $(VENV)/acceptance $(VENV)-saebench/peers $(VENV)-dictionary-learning/peers
 	$(if $(filter acceptance,$(SELECT)),$(BIN)/pytest tests -m "acceptance and not long" -n 2 --dist loadfile)
 	$(if $(filter long,$(SELECT)),$(BIN)/pytest tests -m long -s)
+
+sae-bench: $(VENV)-saebench/peers
 
 bench: export PYTHONPATH := tests:benchmarks/workers
 bench: $(VENV)/acceptance $(VENV)-dictionary-learning/peers $(VENV)-saebench/peers $(VENV)-sparsify/peers

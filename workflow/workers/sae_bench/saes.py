@@ -1,0 +1,48 @@
+"""SAEs as SAE Bench reads them, and one that stands for any where the LM alone is looked at."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from job import Job
+from sae_bench.custom_saes.base_sae import BaseSAE
+from sae_bench.custom_saes.run_all_evals_dictionary_learning_saes import TRAINER_LOADERS
+
+
+def load(job: Job, folder: Path, dtype: torch.dtype) -> BaseSAE:
+    """The SAE in a folder, by SAE Bench's own loader of its trainer."""
+    # The loader leaves files of its own beside those that it reads. It asks the Hub for them first,
+    # unless HF_HUB_OFFLINE is set.
+    copy = Path(tempfile.mkdtemp(dir=job.work))
+    for name in ("ae.pt", "config.json"):
+        shutil.copy(folder / name, copy / name)
+    trainer = json.loads((copy / "config.json").read_text())["trainer"]
+    return TRAINER_LOADERS[trainer["trainer_class"]](
+        repo_id="saemake/sae",
+        filename="ae.pt",
+        model_name=job.model,
+        device=torch.device(job.device),
+        dtype=dtype,
+        layer=job.layer,
+        local_dir=str(copy),
+    )
+
+
+class SilentSae(BaseSAE):
+    """An SAE whose latents never fire. A run with it leaves behind what all SAEs share, and draws
+    as many random numbers on the way as a run with any other."""
+
+    def __init__(self, job: Job, latents: int) -> None:
+        device = torch.device(job.device)
+        super().__init__(job.d_model, latents, job.model, job.layer, device, job.dtype)
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        return x.new_zeros((*x.shape[:-1], self.cfg.d_sae))
+
+    def decode(self, feature_acts: torch.Tensor) -> torch.Tensor:
+        return feature_acts.new_zeros((*feature_acts.shape[:-1], self.cfg.d_in))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(x)
