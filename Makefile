@@ -73,7 +73,8 @@ $(VENV)/acceptance: $(VENV)/tests
 	touch $@
 
 # What sae-bench's and sae-lens's own code runs in, without torchvision, which sae-bench asks for and
-# which has no build beside a CPU's torch.
+# which has no build beside a CPU's torch. Few of its modules are ever imported: compiling all of them
+# takes minutes.
 $(VENV)-saebench/peers: envs/saebench.txt
 	$(PYTHON) -m venv $(VENV)-saebench
 	$(VENV)-saebench/bin/pip install --quiet --no-compile $$(grep '^torch==' $<)

@@ -101,7 +101,7 @@ def make(root: Path, architectures: Sequence[str]) -> Ground:
 
 
 def _lay_out_lm(root: Path, name: str) -> GPTNeoXForCausalLM:
-    """A random GPT-NeoX in the Hub's cache, as transformers 4 reads it."""
+    """A random GPT-NeoX in the Hub's cache."""
     spaced = [f" {word}" for words in WORDS.values() for word in words]
     prompt = [" has", " the", " first", " letter", ":", "\n"]
     tokens = [END, "<unk>", *prompt, *(f" {letter.upper()}" for letter in LETTERS), *spaced]
@@ -127,15 +127,12 @@ def _lay_out_lm(root: Path, name: str) -> GPTNeoXForCausalLM:
         for weight in (parameter for parameter in lm.parameters() if parameter.ndim == 2):
             weight.normal_(0.0, 0.6)
     saved = root / "lm"
-    lm.save_pretrained(saved)
+    saved.mkdir()
     tokenizer.save(str(saved / "tokenizer.json"))
     special = {"bos_token": END, "eos_token": END, "pad_token": END, "unk_token": "<unk>"}
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", **special}
     (saved / "tokenizer_config.json").write_text(json.dumps(settings))
-    repository = root / "hf" / "hub" / f"models--{name.replace('/', '--')}"
-    peers.lay_out_for_transformers_4(saved, repository / "snapshots" / peers.REVISION)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(peers.REVISION)
+    peers.lay_out_hub(root, name, lm, saved)
     return lm
 
 
@@ -153,7 +150,7 @@ def _lay_out_data(root: Path) -> dict[str, Path]:
 
     def crossed(
         first: str, firsts: Sequence[int], second: str, seconds: Sequence[Any], column: str
-    ):
+    ) -> list[dict[str, Any]]:
         """12 rows of each pair of classes."""
         return [
             {

@@ -15,11 +15,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2] / "workflow" / "workers" / "sae_bench"))
 
 import torch
+from absorption import sort_vocabulary
 from datasets_at_hand import read_from
 from job import Job, read, seed_everything
 from ravel import PROMPTS, see_tuples
 from sae_bench.evals.absorption import main as absorption
-from sae_bench.evals.absorption import vocab
 from sae_bench.evals.absorption.eval_config import AbsorptionEvalConfig
 from sae_bench.evals.autointerp import main as autointerp
 from sae_bench.evals.autointerp.eval_config import AutoInterpEvalConfig
@@ -74,8 +74,7 @@ def _ravel(job: Job, saes: list[tuple[str, Any]], results: str) -> None:
 
 
 def _absorption(job: Job, saes: list[tuple[str, Any]], results: str) -> None:
-    tokens = vocab.get_tokens
-    vocab.get_tokens = lambda *arguments, **options: sorted(tokens(*arguments, **options))
+    sort_vocabulary()
     # Its own cache is a folder of the installed package.
     probes, experiment = job.work / "probes", job.work / "k_sparse_probing"
     absorption.run_k_sparse_probing_experiment = functools.partial(
@@ -98,7 +97,7 @@ def main() -> None:
     job = read(Path(sys.argv[1]))
     torch.set_num_threads(job.threads)
     read_from(job.data, dataset_utils, dataset_creation)
-    saes = [(str(index), load(job, folder, job.dtype)) for index, folder in enumerate(job.saes)]
+    saes = [(str(index), load(job, folder)) for index, folder in enumerate(job.saes)]
     call(job, saes)
     for path in (job.work / "results").rglob("*.json"):
         content = json.loads(path.read_text())

@@ -6,11 +6,12 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from calling import NoResultsError, results_of
 from job import Job, seed_everything
+from lm import language_model
 from sae_bench.custom_saes.base_sae import BaseSAE
 from sae_bench.evals.absorption import common, main, vocab
 from sae_bench.evals.absorption.eval_config import AbsorptionEvalConfig
-from transformer_lens import HookedTransformer
 
 PROBES = "probes"
 RUN_K_SPARSE, RUN_ABSORPTION = (
@@ -24,11 +25,8 @@ def setup(job: Job) -> None:
     """The probes for first letters, and the activations that they were trained and tested on."""
     sort_vocabulary()
     config = _config(job)
-    language_model = HookedTransformer.from_pretrained_no_processing(
-        job.model, device=job.device, dtype=job.dtype
-    )
     common.load_or_train_probe(
-        language_model,
+        language_model(job),
         base_template=config.prompt_template,
         pos_idx=config.prompt_token_pos,
         layer=job.layer,
@@ -58,17 +56,15 @@ def judge(job: Job, sae: BaseSAE) -> Path:
         experiment_dir=job.work / "feature_absorption",
         sparse_probing_experiment_dir=k_sparse,
     )
-    output = job.work / "results"
-    output.mkdir()
     config = _config(job)
-    main.run_eval(config, [("sae", sae)], job.device, str(output), force_rerun=True)
-    for path in output.glob("*.json"):
-        return path
-    letters = int((k_sparse_results[0]["f1_probe"] > config.min_GT_probe_f1).sum())
-    raise ValueError(
-        f"only {letters} first letters can be told from the LM's activations (F1 over"
-        f" {config.min_GT_probe_f1}); it needs {config.min_feats_for_eval}"
-    )
+    try:
+        return results_of(main.run_eval, config, job, sae)
+    except NoResultsError:
+        letters = int((k_sparse_results[0]["f1_probe"] > config.min_GT_probe_f1).sum())
+        raise ValueError(
+            f"only {letters} first letters can be told from the LM's activations (F1 over"
+            f" {config.min_GT_probe_f1}); it needs {config.min_feats_for_eval}"
+        ) from None
 
 
 def sort_vocabulary() -> None:

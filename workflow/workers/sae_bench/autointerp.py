@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from calling import results_of
 from datasets_at_hand import read_from
 from job import Job
+from lm import language_model
 from openai import OpenAI
 from sae_bench.custom_saes.base_sae import BaseSAE
 from sae_bench.evals.autointerp import main
 from sae_bench.evals.autointerp.eval_config import AutoInterpEvalConfig
 from sae_bench.sae_bench_utils import dataset_utils
-from transformer_lens import HookedTransformer
 
 # A judge that asks to slow down is asked again. Each pause is longer than the one before.
 RETRIES, TIMEOUT_SECONDS = 8, 120
@@ -34,11 +35,11 @@ def setup(job: Job) -> None:
     """The tokens that latents are looked for in."""
     read_from(job.data, dataset_utils)
     config = _config(job)
-    lm = HookedTransformer.from_pretrained_no_processing(
-        job.model, device=job.device, dtype=job.dtype
-    )
     tokens = dataset_utils.load_and_tokenize_dataset(
-        config.dataset_name, config.llm_context_size, config.total_tokens, lm.tokenizer
+        config.dataset_name,
+        config.llm_context_size,
+        config.total_tokens,
+        language_model(job).tokenizer,
     )
     folder = job.setup / main.EVAL_TYPE_ID_AUTOINTERP
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,17 +53,9 @@ def judge(job: Job, sae: BaseSAE) -> Path:
     main.AutoInterp.get_scoring_prompts = _scoring_prompts
     main.AutoInterp.run = _in_order
     main.AutoInterp.get_api_response = Judge(job).answer
-    output = job.work / "results"
-    main.run_eval(
-        _config(job),
-        [("sae", sae)],
-        job.device,
-        "",
-        str(output),
-        force_rerun=True,
-        artifacts_path=str(job.setup),
-    )
-    return next(output.glob("*.json"))
+    # The key is the judge's.
+    options = {"api_key": "", "artifacts_path": str(job.setup)}
+    return results_of(main.run_eval, _config(job), job, sae, **options)
 
 
 class JudgeError(Exception):

@@ -3,7 +3,15 @@
 from typing import Any
 
 import torch
+from job import Job
 from transformer_lens import HookedTransformer
+
+
+def language_model(job: Job) -> HookedTransformer:
+    """The LM of a job."""
+    return HookedTransformer.from_pretrained_no_processing(
+        job.model, device=job.device, dtype=job.dtype
+    )
 
 
 def load_once() -> None:

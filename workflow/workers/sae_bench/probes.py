@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from calling import results_of
 from job import Job
 from sae_bench.custom_saes.base_sae import BaseSAE
 from sae_bench.evals.sparse_probing_sae_probes.eval_config import SparseProbingSaeProbesEvalConfig
@@ -39,11 +40,10 @@ def setup(job: Job) -> None:
 def judge(job: Job, sae: BaseSAE) -> Path:
     """The file with the results of an SAE. sae-probes takes any result that lies in its folder, of
     whatever SAE and seed: the folder is new."""
-    results, output = job.work / "probes", job.work / "results"
+    results = job.work / "probes"
     if (job.setup / BASELINES).exists():
         shutil.copytree(job.setup / BASELINES, results)
-    run_eval(_config(job, results), [("sae", sae)], job.device, str(output), force_rerun=True)
-    return next(output.glob("*.json"))
+    return results_of(run_eval, _config(job, results), job, sae)
 
 
 def _config(job: Job, results: Path) -> SparseProbingSaeProbesEvalConfig:

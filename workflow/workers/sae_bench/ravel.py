@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from calling import results_of
 from job import Job, seed_everything
 from sae_bench.custom_saes.base_sae import BaseSAE
 from sae_bench.evals.ravel import main
@@ -77,16 +78,8 @@ def setup(job: Job) -> None:
 def judge(job: Job, sae: BaseSAE) -> Path:
     """The file with the results of an SAE."""
     see_tuples()
-    output = job.work / "results"
-    main.run_eval(
-        _config(job),
-        [("sae", sae)],
-        job.device,
-        str(output),
-        force_rerun=True,
-        artifacts_path=str(job.work / "artifacts"),
-    )
-    return next(output.glob("*.json"))
+    artifacts = str(job.work / "artifacts")
+    return results_of(main.run_eval, _config(job), job, sae, artifacts_path=artifacts)
 
 
 def _stop_before_judging(*_: object) -> None:

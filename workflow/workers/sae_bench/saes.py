@@ -11,7 +11,7 @@ from sae_bench.custom_saes.base_sae import BaseSAE
 from sae_bench.custom_saes.run_all_evals_dictionary_learning_saes import TRAINER_LOADERS
 
 
-def load(job: Job, folder: Path, dtype: torch.dtype) -> BaseSAE:
+def load(job: Job, folder: Path) -> BaseSAE:
     """The SAE in a folder, by SAE Bench's own loader of its trainer."""
     # The loader leaves files of its own beside those that it reads. It asks the Hub for them first,
     # unless HF_HUB_OFFLINE is set.
@@ -24,7 +24,7 @@ def load(job: Job, folder: Path, dtype: torch.dtype) -> BaseSAE:
         filename="ae.pt",
         model_name=job.model,
         device=torch.device(job.device),
-        dtype=dtype,
+        dtype=job.dtype,
         layer=job.layer,
         local_dir=str(copy),
     )

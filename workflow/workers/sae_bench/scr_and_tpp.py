@@ -3,6 +3,7 @@ by `perform_scr`. The text's activations and the probes are set up apart, as for
 
 from pathlib import Path
 
+from calling import results_of
 from datasets_at_hand import read_from
 from job import Job
 from sae_bench.custom_saes.base_sae import BaseSAE
@@ -28,16 +29,7 @@ def judge(job: Job, sae: BaseSAE) -> Path:
 
 
 def _run(job: Job, sae: BaseSAE) -> Path:
-    output = job.work / "results"
-    run_eval(
-        _config(job),
-        [("sae", sae)],
-        job.device,
-        str(output),
-        force_rerun=True,
-        artifacts_path=str(job.setup),
-    )
-    return next(output.rglob("*.json"))
+    return results_of(run_eval, _config(job), job, sae, artifacts_path=str(job.setup))
 
 
 def _config(job: Job) -> ScrAndTppEvalConfig:

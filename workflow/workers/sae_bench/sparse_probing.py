@@ -4,6 +4,7 @@ SAE that makes them draws random numbers for them first. Its figures then differ
 import dataclasses
 from pathlib import Path
 
+from calling import results_of
 from datasets_at_hand import read_from
 from job import Job
 from sae_bench.custom_saes.base_sae import BaseSAE
@@ -28,16 +29,7 @@ def judge(job: Job, sae: BaseSAE) -> Path:
 
 
 def _run(job: Job, config: SparseProbingEvalConfig, sae: BaseSAE) -> Path:
-    output = job.work / "results"
-    run_eval(
-        config,
-        [("sae", sae)],
-        job.device,
-        str(output),
-        force_rerun=True,
-        artifacts_path=str(job.setup),
-    )
-    return next(output.glob("*.json"))
+    return results_of(run_eval, config, job, sae, artifacts_path=str(job.setup))
 
 
 def _config(job: Job) -> SparseProbingEvalConfig:

@@ -5,7 +5,6 @@ import dataclasses
 import importlib
 import json
 import math
-import os
 import shutil
 import sys
 import tempfile
@@ -87,13 +86,8 @@ def judge_all(module: Any, job: Job) -> None:
 @contextlib.contextmanager
 def _folder_of_its_own(job: Job) -> Iterator[Job]:
     """The job with an empty folder to work in. SAE Bench also writes into the current folder."""
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory(dir=job.work) as folder:
-        os.chdir(folder)
-        try:
-            yield dataclasses.replace(job, work=Path(folder))
-        finally:
-            os.chdir(before)
+    with tempfile.TemporaryDirectory(dir=job.work) as folder, contextlib.chdir(folder):
+        yield dataclasses.replace(job, work=Path(folder))
 
 
 @contextlib.contextmanager
@@ -118,7 +112,7 @@ def _listed(folder: Path) -> dict[str, tuple[int, int]]:
 
 def _judged(module: Any, job: Job, folder: Path) -> dict[str, Any]:
     try:
-        sae = load(job, folder, job.dtype)
+        sae = load(job, folder)
         seed_everything(job.seed)
         with _unchanged(job.setup):
             content = json.loads(module.judge(job, sae).read_text())
