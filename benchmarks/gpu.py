@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from measurements import COLUMNS, FOLDER, Table, add_into
-from on_gpu import graphs, judging, passes, same_bytes, steps
+from on_gpu import graphs, judging, kernel_times, passes, same_bytes, steps
 from on_gpu.run import Run
 from on_gpu.table_rows import rows_of
 
@@ -30,6 +30,7 @@ STAGES: dict[str, Callable[[Run], dict[str, Any]]] = {
     "demo_passes": same_bytes.passes_of_demo,
     "demo_evaluations": same_bytes.evaluations_of_demo,
     "left_out": same_bytes.left_out,
+    "kernels": kernel_times.kernel_times,
     "steps": steps.steps,
     "passes": passes.passes,
     "memory": passes.memory,

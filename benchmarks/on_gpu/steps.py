@@ -112,7 +112,7 @@ def synchronisations(step: Callable[[], Any], device: torch.device) -> int | Non
 
 
 def kernels(step: Callable[[], Any], run: Run, name: str) -> int:
-    """How many a step launches; the profiler's table goes to OUT."""
+    """How many a step launches; the profiler's table goes to OUT/profiles.txt."""
     activity = torch.profiler.ProfilerActivity
     on_gpu = run.device.type == "cuda"
     with torch.profiler.profile(
@@ -123,9 +123,10 @@ def kernels(step: Callable[[], Any], run: Run, name: str) -> int:
             torch.cuda.synchronize()
     averages = profile.key_averages()
     order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    if name:
+    if on_gpu:
         table = averages.table(sort_by=order, row_limit=40, max_name_column_width=80)
-        (run.out / f"{name}.txt").write_text(table)
+        with (run.out / "profiles.txt").open("a") as file:
+            file.write(f"{name}\n{table}\n")
     return sum(
         event.count
         for event in averages
@@ -196,12 +197,12 @@ def step_case(case: SimpleNamespace, run: Run) -> dict[str, Any]:
             found["ours_ms"].append(our_ms)
             found["theirs_ms"].append(their_ms)
     ours_ms, theirs_ms = (statistics.median(found[side]) for side in ("ours_ms", "theirs_ms"))
-    profiled = "profile_top_k" if (case.architecture, case.width) == ("top_k", 16384) else ""
+    profiled = f"{case.architecture} {case.d_model} x {case.width}"
     found |= {
         "ours_ms": ours_ms,
         "theirs_ms": theirs_ms,
         "ratio": theirs_ms / ours_ms,
-        "kernels": kernels(our_step, run, profiled and f"{profiled}_{case.d_model}"),
+        "kernels": kernels(our_step, run, profiled),
     }
     if case.architecture == "top_k":
         found |= beside_sparsify(trainer, case, x_BD, ours_ms, run)

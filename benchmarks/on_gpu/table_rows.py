@@ -11,7 +11,7 @@ Rows = dict[str, list[dict[str, Any]]]
 
 def rows_of(stage: str, found: dict[str, Any]) -> Rows:
     """By table, the rows of a stage; none of a stage or case that failed."""
-    return {} if "error" in found else STAGES[stage](found)
+    return {} if "error" in found or stage not in STAGES else STAGES[stage](found)
 
 
 def rates(found: dict[str, Any]) -> Rows:

@@ -7,12 +7,13 @@ of G groups, N places of a list, M candidate groups or places, k kept values of 
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from saemake.architectures.encoding import Encoding
-from saemake.architectures.places import Listed, Places
+from saemake.architectures.places import Listed, Places, Positive
 
 # Largest number of columns in a group (see _grouped).
 GROUP = 16
@@ -23,9 +24,14 @@ EVERY, MARGIN = 8, 1.25
 INTEGERS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 
 
-def top_of_each(encoding: Encoding, k: int) -> tuple[Places, Tensor]:
-    """The places of the k largest latents of each token, and their values with gradients."""
+def top_of_each(encoding: Encoding, k: int, limits: Tensor | None = None) -> tuple[Places, Tensor]:
+    """The places of the k largest latents of each token, and their values with gradients, after a
+    ReLU. `limits`: see saemake.kernels.top_k.keep_top_of_rows_."""
     tokens, width = encoding.shape
+    if encoding.by_kernels:
+        return _by_kernel(
+            encoding, lambda top_k, all_BF: top_k.keep_top_of_rows_(all_BF, k, limits)
+        )
     if encoding.lists(tokens * k):
         kept = [
             (latents_Rk := top_indices(part_RF, k), part_RF.gather(1, latents_Rk))
@@ -34,25 +40,56 @@ def top_of_each(encoding: Encoding, k: int) -> tuple[Places, Tensor]:
         latents_Bk, values_Bk = (torch.cat(column) for column in zip(*kept, strict=True))
         starts_B = torch.arange(0, tokens * k, k, device=encoding.device)
         places = Listed(latents_Bk.flatten(), starts_B, width, encoding.dtype)
-        return places, encoding.at(places, values_Bk.flatten().float())
+        return places, encoding.at(places, values_Bk.flatten().float()).relu()
     all_BF = encoding.whole()
     mask_BF = torch.zeros_like(all_BF, dtype=torch.bool).scatter(1, top_indices(all_BF, k), True)
-    return encoding.at_masked(all_BF, mask_BF)
+    return _after_relu(encoding.at_masked(all_BF, mask_BF))
 
 
 def top_of_batch(encoding: Encoding, count: int) -> tuple[Places, Tensor]:
-    """The places of the `count` largest latents of the batch, and their values with gradients."""
+    """The places of the `count` largest latents of the batch, and their values with gradients,
+    after a ReLU."""
+    if encoding.by_kernels:
+        return _by_kernel(encoding, lambda top_k, all_BF: top_k.keep_top_of_all_(all_BF, count))
     if encoding.lists(count) and (candidates := _over_a_guess(encoding, count)):
         flat_N, values_N = candidates
         best_N = largest(values_N, count).sort().values
-        return encoding.at_listed(flat_N[best_N], values_N[best_N])
+        return _after_relu(encoding.at_listed(flat_N[best_N], values_N[best_N]))
     all_BF = encoding.whole()
     best_N = largest(all_BF.flatten(), count)
     if encoding.lists(count):
         flat_N = best_N.sort().values
-        return encoding.at_listed(flat_N, all_BF.flatten()[flat_N])
+        return _after_relu(encoding.at_listed(flat_N, all_BF.flatten()[flat_N]))
     mask = torch.zeros(all_BF.numel(), dtype=torch.bool, device=all_BF.device)
-    return encoding.at_masked(all_BF, mask.index_fill(0, best_N, True).view_as(all_BF))
+    mask_BF = mask.index_fill(0, best_N, True).view_as(all_BF)
+    return _after_relu(encoding.at_masked(all_BF, mask_BF))
+
+
+def positive(encoding: Encoding) -> tuple[Places, Tensor]:
+    """The places of the latents above 0, and their values with gradients: a ReLU."""
+    if encoding.by_kernels:
+        from saemake.kernels import masks  # it needs Triton
+
+        values_BF = encoding.whole()
+        places = Positive(values_BF, masks.keep_positive_(values_BF)[0])
+        return places, encoding.at(places, values_BF)
+    bound_F = torch.zeros(encoding.shape[1], device=encoding.device)
+    return over(encoding, bound_F)
+
+
+def _after_relu(chosen: tuple[Places, Tensor]) -> tuple[Places, Tensor]:
+    places, values_P = chosen
+    return places, values_P.relu()
+
+
+def _by_kernel(
+    encoding: Encoding, keep_: Callable[[Any, Tensor], tuple[Tensor, Tensor]]
+) -> tuple[Places, Tensor]:
+    from saemake.kernels import top_k  # it needs Triton
+
+    values_BF = encoding.whole()
+    places = Positive(values_BF, *keep_(top_k, values_BF))
+    return places, encoding.at(places, values_BF)
 
 
 def over(encoding: Encoding, bound_F: Tensor) -> tuple[Places, Tensor]:

@@ -5,85 +5,74 @@ which order: scaling columns to unit norm, clipping all gradients to norm 1, and
 column's gradient the part along the column. docs/recipes.md compares them.
 """
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from saemake.architectures.dictionary import Dictionary
 
-
-class Constraint(Protocol):
-    """The three moments of a step at which a constraint changes weights or gradients, in place."""
-
-    def before_forward(self, dictionary: Dictionary) -> None: ...
-    def before_optimizer(self, dictionary: Dictionary) -> None: ...
-    def after_optimizer(self, dictionary: Dictionary) -> None: ...
-
-
-class Free:
-    """Columns may have any norm; gradients are clipped (StandardTrainerAprilUpdate)."""
-
-    def before_forward(self, dictionary: Dictionary) -> None:
-        pass
-
-    def before_optimizer(self, dictionary: Dictionary) -> None:
-        clip_gradients_(dictionary)
-
-    def after_optimizer(self, dictionary: Dictionary) -> None:
-        pass
-
-
-class UnitNorm:
-    """Gradients are projected but not clipped; unit norm after the optimizer (ConstrainedAdam, used
-    by the trainers Standard, Gated and PAnneal in January 2025 and in release 0.1.0)."""
-
-    def before_forward(self, dictionary: Dictionary) -> None:
-        pass
-
-    def before_optimizer(self, dictionary: Dictionary) -> None:
-        remove_parallel_gradient_(dictionary.decoder_weight, dictionary.d_model_dim, epsilon=0.0)
-
-    def after_optimizer(self, dictionary: Dictionary) -> None:
-        normalise_(dictionary.decoder_weight, dictionary.d_model_dim, epsilon=0.0)
-
-
-class January:
-    """Unit norm before the forward pass; gradients are clipped, then projected along the columns
-    without dividing by their norm (the TopK family and JumpReLU in January 2025)."""
-
-    def before_forward(self, dictionary: Dictionary) -> None:
-        weight = dictionary.decoder_weight
-        normalise_(weight, dictionary.d_model_dim, epsilon=torch.finfo(weight.dtype).eps)
-
-    def before_optimizer(self, dictionary: Dictionary) -> None:
-        clip_gradients_(dictionary)
-        remove_parallel_gradient_(dictionary.decoder_weight, dictionary.d_model_dim, epsilon=None)
-
-    def after_optimizer(self, dictionary: Dictionary) -> None:
-        pass
-
-
-class Release:
-    """Gradients are projected along the normalised columns, then clipped; unit norm after the
-    optimizer (the TopK family and JumpReLU in release 0.1.0)."""
-
-    def before_forward(self, dictionary: Dictionary) -> None:
-        pass
-
-    def before_optimizer(self, dictionary: Dictionary) -> None:
-        remove_parallel_gradient_(dictionary.decoder_weight, dictionary.d_model_dim, epsilon=1e-6)
-        clip_gradients_(dictionary)
-
-    def after_optimizer(self, dictionary: Dictionary) -> None:
-        weight = dictionary.decoder_weight
-        normalise_(weight, dictionary.d_model_dim, epsilon=torch.finfo(weight.dtype).eps)
-
-
+FLOAT32_EPSILON = torch.finfo(torch.float32).eps
 PART = 1024  # columns that are projected together
-FREE = Free()
-UNIT_NORM = UnitNorm()
-OF_RECIPE: dict[str, Constraint] = {"saebench": January(), "dictionary_learning": Release()}
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What changes weights and gradients in a step, in place.
+
+    `clips`: gradients are clipped before or after the projection, or not at all. `projects`: the
+    gradient's part along the column is removed; columns are first divided by their norm plus
+    `along_epsilon`, or used undivided (None). `unit_norm`: columns are divided by their norm plus
+    `norm_epsilon` before the forward pass, after the optimizer, or never.
+    """
+
+    clips: Literal["first", "last"] | None = None
+    projects: bool = False
+    along_epsilon: float | None = None
+    unit_norm: Literal["before_forward", "after_optimizer"] | None = None
+    norm_epsilon: float = 0.0
+
+    def before_forward(self, dictionary: Dictionary) -> None:
+        if self.unit_norm == "before_forward":
+            self.normalise_(dictionary)
+
+    def before_optimizer(self, dictionary: Dictionary) -> None:
+        if self.clips == "first":
+            clip_gradients_(dictionary)
+        if self.projects:
+            weight = dictionary.decoder_weight
+            remove_parallel_gradient_(weight, dictionary.d_model_dim, self.along_epsilon)
+        if self.clips == "last":
+            clip_gradients_(dictionary)
+
+    def after_optimizer(self, dictionary: Dictionary) -> None:
+        if self.unit_norm == "after_optimizer":
+            self.normalise_(dictionary)
+
+    def normalise_(self, dictionary: Dictionary) -> None:
+        """Give the decoder's columns unit norm."""
+        normalise_(dictionary.decoder_weight, dictionary.d_model_dim, self.norm_epsilon)
+
+
+# StandardTrainerAprilUpdate.
+FREE = Constraint(clips="last")
+# ConstrainedAdam, used by the trainers Standard, Gated and PAnneal in January 2025 and in release
+# 0.1.0.
+UNIT_NORM = Constraint(projects=True, along_epsilon=0.0, unit_norm="after_optimizer")
+# The TopK family and JumpReLU, by recipe: January 2025 and release 0.1.0.
+OF_RECIPE = {
+    "saebench": Constraint(
+        clips="first", projects=True, unit_norm="before_forward", norm_epsilon=FLOAT32_EPSILON
+    ),
+    "dictionary_learning": Constraint(
+        clips="last",
+        projects=True,
+        along_epsilon=1e-6,
+        unit_norm="after_optimizer",
+        norm_epsilon=FLOAT32_EPSILON,
+    ),
+}
 
 
 def clip_gradients_(dictionary: Dictionary) -> None:

@@ -29,6 +29,9 @@ class Dictionary(nn.Module, abc.ABC):
     # Whether a latent below 0 counts as active.
     negative_fires: ClassVar[bool] = True
     config: Mapping[str, Any] | None = None
+    # Copies of both matrices [F, D] in the dtype of training, where its optimizer keeps them.
+    encoder_copy: Tensor | None = None
+    decoder_copy: Tensor | None = None
 
     @property
     def tokens_apart(self) -> bool:
@@ -49,6 +52,12 @@ class Dictionary(nn.Module, abc.ABC):
     def decoder_rows(self) -> Tensor:
         """The decoder's weight with one row per latent, [F, D]."""
         return self.decoder_weight.T if self.d_model_dim == 0 else self.decoder_weight
+
+    @property
+    def encoder_parameter(self) -> nn.Parameter:
+        """The parameter whose memory `encoder_weight` shows."""
+        start = self.encoder_weight.data_ptr()
+        return next(each for each in self.parameters() if each.data_ptr() == start)
 
     @property
     @abc.abstractmethod
@@ -78,6 +87,13 @@ class Dictionary(nn.Module, abc.ABC):
     def is_finite(self) -> bool:
         """Whether every weight is a finite number. Waits for the device."""
         return all(bool(weight.isfinite().all()) for weight in self.state_dict().values())
+
+
+def rows_like(parameter: nn.Parameter, tensor: Tensor) -> Tensor:
+    """A tensor in the parameter's shape (the parameter itself, its gradient, a moment) with a row
+    per latent, [F, D], as it lies in memory."""
+    rows_FD = tensor.detach() if parameter.is_contiguous() else tensor.detach().T
+    return rows_FD.contiguous()
 
 
 def latents_together(d_model: int, width: int) -> nn.Parameter:

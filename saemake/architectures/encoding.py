@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from saemake import kernels
 from saemake.architectures import places, products
 from saemake.architectures.places import Listed, Masked, Places, starts_of
 
@@ -30,7 +31,9 @@ class Encoding:
         bias_F: Tensor | None,
         shift_D: Tensor | None,
         dtype: torch.dtype,
+        copy_FD: Tensor | None = None,
     ) -> None:
+        """`copy_FD` is the weight in `dtype`, if there is a copy."""
         self.weight_FD, self.bias_F, self.shift_D = weight_FD, bias_F, shift_D
         self.shape = torch.Size((len(x_BD), len(weight_FD)))
         self.dtype, self.device = dtype, x_BD.device
@@ -38,7 +41,8 @@ class Encoding:
             x_BD = x_BD.float() if shift_D is None else x_BD.float() - shift_D
             self.x_BD = x_BD.to(dtype)
             self._linear = products.linear(
-                weight_FD.to(dtype), None if bias_F is None else bias_F.to(dtype)
+                weight_FD.to(dtype) if copy_FD is None else copy_FD,
+                None if bias_F is None else bias_F.to(dtype),
             )
 
     @property
@@ -65,6 +69,11 @@ class Encoding:
     def whole(self) -> Tensor:
         """The values of all tokens, [B, F]."""
         return self._linear(self.x_BD)
+
+    @property
+    def by_kernels(self) -> bool:
+        """Whether kernels choose latents."""
+        return kernels.used_on(self.device) and self.dtype == torch.bfloat16
 
     def at(self, places: Places, values_P: Tensor) -> Tensor:
         """The values at places [P] with gradients; `values_P` are the same values without."""
@@ -108,10 +117,13 @@ class _EncodedAt(torch.autograd.Function):
         ctx: Any, *gradients: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor | None, None, None, None]:
         weight_FD, x_BD = ctx.saved_tensors
-        gradient_P = ctx.places.only(gradients[0])
-        weight_gradient_FD = ctx.places.outer(gradient_P, x_BD)
         _, bias, shift, *_ = ctx.needs_input_grad
-        bias_gradient_F = ctx.places.by_latent(gradient_P) if bias or shift else None
+        bias_gradient_F: Tensor | None = None
+        if bias or shift:
+            gradient_P, bias_gradient_F = ctx.places.gradients(gradients[0])
+        else:
+            gradient_P = ctx.places.only(gradients[0])
+        weight_gradient_FD = ctx.places.outer(gradient_P, x_BD)
         shift_gradient_D = -(bias_gradient_F @ weight_FD) if shift else None
         bias_gradient_F = bias_gradient_F if bias else None
         return weight_gradient_FD, bias_gradient_F, shift_gradient_D, None, None, None

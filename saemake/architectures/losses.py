@@ -28,7 +28,7 @@ def l1(f_P: Tensor, places: Places) -> Tensor:
     return f_P.sum(dtype=torch.float32) / places.tokens
 
 
-def lp_to_the_p(f_P: Tensor, places: Places, p: float) -> Tensor:
+def lp_to_the_p(f_P: Tensor, places: Places, p: float | Tensor) -> Tensor:
     """Sum over F of activation^p, mean over B; float32 scalar. `Lp^p` of
     https://arxiv.org/abs/2408.00113. For p < 1 the gradient at an activation of 0 is infinite; it
     is dropped, because an activation of 0 is at no place.
@@ -36,7 +36,7 @@ def lp_to_the_p(f_P: Tensor, places: Places, p: float) -> Tensor:
     return f_P.float().pow(p).sum() / places.tokens
 
 
-def lp(f_P: Tensor, places: Places, p: float) -> Tensor:
+def lp(f_P: Tensor, places: Places, p: float | Tensor) -> Tensor:
     """The Lp norm over F, mean over B; float32 scalar. `Lp` of https://arxiv.org/abs/2408.00113."""
     return places.by_token(f_P.float().pow(p)).pow(1 / p).mean()
 

@@ -68,10 +68,28 @@ class Places(abc.ABC):
     def latents(self) -> Tensor:
         """Whether each latent has a place; bool [F]."""
 
+    def active(self, values_P: Tensor) -> Tensor:
+        """Whether each latent has a value other than 0 somewhere; bool [F]."""
+        return self.count(values_P != 0) > 0
+
+    def smallest_by_token(self, values_P: Tensor) -> Tensor:
+        """The size of each token's smallest value other than 0; float32 [B], infinite for a token
+        without one."""
+        return self.least_by_token(values_P.float().abs().masked_fill(values_P == 0, torch.inf))
+
+    def smallest(self, values_P: Tensor) -> Tensor:
+        """The size of the smallest value other than 0; float32 scalar, infinite without one."""
+        return values_P.float().abs().masked_fill(values_P == 0, torch.inf).min()
+
+    def gradients(self, gradient_P: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradients at places, and their sum over the places of each latent (float32 [F])."""
+        gradient_P = self.only(gradient_P)
+        return gradient_P, self.by_latent(gradient_P)
+
     @abc.abstractmethod
-    def decode(self, values_P: Tensor, rows_FD: Tensor) -> Tensor:
+    def decode(self, values_P: Tensor, rows_FD: Tensor, copy_FD: Tensor | None = None) -> Tensor:
         """For each token, the sum over its places of the value times the latent's row; [B, D], in
-        the dtype of the encoding."""
+        the dtype of the encoding. `copy_FD` are the rows in this dtype, if there is a copy."""
 
     @abc.abstractmethod
     def outer(self, values_P: Tensor, rows_BD: Tensor) -> Tensor:
@@ -116,11 +134,15 @@ class Masked(Places):
     def latents(self) -> Tensor:
         return self.mask_BF.any(dim=0)
 
-    def decode(self, values_P: Tensor, rows_FD: Tensor) -> Tensor:
+    def decode(self, values_P: Tensor, rows_FD: Tensor, copy_FD: Tensor | None = None) -> Tensor:
+        if copy_FD is not None:
+            return _Product.apply(values_P.to(self.dtype), rows_FD, copy_FD)
         return values_P.to(self.dtype) @ rows_FD.to(self.dtype)
 
     def outer(self, values_P: Tensor, rows_BD: Tensor) -> Tensor:
         values_P, rows_BD = values_P.to(self.dtype), rows_BD.to(self.dtype)
+        if rows_BD.device.type != "cpu":
+            return products.in_float32(values_P.T, rows_BD)
         return products.in_parts(
             lambda first, end: values_P[:, first:end].T @ rows_BD, self.width, rows_BD
         )
@@ -128,6 +150,49 @@ class Masked(Places):
     def split(self, values_P: Tensor, sizes: Sequence[int]) -> list[tuple[Places, Tensor]]:
         masks, values = self.mask_BF.split(sizes, dim=1), values_P.split(sizes, dim=1)
         return [(Masked(m, self.dtype), v) for m, v in zip(masks, values, strict=True)]
+
+
+class Positive(Masked):
+    """The places where a matrix of values [B, F] is above 0, on a GPU: a kernel made the values,
+    and found which latents have a place (bool [F]) and the smallest value of each token (float32
+    [B], infinite for a token without)."""
+
+    def __init__(
+        self,
+        values_BF: Tensor,
+        latents_F: Tensor | None = None,
+        smallest_B: Tensor | None = None,
+    ) -> None:
+        self.values_BF, self.latents_F, self.smallest_B = values_BF, latents_F, smallest_B
+        self.dtype = values_BF.dtype
+        self.tokens, self.width = values_BF.shape
+
+    @functools.cached_property
+    def mask_BF(self) -> Tensor:  # type: ignore[override]
+        return self.values_BF > 0
+
+    def latents(self) -> Tensor:
+        return self.active(self.values_BF)
+
+    def active(self, values_P: Tensor) -> Tensor:
+        return super().active(values_P) if self.latents_F is None else self.latents_F
+
+    def smallest_by_token(self, values_P: Tensor) -> Tensor:
+        if self.smallest_B is None:
+            return super().smallest_by_token(values_P)
+        return self.smallest_B
+
+    def smallest(self, values_P: Tensor) -> Tensor:
+        return self.smallest_by_token(values_P).min()
+
+    def gradients(self, gradient_P: Tensor) -> tuple[Tensor, Tensor]:
+        from saemake.kernels import masks  # it needs Triton
+
+        return masks.where_positive(gradient_P, self.values_BF)
+
+    def split(self, values_P: Tensor, sizes: Sequence[int]) -> list[tuple[Places, Tensor]]:
+        own, values = self.values_BF.split(sizes, dim=1), values_P.split(sizes, dim=1)
+        return [(Positive(o), v) for o, v in zip(own, values, strict=True)]
 
 
 class Listed(Places):
@@ -175,7 +240,7 @@ class Listed(Places):
         false_F = self.latents_N.new_zeros(self.width, dtype=torch.bool)
         return false_F.index_fill(0, self.latents_N, True)
 
-    def decode(self, values_P: Tensor, rows_FD: Tensor) -> Tensor:
+    def decode(self, values_P: Tensor, rows_FD: Tensor, copy_FD: Tensor | None = None) -> Tensor:
         return _Decoded.apply(values_P, rows_FD, self)
 
     def outer(self, values_P: Tensor, rows_BD: Tensor) -> Tensor:
@@ -250,6 +315,26 @@ def _bags(indices_N: Tensor, starts: Tensor, weights_N: Tensor, rows: Tensor) ->
     return functional.embedding_bag(
         indices_N, rows, starts, mode="sum", per_sample_weights=weights_N
     )
+
+
+class _Product(torch.autograd.Function):
+    """A dense product with rows of which there is a copy in the dtype of the values. The rows'
+    gradient is float32."""
+
+    @staticmethod
+    def forward(ctx: Any, values_BF: Tensor, rows_FD: Tensor, copy_FD: Tensor) -> Tensor:
+        ctx.save_for_backward(values_BF, copy_FD)
+        return values_BF @ copy_FD
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        (gradient_BD,) = gradients
+        values_BF, copy_FD = ctx.saved_tensors
+        gradient_BD = gradient_BD.to(values_BF.dtype)
+        rows_gradient_FD = None
+        if ctx.needs_input_grad[1]:
+            rows_gradient_FD = products.in_float32(values_BF.T, gradient_BD)
+        return gradient_BD @ copy_FD.T, rows_gradient_FD, None
 
 
 class _Decoded(torch.autograd.Function):

@@ -34,6 +34,15 @@ def in_parts(compute: Callable[[int, int], Tensor], width: int, rows_BD: Tensor)
     return result_FD
 
 
+def in_float32(left: Tensor, right: Tensor) -> Tensor:
+    """The product of two matrices of one dtype, summed and returned in float32."""
+    if left.dtype == torch.float32:
+        return left @ right
+    if left.device.type == "cuda":
+        return torch.mm(left, right, out_dtype=torch.float32)
+    return left.float() @ right.float()
+
+
 def linear(weight_FD: Tensor, bias_F: Tensor | None) -> Callable[[Tensor], Tensor]:
     """The function from x [R, D] to x @ weight.T + bias [R, F], in the dtype of the weight, without
     a graph. In bfloat16 on a CPU the bias is one more column of the weight: otherwise torch would

@@ -99,6 +99,7 @@ def resample(trainer: ReluTrainer, x_BD: Tensor, dead_F: Tensor) -> None:
     dictionary.encoder.weight[latents_N] = vectors_ND * alive_norm * 0.2
     dictionary.decoder.weight[:, latents_N] = (vectors_ND / vectors_ND.norm(dim=-1, keepdim=True)).T
     dictionary.encoder.bias[latents_N] = 0.0
+    trainer.optimizer.weights_changed()
     forget_moments(trainer, latents_N)
 
 

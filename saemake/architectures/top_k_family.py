@@ -6,19 +6,26 @@ places.py).
 """
 
 import abc
+import math
+from collections.abc import Hashable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from saemake import kernels
 from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import largest, top_of_each
 from saemake.architectures.constraints import Constraint
-from saemake.architectures.dictionary import Dictionary
+from saemake.architectures.dictionary import Dictionary, rows_like
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.places import Places
 from saemake.architectures.top_k_settings import TopKSettings
 from saemake.architectures.trainer import Trainer
+
+# With kernels, the device is asked so seldom how many latents are dead, and at least so many
+# latents are looked at.
+SOON, LEAST_DEAD = 100, 256
 
 
 class KeptDictionary(Dictionary):
@@ -91,8 +98,16 @@ class TopKFamilyTrainer(Trainer):
         """Start the decoder's bias at the geometric median of the first batch."""
         self.dictionary.biases[1].data.copy_(losses.geometric_median(x_BD))
 
-    def anneal_k(self, step: int) -> None:
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        device = self.tokens_since_fired_F.device
+        self.by_kernels = kernels.used_on(device) and self.dtype == torch.bfloat16
+        self.most_dead = 0  # with kernels: at least as many latents as are dead
+        self.gathered: tuple[Tensor, list[Tensor]] | None = None
+
+    def before_step(self, step: int, tokens: int) -> None:
         """Set the step's k if `k_anneal_steps` asks for a falling k."""
+        self.count_soon_dead(step, tokens)
         if self.settings.k_anneal_steps is not None:
             start_k = min(self.d_model, self.width)
             self.dictionary.set_k(
@@ -116,22 +131,31 @@ class TopKFamilyTrainer(Trainer):
         return self.settings.auxk_alpha > 0 and seen >= self.settings.dead_after_tokens
 
     def auxk(self, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
-        """The AuxK loss; float32 scalar, 0 if no latent is dead. Waits for the device."""
+        """The AuxK loss; float32 scalar, 0 if no latent is dead. Waits for the device, except with
+        kernels."""
+        january = self.training.recipe == "saebench"
+        if self.by_kernels:
+            dead_F = self.dead()
+            if january:
+                return self.january_auxk(dead_F.sum(), x_BD, x_hat_BD)
+            return self.release_auxk_by_kernels(dead_F, x_BD, x_hat_BD)
         dead_N = self.dead().nonzero().squeeze(1)
         if len(dead_N) == 0:
             return x_BD.new_zeros((), dtype=torch.float32)
-        january = self.training.recipe == "saebench"
-        loss = self.january_auxk if january else self.release_auxk
-        return loss(dead_N, x_BD, x_hat_BD)
+        if january:
+            return self.january_auxk(len(dead_N), x_BD, x_hat_BD)
+        return self.release_auxk(dead_N, x_BD, x_hat_BD)
 
     def dead(self) -> Tensor:
         """Latents (bool [F]) that have not fired for `dead_after_tokens`."""
         return self.tokens_since_fired_F >= self.settings.dead_after_tokens
 
-    def january_auxk(self, dead_N: Tensor, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
-        """AuxK of January 2025; float32 scalar. It looked for dead latents among the latents that
-        it had just kept, and so found none: its auxiliary reconstruction is 0."""
-        return losses.auxk_mean_squared(torch.zeros_like(x_hat_BD), x_hat_BD, x_BD)
+    def january_auxk(self, dead: int | Tensor, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+        """AuxK of January 2025 with so many dead latents; float32 scalar. It looked for dead
+        latents among the latents that it had just kept, and so found none: its auxiliary
+        reconstruction is 0."""
+        loss = losses.auxk_mean_squared(torch.zeros_like(x_hat_BD), x_hat_BD, x_BD)
+        return loss * (dead > 0) if isinstance(dead, Tensor) else loss
 
     def release_auxk(self, dead_N: Tensor, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
         """AuxK of release 0.1.0 (the auxiliary loss of https://arxiv.org/abs/2406.04093): the D/2
@@ -145,9 +169,72 @@ class TopKFamilyTrainer(Trainer):
             dictionary.biases[1],
             self.dtype,
         )
-        places, encoded_P = top_of_each(encoding, min(self.d_model // 2, len(dead_N)))
-        x_hat_aux_BD = places.decode(encoded_P.relu(), dictionary.decoder_rows[dead_N])
+        places, f_P = top_of_each(encoding, min(self.d_model // 2, len(dead_N)))
+        x_hat_aux_BD = places.decode(f_P, dictionary.decoder_rows[dead_N])
         return losses.auxk_over_residual(x_hat_aux_BD, x_hat_BD, x_BD)
+
+    def release_auxk_by_kernels(self, dead_F: Tensor, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+        """The same without waiting for the device. The dead latents (bool [F]) come first among
+        `most_dead` latents C; the latents behind them take no part."""
+        dictionary, dead = self.dictionary, dead_F.sum()
+        chosen_C = (~dead_F).to(torch.int8).sort(stable=True).indices[: self.most_dead]
+        limits = torch.stack([dead.clamp(max=self.d_model // 2), dead]).int()
+        parameters = (dictionary.encoder_weight, dictionary.biases[0], dictionary.decoder_rows)
+        # Leaves of their own: their gradients are added to those of the whole at the end.
+        weight_CD, bias_C, rows_CD = leaves = [
+            parameter.detach().index_select(0, chosen_C).requires_grad_()
+            for parameter in parameters
+        ]
+        self.gathered = (chosen_C, leaves)
+        encoding = Encoding(x_BD, weight_CD, bias_C, dictionary.biases[1], self.dtype)
+        places, f_P = top_of_each(encoding, self.most_dead, limits)
+        x_hat_aux_BD = places.decode(f_P, rows_CD, rows_CD.detach().to(self.dtype))
+        return losses.auxk_over_residual(x_hat_aux_BD, x_hat_BD, x_BD) * (dead > 0)
+
+    def after_backward(self) -> None:
+        """Add the gradients of the gathered latents."""
+        if self.gathered is None:
+            return
+        from saemake.kernels import masks  # it needs Triton
+
+        chosen_C, leaves = self.gathered
+        dictionary, self.gathered = self.dictionary, None
+        parameters = (
+            dictionary.encoder_parameter,
+            dictionary.biases[0],
+            dictionary.decoder_weight,
+        )
+        for parameter, leaf in zip(parameters, leaves, strict=True):
+            assert parameter.grad is not None
+            assert leaf.grad is not None
+            rows = rows_like(parameter, parameter.grad).view(self.width, -1)
+            masks.add_rows_(rows, chosen_C, leaf.grad.view(len(chosen_C), -1))
+
+    def count_soon_dead(self, step: int, tokens: int) -> None:
+        """Every SOON steps ask the device how many latents can be dead within SOON steps. Waits for
+        the device."""
+        if not self.by_kernels or self.training.recipe == "saebench":
+            return
+        if not self.auxk_is_due(step, tokens) or (step % SOON and self.most_dead):
+            return
+        unfired = self.settings.dead_after_tokens - SOON * tokens
+        soon = int((self.tokens_since_fired_F >= unfired).sum())
+        # Few different sizes, because a graph is captured for each.
+        self.most_dead = min(max(2 ** math.ceil(math.log2(max(soon, 1))), LEAST_DEAD), self.width)
+
+    def phase(self, step: int, tokens: int) -> Hashable:
+        anneal = self.settings.k_anneal_steps
+        if anneal is not None and step <= anneal + 1:
+            return None
+        due = self.auxk_is_due(step, tokens)
+        return step > self.settings.threshold_start_step, due, due and self.most_dead
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "most_dead": self.most_dead}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self.most_dead = state.get("most_dead", 0)
 
     def recipe_entries(self) -> dict[str, Any]:
         return {
@@ -164,20 +251,15 @@ class TopKFamilyTrainer(Trainer):
 def smallest_of_tokens(f_P: Tensor, places: Places) -> Tensor:
     """The size of each token's smallest active latent, averaged over the tokens that have an active
     latent; float32 scalar, 0 if there is no such token."""
-    smallest_B = places.least_by_token(f_P.float().abs().masked_fill(f_P == 0, torch.inf))
+    smallest_B = places.smallest_by_token(f_P)
     has_active_B = smallest_B.isfinite()
     return smallest_B.where(has_active_B, 0).sum() / has_active_B.sum().clamp_min(1)
 
 
-def smallest_of_batch(f_P: Tensor) -> Tensor:
+def smallest_of_batch(f_P: Tensor, places: Places) -> Tensor:
     """The size of the batch's smallest active latent; float32 scalar, 0 if no latent is active."""
-    smallest = f_P.float().abs().masked_fill(f_P == 0, torch.inf).min()
+    smallest = places.smallest(f_P)
     return smallest.where(smallest.isfinite(), 0)
-
-
-def active_latents(f_P: Tensor, places: Places) -> Tensor:
-    """Latents (bool [F]) that are not 0 somewhere in the batch."""
-    return places.count(f_P != 0) > 0
 
 
 def keep_top_of_batch(activations: Tensor, k: int) -> Tensor:

@@ -6,18 +6,20 @@ Shapes: B activations in a batch, D the model's width, F latents, P places (see 
 
 import abc
 import copy
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from saemake.architectures import schedule
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.description import Architecture
 from saemake.architectures.dictionary import Dictionary
+from saemake.architectures.optimizers import optimizer_of
 from saemake.architectures.places import Places
+from saemake.architectures.replays import Numbers, Replays
 from saemake.architectures.training_settings import Training
 
 
@@ -67,17 +69,16 @@ class Trainer(Architecture, abc.ABC):
         self.initialise()
         self.dictionary.to(device)
         self.tokens_since_fired_F = torch.zeros(width, dtype=torch.long, device=device)
-        # Adam copies gradients that are not contiguous. So it sees those parameters transposed.
-        self.leaves: dict[Tensor, Tensor] = {
-            parameter: parameter if parameter.is_contiguous() else nn.Parameter(parameter.data.T)
-            for parameter in self.dictionary.parameters()
-        }
-        self.optimizer = torch.optim.Adam(
-            self.leaves.values(),
-            lr=training.learning_rate,
-            betas=self.adam_betas,
-            fused=True,
+        self.optimizer = optimizer_of(
+            self.dictionary,
+            self.constraint,
+            training.learning_rate,
+            self.adam_betas,
+            self.dtype,
         )
+        self.numbers = Numbers(device)
+        self.now: Mapping[str, Any] = {}
+        self.replays = Replays(device)
 
     @classmethod
     @abc.abstractmethod
@@ -110,6 +111,12 @@ class Trainer(Architecture, abc.ABC):
     def start(self, x_BD: Tensor) -> None:
         """Hook: prepare on the first batch, before its step."""
 
+    def before_step(self, step: int, tokens: int) -> None:
+        """Hook: runs before the step's operations, which it may not be part of."""
+
+    def after_backward(self) -> None:
+        """Hook: runs before the optimizer."""
+
     def after_optimizer(self, step: int, x_BD: Tensor) -> None:
         """Hook: runs after the optimizer's step and after the constraint."""
 
@@ -117,7 +124,7 @@ class Trainer(Architecture, abc.ABC):
         """Everything that the next step depends on, as tensors and plain values."""
         return {
             "dictionary": self.dictionary.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state(),
             "tokens_since_fired": self.tokens_since_fired_F,
             "generator": self.generator.get_state(),
         }
@@ -125,7 +132,7 @@ class Trainer(Architecture, abc.ABC):
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from a state that `state` returned."""
         self.dictionary.load_state_dict(state["dictionary"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state(state["optimizer"])
         self.tokens_since_fired_F.copy_(state["tokens_since_fired"])
         self.generator.set_state(state["generator"])
 
@@ -147,42 +154,50 @@ class Trainer(Architecture, abc.ABC):
             scale = schedule.learning_rate_scale(step, self.steps, warmup, self.decay_start)
         return self.training.learning_rate * scale
 
+    def schedule(self, step: int) -> dict[str, float]:
+        """The numbers that change from step to step and that `forward` takes from `self.now`: on a
+        GPU tensors, so that a step can be replayed."""
+        return {}
+
+    def phase(self, step: int, tokens: int) -> Hashable:
+        """Steps of one phase do the same operations, so a GPU can replay one for the other. None:
+        the step is like no other. `tokens` is the number of activations in a batch."""
+        return "all"
+
     def update(self, step: int, x_BD: Tensor) -> Forward:
         """Run one training step on a normalised batch [B, D]: forward, backward, Adam, with the
-        constraint applied in between. This method itself never waits for the device.
+        constraint applied in between. The result is valid until the next step. This method itself
+        never waits for the device.
         """
         if step == 0:
             self.start(x_BD)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
-        self.constraint.before_forward(self.dictionary)
-        forward = self.forward(x_BD, step)
-        forward.loss.backward()
-        self.constraint.before_optimizer(self.dictionary)
-        self._optimise()
-        self.constraint.after_optimizer(self.dictionary)
+            self.optimizer.weights_changed()
+        self.before_step(step, len(x_BD))
+        numbers = self.optimizer.numbers(self.learning_rate(step))
+        self.now = self.numbers.set(numbers, self.schedule(step))
+        forward = self.replays.run(
+            self.phase(step, len(x_BD)), x_BD, lambda batch_BD: self._compute(step, batch_BD)
+        )
         self.after_optimizer(step, x_BD)
         return forward
 
-    def _optimise(self) -> None:
-        for parameter, leaf in self.leaves.items():
-            assert parameter.grad is not None
-            leaf.grad = parameter.grad if leaf is parameter else parameter.grad.T
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.dictionary.zero_grad()
+    def _compute(self, step: int, x_BD: Tensor) -> Forward:
+        self.optimizer.before_forward()
+        forward = self.forward(x_BD, step)
+        forward.loss.backward()
+        self.after_backward()
+        self.optimizer.step(self.now)
+        return forward
 
     def moments(self, parameter: Tensor) -> list[Tensor]:
         """Adam's two moments of a parameter, each in the parameter's shape."""
-        leaf = self.leaves[parameter]
-        state = self.optimizer.state[leaf]
-        moments = [state["exp_avg"], state["exp_avg_sq"]]
-        return moments if leaf is parameter else [moment.T for moment in moments]
+        return self.optimizer.moments(parameter)
 
     def finished(self, scale: float) -> Dictionary:
         """A copy of the dictionary for raw activations, which training divides by `scale`. The copy
         is constrained as the next forward pass would see it. Training is not affected."""
-        dictionary = copy.deepcopy(self.dictionary)
+        copies = (self.dictionary.encoder_copy, self.dictionary.decoder_copy)
+        dictionary = copy.deepcopy(self.dictionary, {id(each): None for each in copies})
         self.constraint.before_forward(dictionary)
         dictionary.scale_biases(scale)
         return dictionary

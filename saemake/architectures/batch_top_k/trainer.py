@@ -18,7 +18,6 @@ from saemake.architectures.encoding import Encoding
 from saemake.architectures.top_k_family import (
     KeptDictionary,
     TopKFamilyTrainer,
-    active_latents,
     keep_top_of_batch,
     smallest_of_batch,
 )
@@ -83,17 +82,15 @@ class BatchTopKTrainer(BatchTopK, TopKFamilyTrainer):
         self.dictionary.encoder.bias.zero_()
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
-        self.anneal_k(step)
         dictionary = self.dictionary
         weight_FD, (bias_F, bias_D) = dictionary.encoder_weight, dictionary.biases
-        encoding = Encoding(x_BD, weight_FD, bias_F, bias_D, self.dtype)
-        places, encoded_P = top_of_batch(encoding, dictionary.kept * len(x_BD))
-        f_P = encoded_P.relu()
+        encoding = Encoding(x_BD, weight_FD, bias_F, bias_D, self.dtype, dictionary.encoder_copy)
+        places, f_P = top_of_batch(encoding, dictionary.kept * len(x_BD))
         if step > self.settings.threshold_start_step:
-            self.update_threshold(smallest_of_batch(f_P.detach()))
-        self.count_fired(active_latents(f_P, places), places)
+            self.update_threshold(smallest_of_batch(f_P.detach(), places))
+        self.count_fired(places.active(f_P), places)
 
-        x_hat_BD = places.decode(f_P, dictionary.decoder_rows) + bias_D
+        x_hat_BD = places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy) + bias_D
         loss = l2 = losses.reconstruction(x_BD, x_hat_BD)
         parts = {"l2": l2.detach()}
         if self.auxk_is_due(step, len(x_BD)):

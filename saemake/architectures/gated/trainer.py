@@ -89,22 +89,29 @@ class GatedTrainer(Gated, Trainer):
         gate's activations by themselves (section 3.2 of the paper)."""
         dictionary = self.dictionary
         bias_D, rows_FD = dictionary.decoder_bias, dictionary.decoder_rows
-        encoding = Encoding(x_BD, dictionary.encoder.weight, None, bias_D, self.dtype)
+        encoding = Encoding(
+            x_BD, dictionary.encoder.weight, None, bias_D, self.dtype, dictionary.encoder_copy
+        )
         places, encoded_P = over(encoding, -dictionary.gate_bias.detach())
         gate_P = places.only((encoded_P + places.of_latents(dictionary.gate_bias)).relu())
         scaled_P = encoded_P * places.of_latents(dictionary.r_mag.exp())
         f_P = (gate_P > 0) * (scaled_P + places.of_latents(dictionary.mag_bias)).relu()
-        x_hat_BD = places.decode(f_P, rows_FD) + bias_D
+        x_hat_BD = places.decode(f_P, rows_FD, dictionary.decoder_copy) + bias_D
         # The gate's own reconstruction. It does not train the decoder.
-        x_hat_gate_BD = places.decode(gate_P, rows_FD.detach()) + bias_D.detach()
+        x_hat_gate_BD = places.decode(gate_P, rows_FD.detach(), dictionary.decoder_copy)
+        x_hat_gate_BD = x_hat_gate_BD + bias_D.detach()
         self.count_fired(places.count(f_P > 0) > 0, places)
         l2 = losses.reconstruction(x_BD, x_hat_BD)
         sparsity = losses.l1(gate_P, places)
         auxiliary = losses.reconstruction(x_BD, x_hat_gate_BD)
-        scale = schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps)
+        scale = self.now["sparsity_scale"]
         loss = l2 + self.sparsity_value * sparsity * scale + auxiliary
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach(), "gate_l2": auxiliary.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
+
+    def schedule(self, step: int) -> dict[str, float]:
+        warmup = self.settings.sparsity_warmup_steps
+        return {"sparsity_scale": schedule.sparsity_scale(step, warmup)}
 
     def recipe_entries(self) -> dict[str, Any]:
         return {

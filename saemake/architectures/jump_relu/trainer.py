@@ -140,20 +140,31 @@ class JumpReluTrainer(JumpRelu, Trainer):
         """Reconstruction loss, and the squared relative distance of the L0 from its target."""
         dictionary, bandwidth = self.dictionary, self.settings.bandwidth
         threshold_F = dictionary.threshold
-        encoding = Encoding(x_BD, dictionary.encoder_weight, dictionary.b_enc, None, self.dtype)
+        encoding = Encoding(
+            x_BD,
+            dictionary.encoder_weight,
+            dictionary.b_enc,
+            None,
+            self.dtype,
+            dictionary.encoder_copy,
+        )
         # Values within half a bandwidth of the threshold matter too, with a margin for rounding.
         places, encoded_P = over(encoding, threshold_F.detach() - 0.51 * bandwidth)
         f_P = Jump.apply(encoded_P, threshold_F, places, bandwidth)
-        x_hat_BD = places.decode(f_P, dictionary.W_dec) + dictionary.b_dec
+        x_hat_BD = places.decode(f_P, dictionary.W_dec, dictionary.decoder_copy) + dictionary.b_dec
         self.count_fired(places.by_latent(f_P) > 0, places)
         l2 = losses.reconstruction(x_BD, x_hat_BD)
         # L0 of the values after the jump. Dropped values are 0, and near only thresholds near 0.
         l0 = MeanL0.apply(threshold_F, f_P, places, bandwidth)
         sparsity = (l0 / self.sparsity_value - 1).pow(2)
-        scale = schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps)
+        scale = self.now["sparsity_scale"]
         loss = l2 + self.settings.sparsity_penalty * sparsity * scale
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
+
+    def schedule(self, step: int) -> dict[str, float]:
+        warmup = self.settings.sparsity_warmup_steps
+        return {"sparsity_scale": schedule.sparsity_scale(step, warmup)}
 
     def recipe_entries(self) -> dict[str, Any]:
         return {

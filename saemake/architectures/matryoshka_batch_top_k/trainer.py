@@ -4,7 +4,7 @@ Shapes: B activations in a batch, D the model's width, F latents, G latents of a
 latents, P places (see places.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,6 @@ from saemake.architectures.matryoshka_batch_top_k import MatryoshkaBatchTopK, Ma
 from saemake.architectures.top_k_family import (
     KeptDictionary,
     TopKFamilyTrainer,
-    active_latents,
     keep_top_of_batch,
     smallest_of_batch,
 )
@@ -92,23 +91,31 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
         """The loss is the mean over the groups of each prefix's weighted reconstruction loss. A
         prefix is a group with all groups before it. `parts` has the unweighted losses of the whole
         dictionary (l2) and of the first group."""
-        self.anneal_k(step)
         dictionary = self.dictionary
         encoding = Encoding(
-            x_BD, dictionary.encoder_weight, dictionary.b_enc, dictionary.b_dec, self.dtype
+            x_BD,
+            dictionary.encoder_weight,
+            dictionary.b_enc,
+            dictionary.b_dec,
+            self.dtype,
+            dictionary.encoder_copy,
         )
-        places, encoded_P = top_of_batch(encoding, dictionary.kept * len(x_BD))
-        f_P = encoded_P.relu()
+        places, f_P = top_of_batch(encoding, dictionary.kept * len(x_BD))
         if step > self.settings.threshold_start_step:
-            self.update_threshold(smallest_of_batch(f_P.detach()))
-        self.count_fired(active_latents(f_P, places), places)
+            self.update_threshold(smallest_of_batch(f_P.detach(), places))
+        self.count_fired(places.active(f_P), places)
 
         x_hat_BD: Tensor = dictionary.b_dec
         prefix_l2 = []
         groups = places.split(f_P, dictionary.sizes)
         decoders = dictionary.W_dec.split(dictionary.sizes)
-        for (group_places, group_f_P), decoder_GD in zip(groups, decoders, strict=True):
-            x_hat_BD = x_hat_BD + group_places.decode(group_f_P, decoder_GD)
+        copies: Sequence[Tensor | None] = [None] * len(decoders)
+        if dictionary.decoder_copy is not None:
+            copies = dictionary.decoder_copy.split(dictionary.sizes)
+        for (group_places, group_f_P), decoder_GD, copy_GD in zip(
+            groups, decoders, copies, strict=True
+        ):
+            x_hat_BD = x_hat_BD + group_places.decode(group_f_P, decoder_GD, copy_GD)
             prefix_l2.append(losses.reconstruction(x_BD, x_hat_BD))
         weights = self.settings.weights(self.training.recipe)
         weighted = [l2 * weight for l2, weight in zip(prefix_l2, weights, strict=True)]

@@ -3,13 +3,14 @@
 Shapes: B activations in a batch, D the model's width, F latents, P places (see places.py).
 """
 
+from collections.abc import Hashable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from saemake.architectures import constraints, losses, schedule
-from saemake.architectures.choosing import over
+from saemake.architectures.choosing import positive
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.p_anneal import PAnneal, PAnnealSettings
 from saemake.architectures.places import Places
@@ -34,8 +35,9 @@ class PAnnealTrainer(PAnneal, ReluTrainer):
         self.coefficient = self.sparsity_value
         # The penalties of recent batches: with p, and with the next p.
         self.recent: list[tuple[Tensor, Tensor]] = []
+        self.penalties: tuple[Tensor, Tensor] | None = None  # those of this batch
 
-    def penalty(self, f_P: Tensor, places: Places, p: float) -> Tensor:
+    def penalty(self, f_P: Tensor, places: Places, p: float | Tensor) -> Tensor:
         """The Lp norm, or the Lp norm to the power p; float32 scalar."""
         if self.settings.sparsity_function == "Lp^p":
             return losses.lp_to_the_p(f_P, places, p)
@@ -43,28 +45,50 @@ class PAnnealTrainer(PAnneal, ReluTrainer):
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
         dictionary, encoder = self.dictionary, self.dictionary.encoder
-        encoding = Encoding(x_BD, encoder.weight, encoder.bias, dictionary.bias, self.dtype)
+        encoding = Encoding(
+            x_BD,
+            encoder.weight,
+            encoder.bias,
+            dictionary.bias,
+            self.dtype,
+            dictionary.encoder_copy,
+        )
         # Latents above 0: the ReLU.
-        places, f_P = over(encoding, torch.zeros_like(encoder.bias))
+        places, f_P = positive(encoding)
         self.count_fired(places.latents(), places)
-        x_hat_BD = places.decode(f_P, dictionary.decoder_rows) + dictionary.bias
+        x_hat_BD = (
+            places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy) + dictionary.bias
+        )
 
         l2 = losses.reconstruction(x_BD, x_hat_BD)
-        sparsity = self.penalty(f_P, places, self.p)
-        scale = schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps)
-        loss = l2 + sparsity * self.coefficient * scale
-        self.remember_penalties(f_P, places, sparsity.detach())
-        if step in self.update_of_step:
-            self.anneal(self.update_of_step[step])
+        now = self.now
+        sparsity = self.penalty(f_P, places, now["p"])
+        loss = l2 + sparsity * now["coefficient"] * now["sparsity_scale"]
+        if self.next_p is not None:
+            with torch.no_grad():
+                next_sparsity = self.penalty(f_P, places, now["next_p"])
+            self.penalties = (sparsity.detach(), next_sparsity)
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
-    @torch.no_grad()
-    def remember_penalties(self, f_P: Tensor, places: Places, sparsity: Tensor) -> None:
-        """Keep the batch's penalty with p (`sparsity`) and with the next p, on the device."""
+    def schedule(self, step: int) -> dict[str, float]:
+        return {
+            "sparsity_scale": schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps),
+            "p": self.p,
+            "next_p": self.p if self.next_p is None else self.next_p,
+            "coefficient": self.coefficient,
+        }
+
+    def phase(self, step: int, tokens: int) -> Hashable:
+        return "before p falls" if self.next_p is None else "p falls"
+
+    def remember_penalties(self) -> None:
+        """Keep the batch's penalty with p and with the next p, on the device."""
         if self.next_p is not None:
-            penalties = (sparsity, self.penalty(f_P, places, self.next_p))
-            self.recent = [*self.recent, penalties][-self.settings.sparsity_queue_length :]
+            assert self.penalties is not None
+            with_p, with_next_p = self.penalties
+            self.recent.append((with_p.clone(), with_next_p.clone()))
+            self.recent = self.recent[-self.settings.sparsity_queue_length :]
 
     def anneal(self, update: int) -> None:
         """Use the next p from the next step on, and adapt the coefficient so that the mean penalty
@@ -82,7 +106,11 @@ class PAnnealTrainer(PAnneal, ReluTrainer):
         return self.settings.resample_steps
 
     def after_optimizer(self, step: int, x_BD: Tensor) -> None:
-        """Resample dead latents at the last step of each interval of `resample_steps`."""
+        """Change p at its steps. Resample dead latents at the last step of each interval of
+        `resample_steps`."""
+        self.remember_penalties()
+        if step in self.update_of_step:
+            self.anneal(self.update_of_step[step])
         interval = self.settings.resample_steps
         if interval is not None and step % interval == interval - 1:
             dead_F = silent_latents(self, interval, len(x_BD))

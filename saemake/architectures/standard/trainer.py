@@ -5,11 +5,10 @@ Shapes: B activations in a batch, D the model's width, F latents, P places (see 
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from saemake.architectures import constraints, losses, schedule
-from saemake.architectures.choosing import over
+from saemake.architectures.choosing import positive
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.penalty_settings import ResamplingSettings
 from saemake.architectures.relu import ReluTrainer, resample, silent_latents
@@ -24,15 +23,24 @@ class StandardTrainer(Standard, ReluTrainer):
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
         dictionary, encoder = self.dictionary, self.dictionary.encoder
-        encoding = Encoding(x_BD, encoder.weight, encoder.bias, dictionary.bias, self.dtype)
+        encoding = Encoding(
+            x_BD,
+            encoder.weight,
+            encoder.bias,
+            dictionary.bias,
+            self.dtype,
+            dictionary.encoder_copy,
+        )
         # Latents above 0: the ReLU.
-        places, f_P = over(encoding, torch.zeros_like(encoder.bias))
+        places, f_P = positive(encoding)
         self.count_fired(places.latents(), places)
-        x_hat_BD = places.decode(f_P, dictionary.decoder_rows) + dictionary.bias
+        x_hat_BD = (
+            places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy) + dictionary.bias
+        )
 
         l2 = losses.reconstruction(x_BD, x_hat_BD)
         sparsity = losses.l1(f_P, places)
-        scale = schedule.sparsity_scale(step, self.settings.sparsity_warmup_steps)
+        scale = self.now["sparsity_scale"]
         loss = l2 + self.sparsity_value * scale * sparsity
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
@@ -46,6 +54,10 @@ class StandardTrainer(Standard, ReluTrainer):
         interval = self.settings.resample_steps
         if interval is not None and step % interval == 0:
             resample(self, x_BD, silent_latents(self, interval, len(x_BD)))
+
+    def schedule(self, step: int) -> dict[str, float]:
+        warmup = self.settings.sparsity_warmup_steps
+        return {"sparsity_scale": schedule.sparsity_scale(step, warmup)}
 
     def recipe_entries(self) -> dict[str, Any]:
         return {

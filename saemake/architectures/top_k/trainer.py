@@ -83,18 +83,16 @@ class TopKTrainer(TopK, TopKFamilyTrainer):
         self.dictionary.encoder.bias.zero_()
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
-        self.anneal_k(step)
         dictionary = self.dictionary
         weight_FD, (bias_F, bias_D) = dictionary.encoder_weight, dictionary.biases
-        encoding = Encoding(x_BD, weight_FD, bias_F, bias_D, self.dtype)
-        places, encoded_P = top_of_each(encoding, dictionary.kept)
-        f_P = encoded_P.relu()
+        encoding = Encoding(x_BD, weight_FD, bias_F, bias_D, self.dtype, dictionary.encoder_copy)
+        places, f_P = top_of_each(encoding, dictionary.kept)
         if step > self.settings.threshold_start_step:
             self.update_threshold(smallest_of_tokens(f_P.detach(), places))
         # A latent fires if it was kept, even where its value is 0.
         self.count_fired(places.latents(), places)
 
-        x_hat_BD = places.decode(f_P, dictionary.decoder_rows) + bias_D
+        x_hat_BD = places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy) + bias_D
         loss = l2 = losses.reconstruction(x_BD, x_hat_BD)
         parts = {"l2": l2.detach()}
         if self.auxk_is_due(step, len(x_BD)):
@@ -103,11 +101,12 @@ class TopKTrainer(TopK, TopKFamilyTrainer):
             parts["auxk"] = auxk.detach()
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
-    def january_auxk(self, dead_N: Tensor, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+    def january_auxk(self, dead: int | Tensor, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
         """Here the auxiliary reconstruction is the decoder's bias. The loss is scaled down if fewer
         than D/2 latents are dead."""
         x_hat_aux_BD = self.dictionary.biases[1].expand_as(x_hat_BD)
-        scale = min(len(dead_N) / (self.d_model // 2), 1.0)
+        scale = dead / (self.d_model // 2)
+        scale = scale.clamp(max=1) if isinstance(scale, Tensor) else min(scale, 1.0)
         return scale * losses.auxk_over_variance(x_hat_aux_BD, x_hat_BD, x_BD)
 
     def dead(self) -> Tensor:
