@@ -70,9 +70,12 @@ def main() -> None:
         results[name] = {**found, "stage_seconds": round(time.monotonic() - start, 1)}
         content = json.dumps({**about, **results}, indent=1, default=str)
         (asked.out / "gpu.json").write_text(content + "\n")
-        for table, rows in rows_of(name, found).items():
-            for row in rows if not asked.small else ():
-                tables[table].append(row)
+        try:
+            for table, rows in rows_of(name, found).items():
+                for row in rows if not asked.small else ():
+                    tables[table].append(row)
+        except Exception:
+            print(traceback.format_exc(), flush=True)
         short = {k: v for k, v in found.items() if k not in ("rows", "sha256", "error")}
         print(f"== {name}: {json.dumps(short, default=str)}", flush=True)
 

@@ -2,6 +2,7 @@
 launch them than a GPU to compute them. A graph launches them all at once, with the same bytes.
 """
 
+import functools
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
 
@@ -71,17 +72,13 @@ class Replays:
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         # Other threads may allocate meanwhile (text that is fetched ahead).
-        with torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=_pool().id, capture_error_mode="thread_local"):
             self.result = compute(self.batch_BD)
         self.graph = graph
 
 
-_pools: list[Any] = []
-
-
-def _pool() -> Any:
+@functools.cache
+def _pool() -> torch.cuda.MemPool:
     """The memory that all graphs share. They never run at the same time, and what a step returns is
     read before the next one."""
-    if not _pools:
-        _pools.append(torch.cuda.graph_pool_handle())
-    return _pools[0]
+    return torch.cuda.MemPool()

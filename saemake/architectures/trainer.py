@@ -6,6 +6,7 @@ Shapes: B activations in a batch, D the model's width, F latents, P places (see 
 
 import abc
 import copy
+import dataclasses
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,15 @@ class Forward:
     f_P: Tensor
     places: Places
     x_hat_BD: Tensor
+
+    def detached(self) -> "Forward":
+        """The same without graphs. A capture fails while a graph of an earlier step is alive."""
+        return dataclasses.replace(
+            self,
+            loss=self.loss.detach(),
+            f_P=self.f_P.detach(),
+            x_hat_BD=self.x_hat_BD.detach(),
+        )
 
     @property
     def l0(self) -> Tensor:
@@ -187,7 +197,7 @@ class Trainer(Architecture, abc.ABC):
         forward.loss.backward()
         self.after_backward()
         self.optimizer.step(self.now)
-        return forward
+        return forward.detached()
 
     def moments(self, parameter: Tensor) -> list[Tensor]:
         """Adam's two moments of a parameter, each in the parameter's shape."""
