@@ -136,12 +136,12 @@ def kernels(step: Callable[[], Any], run: Run, name: str) -> int:
 
 def steps(run: Run) -> dict[str, Any]:
     """Each architecture's step beside dictionary_learning's, TopK's also beside sparsify's."""
-    large = [(2304, 16384), (512, 4096), (512, 16384), (2304, 65536)]
+    large = [(2304, 16384), (512, 4096), (2304, 65536), (512, 16384)]
     rows: list[dict[str, Any]] = []
     for d_model, width in run.choose(large, [(64, 512)]):
         here = []
         for name in architectures.names() if width < 65_536 else ["top_k"]:
-            if run.seconds_left < 120 and not run.small:
+            if run.seconds_left < 60 and not run.small:
                 break
             about = {"architecture": name, "d_model": d_model, "width": width}
             case = case_of(name, d_model, width, run.choose(80, 16))

@@ -227,6 +227,8 @@ class TopKFamilyTrainer(Trainer):
         if anneal is not None and step <= anneal + 1:
             return None
         due = self.auxk_is_due(step, tokens)
+        if due and not self.by_kernels:
+            return None
         return step > self.settings.threshold_start_step, due, due and self.most_dead
 
     def state(self) -> dict[str, Any]:
