@@ -10,6 +10,8 @@ from on_gpu.run import Run
 
 B = 2048
 BETAS = (0.9, 0.999)
+TILED_AT = 16_384
+TILES = ((128, 64, 8), (128, 64, 16), (64, 64, 4), (64, 64, 8), (256, 32, 8), (128, 32, 4))
 
 
 def kernel_times(run: Run) -> dict[str, Any]:
@@ -46,31 +48,24 @@ def adam_rows(run: Run, rows: int, columns: int) -> list[dict[str, Any]]:
     clip = torch.tensor(0.5, device=run.device)
     squares = torch.empty(rows, device=run.device)
     rule = adam.Rule(along_epsilon=1e-6, clipped_first=False, norm_epsilon=1e-7)
-    found, size = [], rows * columns
-    for warps in (4, 8, 16):
-        for tile in (4096,):
-            adam.WARPS, adam.TILE = warps, tile
-            about = {"shape": [rows, columns], "warps": warps, "tile": tile}
-            found.append(
-                timed(
-                    run,
-                    {"kernel": "measure", **about},
-                    lambda: adam.measure(weight, gradient, rule, squares),
-                    8 * size,
-                )
-            )
-            along = adam.measure(weight, gradient, rule, squares)
-            found.append(
-                timed(
-                    run,
-                    {"kernel": "update", **about},
-                    lambda along=along: adam.update_(
-                        weight, gradient, moments, rule, along, clip, now, BETAS, 1e-8, copy
-                    ),
-                    30 * size,
-                )
-            )
-    return found
+    along = adam.measure(weight, gradient, rule, squares)
+    about, size = {"shape": [rows, columns]}, rows * columns
+    return [
+        timed(
+            run,
+            {"kernel": "measure", **about},
+            lambda: adam.measure(weight, gradient, rule, squares),
+            8 * size,
+        ),
+        timed(
+            run,
+            {"kernel": "update", **about},
+            lambda: adam.update_(
+                weight, gradient, moments, rule, along, clip, now, BETAS, 1e-8, copy
+            ),
+            30 * size,
+        ),
+    ]
 
 
 def choosing_rows(run: Run, width: int) -> list[dict[str, Any]]:
@@ -78,45 +73,41 @@ def choosing_rows(run: Run, width: int) -> list[dict[str, Any]]:
 
     drawn = torch.randn(B, width, device=run.device).bfloat16()
     work, size = drawn.clone(), drawn.numel()
-    found = []
-    warps_of = top_k._warps
-    for warps in (8, 16, 32):
-        for chunk in (16384,):
-            top_k.CHUNK, top_k._warps = chunk, lambda _, warps=warps: warps
-            about = {"shape": [B, width], "warps": warps, "chunk": chunk}
 
-            def rows_case() -> None:
-                work.copy_(drawn)
-                top_k.keep_top_of_rows_(work, 80)
+    def rows_case() -> None:
+        work.copy_(drawn)
+        top_k.keep_top_of_rows_(work, 80)
 
-            def all_case() -> None:
-                work.copy_(drawn)
-                top_k.keep_top_of_all_(work, 80 * B)
+    def all_case() -> None:
+        work.copy_(drawn)
+        top_k.keep_top_of_all_(work, 80 * B)
 
-            found.append(timed(run, {"kernel": "top of rows", **about}, rows_case, 8 * size))
-            found.append(timed(run, {"kernel": "top of all", **about}, all_case, 16 * size))
-    top_k.CHUNK, top_k._warps = 16384, warps_of
-    for rows, columns in ((64, 128), (32, 256), (128, 64)):
-        if width == 16384:
-            masks.ROWS, masks.COLUMNS = rows, columns
-            about = {"shape": [B, width], "tile": [rows, columns]}
-            found.append(
-                timed(
-                    run,
-                    {"kernel": "keep positive", **about},
-                    lambda: masks.keep_positive_(work),
-                    4 * size,
-                )
+    about: dict[str, Any] = {"shape": [B, width]}
+    found = [
+        timed(run, {"kernel": "top of rows, and a copy", **about}, rows_case, 8 * size),
+        timed(run, {"kernel": "top of all, and a copy", **about}, all_case, 16 * size),
+    ]
+    usual = masks.ROWS, masks.COLUMNS, masks.WARPS
+    for tile in TILES if width == TILED_AT else ():
+        masks.ROWS, masks.COLUMNS, masks.WARPS = tile
+        named = {**about, "tile and warps": tile}
+        found.append(
+            timed(
+                run,
+                {"kernel": "keep positive", **named},
+                lambda: masks.keep_positive_(work),
+                4 * size,
             )
-            found.append(
-                timed(
-                    run,
-                    {"kernel": "where positive", **about},
-                    lambda: masks.where_positive(drawn, work),
-                    6 * size,
-                )
+        )
+        found.append(
+            timed(
+                run,
+                {"kernel": "where positive", **named},
+                lambda: masks.where_positive(drawn, work),
+                6 * size,
             )
-    about = {"shape": [B, width]}
+        )
+    masks.ROWS, masks.COLUMNS, masks.WARPS = usual
     found.append(
         timed(run, {"kernel": "torch.topk", **about}, lambda: drawn.topk(80, dim=1), 2 * size)
     )

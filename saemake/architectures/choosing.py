@@ -7,13 +7,12 @@ of G groups, N places of a list, M candidate groups or places, k kept values of 
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from saemake.architectures.encoding import Encoding
-from saemake.architectures.places import Listed, Places, Positive
+from saemake.architectures.places import Listed, Places
 
 # Largest number of columns in a group (see _grouped).
 GROUP = 16
@@ -29,9 +28,10 @@ def top_of_each(encoding: Encoding, k: int, limits: Tensor | None = None) -> tup
     ReLU. `limits`: see saemake.kernels.top_k.keep_top_of_rows_."""
     tokens, width = encoding.shape
     if encoding.by_kernels:
-        return _by_kernel(
-            encoding, lambda top_k, all_BF: top_k.keep_top_of_rows_(all_BF, k, limits)
-        )
+        from saemake.kernels.top_k import keep_top_of_rows_  # it needs Triton
+
+        places = encoding.top_by_kernel(lambda all_BF: keep_top_of_rows_(all_BF, k, limits))
+        return places, places.values_BF
     if encoding.lists(tokens * k):
         kept = [
             (latents_Rk := top_indices(part_RF, k), part_RF.gather(1, latents_Rk))
@@ -50,7 +50,10 @@ def top_of_batch(encoding: Encoding, count: int) -> tuple[Places, Tensor]:
     """The places of the `count` largest latents of the batch, and their values with gradients,
     after a ReLU."""
     if encoding.by_kernels:
-        return _by_kernel(encoding, lambda top_k, all_BF: top_k.keep_top_of_all_(all_BF, count))
+        from saemake.kernels.top_k import keep_top_of_all_  # it needs Triton
+
+        places = encoding.top_by_kernel(lambda all_BF: keep_top_of_all_(all_BF, count))
+        return places, places.values_BF
     if encoding.lists(count) and (candidates := _over_a_guess(encoding, count)):
         flat_N, values_N = candidates
         best_N = largest(values_N, count).sort().values
@@ -65,14 +68,12 @@ def top_of_batch(encoding: Encoding, count: int) -> tuple[Places, Tensor]:
     return _after_relu(encoding.at_masked(all_BF, mask_BF))
 
 
-def positive(encoding: Encoding) -> tuple[Places, Tensor]:
-    """The places of the latents above 0, and their values with gradients: a ReLU."""
+def positive(encoding: Encoding, powers: Tensor | None = None) -> tuple[Places, Tensor]:
+    """The places of the latents above 0, and their values with gradients: a ReLU. `powers`: see
+    Encoding.positive_by_kernel."""
     if encoding.by_kernels:
-        from saemake.kernels import masks  # it needs Triton
-
-        values_BF = encoding.whole()
-        places = Positive(values_BF, masks.keep_positive_(values_BF)[0])
-        return places, encoding.at(places, values_BF)
+        places = encoding.positive_by_kernel(powers)
+        return places, places.values_BF
     bound_F = torch.zeros(encoding.shape[1], device=encoding.device)
     return over(encoding, bound_F)
 
@@ -80,16 +81,6 @@ def positive(encoding: Encoding) -> tuple[Places, Tensor]:
 def _after_relu(chosen: tuple[Places, Tensor]) -> tuple[Places, Tensor]:
     places, values_P = chosen
     return places, values_P.relu()
-
-
-def _by_kernel(
-    encoding: Encoding, keep_: Callable[[Any, Tensor], tuple[Tensor, Tensor]]
-) -> tuple[Places, Tensor]:
-    from saemake.kernels import top_k  # it needs Triton
-
-    values_BF = encoding.whole()
-    places = Positive(values_BF, *keep_(top_k, values_BF))
-    return places, encoding.at(places, values_BF)
 
 
 def over(encoding: Encoding, bound_F: Tensor) -> tuple[Places, Tensor]:

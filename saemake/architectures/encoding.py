@@ -5,7 +5,7 @@ Shapes: B activations in a batch, R activations in a part, D the model's width, 
 of a list, P places (see places.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from saemake import kernels
 from saemake.architectures import places, products
-from saemake.architectures.places import Listed, Masked, Places, starts_of
+from saemake.architectures.places import Listed, Masked, Places, Positive, starts_of
 
 # Number of tokens from which the number of active latents is estimated.
 SAMPLED_TOKENS = 32
@@ -79,6 +79,31 @@ class Encoding:
         """The values at places [P] with gradients; `values_P` are the same values without."""
         return _EncodedAt.apply(self.weight_FD, self.bias_F, self.shift_D, self, places, values_P)
 
+    def top_by_kernel(self, keep_: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Positive:
+        """The places of the largest latents that are above 0; their values are `places.values_BF`.
+        `keep_` sets the other values to 0 and returns which latents have a place and the smallest
+        value of each token."""
+        values_BF = self.whole()
+        latents_F, smallest_B = keep_(values_BF)
+        f_BF, *_ = self._positive_at(values_BF)
+        return Positive(f_BF, latents_F, smallest_B=smallest_B)
+
+    def positive_by_kernel(self, powers: Tensor | None = None) -> Positive:
+        """The places of the latents above 0, with the sum of each latent's values, and for two
+        exponents `powers` (float32 [2]) with the sums of values**exponent."""
+        from saemake.kernels import masks  # it needs Triton
+
+        values_BF = self.whole()
+        latents_F, sums_F, power_sums = masks.keep_positive_(values_BF, powers)
+        f_BF, sums_F, power_sums = self._positive_at(values_BF, sums_F, power_sums, powers)
+        return Positive(f_BF, latents_F, sums_F=sums_F, power_sums=power_sums)
+
+    def _positive_at(self, values_BF: Tensor, *sums: Tensor | None) -> Any:
+        sums = (*sums, None, None, None)[:3]
+        return _PositiveAt.apply(
+            self.weight_FD, self.bias_F, self.shift_D, self.x_BD, values_BF, *sums
+        )
+
     def at_listed(self, flat_N: Tensor, values_N: Tensor) -> tuple[Places, Tensor]:
         """The places with indices `flat_N` in the flattened matrix [B * F], and the values there
         with gradients. The places of a token must be adjacent."""
@@ -117,13 +142,55 @@ class _EncodedAt(torch.autograd.Function):
         ctx: Any, *gradients: Tensor
     ) -> tuple[Tensor, Tensor | None, Tensor | None, None, None, None]:
         weight_FD, x_BD = ctx.saved_tensors
-        _, bias, shift, *_ = ctx.needs_input_grad
-        bias_gradient_F: Tensor | None = None
-        if bias or shift:
-            gradient_P, bias_gradient_F = ctx.places.gradients(gradients[0])
-        else:
-            gradient_P = ctx.places.only(gradients[0])
+        gradient_P = ctx.places.only(gradients[0])
         weight_gradient_FD = ctx.places.outer(gradient_P, x_BD)
+        _, bias, shift, *_ = ctx.needs_input_grad
+        bias_gradient_F = ctx.places.by_latent(gradient_P) if bias or shift else None
         shift_gradient_D = -(bias_gradient_F @ weight_FD) if shift else None
         bias_gradient_F = bias_gradient_F if bias else None
         return weight_gradient_FD, bias_gradient_F, shift_gradient_D, None, None, None
+
+
+class _PositiveAt(torch.autograd.Function):
+    """Values above 0 of an encoding, the sum of each latent's values, the sums of their powers."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight_FD: Tensor,
+        bias_F: Tensor | None,
+        shift_D: Tensor | None,
+        x_BD: Tensor,
+        values_BF: Tensor,
+        sums_F: Tensor | None,
+        power_sums: Tensor | None,
+        powers: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        ctx.save_for_backward(weight_FD, x_BD, values_BF, powers)
+        ctx.set_materialize_grads(False)
+        views = (None if sums is None else sums.view_as(sums) for sums in (sums_F, power_sums))
+        return values_BF.view_as(values_BF), *views
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        from saemake.kernels import masks  # it needs Triton
+
+        gradient_BF, sums_gradient_F, power_gradient = gradients
+        weight_FD, x_BD, values_BF, powers = ctx.saved_tensors
+        if sums_gradient_F is not None:
+            sums_gradient_F = sums_gradient_F.contiguous()
+        gradient_BF, sum_F = masks.where_positive(
+            gradient_BF, values_BF, sums_gradient_F, power_gradient, powers
+        )
+        return *by_encoder(ctx, weight_FD, x_BD, gradient_BF, sum_F), *[None] * 5
+
+
+def by_encoder(
+    ctx: Any, weight_FD: Tensor, x_BD: Tensor, gradient_BF: Tensor, sum_F: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The gradients of weight, bias and shift, the first three inputs of a function, from that of
+    an encoding and its sum over tokens."""
+    _, bias, shift, *_ = ctx.needs_input_grad
+    weight_gradient_FD = products.in_float32(gradient_BF.T, x_BD)
+    shift_gradient_D = -(sum_F @ weight_FD) if shift else None
+    return weight_gradient_FD, sum_F if bias else None, shift_gradient_D

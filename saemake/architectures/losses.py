@@ -15,17 +15,18 @@ def reconstruction(x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
     return (x_BD.float() - x_hat_BD.float()).pow(2).sum(dim=-1).mean()
 
 
-def decoder_weighted_l1(f_P: Tensor, places: Places, decoder_FD: Tensor) -> Tensor:
-    """Sum over F of activation times the norm of its decoder row, mean over B; float32 scalar.
+def decoder_weighted_l1(f_P: Tensor, places: Places, norms_F: Tensor) -> Tensor:
+    """Sum over F of activation times the norm of its decoder row (float32 [F]), mean over B;
+    float32 scalar.
 
     The sparsity penalty of https://transformer-circuits.pub/2024/april-update.
     """
-    return (places.by_latent(f_P) * decoder_FD.float().norm(dim=1)).sum() / places.tokens
+    return (places.by_latent(f_P) * norms_F).sum() / places.tokens
 
 
 def l1(f_P: Tensor, places: Places) -> Tensor:
     """Sum over F of the (non-negative) activations, mean over B; float32 scalar."""
-    return f_P.sum(dtype=torch.float32) / places.tokens
+    return places.total(f_P) / places.tokens
 
 
 def lp_to_the_p(f_P: Tensor, places: Places, p: float | Tensor) -> Tensor:

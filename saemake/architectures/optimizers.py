@@ -117,6 +117,8 @@ class RowAdam:
         self.kernels = adam
         self.dictionary, self.constraint, self.betas = dictionary, constraint, betas
         self.steps = 0
+        # Decoder rows times these coefficients [F] are part of the next step's gradient.
+        self.pull_F: Tensor | None = None
         self.rows = {p: _rows(p, p) for p in dictionary.parameters()}
         self.of_rows = {
             p: (torch.zeros_like(rows), torch.zeros_like(rows)) for p, rows in self.rows.items()
@@ -142,6 +144,10 @@ class RowAdam:
     def weights_changed(self) -> None:
         if self.constraint.unit_norm == "before_forward":
             self.constraint.normalise_(self.dictionary)
+        self._renew_copies()
+
+    @torch.no_grad()
+    def _renew_copies(self) -> None:
         for copy_FD, weight_FD in (
             (self.dictionary.encoder_copy, self.dictionary.encoder_weight),
             (self.dictionary.decoder_copy, self.dictionary.decoder_rows),
@@ -181,7 +187,9 @@ class RowAdam:
             along[parameter] = None
             if clips or rule.along_epsilon is not None:
                 squares = self.squares_of[parameter]
-                along[parameter] = self.kernels.measure(rows, gradient, rule, squares)
+                along[parameter] = self.kernels.measure(
+                    rows, gradient, rule, squares, self.pull_of(parameter)
+                )
         clip = None
         if clips:
             # As torch.nn.utils.clip_grad_norm_.
@@ -198,8 +206,13 @@ class RowAdam:
                 self.betas,
                 EPSILON,
                 self.copy_of(parameter),
+                self.pull_of(parameter),
             )
+        self.pull_F = None
         self.dictionary.zero_grad()
+
+    def pull_of(self, parameter: Tensor) -> Tensor | None:
+        return self.pull_F if parameter is self.dictionary.decoder_weight else None
 
     def moments(self, parameter: Tensor) -> list[Tensor]:
         moments = self.of_rows[parameter]
@@ -215,7 +228,7 @@ class RowAdam:
         for pair, stored in zip(self.of_rows.values(), state["moments"], strict=True):
             for moment, value in zip(pair, stored, strict=True):
                 moment.copy_(value)
-        self.weights_changed()
+        self._renew_copies()
 
 
 def _rows(parameter: nn.Parameter, tensor: Tensor) -> Tensor:

@@ -81,10 +81,13 @@ class Places(abc.ABC):
         """The size of the smallest value other than 0; float32 scalar, infinite without one."""
         return values_P.float().abs().masked_fill(values_P == 0, torch.inf).min()
 
-    def gradients(self, gradient_P: Tensor) -> tuple[Tensor, Tensor]:
-        """The gradients at places, and their sum over the places of each latent (float32 [F])."""
-        gradient_P = self.only(gradient_P)
-        return gradient_P, self.by_latent(gradient_P)
+    def fired(self, values_P: Tensor) -> Tensor:
+        """Whether each latent has a value above 0 somewhere; bool [F]."""
+        return self.count(values_P > 0) > 0
+
+    def total(self, values_P: Tensor) -> Tensor:
+        """The sum of all values; float32 scalar."""
+        return values_P.sum(dtype=torch.float32)
 
     @abc.abstractmethod
     def decode(self, values_P: Tensor, rows_FD: Tensor, copy_FD: Tensor | None = None) -> Tensor:
@@ -95,6 +98,10 @@ class Places(abc.ABC):
     def outer(self, values_P: Tensor, rows_BD: Tensor) -> Tensor:
         """For each latent, the sum over its places of the value times the token's row; float32
         [F, D]."""
+
+    def detached(self) -> "Places":
+        """The same places without the graphs of a step."""
+        return self
 
     @abc.abstractmethod
     def split(self, values_P: Tensor, sizes: Sequence[int]) -> list[tuple["Places", Tensor]]:
@@ -154,45 +161,56 @@ class Masked(Places):
 
 class Positive(Masked):
     """The places where a matrix of values [B, F] is above 0, on a GPU: a kernel made the values,
-    and found which latents have a place (bool [F]) and the smallest value of each token (float32
-    [B], infinite for a token without)."""
+    and found which latents have a place (bool [F]) and, where the step needs it, the smallest value
+    of each token (float32 [B], infinite for a token without), the sum of each latent's values
+    (float32 [F]), and the sums of values**p for two exponents p (float32 [2])."""
 
     def __init__(
         self,
         values_BF: Tensor,
         latents_F: Tensor | None = None,
+        *,
         smallest_B: Tensor | None = None,
+        sums_F: Tensor | None = None,
+        power_sums: Tensor | None = None,
+        fired_F: Tensor | None = None,
     ) -> None:
-        self.values_BF, self.latents_F, self.smallest_B = values_BF, latents_F, smallest_B
-        self.dtype = values_BF.dtype
-        self.tokens, self.width = values_BF.shape
+        super().__init__(values_BF, values_BF.dtype)
+        self.values_BF = values_BF
+        self.latents_F, self.smallest_B = latents_F, smallest_B
+        self.sums_F, self.power_sums, self.fired_F = sums_F, power_sums, fired_F
 
-    @functools.cached_property
-    def mask_BF(self) -> Tensor:  # type: ignore[override]
-        return self.values_BF > 0
+    def only(self, values_P: Tensor) -> Tensor:
+        return values_P * (self.values_BF > 0)
 
     def latents(self) -> Tensor:
         return self.active(self.values_BF)
 
     def active(self, values_P: Tensor) -> Tensor:
-        return super().active(values_P) if self.latents_F is None else self.latents_F
+        return (self.values_BF > 0).any(dim=0) if self.latents_F is None else self.latents_F
+
+    def fired(self, values_P: Tensor) -> Tensor:
+        return super().fired(values_P) if self.fired_F is None else self.fired_F
 
     def smallest_by_token(self, values_P: Tensor) -> Tensor:
-        if self.smallest_B is None:
-            return super().smallest_by_token(values_P)
-        return self.smallest_B
+        return super().smallest_by_token(values_P) if self.smallest_B is None else self.smallest_B
 
     def smallest(self, values_P: Tensor) -> Tensor:
         return self.smallest_by_token(values_P).min()
 
-    def gradients(self, gradient_P: Tensor) -> tuple[Tensor, Tensor]:
-        from saemake.kernels import masks  # it needs Triton
+    def by_latent(self, values_P: Tensor) -> Tensor:
+        return super().by_latent(values_P) if self.sums_F is None else self.sums_F
 
-        return masks.where_positive(gradient_P, self.values_BF)
+    def total(self, values_P: Tensor) -> Tensor:
+        return self.by_latent(values_P).sum()
 
     def split(self, values_P: Tensor, sizes: Sequence[int]) -> list[tuple[Places, Tensor]]:
         own, values = self.values_BF.split(sizes, dim=1), values_P.split(sizes, dim=1)
         return [(Positive(o), v) for o, v in zip(own, values, strict=True)]
+
+    def detached(self) -> "Positive":
+        """The same without graphs."""
+        return Positive(self.values_BF.detach(), self.latents_F)
 
 
 class Listed(Places):

@@ -42,6 +42,7 @@ class Forward:
             self,
             loss=self.loss.detach(),
             f_P=self.f_P.detach(),
+            places=self.places.detached(),
             x_hat_BD=self.x_hat_BD.detach(),
         )
 

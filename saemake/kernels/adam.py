@@ -11,9 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Numbers of a tile: so many registers of a thread hold each of weight, gradient and moments.
+# Numbers of a program's tile. The warps were the fastest of 4, 8 and 16 (docs/performance.md).
 TILE = 4096
-WARPS = 8
+MEASURE_WARPS = {True: 8, False: 4}  # whether a row has more than half a tile
+UPDATE_WARPS = 16
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Rule:
 def _measure(
     gradient,
     weight,
+    pull,
     along,
     squares,
     rows,
     columns,
     epsilon,
+    PULL: tl.constexpr,
     PROJECT: tl.constexpr,
     DIVIDE: tl.constexpr,
     CLIPPED_FIRST: tl.constexpr,
@@ -48,9 +51,12 @@ def _measure(
     inside = (row < rows)[:, None] & (column < columns)[None, :]
     at = row.to(tl.int64)[:, None] * columns + column[None, :]
     g = tl.load(gradient + at, mask=inside, other=0.0).to(tl.float32)
+    if PULL or PROJECT:
+        w = tl.load(weight + at, mask=inside, other=0.0)
+    if PULL:
+        g += tl.load(pull + row, mask=row < rows, other=0.0)[:, None] * w
     square = tl.sum(g * g, axis=1)
     if PROJECT:
-        w = tl.load(weight + at, mask=inside, other=0.0)
         dot = tl.sum(g * w, axis=1)
         length = tl.sum(w * w, axis=1)
         if DIVIDE:
@@ -69,6 +75,7 @@ def _update(
     weight,
     mean,
     variance,
+    pull,
     along,
     clip,
     now,
@@ -79,6 +86,7 @@ def _update(
     beta2,
     epsilon,
     norm_epsilon,
+    PULL: tl.constexpr,
     CLIP: tl.constexpr,
     PROJECT: tl.constexpr,
     NORM: tl.constexpr,
@@ -94,6 +102,8 @@ def _update(
     w = tl.load(weight + at, mask=inside, other=0.0)
     m = tl.load(mean + at, mask=inside, other=0.0)
     v = tl.load(variance + at, mask=inside, other=0.0)
+    if PULL:
+        g += tl.load(pull + row, mask=row < rows, other=0.0)[:, None] * w
     if PROJECT:
         a = tl.load(along + row, mask=row < rows, other=0.0)
         g = g - a[:, None] * w
@@ -121,9 +131,15 @@ def _tile(columns: int) -> tuple[int, int]:
     return max(TILE // wide, 1), wide
 
 
-def measure(weight_RD: Tensor, gradient_RD: Tensor, rule: Rule, squares_R: Tensor) -> Tensor | None:
+def measure(
+    weight_RD: Tensor,
+    gradient_RD: Tensor,
+    rule: Rule,
+    squares_R: Tensor,
+    pull_R: Tensor | None = None,
+) -> Tensor | None:
     """Fill `squares_R` (float32) with each row's sum of squares of the gradient, which the joint
-    norm is made of. Returns each row's coefficient of the part along the row (float32 [R]), None
+    norm is made of. The row times `pull_R` is part of the gradient. Returns each row's coefficient of the part along the row (float32 [R]), None
     without a projection."""
     rows, columns = weight_RD.shape
     projects = rule.along_epsilon is not None
@@ -132,17 +148,19 @@ def measure(weight_RD: Tensor, gradient_RD: Tensor, rule: Rule, squares_R: Tenso
     _measure[(triton.cdiv(rows, tile[0]),)](
         gradient_RD,
         weight_RD,
+        squares_R if pull_R is None else pull_R,
         squares_R if along_R is None else along_R,
         squares_R,
         rows,
         columns,
         rule.along_epsilon or 0.0,
+        PULL=pull_R is not None,
         PROJECT=projects,
-        DIVIDE=projects and rule.along_epsilon >= 0,
+        DIVIDE=rule.along_epsilon is not None and rule.along_epsilon >= 0,
         CLIPPED_FIRST=rule.clipped_first,
         ROWS=tile[0],
         COLUMNS=tile[1],
-        num_warps=WARPS,
+        num_warps=MEASURE_WARPS[2 * tile[1] > TILE],
     )
     return along_R
 
@@ -158,10 +176,11 @@ def update_(
     betas: tuple[float, float],
     epsilon: float,
     copy_RD: Tensor | None = None,
+    pull_R: Tensor | None = None,
 ) -> None:
     """Update weight and moments in place, and fill `copy_RD` with the new weight in its dtype.
 
-    `along_R` is what `measure` returned, `clip` (float32 scalar) scales the gradient, `now`
+    `pull_R` is as in `measure`, `along_R` is what `measure` returned, `clip` (float32 scalar) scales the gradient, `now`
     (float32 [3]) has the learning rate and 1 - beta**t of both betas.
     """
     rows, columns = weight_RD.shape
@@ -170,6 +189,7 @@ def update_(
         gradient_RD,
         weight_RD,
         *moments,
+        now if pull_R is None else pull_R,
         now if along_R is None else along_R,
         now if clip is None else clip,
         now,
@@ -179,13 +199,14 @@ def update_(
         *betas,
         epsilon,
         rule.norm_epsilon or 0.0,
+        PULL=pull_R is not None,
         CLIP=clip is not None,
         PROJECT=along_R is not None,
         NORM=rule.norm_epsilon is not None,
         COPY=copy_RD is not None,
         ROWS=tile[0],
         COLUMNS=tile[1],
-        num_warps=WARPS,
+        num_warps=UPDATE_WARPS,
     )
 
 

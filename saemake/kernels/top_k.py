@@ -43,7 +43,7 @@ def _write(row, column, columns, kept, fired):
     values = tl.load(row + column, mask=column < columns, other=0.0).to(tl.float32)
     # NaN is written too, so that a loss shows it.
     active = kept & ((values > 0) | (values != values))
-    tl.store(row + column, tl.where(active, values, 0.0).to(tl.bfloat16), mask=column < columns)
+    tl.store(row + column, tl.where(active, values, 0.0), mask=column < columns)
     return tl.min(tl.where(active, values, float("inf")))
 
 
@@ -68,31 +68,44 @@ def _top_of_rows(
     if CHUNKS == 1:
         keys = _load_keys(row, lanes, used)
     bound = -32768
-    for bit in tl.static_range(15, -1, -1):
-        tried = bound + (1 << bit)
-        if CHUNKS == 1:
+    if CHUNKS == 1:
+        for bit in tl.static_range(15, -1, -1):
+            tried = bound + (1 << bit)
             count = tl.sum((keys >= tried).to(tl.int32))
-        else:
+            bound = tl.where(count >= k, tried, bound)
+        over = tl.sum((keys > bound).to(tl.int32))
+        equals = tl.sum((keys == bound).to(tl.int32))
+    else:
+        # Two bits in a pass; a lane's three counts share an integer.
+        for pair in tl.static_range(14, -1, -2):
             counts = tl.zeros([CHUNK], tl.int32)
             for chunk in range(CHUNKS):
-                counts += (_load_keys(row, lanes + chunk * CHUNK, used) >= tried).to(tl.int32)
-            count = tl.sum(counts)
-        bound = tl.where(count >= k, tried, bound)
-    if CHUNKS == 1:
-        over = tl.sum((keys > bound).to(tl.int32))
-    else:
-        overs = tl.zeros([CHUNK], tl.int32)
+                keys = _load_keys(row, lanes + chunk * CHUNK, used)
+                counts += (keys >= bound + (1 << pair)).to(tl.int32)
+                counts += (keys >= bound + (2 << pair)).to(tl.int32) << 10
+                counts += (keys >= bound + (3 << pair)).to(tl.int32) << 20
+            steps = (tl.sum(counts & 1023) >= k).to(tl.int32)
+            steps += (tl.sum((counts >> 10) & 1023) >= k).to(tl.int32)
+            steps += (tl.sum(counts >> 20) >= k).to(tl.int32)
+            bound += steps << pair
+        counts = tl.zeros([CHUNK], tl.int32)
         for chunk in range(CHUNKS):
-            overs += (_load_keys(row, lanes + chunk * CHUNK, used) > bound).to(tl.int32)
-        over = tl.sum(overs)
+            keys = _load_keys(row, lanes + chunk * CHUNK, used)
+            counts += (keys > bound).to(tl.int32)
+            counts += (keys == bound).to(tl.int32) << 10
+        over = tl.sum(counts & 1023)
+        equals = tl.sum(counts >> 10)
     wanted = k - over
     smallest = float("inf")
     for chunk in range(CHUNKS):
         column = lanes + chunk * CHUNK
         keys = _load_keys(row, column, used)
-        equal = (keys == bound).to(tl.int32)
-        kept = (keys > bound) | ((equal > 0) & (tl.cumsum(equal, 0) <= wanted))
-        wanted -= tl.sum(equal)
+        kept = keys >= bound
+        if equals > wanted:
+            equal = (keys == bound).to(tl.int32)
+            kept = (keys > bound) | ((equal > 0) & (tl.cumsum(equal, 0) <= wanted))
+            wanted -= tl.sum(equal)
+            equals -= tl.sum(equal)
         tl.store(fired + column, tl.full([CHUNK], 1, tl.int8), mask=kept & (column < columns))
         smallest = tl.minimum(smallest, _write(row, column, columns, kept, fired))
     tl.store(least + tl.program_id(0), smallest)
@@ -193,6 +206,7 @@ def _top_of_all(
     values,
     high,
     low,
+    equals,
     before,
     fired,
     least,
@@ -205,13 +219,19 @@ def _top_of_all(
     key, equal_wanted = _bound(high, low, wanted, LOW)
     row = values + tl.program_id(0).to(tl.int64) * columns
     rest = equal_wanted - tl.load(before + tl.program_id(0)).to(tl.int32)
+    here = tl.load(equals + tl.program_id(0))
     smallest = float("inf")
     for chunk in range(CHUNKS):
         column = tl.arange(0, CHUNK) + chunk * CHUNK
         keys = _load_keys(row, column, columns)
-        equal = (keys == key).to(tl.int32)
-        kept = (keys > key) | ((equal > 0) & (tl.cumsum(equal, 0) <= rest))
-        rest -= tl.sum(equal)
+        kept = keys > key
+        if rest >= here:
+            kept = keys >= key
+        elif rest > 0:
+            equal = (keys == key).to(tl.int32)
+            kept = (keys > key) | ((equal > 0) & (tl.cumsum(equal, 0) <= rest))
+            rest -= tl.sum(equal)
+            here -= tl.sum(equal)
         active = kept & (keys > 0) & (column < columns)
         tl.store(fired + column, tl.full([CHUNK], 1, tl.int8), mask=active)
         smallest = tl.minimum(smallest, _write(row, column, columns, kept, fired))
@@ -240,7 +260,17 @@ def keep_top_of_all_(values_BF: Tensor, count: int) -> tuple[Tensor, Tensor]:
     )
     before_B = equals_B.cumsum(0) - equals_B
     _top_of_all[(rows,)](
-        values_BF, high, low, before_B, fired_F, least_B, count, columns, **chunks, num_warps=warps
+        values_BF,
+        high,
+        low,
+        equals_B,
+        before_B,
+        fired_F,
+        least_B,
+        count,
+        columns,
+        **chunks,
+        num_warps=warps,
     )
     return fired_F.bool(), least_B
 

@@ -20,7 +20,7 @@ def test_l1_weighs_each_latent_by_its_decoder_norm():
     f = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
     decoder = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
     places = Masked(f > 0, f.dtype)
-    found = losses.decoder_weighted_l1(f, places, decoder)
+    found = losses.decoder_weighted_l1(f, places, decoder.norm(dim=1))
     assert found.item() == pytest.approx((5 + 4 + 15) / 2)
 
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import over
 from saemake.architectures.dictionary import Dictionary, latents_together
-from saemake.architectures.encoding import Encoding
+from saemake.architectures.encoding import Encoding, by_encoder
 from saemake.architectures.gated import Gated
 from saemake.architectures.penalty_settings import PenaltySettings
+from saemake.architectures.places import Places, Positive
 from saemake.architectures.trainer import Forward, Trainer
 from saemake.base.onednn import linear
 
@@ -66,6 +67,42 @@ class GatedDictionary(Dictionary):
                 bias.mul_(scale)
 
 
+class Gates(torch.autograd.Function):
+    """The gate's activations and the latents [B, F], the sum of the gate's activations [F], and
+    which latents are above 0 (bool [F])."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight_FD: Tensor,
+        bias_F: None,
+        shift_D: Tensor,
+        gate_bias_F: Tensor,
+        r_mag_F: Tensor,
+        mag_bias_F: Tensor,
+        encoding: Encoding,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        from saemake.kernels import gates  # it needs Triton
+
+        encoded_BF, vectors = encoding.whole(), (gate_bias_F, r_mag_F.exp(), mag_bias_F)
+        gate_BF, f_BF, fired_F, sums_F = gates.gates(encoded_BF, *vectors)
+        ctx.save_for_backward(weight_FD, encoding.x_BD, encoded_BF, *vectors)
+        ctx.mark_non_differentiable(fired_F)
+        return gate_BF, f_BF, sums_F, fired_F
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        from saemake.kernels import gates  # it needs Triton
+
+        gate_BF, f_BF, sums_F, _ = gradients
+        weight_FD, x_BD, encoded_BF, *vectors = ctx.saved_tensors
+        gradient_BF, sum_F, gate_bias_F, mag_bias_F, r_mag_F = gates.gates_backward(
+            encoded_BF, *vectors, gate_BF, f_BF, sums_F
+        )
+        encoder = by_encoder(ctx, weight_FD, x_BD, gradient_BF, sum_F)
+        return *encoder, gate_bias_F, r_mag_F, mag_bias_F, None
+
+
 class GatedTrainer(Gated, Trainer):
     constraint = constraints.UNIT_NORM
 
@@ -92,15 +129,15 @@ class GatedTrainer(Gated, Trainer):
         encoding = Encoding(
             x_BD, dictionary.encoder.weight, None, bias_D, self.dtype, dictionary.encoder_copy
         )
-        places, encoded_P = over(encoding, -dictionary.gate_bias.detach())
-        gate_P = places.only((encoded_P + places.of_latents(dictionary.gate_bias)).relu())
-        scaled_P = encoded_P * places.of_latents(dictionary.r_mag.exp())
-        f_P = (gate_P > 0) * (scaled_P + places.of_latents(dictionary.mag_bias)).relu()
+        if encoding.by_kernels:
+            places, gate_P, f_P = self.gates_by_kernel(encoding)
+        else:
+            places, gate_P, f_P = self.gates(encoding)
         x_hat_BD = places.decode(f_P, rows_FD, dictionary.decoder_copy) + bias_D
         # The gate's own reconstruction. It does not train the decoder.
         x_hat_gate_BD = places.decode(gate_P, rows_FD.detach(), dictionary.decoder_copy)
         x_hat_gate_BD = x_hat_gate_BD + bias_D.detach()
-        self.count_fired(places.count(f_P > 0) > 0, places)
+        self.count_fired(places.fired(f_P), places)
         l2 = losses.reconstruction(x_BD, x_hat_BD)
         sparsity = losses.l1(gate_P, places)
         auxiliary = losses.reconstruction(x_BD, x_hat_gate_BD)
@@ -108,6 +145,30 @@ class GatedTrainer(Gated, Trainer):
         loss = l2 + self.sparsity_value * sparsity * scale + auxiliary
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach(), "gate_l2": auxiliary.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
+
+    def gates(self, encoding: Encoding) -> tuple[Places, Tensor, Tensor]:
+        """The places where the gate is open, and the gate's activations and the latents there."""
+        dictionary = self.dictionary
+        places, encoded_P = over(encoding, -dictionary.gate_bias.detach())
+        gate_P = places.only((encoded_P + places.of_latents(dictionary.gate_bias)).relu())
+        scaled_P = encoded_P * places.of_latents(dictionary.r_mag.exp())
+        f_P = (gate_P > 0) * (scaled_P + places.of_latents(dictionary.mag_bias)).relu()
+        return places, gate_P, f_P
+
+    def gates_by_kernel(self, encoding: Encoding) -> tuple[Places, Tensor, Tensor]:
+        """The same by a kernel."""
+        dictionary = self.dictionary
+        gate_BF, f_BF, sums_F, fired_F = Gates.apply(
+            encoding.weight_FD,
+            None,
+            encoding.shift_D,
+            dictionary.gate_bias,
+            dictionary.r_mag,
+            dictionary.mag_bias,
+            encoding,
+        )
+        places = Positive(gate_BF, sums_F=sums_F, fired_F=fired_F)
+        return places, gate_BF, f_BF
 
     def schedule(self, step: int) -> dict[str, float]:
         warmup = self.settings.sparsity_warmup_steps

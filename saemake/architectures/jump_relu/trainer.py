@@ -13,13 +13,15 @@ from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import over
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.dictionary import Dictionary, latents_together
-from saemake.architectures.encoding import Encoding
+from saemake.architectures.encoding import Encoding, by_encoder
 from saemake.architectures.jump_relu import JumpRelu, JumpReluSettings
-from saemake.architectures.places import Places
+from saemake.architectures.places import Places, Positive
 from saemake.architectures.trainer import Forward, Trainer
 from saemake.base.onednn import linear
 
 INITIAL_THRESHOLD = 0.001
+# Values within half a bandwidth of the threshold matter too, with a margin for rounding.
+MARGIN = 0.51
 
 
 class JumpReluDictionary(Dictionary):
@@ -110,6 +112,51 @@ class MeanL0(torch.autograd.Function):
         return gradients[0] * ctx.saved_tensors[0], None, None, None
 
 
+class JumpsAndL0(torch.autograd.Function):
+    """Jump and MeanL0 by a kernel: the latents [B, F], the mean L0, and the sum of each latent's
+    values [F]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weight_FD: Tensor,
+        bias_F: Tensor,
+        shift_D: None,
+        threshold_F: Tensor,
+        encoding: Encoding,
+        bandwidth: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        from saemake.kernels import gates  # it needs Triton
+
+        encoded_BF = encoding.whole()
+        f_BF, (sums_F, places_F, over_F, near_F) = gates.jumps(
+            encoded_BF, threshold_F, bandwidth, MARGIN * bandwidth
+        )
+        tokens = len(encoded_BF)
+        zeros_F = tokens - places_F
+        over_F = over_F + zeros_F * (threshold_F < 0)
+        near_F = near_F + zeros_F * _near(torch.zeros_like(threshold_F), threshold_F, bandwidth)
+        ctx.save_for_backward(
+            weight_FD, encoding.x_BD, encoded_BF, threshold_F, -near_F / (bandwidth * tokens)
+        )
+        ctx.bandwidth = bandwidth
+        ctx.mark_non_differentiable(sums_F)
+        return f_BF, over_F.sum() / tokens, sums_F
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        from saemake.kernels import gates  # it needs Triton
+
+        weight_FD, x_BD, encoded_BF, threshold_F, l0_F = ctx.saved_tensors
+        bandwidth = ctx.bandwidth
+        gradient_BF, sum_F, near_F = gates.jumps_backward(
+            encoded_BF, threshold_F, gradients[0], bandwidth, MARGIN * bandwidth
+        )
+        threshold_gradient_F = gradients[1] * l0_F - (threshold_F / bandwidth) * near_F
+        encoder = by_encoder(ctx, weight_FD, x_BD, gradient_BF, sum_F)
+        return *encoder, threshold_gradient_F, None, None
+
+
 def _near(x_P: Tensor, threshold_P: Tensor, bandwidth: float) -> Tensor:
     """Whether each value is within half a bandwidth of its threshold; bool."""
     return ((x_P - threshold_P) / bandwidth).abs() < 0.5
@@ -138,8 +185,7 @@ class JumpReluTrainer(JumpRelu, Trainer):
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
         """Reconstruction loss, and the squared relative distance of the L0 from its target."""
-        dictionary, bandwidth = self.dictionary, self.settings.bandwidth
-        threshold_F = dictionary.threshold
+        dictionary = self.dictionary
         encoding = Encoding(
             x_BD,
             dictionary.encoder_weight,
@@ -148,19 +194,38 @@ class JumpReluTrainer(JumpRelu, Trainer):
             self.dtype,
             dictionary.encoder_copy,
         )
-        # Values within half a bandwidth of the threshold matter too, with a margin for rounding.
-        places, encoded_P = over(encoding, threshold_F.detach() - 0.51 * bandwidth)
-        f_P = Jump.apply(encoded_P, threshold_F, places, bandwidth)
+        if encoding.by_kernels:
+            places, f_P, l0 = self.jump_by_kernel(encoding)
+        else:
+            places, f_P, l0 = self.jump(encoding)
         x_hat_BD = places.decode(f_P, dictionary.W_dec, dictionary.decoder_copy) + dictionary.b_dec
         self.count_fired(places.by_latent(f_P) > 0, places)
         l2 = losses.reconstruction(x_BD, x_hat_BD)
-        # L0 of the values after the jump. Dropped values are 0, and near only thresholds near 0.
-        l0 = MeanL0.apply(threshold_F, f_P, places, bandwidth)
         sparsity = (l0 / self.sparsity_value - 1).pow(2)
         scale = self.now["sparsity_scale"]
         loss = l2 + self.settings.sparsity_penalty * sparsity * scale
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
+
+    def jump(self, encoding: Encoding) -> tuple[Places, Tensor, Tensor]:
+        """The places over the threshold or near it, the latents there, and the mean L0."""
+        threshold_F, bandwidth = self.dictionary.threshold, self.settings.bandwidth
+        places, encoded_P = over(encoding, threshold_F.detach() - MARGIN * bandwidth)
+        f_P = Jump.apply(encoded_P, threshold_F, places, bandwidth)
+        # L0 of the values after the jump. Dropped values are 0, and near only thresholds near 0.
+        return places, f_P, MeanL0.apply(threshold_F, f_P, places, bandwidth)
+
+    def jump_by_kernel(self, encoding: Encoding) -> tuple[Places, Tensor, Tensor]:
+        """The same by a kernel."""
+        f_BF, l0, sums_F = JumpsAndL0.apply(
+            encoding.weight_FD,
+            encoding.bias_F,
+            None,
+            self.dictionary.threshold,
+            encoding,
+            self.settings.bandwidth,
+        )
+        return Positive(f_BF, sums_F=sums_F), f_BF, l0
 
     def schedule(self, step: int) -> dict[str, float]:
         warmup = self.settings.sparsity_warmup_steps

@@ -13,7 +13,7 @@ from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import positive
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.p_anneal import PAnneal, PAnnealSettings
-from saemake.architectures.places import Places
+from saemake.architectures.places import Places, Positive
 from saemake.architectures.relu import ReluTrainer, forget_moments, resample, silent_latents
 from saemake.architectures.trainer import Forward
 
@@ -54,22 +54,37 @@ class PAnnealTrainer(PAnneal, ReluTrainer):
             dictionary.encoder_copy,
         )
         # Latents above 0: the ReLU.
-        places, f_P = positive(encoding)
+        places, f_P = positive(encoding, self.powers(encoding))
         self.count_fired(places.latents(), places)
         x_hat_BD = (
             places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy) + dictionary.bias
         )
 
         l2 = losses.reconstruction(x_BD, x_hat_BD)
-        now = self.now
-        sparsity = self.penalty(f_P, places, now["p"])
-        loss = l2 + sparsity * now["coefficient"] * now["sparsity_scale"]
-        if self.next_p is not None:
-            with torch.no_grad():
-                next_sparsity = self.penalty(f_P, places, now["next_p"])
-            self.penalties = (sparsity.detach(), next_sparsity)
+        sparsity = self.batch_penalty(f_P, places)
+        loss = l2 + sparsity * self.now["coefficient"] * self.now["sparsity_scale"]
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
+
+    def powers(self, encoding: Encoding) -> Tensor | None:
+        """p and the next p, if a kernel computes the penalties with them (float32 [2])."""
+        if encoding.by_kernels and self.settings.sparsity_function == "Lp^p":
+            return torch.stack([self.now["p"], self.now["next_p"]])
+        return None
+
+    def batch_penalty(self, f_P: Tensor, places: Places) -> Tensor:
+        """The batch's penalty with p. That with the next p is kept beside it until the step is
+        over."""
+        if isinstance(places, Positive) and places.power_sums is not None:
+            sparsity, next_sparsity = places.power_sums / places.tokens
+            self.penalties = (sparsity.detach(), next_sparsity.detach())
+            return sparsity
+        sparsity = self.penalty(f_P, places, self.now["p"])
+        if self.next_p is not None:
+            with torch.no_grad():
+                next_sparsity = self.penalty(f_P, places, self.now["next_p"])
+            self.penalties = (sparsity.detach(), next_sparsity)
+        return sparsity
 
     def schedule(self, step: int) -> dict[str, float]:
         return {

@@ -10,6 +10,7 @@ from torch import Tensor
 from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import positive
 from saemake.architectures.encoding import Encoding
+from saemake.architectures.optimizers import RowAdam
 from saemake.architectures.relu import ReluTrainer
 from saemake.architectures.standard_new import StandardNew
 from saemake.architectures.trainer import Forward
@@ -17,6 +18,7 @@ from saemake.architectures.trainer import Forward
 
 class StandardNewTrainer(StandardNew, ReluTrainer):
     constraint = constraints.FREE
+    norms_F: Tensor | None = None
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
         dictionary, encoder = self.dictionary, self.dictionary.encoder
@@ -36,11 +38,30 @@ class StandardNewTrainer(StandardNew, ReluTrainer):
         )
 
         l2 = losses.reconstruction(x_BD, x_hat_BD)
-        sparsity = losses.decoder_weighted_l1(f_P, places, dictionary.decoder_rows)
+        norms_F = self.decoder_norms()
+        sparsity = losses.decoder_weighted_l1(f_P, places, norms_F)
         scale = self.now["sparsity_scale"]
         loss = l2 + self.sparsity_value * scale * sparsity
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
+
+    def decoder_norms(self) -> Tensor:
+        """The norm of each decoder row, float32 [F]."""
+        rows_FD = self.dictionary.decoder_rows
+        if not isinstance(self.optimizer, RowAdam):
+            return rows_FD.float().norm(dim=1)
+        self.norms_F = rows_FD.detach().norm(dim=1).requires_grad_()
+        return self.norms_F
+
+    def after_backward(self) -> None:
+        """Hand the gradient of the norms to the kernels, which read the rows anyway."""
+        if isinstance(self.optimizer, RowAdam):
+            assert self.norms_F is not None
+            assert self.norms_F.grad is not None
+            norms_F = self.norms_F.detach()
+            # The gradient of a norm of 0 is 0, as torch has it.
+            self.optimizer.pull_F = (self.norms_F.grad / norms_F).where(norms_F > 0, 0)
+            self.norms_F = None
 
     def schedule(self, step: int) -> dict[str, float]:
         warmup = self.settings.sparsity_warmup_steps
