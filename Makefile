@@ -66,6 +66,8 @@ $(VENV)/runs: envs/requirements.txt pyproject.toml
 $(VENV)/tests: $(VENV)/runs envs/dev.txt
 	$(BIN)/pip install --quiet -r envs/dev.txt
 	$(BIN)/pip install --quiet --no-deps dictionary-learning==0.1.0
+# A CUDA build of torch has brought its own Triton. Without one its interpreter runs the kernels.
+	$(BIN)/python -c "import triton" 2> $(VENV)/triton || $(BIN)/pip install --quiet triton==3.6.0
 	touch $@
 
 $(VENV)/acceptance: $(VENV)/tests

@@ -30,8 +30,8 @@ def top_of_each(encoding: Encoding, k: int, limits: Tensor | None = None) -> tup
     if encoding.by_kernels:
         from saemake.kernels.top_k import keep_top_of_rows_  # it needs Triton
 
-        places = encoding.top_by_kernel(lambda all_BF: keep_top_of_rows_(all_BF, k, limits))
-        return places, places.values_BF
+        chosen = encoding.top_by_kernel(lambda all_BF: keep_top_of_rows_(all_BF, k, limits))
+        return chosen, chosen.values_BF
     if encoding.lists(tokens * k):
         kept = [
             (latents_Rk := top_indices(part_RF, k), part_RF.gather(1, latents_Rk))
@@ -52,8 +52,8 @@ def top_of_batch(encoding: Encoding, count: int) -> tuple[Places, Tensor]:
     if encoding.by_kernels:
         from saemake.kernels.top_k import keep_top_of_all_  # it needs Triton
 
-        places = encoding.top_by_kernel(lambda all_BF: keep_top_of_all_(all_BF, count))
-        return places, places.values_BF
+        chosen = encoding.top_by_kernel(lambda all_BF: keep_top_of_all_(all_BF, count))
+        return chosen, chosen.values_BF
     if encoding.lists(count) and (candidates := _over_a_guess(encoding, count)):
         flat_N, values_N = candidates
         best_N = largest(values_N, count).sort().values

@@ -89,7 +89,7 @@ class Dictionary(nn.Module, abc.ABC):
         return all(bool(weight.isfinite().all()) for weight in self.state_dict().values())
 
 
-def rows_like(parameter: nn.Parameter, tensor: Tensor) -> Tensor:
+def rows_like(parameter: Tensor, tensor: Tensor) -> Tensor:
     """A tensor in the parameter's shape (the parameter itself, its gradient, a moment) with a row
     per latent, [F, D], as it lies in memory."""
     rows_FD = tensor.detach() if parameter.is_contiguous() else tensor.detach().T

@@ -168,8 +168,7 @@ class _PositiveAt(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         ctx.save_for_backward(weight_FD, x_BD, values_BF, powers)
         ctx.set_materialize_grads(False)
-        views = (None if sums is None else sums.view_as(sums) for sums in (sums_F, power_sums))
-        return values_BF.view_as(values_BF), *views
+        return values_BF.view_as(values_BF), _view(sums_F), _view(power_sums)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
@@ -183,6 +182,11 @@ class _PositiveAt(torch.autograd.Function):
             gradient_BF, values_BF, sums_gradient_F, power_gradient, powers
         )
         return *by_encoder(ctx, weight_FD, x_BD, gradient_BF, sum_F), *[None] * 5
+
+
+def _view(sums: Tensor | None) -> Tensor | None:
+    """A view, because a function may not return its inputs."""
+    return None if sums is None else sums.view_as(sums)
 
 
 def by_encoder(

@@ -119,7 +119,7 @@ class RowAdam:
         self.steps = 0
         # Decoder rows times these coefficients [F] are part of the next step's gradient.
         self.pull_F: Tensor | None = None
-        self.rows = {p: _rows(p, p) for p in dictionary.parameters()}
+        self.rows: dict[Tensor, Tensor] = {p: _rows(p, p) for p in dictionary.parameters()}
         self.of_rows = {
             p: (torch.zeros_like(rows), torch.zeros_like(rows)) for p, rows in self.rows.items()
         }
@@ -231,7 +231,7 @@ class RowAdam:
         self._renew_copies()
 
 
-def _rows(parameter: nn.Parameter, tensor: Tensor) -> Tensor:
+def _rows(parameter: Tensor, tensor: Tensor) -> Tensor:
     """A tensor in the parameter's shape as a contiguous matrix: [F, D], or a vector cut into
     rows."""
     if tensor.ndim == 1:

@@ -72,13 +72,17 @@ class Replays:
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         # Other threads may allocate meanwhile (text that is fetched ahead).
-        with torch.cuda.graph(graph, pool=_pool().id, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
             self.result = compute(self.batch_BD)
         self.graph = graph
 
 
 @functools.cache
-def _pool() -> torch.cuda.MemPool:
+def _memory() -> torch.cuda.MemPool:
     """The memory that all graphs share. They never run at the same time, and what a step returns is
     read before the next one."""
     return torch.cuda.MemPool()
+
+
+def _pool() -> Any:
+    return _memory().id

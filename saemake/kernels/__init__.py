@@ -5,17 +5,20 @@ A kernel's program handles whole rows. So what it computes of a row does not dep
 """
 
 import functools
-import importlib.util
+import importlib.metadata
 
 import torch
 
 
 @functools.cache
-def installed() -> bool:
-    """Whether Triton is installed. Torch's CUDA builds bring it along."""
-    return importlib.util.find_spec("triton") is not None
+def version() -> str | None:
+    """Triton's version, None if it is not installed. Torch's CUDA builds bring it along."""
+    try:
+        return importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def used_on(device: torch.device) -> bool:
     """Whether training on this device uses the kernels."""
-    return device.type == "cuda" and installed()
+    return device.type == "cuda" and version() is not None

@@ -139,8 +139,8 @@ def measure(
     pull_R: Tensor | None = None,
 ) -> Tensor | None:
     """Fill `squares_R` (float32) with each row's sum of squares of the gradient, which the joint
-    norm is made of. The row times `pull_R` is part of the gradient. Returns each row's coefficient of the part along the row (float32 [R]), None
-    without a projection."""
+    norm is made of. The row times `pull_R` is part of the gradient. Returns each row's coefficient
+    of the part along the row (float32 [R]), None without a projection."""
     rows, columns = weight_RD.shape
     projects = rule.along_epsilon is not None
     along_R = torch.empty_like(squares_R) if projects else None
@@ -180,8 +180,8 @@ def update_(
 ) -> None:
     """Update weight and moments in place, and fill `copy_RD` with the new weight in its dtype.
 
-    `pull_R` is as in `measure`, `along_R` is what `measure` returned, `clip` (float32 scalar) scales the gradient, `now`
-    (float32 [3]) has the learning rate and 1 - beta**t of both betas.
+    `pull_R` is as in `measure`, `along_R` is what `measure` returned, `clip` (float32 scalar)
+    scales the gradient, `now` (float32 [3]) has the learning rate and 1 - beta**t of both betas.
     """
     rows, columns = weight_RD.shape
     tile = _tile(columns)

@@ -184,6 +184,7 @@ def gates_backward(
     gate_bias_F: Tensor,
     scale_F: Tensor,
     magnitude_bias_F: Tensor,
+    *,
     gate_gradient_BF: Tensor,
     latents_gradient_BF: Tensor,
     sum_gradient_F: Tensor,
@@ -211,8 +212,9 @@ def jumps(
     encoded_BF: Tensor, threshold_F: Tensor, bandwidth: float, margin: float
 ) -> tuple[Tensor, Tensor]:
     """The values over their latent's threshold, else 0 (bfloat16 [B, F]). Of the values over
-    threshold - margin, for each latent: their sum after the jump, how many there are, how many are
-    over the threshold, how many are within half a bandwidth of it after the jump (float32 [4, F])."""
+    threshold - margin, for each latent (float32 [4, F]): their sum after the jump, how many there
+    are, how many are over the threshold, how many are within half a bandwidth of it after the
+    jump."""
     latents_BF, sums = torch.empty_like(encoded_BF), sums_for(encoded_BF, 4)
     _jump[grid_of(encoded_BF)](
         encoded_BF,

@@ -68,12 +68,15 @@ def of_training(recipe: SaeRecipe, shape: Shape, saes: int) -> Memory:
     batch = training.batch_tokens * recipe.width * FLOAT32_BYTES
     live_latents = architectures.get(recipe.architecture).live_latents
     live = round(live_latents * batch + LIVE_GRADIENTS * sae)
+    # On a GPU each SAE's matrices are there in bfloat16 too, and what its last step gave.
+    half = training.autocast == "bfloat16"
+    copies = saes * (sae + batch) // 2 if half else 0
     return Memory(
         lm=_lm(model.dtype, shape, recipe.layer + 1),
         saes=3 * saes * sae,
         buffer=buffer,
         live={
-            device: max(refilled + block, live)
+            device: max(refilled + block, live) + (copies if device == "cuda" else 0)
             for device, block in _blocks(model.dtype, shape, contexts, length).items()
         },
         loaded=_lm(model.dtype, shape, model.layers),

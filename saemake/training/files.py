@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import saemake
-from saemake import architectures
+from saemake import architectures, kernels
 from saemake.architectures import loading
 from saemake.architectures.trainer import Dictionary, Trainer
 from saemake.base import devices
@@ -78,6 +78,7 @@ def provenance_json(recipe: SaeRecipe, device: torch.device, more: dict[str, Any
             "saemake": saemake.__version__,
             "python": platform.python_version(),
             **{name: _version(name) for name in PROVENANCE_PACKAGES},
+            **({} if device.type == "cpu" else {"triton": _version("triton")}),
         },
     }
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
@@ -125,6 +126,8 @@ def checked_sum(folder: Path, recipe_hash: str) -> str:
 def circumstances(device: torch.device) -> dict[str, Any]:
     """All that an SAE's bytes depend on besides its recipe: the kind of device and the software."""
     versions = {name: importlib.metadata.version(name) for name in BYTES_DEPEND_ON}
+    if device.type != "cpu":
+        versions["triton"] = kernels.version() or "not installed"
     return {"device": devices.describe(device), **versions}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from saemake import kernels
 from saemake.activations.buffer import ActivationBuffer, norm_factor
 from saemake.activations.dropping import Dropping
 from saemake.activations.norms import Norms, warned
@@ -79,6 +80,10 @@ def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct
     inputs.tokens.check(missing[0].recipe.tokens.hash)
     device = devices.choose(missing[0].recipe.training.cpu_threads)
     conduct.announce(missing, device)
+    if device.type == "cuda" and not kernels.used_on(device):
+        line = "Triton is not installed: steps run by torch alone, several times more slowly"
+        log.warning("%s", line)
+        print(f"saemake: {conduct.label}: {line}", file=sys.stderr, flush=True)
     made_with = digest([files.circumstances(device), inputs.checksums])
     faults = [
         fault

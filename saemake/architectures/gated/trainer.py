@@ -97,7 +97,11 @@ class Gates(torch.autograd.Function):
         gate_BF, f_BF, sums_F, _ = gradients
         weight_FD, x_BD, encoded_BF, *vectors = ctx.saved_tensors
         gradient_BF, sum_F, gate_bias_F, mag_bias_F, r_mag_F = gates.gates_backward(
-            encoded_BF, *vectors, gate_BF, f_BF, sums_F
+            encoded_BF,
+            *vectors,
+            gate_gradient_BF=gate_BF,
+            latents_gradient_BF=f_BF,
+            sum_gradient_F=sums_F,
         )
         encoder = by_encoder(ctx, weight_FD, x_BD, gradient_BF, sum_F)
         return *encoder, gate_bias_F, r_mag_F, mag_bias_F, None
