@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from on_gpu.run import Run
+from on_gpu.table_rows import TILES
 
 B = 2048
 BETAS = (0.9, 0.999)
 TILED_AT = 16_384
-TILES = ((128, 64, 8), (128, 64, 16), (64, 64, 4), (64, 64, 8), (256, 32, 8), (128, 32, 4))
 
 
 def kernel_times(run: Run) -> dict[str, Any]:

@@ -6,6 +6,9 @@ from typing import Any
 GEMMA_WIDTH, LARGE = 16_384, (2304, 65_536)
 SAME_BYTES = ("twice_the_same", "resumed_the_same")
 
+# The first one is what training uses; kernel_times.py tries the others.
+TILES = ((128, 64, 8), (128, 64, 16), (64, 64, 4), (64, 64, 8), (256, 32, 8), (128, 32, 4))
+
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -29,6 +32,24 @@ def rates(found: dict[str, Any]) -> Rows:
     ]
     copy_rate = 1000 * found["copy_tb_per_second"]
     return {"rates": [*rows, {**copied, "threads": None, "tflops": None, "gb_per_s": copy_rate}]}
+
+
+def kernels(found: dict[str, Any]) -> Rows:
+    """Kernels and products with the settings that training uses."""
+    return {
+        "rates": [
+            {
+                "what": row["kernel"],
+                "shape": " x ".join(map(str, row["shape"])),
+                "dtype": "float32" if row["kernel"] in ("measure", "update") else "bfloat16",
+                "threads": None,
+                "tflops": row.get("tflops"),
+                "gb_per_s": row["gb_per_s"] or None,
+            }
+            for row in found["rows"]
+            if "error" not in row and row.get("tile and warps") in (None, TILES[0])
+        ]
+    }
 
 
 def smoke(found: dict[str, Any]) -> Rows:
@@ -231,6 +252,7 @@ STAGES = {
     "passes": passes,
     "memory": memory,
     "graphs": graphs,
+    "kernels": kernels,
     "snapshots": snapshots,
     "evaluations": evaluations,
 }
