@@ -23,15 +23,9 @@ EVERY, MARGIN = 8, 1.25
 INTEGERS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 
 
-def top_of_each(encoding: Encoding, k: int, limits: Tensor | None = None) -> tuple[Places, Tensor]:
-    """The places of the k largest latents of each token, and their values with gradients, after a
-    ReLU. `limits`: see saemake.kernels.top_k.keep_top_of_rows_."""
+def top_of_each(encoding: Encoding, k: int) -> tuple[Places, Tensor]:
+    """The places of the k largest latents of each token, and their values with gradients."""
     tokens, width = encoding.shape
-    if encoding.by_kernels:
-        from saemake.kernels.top_k import keep_top_of_rows_  # it needs Triton
-
-        chosen = encoding.top_by_kernel(lambda all_BF: keep_top_of_rows_(all_BF, k, limits))
-        return chosen, chosen.values_BF
     if encoding.lists(tokens * k):
         kept = [
             (latents_Rk := top_indices(part_RF, k), part_RF.gather(1, latents_Rk))
@@ -40,32 +34,50 @@ def top_of_each(encoding: Encoding, k: int, limits: Tensor | None = None) -> tup
         latents_Bk, values_Bk = (torch.cat(column) for column in zip(*kept, strict=True))
         starts_B = torch.arange(0, tokens * k, k, device=encoding.device)
         places = Listed(latents_Bk.flatten(), starts_B, width, encoding.dtype)
-        return places, encoding.at(places, values_Bk.flatten().float()).relu()
+        return places, encoding.at(places, values_Bk.flatten().float())
     all_BF = encoding.whole()
     mask_BF = torch.zeros_like(all_BF, dtype=torch.bool).scatter(1, top_indices(all_BF, k), True)
-    return _after_relu(encoding.at_masked(all_BF, mask_BF))
+    return encoding.at_masked(all_BF, mask_BF)
 
 
 def top_of_batch(encoding: Encoding, count: int) -> tuple[Places, Tensor]:
-    """The places of the `count` largest latents of the batch, and their values with gradients,
-    after a ReLU."""
+    """The places of the `count` largest latents of the batch, and their values with gradients."""
+    if encoding.lists(count) and (candidates := _over_a_guess(encoding, count)):
+        flat_N, values_N = candidates
+        best_N = largest(values_N, count).sort().values
+        return encoding.at_listed(flat_N[best_N], values_N[best_N])
+    all_BF = encoding.whole()
+    best_N = largest(all_BF.flatten(), count)
+    if encoding.lists(count):
+        flat_N = best_N.sort().values
+        return encoding.at_listed(flat_N, all_BF.flatten()[flat_N])
+    mask = torch.zeros(all_BF.numel(), dtype=torch.bool, device=all_BF.device)
+    return encoding.at_masked(all_BF, mask.index_fill(0, best_N, True).view_as(all_BF))
+
+
+def top_positive_of_each(
+    encoding: Encoding, k: int, limits: Tensor | None = None
+) -> tuple[Places, Tensor]:
+    """The same as `top_of_each` after a ReLU. `limits`, for kernels only: see
+    saemake.kernels.top_k.keep_top_of_rows_."""
+    if encoding.by_kernels:
+        from saemake.kernels.top_k import keep_top_of_rows_  # it needs Triton
+
+        chosen = encoding.top_by_kernel(lambda all_BF: keep_top_of_rows_(all_BF, k, limits))
+        return chosen, chosen.values_BF
+    places, values_P = top_of_each(encoding, k)
+    return places, values_P.relu()
+
+
+def top_positive_of_batch(encoding: Encoding, count: int) -> tuple[Places, Tensor]:
+    """The same as `top_of_batch` after a ReLU."""
     if encoding.by_kernels:
         from saemake.kernels.top_k import keep_top_of_all_  # it needs Triton
 
         chosen = encoding.top_by_kernel(lambda all_BF: keep_top_of_all_(all_BF, count))
         return chosen, chosen.values_BF
-    if encoding.lists(count) and (candidates := _over_a_guess(encoding, count)):
-        flat_N, values_N = candidates
-        best_N = largest(values_N, count).sort().values
-        return _after_relu(encoding.at_listed(flat_N[best_N], values_N[best_N]))
-    all_BF = encoding.whole()
-    best_N = largest(all_BF.flatten(), count)
-    if encoding.lists(count):
-        flat_N = best_N.sort().values
-        return _after_relu(encoding.at_listed(flat_N, all_BF.flatten()[flat_N]))
-    mask = torch.zeros(all_BF.numel(), dtype=torch.bool, device=all_BF.device)
-    mask_BF = mask.index_fill(0, best_N, True).view_as(all_BF)
-    return _after_relu(encoding.at_masked(all_BF, mask_BF))
+    places, values_P = top_of_batch(encoding, count)
+    return places, values_P.relu()
 
 
 def positive(encoding: Encoding, powers: Tensor | None = None) -> tuple[Places, Tensor]:
@@ -76,11 +88,6 @@ def positive(encoding: Encoding, powers: Tensor | None = None) -> tuple[Places, 
         return places, places.values_BF
     bound_F = torch.zeros(encoding.shape[1], device=encoding.device)
     return over(encoding, bound_F)
-
-
-def _after_relu(chosen: tuple[Places, Tensor]) -> tuple[Places, Tensor]:
-    places, values_P = chosen
-    return places, values_P.relu()
 
 
 def over(encoding: Encoding, bound_F: Tensor) -> tuple[Places, Tensor]:

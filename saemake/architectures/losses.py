@@ -42,14 +42,21 @@ def lp(f_P: Tensor, places: Places, p: float | Tensor) -> Tensor:
     return places.by_token(f_P.float().pow(p)).pow(1 / p).mean()
 
 
-def auxk_over_variance(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
+def auxk_over_variance(
+    x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor, scale: float | Tensor
+) -> Tensor:
     """AuxK error of January 2025's TopK: the squared error of decode(aux) against x_hat - x. Each
     dimension is divided by the batch's sum of squared distances from its mean in that dimension.
-    Mean over B and D; float32 scalar. dictionary_learning took it from EleutherAI's sparsify.
+    Mean over B and D, times `scale`; float32 scalar. dictionary_learning took it from EleutherAI's
+    sparsify.
     """
     x_BD = x_BD.float()
     error_BD = (x_hat_aux_BD.float() - (x_hat_BD.float() - x_BD)).pow(2)
-    return (error_BD / (x_BD - x_BD.mean(dim=0)).pow(2).sum(dim=0)).mean()
+    spread_D = (x_BD - x_BD.mean(dim=0)).pow(2).sum(dim=0)
+    if isinstance(scale, Tensor):
+        # A scale of 0 must give 0 also where a dimension does not vary.
+        spread_D = spread_D.where(scale > 0, 1.0)
+    return scale * (error_BD / spread_D).mean()
 
 
 def auxk_mean_squared(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
@@ -61,16 +68,20 @@ def auxk_mean_squared(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> T
     return (x_hat_aux_BD.float() - residual_BD).pow(2).mean()
 
 
-def auxk_over_residual(x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor) -> Tensor:
+def auxk_over_residual(
+    x_hat_aux_BD: Tensor, x_hat_BD: Tensor, x_BD: Tensor, due: Tensor | None = None
+) -> Tensor:
     """AuxK error of release 0.1.0: the squared error of the auxiliary reconstruction without bias
     against the detached residual, divided by the residual's own squared distance from its mean.
-    Both are summed over D and averaged over B. NaN (0 / 0) becomes 0; float32 scalar. After
-    OpenAI's sparse_autoencoder.
+    Both are summed over D and averaged over B. NaN (0 / 0) becomes 0; float32 scalar, 0
+    where `due` (bool scalar) is False. After OpenAI's sparse_autoencoder.
     """
     residual_BD = (x_BD.float() - x_hat_BD.float()).detach()
     error = reconstruction(residual_BD, x_hat_aux_BD)
     spread = (residual_BD - residual_BD.mean(dim=0)).pow(2).sum(dim=-1).mean()
-    return (error / spread).nan_to_num(0.0)
+    if due is None:
+        return (error / spread).nan_to_num(0.0)
+    return (error / spread.where(due, 1.0)).nan_to_num(0.0) * due
 
 
 @torch.no_grad()

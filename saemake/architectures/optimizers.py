@@ -22,7 +22,10 @@ VECTOR_ROW = 1024
 
 
 class Optimizer(Protocol):
-    """Adam with a constraint. `numbers` are what a step needs that changes from step to step."""
+    """Adam with a constraint. `constrains_later`: weights are to be constrained before they are
+    used, as `before_forward` does."""
+
+    constrains_later: bool
 
     def numbers(self, learning_rate: float) -> dict[str, float]:
         """The numbers of the next step, which the caller hands to `step`."""
@@ -48,6 +51,8 @@ class Optimizer(Protocol):
 
 class TorchAdam:
     """By torch."""
+
+    constrains_later = True
 
     def __init__(
         self,
@@ -104,6 +109,8 @@ class RowAdam:
     """By Triton's kernels, row after row. Weights are constrained at the end of a step, also where
     the constraint says before the next forward pass. Where training computes in bfloat16, the
     dictionary gets a copy of both matrices in it, which each step renews."""
+
+    constrains_later = False
 
     def __init__(
         self,
@@ -246,7 +253,20 @@ def optimizer_of(
     betas: tuple[float, float],
     dtype: torch.dtype,
 ) -> Optimizer:
-    """By kernels where they run, else by torch."""
-    if kernels.used_on(dictionary.decoder_weight.device):
+    """By kernels where they run and know the dictionary's shape, else by torch."""
+    if kernels.used_on(dictionary.decoder_weight.device) and _has_rows(dictionary):
         return RowAdam(dictionary, constraint, betas, dtype)
     return TorchAdam(dictionary, constraint, learning_rate, betas)
+
+
+def _has_rows(dictionary: Dictionary) -> bool:
+    """Whether the parameters are vectors and matrices, two of which are encoder and decoder, and
+    their rows can be told from their columns."""
+    start = dictionary.encoder_weight.data_ptr()
+    encoders = [each for each in dictionary.parameters() if each.data_ptr() == start]
+    return (
+        len(encoders) == 1
+        and encoders[0] is not dictionary.decoder_weight
+        and min(encoders[0].shape) > 1
+        and all(each.ndim in (1, 2) for each in dictionary.parameters())
+    )

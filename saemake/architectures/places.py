@@ -3,8 +3,8 @@
 Few latents of a batch are active; the others have neither a value nor a gradient. So a step encodes
 without a graph (encoding.py), chooses places (choosing.py), and then works, forward and backward,
 with the values at these places. `Listed` stores the values as a list, `Masked` as a matrix that is
-0 elsewhere, which is faster when many latents are active. Code that uses the methods of `Places`
-works with both.
+0 elsewhere, which is faster when many latents are active. `Positive` is such a matrix that kernels
+made. Code that uses the methods of `Places` works with all.
 
 Shapes: B activations in a batch, R activations in a part, D the model's width, F latents. P places
 are [N] in a list and [B, F] in a matrix; M is some of N. Products are computed in the dtype of the
@@ -99,8 +99,8 @@ class Places(abc.ABC):
         """For each latent, the sum over its places of the value times the token's row; float32
         [F, D]."""
 
-    def detached(self) -> "Places":
-        """The same places without the graphs of a step."""
+    def detached(self, values_P: Tensor) -> "Places":
+        """The places of a step's values without its graphs."""
         return self
 
     @abc.abstractmethod
@@ -160,10 +160,11 @@ class Masked(Places):
 
 
 class Positive(Masked):
-    """The places where a matrix of values [B, F] is above 0, on a GPU: a kernel made the values,
-    and found which latents have a place (bool [F]) and, where the step needs it, the smallest value
-    of each token (float32 [B], infinite for a token without), the sum of each latent's values
-    (float32 [F]), and the sums of values**p for two exponents p (float32 [2])."""
+    """The places where a matrix of values [B, F] is not 0, on a GPU. A kernel made the values, and
+    found what the step needs of them: which latents have a place (bool [F]), the smallest value of
+    each token (float32 [B], infinite for a token without), the sum of each latent's values (float32
+    [F]), the sums of values**p for two exponents p (float32 [2]), and which latents fire where the
+    values are not the latents (bool [F])."""
 
     def __init__(
         self,
@@ -175,19 +176,21 @@ class Positive(Masked):
         power_sums: Tensor | None = None,
         fired_F: Tensor | None = None,
     ) -> None:
-        super().__init__(values_BF, values_BF.dtype)
-        self.values_BF = values_BF
+        self.values_BF, self.dtype = values_BF, values_BF.dtype
+        self.tokens, self.width = values_BF.shape
         self.latents_F, self.smallest_B = latents_F, smallest_B
         self.sums_F, self.power_sums, self.fired_F = sums_F, power_sums, fired_F
 
-    def only(self, values_P: Tensor) -> Tensor:
-        return values_P * (self.values_BF > 0)
+    @functools.cached_property
+    def mask_BF(self) -> Tensor:  # type: ignore[override]  # noqa: N802
+        return self.values_BF.detach() != 0
 
     def latents(self) -> Tensor:
-        return self.active(self.values_BF)
+        return super().latents() if self.latents_F is None else self.latents_F
 
     def active(self, values_P: Tensor) -> Tensor:
-        return (self.values_BF > 0).any(dim=0) if self.latents_F is None else self.latents_F
+        known = self.latents_F is not None and values_P is self.values_BF
+        return self.latents() if known else super().active(values_P)
 
     def fired(self, values_P: Tensor) -> Tensor:
         return super().fired(values_P) if self.fired_F is None else self.fired_F
@@ -199,7 +202,8 @@ class Positive(Masked):
         return self.smallest_by_token(values_P).min()
 
     def by_latent(self, values_P: Tensor) -> Tensor:
-        return super().by_latent(values_P) if self.sums_F is None else self.sums_F
+        known = self.sums_F is not None and values_P is self.values_BF
+        return self.sums_F if known and self.sums_F is not None else super().by_latent(values_P)
 
     def total(self, values_P: Tensor) -> Tensor:
         return self.by_latent(values_P).sum()
@@ -208,9 +212,8 @@ class Positive(Masked):
         own, values = self.values_BF.split(sizes, dim=1), values_P.split(sizes, dim=1)
         return [(Positive(o), v) for o, v in zip(own, values, strict=True)]
 
-    def detached(self) -> "Positive":
-        """The same without graphs."""
-        return Positive(self.values_BF.detach(), self.latents_F)
+    def detached(self, values_P: Tensor) -> "Positive":
+        return Positive(values_P)
 
 
 class Listed(Places):

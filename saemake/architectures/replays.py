@@ -22,6 +22,7 @@ class Numbers:
         self.device = device
         self.all: Tensor | None = None
         self.by_name: dict[str, Tensor] = {}
+        self.given: Tensor | None = None
 
     def set(self, optimizer: dict[str, float], schedule: dict[str, float]) -> Mapping[str, Any]:
         """The numbers by name: floats, on a GPU scalars (float32), there also those of the
@@ -35,6 +36,8 @@ class Numbers:
             self.all = torch.empty_like(given, device=self.device)
             self.by_name = dict(zip(values, self.all, strict=True))
             self.by_name["optimizer"] = self.all[: len(optimizer)]
+        # Kept, in case the device reads it late.
+        self.given = given
         self.all.copy_(given, non_blocking=True)
         return self.by_name
 
@@ -43,8 +46,8 @@ class Replays:
     """Runs the steps of an SAE, and replays them where a graph can. The first step of a phase runs
     as it is: it prepares what a capture needs. The second is captured."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.on = device.type == "cuda"
+    def __init__(self, on: bool) -> None:
+        self.on = on
         self.phase: Hashable = None
         self.graph: torch.cuda.CUDAGraph | None = None
         self.batch_BD: Tensor | None = None

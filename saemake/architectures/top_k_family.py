@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from saemake import kernels
 from saemake.architectures import constraints, losses, schedule
-from saemake.architectures.choosing import largest, top_of_each
+from saemake.architectures.choosing import largest, top_positive_of_each
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.dictionary import Dictionary, rows_like
 from saemake.architectures.encoding import Encoding
@@ -169,7 +169,7 @@ class TopKFamilyTrainer(Trainer):
             dictionary.biases[1],
             self.dtype,
         )
-        places, f_P = top_of_each(encoding, min(self.d_model // 2, len(dead_N)))
+        places, f_P = top_positive_of_each(encoding, min(self.d_model // 2, len(dead_N)))
         x_hat_aux_BD = places.decode(f_P, dictionary.decoder_rows[dead_N])
         return losses.auxk_over_residual(x_hat_aux_BD, x_hat_BD, x_BD)
 
@@ -178,7 +178,8 @@ class TopKFamilyTrainer(Trainer):
         `most_dead` latents C; the latents behind them take no part."""
         dictionary, dead = self.dictionary, dead_F.sum()
         chosen_C = (~dead_F).to(torch.int8).sort(stable=True).indices[: self.most_dead]
-        limits = torch.stack([dead.clamp(max=self.d_model // 2), dead]).int()
+        taken = dead.clamp(max=len(chosen_C))
+        limits = torch.stack([taken.clamp(max=self.d_model // 2), taken]).int()
         parameters = (dictionary.encoder_weight, dictionary.biases[0], dictionary.decoder_rows)
         # Leaves of their own: their gradients are added to those of the whole at the end.
         weight_CD, bias_C, rows_CD = leaves = [
@@ -187,9 +188,9 @@ class TopKFamilyTrainer(Trainer):
         ]
         self.gathered = (chosen_C, leaves)
         encoding = Encoding(x_BD, weight_CD, bias_C, dictionary.biases[1], self.dtype)
-        places, f_P = top_of_each(encoding, self.most_dead, limits)
+        places, f_P = top_positive_of_each(encoding, self.most_dead, limits)
         x_hat_aux_BD = places.decode(f_P, rows_CD, rows_CD.detach().to(self.dtype))
-        return losses.auxk_over_residual(x_hat_aux_BD, x_hat_BD, x_BD) * (dead > 0)
+        return losses.auxk_over_residual(x_hat_aux_BD, x_hat_BD, x_BD, dead > 0)
 
     def after_backward(self) -> None:
         """Add the gradients of the gathered latents."""
@@ -219,8 +220,11 @@ class TopKFamilyTrainer(Trainer):
             return
         unfired = self.settings.dead_after_tokens - SOON * tokens
         soon = int((self.tokens_since_fired_F >= unfired).sum())
-        # Few different sizes, because a graph is captured for each.
-        self.most_dead = min(max(2 ** math.ceil(math.log2(max(soon, 1))), LEAST_DEAD), self.width)
+        # Few different sizes, because a graph is captured for each: powers of 2, and a smaller one
+        # only where it is at most a quarter.
+        wanted = min(max(2 ** math.ceil(math.log2(max(soon, 1))), LEAST_DEAD), self.width)
+        if wanted > self.most_dead or 4 * wanted <= self.most_dead:
+            self.most_dead = wanted
 
     def phase(self, step: int, tokens: int) -> Hashable:
         anneal = self.settings.k_anneal_steps

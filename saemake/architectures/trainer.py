@@ -9,7 +9,7 @@ import copy
 import dataclasses
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from saemake.architectures import schedule
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.description import Architecture
 from saemake.architectures.dictionary import Dictionary
-from saemake.architectures.optimizers import optimizer_of
+from saemake.architectures.optimizers import RowAdam, optimizer_of
 from saemake.architectures.places import Places
 from saemake.architectures.replays import Numbers, Replays
 from saemake.architectures.training_settings import Training
@@ -42,7 +42,7 @@ class Forward:
             self,
             loss=self.loss.detach(),
             f_P=self.f_P.detach(),
-            places=self.places.detached(),
+            places=self.places.detached(self.f_P.detach()),
             x_hat_BD=self.x_hat_BD.detach(),
         )
 
@@ -55,6 +55,11 @@ class Forward:
 class Trainer(Architecture, abc.ABC):
     """One SAE in training. `update` is the training step of all architectures; a subclass supplies
     the dictionary, the initial weights and the loss."""
+
+    # Whether a GPU may replay `forward` and the hook `after_backward`: they take all that changes
+    # from step to step from `self.now`, and change Python's values only where `phase` changes.
+    # A subclass must say it again.
+    replayed: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -89,7 +94,7 @@ class Trainer(Architecture, abc.ABC):
         )
         self.numbers = Numbers(device)
         self.now: Mapping[str, Any] = {}
-        self.replays = Replays(device)
+        self.replays = Replays(isinstance(self.optimizer, RowAdam) and device.type == "cuda")
 
     @classmethod
     @abc.abstractmethod
@@ -113,7 +118,8 @@ class Trainer(Architecture, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, x_BD: Tensor, step: int) -> Forward:
-        """Compute the loss of a normalised batch. Also updates counters and thresholds."""
+        """Compute the loss of a normalised batch. Also updates counters and thresholds. It takes
+        the numbers of `schedule` from `self.now`, which `update` sets."""
 
     @abc.abstractmethod
     def recipe_entries(self) -> dict[str, Any]:
@@ -123,7 +129,7 @@ class Trainer(Architecture, abc.ABC):
         """Hook: prepare on the first batch, before its step."""
 
     def before_step(self, step: int, tokens: int) -> None:
-        """Hook: runs before the step's operations, which it may not be part of."""
+        """Hook: runs before each step. What it does is not replayed."""
 
     def after_backward(self) -> None:
         """Hook: runs before the optimizer."""
@@ -172,13 +178,18 @@ class Trainer(Architecture, abc.ABC):
 
     def phase(self, step: int, tokens: int) -> Hashable:
         """Steps of one phase do the same operations, so a GPU can replay one for the other. None:
-        the step is like no other. `tokens` is the number of activations in a batch."""
+        the step is like no other. `tokens` is the number of activations in a batch. Asked only of a
+        class that says `replayed`."""
         return "all"
+
+    def _phase(self, step: int, tokens: int) -> Hashable:
+        # Said by the class itself: a subclass may have another `forward`.
+        return self.phase(step, tokens) if type(self).__dict__.get("replayed") else None
 
     def update(self, step: int, x_BD: Tensor) -> Forward:
         """Run one training step on a normalised batch [B, D]: forward, backward, Adam, with the
-        constraint applied in between. The result is valid until the next step. This method itself
-        never waits for the device.
+        constraint applied in between. On a GPU the result is valid until the next step of any SAE:
+        their graphs share memory.
         """
         if step == 0:
             self.start(x_BD)
@@ -187,7 +198,7 @@ class Trainer(Architecture, abc.ABC):
         numbers = self.optimizer.numbers(self.learning_rate(step))
         self.now = self.numbers.set(numbers, self.schedule(step))
         forward = self.replays.run(
-            self.phase(step, len(x_BD)), x_BD, lambda batch_BD: self._compute(step, batch_BD)
+            self._phase(step, len(x_BD)), x_BD, lambda batch_BD: self._compute(step, batch_BD)
         )
         self.after_optimizer(step, x_BD)
         return forward
@@ -209,7 +220,8 @@ class Trainer(Architecture, abc.ABC):
         is constrained as the next forward pass would see it. Training is not affected."""
         copies = (self.dictionary.encoder_copy, self.dictionary.decoder_copy)
         dictionary = copy.deepcopy(self.dictionary, {id(each): None for each in copies})
-        self.constraint.before_forward(dictionary)
+        if self.optimizer.constrains_later:
+            self.constraint.before_forward(dictionary)
         dictionary.scale_biases(scale)
         return dictionary
 

@@ -141,7 +141,7 @@ def _other_circumstances(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
     if old["device"] != new["device"]:
         differing.append(f"device ({old['device']}, here {new['device']})")
-    for name in files.BYTES_DEPEND_ON:
+    for name in (*files.BYTES_DEPEND_ON, "triton"):
         was, is_ = old["software"].get(name), new["software"].get(name)
         if was != is_:
             differing.append(f"{name} ({was}, here {is_})")

@@ -82,8 +82,9 @@ def _update(
     copy,
     rows,
     columns,
-    beta1,
+    rest1,
     beta2,
+    rest2,
     epsilon,
     norm_epsilon,
     PULL: tl.constexpr,
@@ -112,8 +113,8 @@ def _update(
     rate = tl.load(now)
     correction1 = tl.load(now + 1)
     correction2 = tl.load(now + 2)
-    m = m + (g - m) * (1.0 - beta1)
-    v = v * beta2 + g * g * (1.0 - beta2)
+    m = m + (g - m) * rest1
+    v = v * beta2 + g * g * rest2
     tl.store(mean + at, m, mask=inside)
     tl.store(variance + at, v, mask=inside)
     w = w - (rate / correction1) * m / (tl.sqrt(v) / tl.sqrt(correction2) + epsilon)
@@ -196,7 +197,9 @@ def update_(
         weight_RD if copy_RD is None else copy_RD,
         rows,
         columns,
-        *betas,
+        1 - betas[0],
+        betas[1],
+        1 - betas[1],
         epsilon,
         rule.norm_epsilon or 0.0,
         PULL=pull_R is not None,

@@ -110,8 +110,8 @@ def keep_positive_(
     values_BF: Tensor, powers: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Set values below 0 to 0, in place (bfloat16). Returns whether each column has a value above 0
-    (bool [F]), the sum of each column (float32 [F]), and for two exponents `powers` (float32 [2])
-    the sum of all values**exponent (float32 [2])."""
+    or NaN (bool [F]), the sum of each column (float32 [F]), and for two exponents `powers` (float32
+    [2]) the sum of all values**exponent (float32 [2])."""
     rows, columns = values_BF.shape
     fired_F = torch.zeros(columns, dtype=torch.int8, device=values_BF.device)
     sums = sums_for(values_BF, 1)

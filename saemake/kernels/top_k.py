@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Columns that a program holds in registers. Longer rows are read again for each bit, from a cache.
+# Columns that a program holds in registers. Longer rows are read again and again, from a cache.
 CHUNK = 16384
 # Values of a bin of the first histogram: 2**7 bit patterns.
 LOW_BITS = 7
@@ -37,7 +37,7 @@ def _load_keys(row, column, columns):
 
 
 @triton.jit
-def _write(row, column, columns, kept, fired):
+def _write(row, column, columns, kept):
     """Store the kept values, with 0 for those below 0 and elsewhere. Returns the smallest kept
     value above 0."""
     values = tl.load(row + column, mask=column < columns, other=0.0).to(tl.float32)
@@ -62,7 +62,7 @@ def _top_of_rows(
     used = columns
     if LIMITED:
         k = tl.load(limits)
-        used = tl.load(limits + 1)
+        used = tl.minimum(tl.load(limits + 1), columns)
     row = values + tl.program_id(0).to(tl.int64) * columns
     lanes = tl.arange(0, CHUNK)
     if CHUNKS == 1:
@@ -107,7 +107,7 @@ def _top_of_rows(
             wanted -= tl.sum(equal)
             equals -= tl.sum(equal)
         tl.store(fired + column, tl.full([CHUNK], 1, tl.int8), mask=kept & (column < columns))
-        smallest = tl.minimum(smallest, _write(row, column, columns, kept, fired))
+        smallest = tl.minimum(smallest, _write(row, column, columns, kept))
     tl.store(least + tl.program_id(0), smallest)
 
 
@@ -234,7 +234,7 @@ def _top_of_all(
             here -= tl.sum(equal)
         active = kept & (keys > 0) & (column < columns)
         tl.store(fired + column, tl.full([CHUNK], 1, tl.int8), mask=active)
-        smallest = tl.minimum(smallest, _write(row, column, columns, kept, fired))
+        smallest = tl.minimum(smallest, _write(row, column, columns, kept))
     tl.store(least + tl.program_id(0), smallest)
 
 

@@ -68,15 +68,18 @@ def of_training(recipe: SaeRecipe, shape: Shape, saes: int) -> Memory:
     batch = training.batch_tokens * recipe.width * FLOAT32_BYTES
     live_latents = architectures.get(recipe.architecture).live_latents
     live = round(live_latents * batch + LIVE_GRADIENTS * sae)
-    # On a GPU each SAE's matrices are there in bfloat16 too, and what its last step gave.
+    # On a GPU each SAE's matrices are there in bfloat16 too, and its last step's latents (in
+    # float32 with their mask). What a step holds is not given back while the buffer is refilled.
     half = training.autocast == "bfloat16"
-    copies = saes * (sae + batch) // 2 if half else 0
+    kept = saes * ((sae + batch) // 2 if half else 5 * batch // 4)
     return Memory(
         lm=_lm(model.dtype, shape, recipe.layer + 1),
         saes=3 * saes * sae,
         buffer=buffer,
         live={
-            device: max(refilled + block, live) + (copies if device == "cuda" else 0)
+            device: refilled + block + live + kept
+            if device == "cuda"
+            else max(refilled + block, live)
             for device, block in _blocks(model.dtype, shape, contexts, length).items()
         },
         loaded=_lm(model.dtype, shape, model.layers),

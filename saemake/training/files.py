@@ -78,7 +78,7 @@ def provenance_json(recipe: SaeRecipe, device: torch.device, more: dict[str, Any
             "saemake": saemake.__version__,
             "python": platform.python_version(),
             **{name: _version(name) for name in PROVENANCE_PACKAGES},
-            **({} if device.type == "cpu" else {"triton": _version("triton")}),
+            **({} if device.type == "cpu" else {"triton": triton_on(device)}),
         },
     }
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
@@ -127,8 +127,13 @@ def circumstances(device: torch.device) -> dict[str, Any]:
     """All that an SAE's bytes depend on besides its recipe: the kind of device and the software."""
     versions = {name: importlib.metadata.version(name) for name in BYTES_DEPEND_ON}
     if device.type != "cpu":
-        versions["triton"] = kernels.version() or "not installed"
+        versions["triton"] = triton_on(device)
     return {"device": devices.describe(device), **versions}
+
+
+def triton_on(device: torch.device) -> str:
+    """The version of Triton that trains on a GPU, or "not used"."""
+    return kernels.version() or "" if kernels.used_on(device) else "not used"
 
 
 def training_csv(rows: list[dict[str, float]]) -> str:

@@ -81,7 +81,7 @@ def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct
     device = devices.choose(missing[0].recipe.training.cpu_threads)
     conduct.announce(missing, device)
     if device.type == "cuda" and not kernels.used_on(device):
-        line = "Triton is not installed: steps run by torch alone, several times more slowly"
+        line = f"{kernels.why_not_on(device)}: steps run by torch alone, several times more slowly"
         log.warning("%s", line)
         print(f"saemake: {conduct.label}: {line}", file=sys.stderr, flush=True)
     made_with = digest([files.circumstances(device), inputs.checksums])

@@ -4,16 +4,20 @@ off), so where results are rounded the tolerance is a step of bfloat16 or more."
 
 import os
 
-os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
-
 import pytest
 import torch
+
+if torch.cuda.is_available():
+    pytest.skip("a GPU runs the kernels: tests/gpu", allow_module_level=True)
+os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
+
 from torch.utils._python_dispatch import TorchDispatchMode
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
 from saemake import architectures, kernels
-from saemake.architectures import choosing, places, replays
+from saemake.architectures import choosing, places, replays, top_k_family
+from saemake.architectures.encoding import Encoding
 from saemake.architectures.training_settings import Training
 from saemake.kernels import adam, gates, masks, top_k
 
@@ -230,17 +234,23 @@ class Waits(TorchDispatchMode):
 
 @pytest.fixture
 def as_on_a_gpu(monkeypatch):
-    """Places and choices as on a GPU; a step like the one before it may not wait."""
+    """Places and choices as on a GPU, and replays: the second step of a phase may not wait, and all
+    later ones do what it did, with what it knew."""
     waits = Waits()
 
     def run(self, phase, x_BD, compute):
         again, self.phase = phase is not None and phase == self.phase, phase
         if not again or not kernels.used_on(CPU):
+            self.graph = None
             return compute(x_BD)
+        self.graph = self.graph or compute
         with waits:
-            return compute(x_BD)
+            return self.graph(x_BD)
 
     monkeypatch.setattr(replays.Replays, "run", run)
+    # Few steps: latents die and come back within them, and not all are looked at.
+    monkeypatch.setattr(top_k_family, "SOON", 2)
+    monkeypatch.setattr(top_k_family, "LEAST_DEAD", 8)
     monkeypatch.setattr(places, "LISTED_OF", dict.fromkeys(places.LISTED_OF, 10**15))
     monkeypatch.setattr(choosing, "_guessed_count", lambda encoding, _: encoding.shape.numel())
     monkeypatch.setattr(
@@ -266,12 +276,19 @@ def unwatched(function):
     return call
 
 
+# In float32 these architectures' activations can be computed by kernels too; those that search
+# the bits of a bfloat16 cannot.
+EXACT = ("standard", "standard_new", "p_anneal", "gated", "jump_relu")
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("recipe", ["saebench", "dictionary_learning"])
 @pytest.mark.parametrize("name", architectures.names())
 def test_steps_with_kernels_are_those_without(name, recipe, dtype, as_on_a_gpu, monkeypatch):
+    if dtype == "float32" and name in EXACT:
+        monkeypatch.setattr(Encoding, "by_kernels", property(lambda _: kernels.used_on(CPU)))
     base_ND = torch.randn(200, 32)
-    batches = [((torch.rand(TOKENS, 200).pow(20) @ base_ND) * 0.3).bfloat16() for _ in range(6)]
+    batches = [((torch.rand(TOKENS, 200).pow(20) @ base_ND) * 0.3).bfloat16() for _ in range(9)]
     ended = []
     for used in (False, True):
         monkeypatch.setattr(kernels, "used_on", lambda _, used=used: used)
@@ -281,7 +298,8 @@ def test_steps_with_kernels_are_those_without(name, recipe, dtype, as_on_a_gpu, 
         ended.append((results, state, trainer.tokens_since_fired_F.clone()))
     (plain, weights, fired), (by_kernel, found_weights, found_fired) = ended
     assert not as_on_a_gpu.seen
-    tolerance = 3e-6 if dtype == "float32" else 0.03
+    # jump_relu's loss has the square of an L0 that is far from its target.
+    tolerance = 3e-6 if dtype == "float32" else 0.3 if name == "jump_relu" else 0.03
     assert (fired != found_fired).float().mean() <= (0 if dtype == "float32" else 0.05)
     for one, other in zip(plain, by_kernel, strict=True):
         torch.testing.assert_close(other.loss, one.loss, rtol=tolerance, atol=0)
@@ -304,3 +322,55 @@ def test_a_step_goes_on_from_a_state_with_the_same_bytes(monkeypatch):
     for step in (3, 4, 5):
         rest.update(step, batches[step])
     same(whole.dictionary.state_dict().values(), rest.dictionary.state_dict().values())
+
+
+class Recorded:
+    """What Replays needs of torch.cuda: a graph that runs what was captured."""
+
+    def __init__(self):
+        self.captures = 0
+
+    def capture(self, replays_, x_BD, compute):
+        self.captures += 1
+        replays_.batch_BD = x_BD.clone()
+        replays_.result = torch.zeros(())
+
+        def replay():
+            replays_.result.copy_(compute(replays_.batch_BD))
+
+        replays_.graph = type("Graph", (), {"replay": staticmethod(replay)})
+
+
+def test_the_first_step_of_a_phase_runs_and_the_later_ones_are_replayed(monkeypatch):
+    recorded = Recorded()
+    monkeypatch.setattr(
+        replays.Replays, "_capture", lambda self, *given: recorded.capture(self, *given)
+    )
+    steps = replays.Replays(True)
+    phases = ["a", "a", "a", None, "a", "a", "b", "b"]
+    found = [
+        steps.run(phase, torch.tensor([float(step)]), lambda x, step=step: 100 * step + x.sum())
+        for step, phase in enumerate(phases)
+    ]
+    # A replayed step knows its batch, and of everything else what the captured step knew.
+    assert [value.item() for value in (found[0], found[3], found[4], found[6])] == [
+        0,
+        303,
+        404,
+        606,
+    ]
+    assert [found[step].item() for step in (2, 5, 7)] == [102, 505, 707]
+    assert recorded.captures == 3
+    steps.run("b", torch.zeros(2), lambda x: x.sum())
+    assert steps.graph is None  # another shape
+    assert replays.Replays(False).run("a", torch.ones(1), lambda x: x.sum()) == 1
+
+
+def test_a_subclass_is_not_replayed_unless_it_says_so():
+    class Own(architectures.get("top_k").trainer()):
+        pass
+
+    trainer = make("top_k", "saebench", "float32")
+    assert trainer._phase(1, TOKENS) is not None
+    trainer.__class__ = Own
+    assert trainer._phase(1, TOKENS) is None

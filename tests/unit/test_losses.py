@@ -27,14 +27,14 @@ def test_l1_weighs_each_latent_by_its_decoder_norm():
 def test_auxk_over_variance_is_zero_where_the_aux_decodes_the_error():
     x = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
     x_hat = torch.tensor([[2.0, 1.0], [2.0, 1.0]])
-    assert losses.auxk_over_variance(x_hat - x, x_hat, x).item() == 0
+    assert losses.auxk_over_variance(x_hat - x, x_hat, x, 1.0).item() == 0
 
 
 def test_auxk_over_variance_divides_each_dimension_by_its_own_variance():
     x = torch.tensor([[1.0, 0.0], [3.0, 4.0]])
     # Squared errors of zeros against x_hat - x = -x: 1, 9 and 0, 16; over 2 and over 8.
     assert losses.auxk_over_variance(
-        torch.zeros(2, 2), torch.zeros(2, 2), x
+        torch.zeros(2, 2), torch.zeros(2, 2), x, 1.0
     ).item() == pytest.approx((1 / 2 + 9 / 2 + 0 / 8 + 16 / 8) / 4)
 
 

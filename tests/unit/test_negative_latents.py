@@ -13,7 +13,7 @@ from saemake.architectures import losses
 from saemake.architectures.places import Listed, Masked, starts_of
 from saemake.architectures.top_k import TopK
 from saemake.architectures.top_k.trainer import TopKDictionary, TopKTrainer
-from saemake.architectures.top_k_family import active_latents, smallest_of_batch, smallest_of_tokens
+from saemake.architectures.top_k_family import smallest_of_batch, smallest_of_tokens
 from saemake.architectures.trainer import Forward
 from saemake.architectures.training_settings import Training
 from saemake.base.errors import SaemakeError
@@ -107,8 +107,8 @@ def test_the_threshold_is_the_size_of_the_smallest():
     listed = Listed(torch.tensor([0, 2, 1, 2]), starts_of(counts), 3, f.dtype)
     for places, values in ((masked, f), (listed, f[f != 0])):
         assert smallest_of_tokens(values, places) == (2 + 1) / 2
-        assert smallest_of_batch(values) == 1
-        assert active_latents(values, places).tolist() == [True] * 3
+        assert smallest_of_batch(values, places) == 1
+        assert places.active(values).tolist() == [True] * 3
 
 
 class Signed(AbsTopKDictionary):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from saemake.architectures import constraints, losses
 from saemake.architectures.batch_top_k import BatchTopK
-from saemake.architectures.choosing import top_of_batch
+from saemake.architectures.choosing import top_positive_of_batch
 from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.top_k_family import (
@@ -65,6 +65,8 @@ class BatchTopKDictionary(KeptDictionary):
 
 
 class BatchTopKTrainer(BatchTopK, TopKFamilyTrainer):
+    replayed = True
+
     dictionary: BatchTopKDictionary
 
     @classmethod
@@ -85,7 +87,7 @@ class BatchTopKTrainer(BatchTopK, TopKFamilyTrainer):
         dictionary = self.dictionary
         weight_FD, (bias_F, bias_D) = dictionary.encoder_weight, dictionary.biases
         encoding = Encoding(x_BD, weight_FD, bias_F, bias_D, self.dtype, dictionary.encoder_copy)
-        places, f_P = top_of_batch(encoding, dictionary.kept * len(x_BD))
+        places, f_P = top_positive_of_batch(encoding, dictionary.kept * len(x_BD))
         if step > self.settings.threshold_start_step:
             self.update_threshold(smallest_of_batch(f_P.detach(), places))
         self.count_fired(places.active(f_P), places)

@@ -108,6 +108,8 @@ class Gates(torch.autograd.Function):
 
 
 class GatedTrainer(Gated, Trainer):
+    replayed = True
+
     constraint = constraints.UNIT_NORM
 
     settings: PenaltySettings

@@ -163,6 +163,8 @@ def _near(x_P: Tensor, threshold_P: Tensor, bandwidth: float) -> Tensor:
 
 
 class JumpReluTrainer(JumpRelu, Trainer):
+    replayed = True
+
     settings: JumpReluSettings
     dictionary: JumpReluDictionary
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from saemake.architectures import constraints, losses
-from saemake.architectures.choosing import top_of_batch
+from saemake.architectures.choosing import top_positive_of_batch
 from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.matryoshka_batch_top_k import MatryoshkaBatchTopK, MatryoshkaSettings
@@ -69,6 +69,8 @@ class MatryoshkaDictionary(KeptDictionary):
 
 
 class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
+    replayed = True
+
     settings: MatryoshkaSettings
     dictionary: MatryoshkaDictionary
 
@@ -100,7 +102,7 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
             self.dtype,
             dictionary.encoder_copy,
         )
-        places, f_P = top_of_batch(encoding, dictionary.kept * len(x_BD))
+        places, f_P = top_positive_of_batch(encoding, dictionary.kept * len(x_BD))
         if step > self.settings.threshold_start_step:
             self.update_threshold(smallest_of_batch(f_P.detach(), places))
         self.count_fired(places.active(f_P), places)

@@ -19,6 +19,8 @@ from saemake.architectures.trainer import Forward
 
 
 class PAnnealTrainer(PAnneal, ReluTrainer):
+    replayed = True
+
     constraint = constraints.UNIT_NORM
 
     settings: PAnnealSettings

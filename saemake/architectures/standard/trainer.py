@@ -17,6 +17,8 @@ from saemake.architectures.trainer import Forward
 
 
 class StandardTrainer(Standard, ReluTrainer):
+    replayed = True
+
     constraint = constraints.UNIT_NORM
 
     settings: ResamplingSettings

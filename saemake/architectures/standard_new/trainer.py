@@ -17,6 +17,8 @@ from saemake.architectures.trainer import Forward
 
 
 class StandardNewTrainer(StandardNew, ReluTrainer):
+    replayed = True
+
     constraint = constraints.FREE
     norms_F: Tensor | None = None
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from saemake.architectures import constraints, losses
-from saemake.architectures.choosing import top_indices, top_of_each
+from saemake.architectures.choosing import top_indices, top_positive_of_each
 from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.top_k import TopK
@@ -67,6 +67,8 @@ class TopKDictionary(KeptDictionary):
 
 
 class TopKTrainer(TopK, TopKFamilyTrainer):
+    replayed = True
+
     @classmethod
     def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
         return TopKDictionary(config["activation_dim"], config["dict_size"], config["k"])
@@ -86,7 +88,7 @@ class TopKTrainer(TopK, TopKFamilyTrainer):
         dictionary = self.dictionary
         weight_FD, (bias_F, bias_D) = dictionary.encoder_weight, dictionary.biases
         encoding = Encoding(x_BD, weight_FD, bias_F, bias_D, self.dtype, dictionary.encoder_copy)
-        places, f_P = top_of_each(encoding, dictionary.kept)
+        places, f_P = top_positive_of_each(encoding, dictionary.kept)
         if step > self.settings.threshold_start_step:
             self.update_threshold(smallest_of_tokens(f_P.detach(), places))
         # A latent fires if it was kept, even where its value is 0.
@@ -107,7 +109,7 @@ class TopKTrainer(TopK, TopKFamilyTrainer):
         x_hat_aux_BD = self.dictionary.biases[1].expand_as(x_hat_BD)
         scale = dead / (self.d_model // 2)
         scale = scale.clamp(max=1) if isinstance(scale, Tensor) else min(scale, 1.0)
-        return scale * losses.auxk_over_variance(x_hat_aux_BD, x_hat_BD, x_BD)
+        return losses.auxk_over_variance(x_hat_aux_BD, x_hat_BD, x_BD, scale)
 
     def dead(self) -> Tensor:
         """Latents (bool [F]) that have not fired for `dead_after_tokens`. January 2025's TopK
