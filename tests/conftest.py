@@ -13,6 +13,10 @@ import pytest
 import torch
 import yaml
 
+if not torch.cuda.is_available():
+    # Read when Triton is imported, by whatever module is first.
+    os.environ["TRITON_INTERPRET"] = "1"
+
 from saemake import architectures
 from saemake.config.checks import read
 from saemake.config.config import Config

@@ -4,12 +4,23 @@ import os
 
 import torch
 
+from saemake.base.errors import SaemakeError
+
+# Set to 1, a job that finds no GPU ends instead of computing on the CPU.
+REQUIRE_GPU = "SAEMAKE_REQUIRE_GPU"
+
 
 def choose(cpu_threads: int) -> torch.device:
     """The first visible GPU, else the CPU with exactly `cpu_threads` threads. The number comes from
     the recipe and not from the scheduler, because sums depend on it. Turns on deterministic
-    algorithms and turns off TF32.
+    algorithms and turns off TF32. Raises SaemakeError if there is no GPU and REQUIRE_GPU asks for
+    one.
     """
+    if os.environ.get(REQUIRE_GPU) == "1" and not torch.cuda.is_available():
+        raise SaemakeError(
+            f"torch {torch.__version__} sees no GPU, and {REQUIRE_GPU} is 1: look at what"
+            " `nvidia-smi` says, install a build of torch for its driver, or unset the variable"
+        )
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     os.environ.pop("NVIDIA_TF32_OVERRIDE", None)
     torch.use_deterministic_algorithms(True)

@@ -1,6 +1,7 @@
 """Train the SAEs of a job that the store lacks, and link all of them under results/."""
 
 import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,18 +10,21 @@ from pathlib import Path
 import torch
 
 from saemake.base import files as whole
+from saemake.base.errors import SaemakeError
 from saemake.config.config import Config, lm_name
 from saemake.inputs import weights
+from saemake.llm.shape import Shape
 from saemake.paths.names import CHECKPOINT, SAE_FILES, STORE, SaeName, Trained, checkpoint_file
 from saemake.paths.sweeps import members
 from saemake.plan import memory
-from saemake.recipes import checkpoint_key, sae_recipe
+from saemake.recipes import SaeRecipe, checkpoint_key, sae_recipe
 from saemake.text.shards import Tokens
 from saemake.training import files
 from saemake.training.members import Stores, Wanted
 from saemake.training.train import Conduct, Inputs, train_pass
 
 log = logging.getLogger(__name__)
+GIB = 2**30
 
 
 def train(config: Config, trained: Trained, model: Path, tokens: Path) -> None:
@@ -60,12 +64,48 @@ def into(
         for sae in saes
     ]
     lm_weights, description = weights.read(config, model)
-    train_pass(
-        wanted,
-        Inputs(lm_weights, description, Tokens(tokens)),
-        stores,
-        Conduct(label, config.logging, snapshot_seconds, announcing(config, saes[0].model, label)),
+    inputs = Inputs(lm_weights, description, Tokens(tokens))
+    conduct = Conduct(
+        label, config.logging, snapshot_seconds, announcing(config, saes[0].model, label)
     )
+    for part in _parts(config, saes[0].model, label, wanted, stores):
+        train_pass(part, inputs, stores, conduct)
+
+
+def _parts(
+    config: Config, model: str, label: str, wanted: Sequence[Wanted], stores: Stores
+) -> list[Sequence[Wanted]]:
+    """What one pass trains after the other: all at once, unless a GPU is too small for it."""
+    shape = weights.shape_if_known(config, model)
+    missing = [sae for sae in wanted if not sae.is_in(stores)]
+    if shape is None or not missing or not torch.cuda.is_available():
+        return [wanted]
+    room = torch.cuda.mem_get_info()[0]
+    at_once = most_that_fit(missing[0].recipe, shape, len(missing), room)
+    if at_once == 0:
+        needed = memory.of_training(missing[0].recipe, shape, 1).on_gpu
+        raise SaemakeError(
+            f"{label}: one SAE takes at most about {needed / GIB:.1f} GiB of a GPU, and"
+            f" {room / GIB:.1f} GiB are free: end what else uses the GPU, take a larger one, or"
+            f" lower models.{model}.buffer_tokens or the width"
+        )
+    if at_once < len(missing):
+        print(
+            f"saemake: {label}: {len(missing)} SAEs do not fit into the {room / GIB:.1f} GiB that"
+            f" are free; {at_once} train at a time, and the LM runs again for each part",
+            file=sys.stderr,
+            flush=True,
+        )
+    return [missing[first : first + at_once] for first in range(0, len(missing), at_once)]
+
+
+def most_that_fit(recipe: SaeRecipe, shape: Shape, saes: int, room: int) -> int:
+    """How many SAEs like this one, of so many, a pass can train in so many bytes of a GPU: parts of
+    about the same size. 0 if there is no room for one."""
+    fit = next(
+        (n for n in range(saes, 0, -1) if memory.of_training(recipe, shape, n).on_gpu <= room), 0
+    )
+    return math.ceil(saes / math.ceil(saes / fit)) if fit else 0
 
 
 def checkpoint_steps(config: Config, sae: SaeName) -> list[int]:
@@ -90,10 +130,10 @@ def _announce(
         return
     needed = memory.of_training(wanted[0].recipe, shape, len(wanted))
     bytes_needed = needed.on_gpu if device.type == "cuda" else needed.on_cpu
-    words = f"{label}: at most about {bytes_needed / 2**30:.1f} GiB of memory, on {device}"
+    words = f"{label}: at most about {bytes_needed / GIB:.1f} GiB of memory, on {device}"
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        words += f", where {free / 2**30:.1f} GiB are free"
+        words += f", where {free / GIB:.1f} GiB are free"
     log.info("%s", words)
     print(f"saemake: {words}", file=sys.stderr, flush=True)
 

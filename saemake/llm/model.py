@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from nnsight import NNsight
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from saemake.base.errors import SaemakeError, first_line
 from saemake.base.onednn import Packed, pack
@@ -38,6 +38,16 @@ def load_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:
         ) from None
 
 
+def _attention(weights: Weights) -> dict[str, Any]:
+    """How attention must be computed. Torch's own attention has no cap on its logits: some versions
+    of transformers use it for Gemma 2 and silently leave the cap out."""
+    config = AutoConfig.from_pretrained(
+        weights.folder, **weights.arguments(), local_files_only=True
+    ).get_text_config()
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    return {"attn_implementation": "eager"} if capped else {}
+
+
 def _block_list(model: nn.Module, layers: int) -> str:
     """The dotted name of the model's list of blocks. Each family has its own name for it."""
     for name, module in model.named_modules():
@@ -57,6 +67,7 @@ class LanguageModel:
         model = AutoModelForCausalLM.from_pretrained(
             weights.folder,
             **weights.arguments(),
+            **_attention(weights),
             dtype=getattr(torch, weights.dtype),
             local_files_only=True,
         )

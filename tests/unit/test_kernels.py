@@ -2,14 +2,11 @@
 steps with them against steps without. Rounding to bfloat16 is the interpreter's own (it cuts digits
 off), so where results are rounded the tolerance is a step of bfloat16 or more."""
 
-import os
-
 import pytest
 import torch
 
 if torch.cuda.is_available():
     pytest.skip("a GPU runs the kernels: tests/gpu", allow_module_level=True)
-os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are imported
 
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -12,6 +12,7 @@ from transformers import (
     Gemma2Config,
     GPT2Config,
     GPTJConfig,
+    GPTNeoXConfig,
     LlamaConfig,
     PhiConfig,
 )
@@ -200,3 +201,13 @@ def test_padding_changes_no_loss(demo_weights, contexts):
         one = Contexts(contexts.ids[row : row + 1, :length], contexts.mask[row : row + 1, :length])
         alone.append(clean_losses(lm, one)[1])
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
+
+
+def test_attention_with_a_cap_is_computed_by_transformers_own_code(tmp_path):
+    Gemma2Config(num_hidden_layers=1).save_pretrained(tmp_path / "gemma")
+    GPTNeoXConfig(num_hidden_layers=1).save_pretrained(tmp_path / "neox")
+    chosen = [
+        llm_model._attention(Weights(name, tmp_path / name, None, "float32"))
+        for name in ("gemma", "neox")
+    ]
+    assert chosen == [{"attn_implementation": "eager"}, {}]

@@ -29,16 +29,17 @@ from saemake.inputs import weights
 from saemake.jobs.baselines import fit_baselines
 from saemake.jobs.evaluate import evaluate
 from saemake.jobs.inputs import fetch_model, tokenise
-from saemake.jobs.train import train
+from saemake.jobs.train import most_that_fit, train
 from saemake.llm.cost import Lm, Operations, Reading
 from saemake.llm.shape import Shape, shape_of
 from saemake.paths.files import build_files, uses
-from saemake.paths.names import Baselines, Subjects, Sweep
+from saemake.paths.names import Baselines, SaeName, Subjects, Sweep
 from saemake.paths.sweeps import members
+from saemake.plan import memory
 from saemake.plan.stored import Stored
 from saemake.plan.text import Texts, counted_lengths
 from saemake.plan.totals import plan
-from saemake.recipes import tokens_recipe
+from saemake.recipes import sae_recipe, tokens_recipe
 from saemake.text.shards import Tokens
 
 STORE = Path("results/.store")
@@ -378,3 +379,13 @@ def test_a_model_of_no_known_shape_is_one_line(said, tmp_path):
     status, _, error = said("results/mine/L0/top_k/4k/metrics.json", "--configfile", "mine.yaml")
     assert status == 2
     assert "model 'mine' is not on this machine: give models.mine.shape" in error
+
+
+def test_a_pass_that_does_not_fit_is_cut_into_equal_parts():
+    shape = shape_of(AutoConfig.from_pretrained(DEMO_LM))
+    recipe = sae_recipe(read_config(SMALL), SaeName(Sweep("demo", 3, "top_k", "256"), 4))
+    needed = [memory.of_training(recipe, shape, saes).on_gpu for saes in range(8)]
+    assert needed == sorted(needed)
+    for fit, at_once in {7: 7, 6: 4, 4: 4, 3: 3, 2: 2, 1: 1, 0: 0}.items():
+        room = needed[fit] if fit else needed[1] - 1
+        assert most_that_fit(recipe, shape, 7, room) == at_once
