@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import peers
 import torch
+from bench_names import MODEL
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
@@ -19,8 +20,6 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 ENDINGS = ("ab", "ack", "el", "ime", "oon", "ust", "ark", "int", "ole", "ung")
 WORDS = {letter: [letter + ending for ending in ENDINGS] for letter in LETTERS}
 END = "<|endoftext|>"
-# One that RAVEL knows too.
-MODEL = "pythia-160m-deduped"
 D_MODEL, LAYER, WIDTH = 64, 1, 128
 BIOS, AMAZON = "LabHC/bias_in_bios", "canrager/amazon_reviews_mcauley_1and5"
 CODE, NEWS = "codeparrot/github-code", "fancyzhx/ag_news"
@@ -86,7 +85,7 @@ class Ground:
 
 def make(root: Path, architectures: Sequence[str]) -> Ground:
     """The LM, an SAE of each of those architectures, and all datasets."""
-    lm = _lay_out_lm(root, f"EleutherAI/{MODEL}")
+    lm = lay_out_lm(root, f"EleutherAI/{MODEL}")
     generator = torch.Generator().manual_seed(1)
     contexts = torch.randint(2, lm.config.vocab_size, (64, 32), generator=generator)
     activations = peers.residuals(lm, contexts, LAYER)
@@ -100,14 +99,16 @@ def make(root: Path, architectures: Sequence[str]) -> Ground:
     return Ground(root, MODEL, saes, {**data, PROMPTS: root / "data" / PROMPTS})
 
 
-def _lay_out_lm(root: Path, name: str) -> GPTNeoXForCausalLM:
-    """A random GPT-NeoX in the Hub's cache."""
+def lay_out_lm(root: Path, name: str, chat: Sequence[str] = ()) -> GPTNeoXForCausalLM:
+    """A random GPT-NeoX in the Hub's cache, with the special tokens of a chat, the beginning's and
+    padding's first."""
     spaced = [f" {word}" for words in WORDS.values() for word in words]
     prompt = [" has", " the", " first", " letter", ":", "\n"]
     tokens = [END, "<unk>", *prompt, *(f" {letter.upper()}" for letter in LETTERS), *spaced]
+    tokens += [*chat, *("ABCD" if chat else "")]
     vocabulary = {_as_bytes(token): index for index, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.add_special_tokens([END])
+    tokenizer.add_special_tokens([END, *chat])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     config = GPTNeoXConfig(
@@ -127,9 +128,10 @@ def _lay_out_lm(root: Path, name: str) -> GPTNeoXForCausalLM:
         for weight in (parameter for parameter in lm.parameters() if parameter.ndim == 2):
             weight.normal_(0.0, 0.6)
     saved = root / "lm"
-    saved.mkdir()
+    saved.mkdir(parents=True)
     tokenizer.save(str(saved / "tokenizer.json"))
-    special = {"bos_token": END, "eos_token": END, "pad_token": END, "unk_token": "<unk>"}
+    first, padding = chat[:2] or (END, END)
+    special = {"bos_token": first, "eos_token": END, "pad_token": padding, "unk_token": "<unk>"}
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", **special}
     (saved / "tokenizer_config.json").write_text(json.dumps(settings))
     peers.lay_out_hub(root, name, lm, saved)
@@ -169,7 +171,7 @@ def _lay_out_data(root: Path) -> dict[str, Path]:
     for name, rows in ((BIOS, bios), (AMAZON, amazon), (NEWS, news)):
         for split in ("train", "test"):
             draw.shuffle(rows)
-            _parquet(root / name / "data" / f"{split}-00000-of-00001.parquet", rows)
+            parquet(root / name / "data" / f"{split}-00000-of-00001.parquet", rows)
     _lay_out_europarl(root / EUROPARL, text)
     languages = ("C", "Python", "HTML", "Java", "PHP")
     code = [
@@ -217,12 +219,12 @@ def _lay_out_europarl(folder: Path, text: Any) -> None:
             {"translation": {side: text(side[0]) for side in pair.split("-")}} for _ in range(24)
         ]
         assert language in pair.split("-")
-        _parquet(folder / pair / "train-00000-of-00001.parquet", rows)
+        parquet(folder / pair / "train-00000-of-00001.parquet", rows)
         files = f"[{{split: train, path: {pair}/train-*}}]"
         described += [f"- config_name: {pair}", f"  data_files: {files}"]
     (folder / "README.md").write_text("\n".join([*described, "---", ""]))
 
 
-def _parquet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def parquet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame(list(rows)).to_parquet(path, index=False)

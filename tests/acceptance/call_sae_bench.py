@@ -32,9 +32,13 @@ from sae_bench.evals.sparse_probing import main as sparse_probing
 from sae_bench.evals.sparse_probing.eval_config import SparseProbingEvalConfig
 from sae_bench.evals.sparse_probing_sae_probes import main as sae_probes
 from sae_bench.evals.sparse_probing_sae_probes.eval_config import SparseProbingSaeProbesEvalConfig
+from sae_bench.evals.unlearning import main as unlearning
+from sae_bench.evals.unlearning.eval_config import UnlearningEvalConfig
+from sae_bench.evals.unlearning.utils import feature_activation, metrics
 from sae_bench.sae_bench_utils import dataset_utils
 from saes import load
 from stages import dumped
+from unlearning import CORPUS, CORPUS_FILE
 
 
 def call(job: Job, saes: list[tuple[str, Any]]) -> None:
@@ -61,6 +65,8 @@ def call(job: Job, saes: list[tuple[str, Any]]) -> None:
         case "autointerp":
             config = AutoInterpEvalConfig(model_name=job.model, **job.settings)
             autointerp.run_eval(config, saes, job.device, "key", results, artifacts_path=artifacts)
+        case "unlearning":
+            _unlearning(job, saes, results)
         case "absorption":
             _absorption(job, saes, results)
 
@@ -71,6 +77,15 @@ def _ravel(job: Job, saes: list[tuple[str, Any]], results: str) -> None:
     shutil.copytree(job.data[PROMPTS], base)
     config = RAVELEvalConfig(model_name=job.model, artifact_dir=str(base.parent), **job.settings)
     ravel.run_eval(config, saes, job.device, results, artifacts_path=str(job.work / "artifacts"))
+
+
+def _unlearning(job: Job, saes: list[tuple[str, Any]], results: str) -> None:
+    CORPUS_FILE.parent.mkdir(parents=True)
+    CORPUS_FILE.symlink_to(job.data[CORPUS] / CORPUS_FILE.name)
+    config = UnlearningEvalConfig(model_name=job.model, **job.settings)
+    seed_everything(job.seed)  # it draws which questions it would train on from numpy's numbers
+    artifacts = str(job.work / "artifacts")
+    unlearning.run_eval(config, saes, job.device, results, artifacts_path=artifacts)
 
 
 def _absorption(job: Job, saes: list[tuple[str, Any]], results: str) -> None:
@@ -96,7 +111,7 @@ def _absorption(job: Job, saes: list[tuple[str, Any]], results: str) -> None:
 def main() -> None:
     job = read(Path(sys.argv[1]))
     torch.set_num_threads(job.threads)
-    read_from(job.data, dataset_utils, dataset_creation)
+    read_from(job.data, dataset_utils, dataset_creation, feature_activation, metrics)
     saes = [(str(index), load(job, folder)) for index, folder in enumerate(job.saes)]
     call(job, saes)
     for path in (job.work / "results").rglob("*.json"):

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import bench_ground
+import chat_ground
 import peers
 import pytest
 from bench_ground import Ground
+from bench_names import BASE, CHAT
 from conftest import PROJECT
 from judge_server import JudgeServer
 
 WORKER = PROJECT / "workflow" / "workers" / "sae_bench" / "run.py"
+AS_GEMMA = PROJECT / "tests" / "acceptance" / "as_gemma.py"
 BY_HAND = PROJECT / "tests" / "acceptance" / "call_sae_bench.py"
 ARCHITECTURES = ("standard", "top_k", "batch_top_k", "jump_relu")
 PROBING = {"llm_dtype": "float32", "llm_batch_size": 32, "random_seed": 42, "context_length": 32}
@@ -45,6 +48,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "llm_batch_size": 8,
         "num_pairs_per_attribute": 40,
         "num_epochs": 1,
+    },
+    "unlearning": {
+        "random_seed": 42,
+        "llm_dtype": "float32",
+        "llm_batch_size": 4,
+        "dataset_names": ["wmdp-bio", "human_aging"],
+        "dataset_size": 64,
+        "seq_len": 32,
+        "retain_thresholds": [0.05, 0.2],
+        "n_features_list": [1, 3],
+        "multipliers": [5, 25],
     },
     "absorption": {
         "random_seed": 42,
@@ -75,6 +89,8 @@ class Call:
     setup: Path
     judge: dict[str, str] = dataclasses.field(default_factory=dict)
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
+    more: dict[str, str] = dataclasses.field(default_factory=dict)
+    through: tuple[Path, ...] = ()
 
     def write(self, saes: list[Path], **settings: Any) -> Path:
         content = {
@@ -90,6 +106,7 @@ class Call:
             "data": {name: str(folder) for name, folder in self.ground.data.items()},
             "work": str(self.work),
             "judge": self.judge,
+            **self.more,
         }
         self.work.mkdir(parents=True, exist_ok=True)
         path = self.work / "job.json"
@@ -98,7 +115,7 @@ class Call:
 
     def run(self, script: Path, *arguments: str) -> str:
         done = subprocess.run(
-            [str(peers.SAE_BENCH), str(script), *arguments],
+            [str(peers.SAE_BENCH), *map(str, self.through), str(script), *arguments],
             cwd=self.work,
             env={
                 **os.environ,
@@ -135,7 +152,7 @@ def judged(call: Call, saes: list[Path], **settings: Any) -> dict[str, Any]:
 EVALUATIONS = [
     pytest.param(name, marks=pytest.mark.acceptance if name == "tpp" else pytest.mark.long)
     for name in SETTINGS
-    if name != "autointerp"
+    if name not in ("autointerp", "unlearning")
 ]
 
 
@@ -165,6 +182,27 @@ def figures(result: dict[str, Any]) -> Any:
     call made the probes."""
     metrics = result.get("metrics") or result["eval_result_metrics"]
     return {group: part for group, part in metrics.items() if group != "llm"}
+
+
+@pytest.mark.long
+def test_unlearning_forgets_what_sae_bench_says(tmp_path: Path) -> None:
+    ground = chat_ground.make(tmp_path / "ground", BASE, ("standard", "top_k", "jump_relu"))
+    ground.model = CHAT
+    common = {"more": {"saes_of": BASE}, "through": (AS_GEMMA,)}
+    setup, saes = tmp_path / "setup", ground.saes
+    together = judged(Call(ground, "unlearning", tmp_path / "together", setup, **common), saes)
+    assert not any("error" in result for result in together.values()), together
+    scores = [result["metrics"]["unlearning"]["unlearning_score"] for result in together.values()]
+    assert max(scores) > 0
+    backwards = judged(
+        Call(ground, "unlearning", tmp_path / "backwards", setup, **common), saes[::-1]
+    )
+    assert backwards == together
+    for sae in saes:
+        # SAE Bench seeds once a call, so each SAE has a call of its own.
+        by_hand = Call(ground, "unlearning", tmp_path / sae.name, tmp_path / "none", **common)
+        by_hand.run(BY_HAND, str(by_hand.write([sae])))
+        assert figures(by_hand.results([sae])[sae.name]) == figures(together[sae.name])
 
 
 @pytest.mark.long

@@ -23,7 +23,8 @@ class Job:
     alone, and `data` has the folder of each dataset by its id. The results go to `work`. While an
     SAE is judged, `work` is an empty folder that is deleted afterwards. `judge` says which LM
     explains latents: `base_url`, `model`, the name of the environment variable with the `key`, and
-    the folder of `answers`.
+    the folder of `answers`. `saes_of` is the LM that the SAEs were trained on, where it is not
+    `model`: that of an instruction-tuned LM's base.
     """
 
     evaluation: str
@@ -38,6 +39,7 @@ class Job:
     data: dict[str, Path]
     work: Path
     judge: dict[str, str] = field(default_factory=dict)
+    saes_of: str = ""
 
     @property
     def hook(self) -> str:
@@ -81,6 +83,7 @@ def read(path: Path) -> Job:
         data={name: Path(folder).resolve() for name, folder in content["data"].items()},
         work=Path(content["work"]).resolve(),
         judge=judge,
+        saes_of=content.get("saes_of") or content["model"],
     )
 
 

@@ -22,7 +22,7 @@ def load(job: Job, folder: Path) -> BaseSAE:
     return TRAINER_LOADERS[trainer["trainer_class"]](
         repo_id="saemake/sae",
         filename="ae.pt",
-        model_name=job.model,
+        model_name=job.saes_of,
         device=torch.device(job.device),
         dtype=job.dtype,
         layer=job.layer,

@@ -26,6 +26,7 @@ MODULES = {
     "tpp": "scr_and_tpp",
     "sparse_probing": "sparse_probing",
     "sae_probes": "probes",
+    "unlearning": "unlearning",
 }
 # What else is in SAE Bench's files says when and where a call was made.
 PARTS = {
