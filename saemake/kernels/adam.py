@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from saemake.kernels.tiles import tile_of
+
 # Numbers of a program's tile. The warps were the fastest of 4, 8 and 16 (docs/performance.md).
 TILE = 4096
 MEASURE_WARPS = {True: 8, False: 4}  # whether a row has more than half a tile
@@ -46,10 +48,7 @@ def _measure(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.arange(0, COLUMNS)
-    inside = (row < rows)[:, None] & (column < columns)[None, :]
-    at = row.to(tl.int64)[:, None] * columns + column[None, :]
+    row, _, inside, at = tile_of(rows, columns, ROWS, COLUMNS)
     g = tl.load(gradient + at, mask=inside, other=0.0).to(tl.float32)
     if PULL or PROJECT:
         w = tl.load(weight + at, mask=inside, other=0.0)
@@ -95,10 +94,7 @@ def _update(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.arange(0, COLUMNS)
-    inside = (row < rows)[:, None] & (column < columns)[None, :]
-    at = row.to(tl.int64)[:, None] * columns + column[None, :]
+    row, _, inside, at = tile_of(rows, columns, ROWS, COLUMNS)
     g = tl.load(gradient + at, mask=inside, other=0.0).to(tl.float32)
     w = tl.load(weight + at, mask=inside, other=0.0)
     m = tl.load(mean + at, mask=inside, other=0.0)

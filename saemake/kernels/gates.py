@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from saemake.kernels.masks import COLUMNS, ROWS, WARPS, grid_of, sums_for
+from saemake.kernels.tiles import above_zero, mark, store_sum, tile_of
 
 
 @triton.jit
@@ -33,21 +34,16 @@ def _gate(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    inside = (row < rows)[:, None] & (column < columns)[None, :]
-    at = row.to(tl.int64)[:, None] * columns + column[None, :]
+    _, column, inside, at = tile_of(rows, columns, ROWS, COLUMNS)
     e = tl.load(encoded + at, mask=inside, other=0.0).to(tl.float32)
     opened = e + _column(gate_bias, column, columns)
     magnitude = e * _column(scale, column, columns) + _column(magnitude_bias, column, columns)
-    opened = tl.where(inside & ((opened > 0) | (opened != opened)), opened, 0.0)
-    f = tl.where((opened != 0) & ((magnitude > 0) | (magnitude != magnitude)), magnitude, 0.0)
+    opened = tl.where(inside & above_zero(opened), opened, 0.0)
+    f = tl.where((opened != 0) & above_zero(magnitude), magnitude, 0.0)
     tl.store(gate + at, opened, mask=inside)
     tl.store(latents + at, f, mask=inside)
-    any_active = tl.max((f > 0).to(tl.int32), axis=0) > 0
-    tl.store(fired + column, tl.full([COLUMNS], 1, tl.int8), mask=any_active & (column < columns))
-    group = tl.program_id(0) * columns + column
-    tl.store(sums + group, tl.sum(opened, axis=0), mask=column < columns)
+    mark(fired, f > 0, column, columns, COLUMNS)
+    store_sum(sums, 0, opened, column, columns)
 
 
 @triton.jit
@@ -66,27 +62,22 @@ def _gate_backward(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    inside = (row < rows)[:, None] & (column < columns)[None, :]
-    at = row.to(tl.int64)[:, None] * columns + column[None, :]
+    _, column, inside, at = tile_of(rows, columns, ROWS, COLUMNS)
     e = tl.load(encoded + at, mask=inside, other=0.0).to(tl.float32)
     scaled = _column(scale, column, columns)
     opened = e + _column(gate_bias, column, columns)
     magnitude = e * scaled + _column(magnitude_bias, column, columns)
-    is_open = inside & ((opened > 0) | (opened != opened))
+    is_open = inside & above_zero(opened)
     g = tl.load(gate_gradient + at, mask=inside, other=0.0).to(tl.float32)
     g = tl.where(is_open, g + _column(sum_gradient, column, columns), 0.0)
     h = tl.load(latents_gradient + at, mask=inside, other=0.0).to(tl.float32)
-    h = tl.where(is_open & ((magnitude > 0) | (magnitude != magnitude)), h, 0.0)
+    h = tl.where(is_open & above_zero(magnitude), h, 0.0)
     both = g + h * scaled
     tl.store(result + at, both, mask=inside)
-    size = tl.num_programs(0) * columns
-    group = sums + tl.program_id(0) * columns + column
-    tl.store(group, tl.sum(both, axis=0), mask=column < columns)
-    tl.store(group + size, tl.sum(g, axis=0), mask=column < columns)
-    tl.store(group + 2 * size, tl.sum(h, axis=0), mask=column < columns)
-    tl.store(group + 3 * size, tl.sum(h * e * scaled, axis=0), mask=column < columns)
+    store_sum(sums, 0, both, column, columns)
+    store_sum(sums, 1, g, column, columns)
+    store_sum(sums, 2, h, column, columns)
+    store_sum(sums, 3, h * e * scaled, column, columns)
 
 
 @triton.jit
@@ -102,23 +93,18 @@ def _jump(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    inside = (row < rows)[:, None] & (column < columns)[None, :]
-    at = row.to(tl.int64)[:, None] * columns + column[None, :]
+    _, column, inside, at = tile_of(rows, columns, ROWS, COLUMNS)
     e = tl.load(encoded + at, mask=inside, other=0.0).to(tl.float32)
     bound = _column(threshold, column, columns)
     place = inside & ((e > bound - margin) | (e != e))
     f = tl.where(place & ((e > bound) | (e != e)), e, 0.0)
     tl.store(latents + at, f, mask=inside)
     near = place & (tl.abs((f - bound) / bandwidth) < 0.5)
-    size = tl.num_programs(0) * columns
-    group = sums + tl.program_id(0) * columns + column
-    tl.store(group, tl.sum(f, axis=0), mask=column < columns)
-    tl.store(group + size, tl.sum(place.to(tl.float32), axis=0), mask=column < columns)
+    store_sum(sums, 0, f, column, columns)
+    store_sum(sums, 1, place.to(tl.float32), column, columns)
     over = (place & (f > bound)).to(tl.float32)
-    tl.store(group + 2 * size, tl.sum(over, axis=0), mask=column < columns)
-    tl.store(group + 3 * size, tl.sum(near.to(tl.float32), axis=0), mask=column < columns)
+    store_sum(sums, 2, over, column, columns)
+    store_sum(sums, 3, near.to(tl.float32), column, columns)
 
 
 @triton.jit
@@ -135,10 +121,7 @@ def _jump_backward(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    inside = (row < rows)[:, None] & (column < columns)[None, :]
-    at = row.to(tl.int64)[:, None] * columns + column[None, :]
+    _, column, inside, at = tile_of(rows, columns, ROWS, COLUMNS)
     e = tl.load(encoded + at, mask=inside, other=0.0).to(tl.float32)
     g = tl.load(gradient + at, mask=inside, other=0.0).to(tl.float32)
     bound = _column(threshold, column, columns)
@@ -146,10 +129,8 @@ def _jump_backward(
     through = tl.where(place & ((e > bound) | (e != e)), g, 0.0)
     near = tl.where(place & (tl.abs((e - bound) / bandwidth) < 0.5), g, 0.0)
     tl.store(result + at, through, mask=inside)
-    size = tl.num_programs(0) * columns
-    group = sums + tl.program_id(0) * columns + column
-    tl.store(group, tl.sum(through, axis=0), mask=column < columns)
-    tl.store(group + size, tl.sum(near, axis=0), mask=column < columns)
+    store_sum(sums, 0, through, column, columns)
+    store_sum(sums, 1, near, column, columns)
 
 
 TILE = {"ROWS": ROWS, "COLUMNS": COLUMNS, "num_warps": WARPS}

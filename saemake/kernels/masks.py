@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from saemake.kernels.tiles import above_zero, mark, store_sum, tile_of
+
 ROWS, COLUMNS, WARPS = 128, 64, 8
 
 
@@ -31,23 +33,17 @@ def _positive(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    inside = (row < rows)[:, None] & (column < columns)[None, :]
-    at = row.to(tl.int64)[:, None] * columns + column[None, :]
+    _, column, inside, at = tile_of(rows, columns, ROWS, COLUMNS)
     f = tl.load(values + at, mask=inside, other=0.0).to(tl.float32)
-    active = (f > 0) | (f != f)  # NaN stays, so that a loss shows it
+    active = above_zero(f)
     f = tl.where(active, f, 0.0)
     tl.store(values + at, f, mask=inside)
-    any_active = tl.max(active.to(tl.int32), axis=0) > 0
-    tl.store(fired + column, tl.full([COLUMNS], 1, tl.int8), mask=any_active & (column < columns))
-    group = tl.program_id(0) * columns + column
-    tl.store(sums + group, tl.sum(f, axis=0), mask=column < columns)
+    mark(fired, active, column, columns, COLUMNS)
+    store_sum(sums, 0, f, column, columns)
     if POWERS:
         for which in tl.static_range(2):
-            found = tl.sum(power(f, tl.load(powers + which)), axis=0)
-            start = which * tl.num_programs(0) * columns
-            tl.store(power_sums + start + group, found, mask=column < columns)
+            raised = power(f, tl.load(powers + which))
+            store_sum(power_sums, which, raised, column, columns)
 
 
 @triton.jit
@@ -67,10 +63,7 @@ def _masked(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
 ):
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
-    inside = (row < rows)[:, None] & (column < columns)[None, :]
-    at = row.to(tl.int64)[:, None] * columns + column[None, :]
+    row, column, inside, at = tile_of(rows, columns, ROWS, COLUMNS)
     f = tl.load(values + at, mask=inside, other=0.0).to(tl.float32)
     from_at = row.to(tl.int64)[:, None] * stride + column[None, :]
     g = tl.load(gradient + from_at, mask=inside, other=0.0).to(tl.float32)
@@ -79,10 +72,9 @@ def _masked(
     if POWERS:
         p = tl.load(powers)
         g += tl.load(power_gradient) * p * power(f, p - 1)
-    g = tl.where((f > 0) | (f != f), g, 0.0)
+    g = tl.where(above_zero(f), g, 0.0)
     tl.store(result + at, g, mask=inside)
-    group = tl.program_id(0) * columns + column
-    tl.store(sums + group, tl.sum(g, axis=0), mask=column < columns)
+    store_sum(sums, 0, g, column, columns)
 
 
 @triton.jit

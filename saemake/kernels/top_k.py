@@ -12,6 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from saemake.kernels.tiles import above_zero
+
 # Columns that a program holds in registers. Longer rows are read again and again, from a cache.
 CHUNK = 16384
 # Values of a bin of the first histogram: 2**7 bit patterns.
@@ -41,8 +43,7 @@ def _write(row, column, columns, kept):
     """Store the kept values, with 0 for those below 0 and elsewhere. Returns the smallest kept
     value above 0."""
     values = tl.load(row + column, mask=column < columns, other=0.0).to(tl.float32)
-    # NaN is written too, so that a loss shows it.
-    active = kept & ((values > 0) | (values != values))
+    active = kept & above_zero(values)
     tl.store(row + column, tl.where(active, values, 0.0), mask=column < columns)
     return tl.min(tl.where(active, values, float("inf")))
 
