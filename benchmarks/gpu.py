@@ -70,12 +70,9 @@ def main() -> None:
         results[name] = {**found, "stage_seconds": round(time.monotonic() - start, 1)}
         content = json.dumps({**about, **results}, indent=1, default=str)
         (asked.out / "gpu.json").write_text(content + "\n")
-        try:
-            for table, rows in rows_of(name, found).items():
-                for row in rows if not asked.small else ():
-                    tables[table].append(row)
-        except Exception:
-            print(traceback.format_exc(), flush=True)
+        for table, rows in rows_of(name, found).items():
+            for row in rows if not asked.small else ():
+                tables[table].append(row)
         short = {k: v for k, v in found.items() if k not in ("rows", "sha256", "error")}
         print(f"== {name}: {json.dumps(short, default=str)}", flush=True)
 

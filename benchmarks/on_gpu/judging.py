@@ -13,7 +13,6 @@ from transformers import Gemma2Config
 
 from on_gpu.passes import KS, neox, random_lm
 from on_gpu.run import Run
-from on_gpu.steps import kernels
 from on_gpu.texts import write_tokens
 from on_gpu.trainers import case_of, copied, ours, sweep_of
 from saemake.base.digest import digest
@@ -94,7 +93,7 @@ def core(run: Run, folder: Path, lm: LanguageModel, codecs: Any, vocabulary: int
         "fixed_s": fixed,
         "minutes_of_the_published_amounts": whole / 60,
         "peak_gib": run.peak_gib(),
-        "kernels": kernels(lambda: judge(*few), run, "profile_core"),
+        "kernels": run.profiled(lambda: judge(*few), "core")[0],
     }
 
 

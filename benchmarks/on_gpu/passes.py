@@ -2,7 +2,6 @@
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,26 +109,6 @@ def random_lm(
     return LanguageModel(weights, layer, run.device, whole=whole)
 
 
-def busy(work: Callable[[], Any], run: Run) -> dict[str, Any]:
-    """How long the device computes of one call, and how many kernels; the profiler's table by the
-    host's time goes to OUT/profiles.txt."""
-    if run.device.type != "cuda":
-        return {}
-    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-    with torch.profiler.profile(activities=activities) as profile:
-        work()
-        torch.cuda.synchronize()
-    averages = profile.key_averages()
-    with (run.out / "profiles.txt").open("a") as file:
-        for order in ("self_cpu_time_total", "self_device_time_total"):
-            file.write(averages.table(sort_by=order, row_limit=25, max_name_column_width=60))
-    on_device = [e for e in averages if e.self_device_time_total and not e.self_cpu_time_total]
-    return {
-        "lm_busy_ms": sum(e.self_device_time_total for e in on_device) / 1000,
-        "lm_kernels": sum(e.count for e in on_device),
-    }
-
-
 def pass_case(shape: Shape, run: Run) -> dict[str, Any]:
     capacity = run.choose(249_856, 8192)
     with tempfile.TemporaryDirectory() as temporary:
@@ -141,7 +120,7 @@ def pass_case(shape: Shape, run: Run) -> dict[str, Any]:
             lm.capture(each)
         lm_seconds = run.seconds(lambda: [lm.capture(each) for each in contexts[2:]], 1)
         lm_tokens = sum(each.tokens for each in contexts[2:])
-        lm_busy = busy(lambda: lm.capture(contexts[2]), run)
+        lm_kernels, lm_busy_ms = run.profiled(lambda: lm.capture(contexts[2]), "LM")
         buffer = ActivationBuffer(
             prefetched(text.alike(shape.contexts), run.device),
             lm.capture,
@@ -177,7 +156,8 @@ def pass_case(shape: Shape, run: Run) -> dict[str, Any]:
         "saes": len(trainers),
         "lm_tokens_a_second": lm_tokens / lm_seconds,
         "lm_ms": 1000 * lm_seconds / len(contexts[2:]),
-        **lm_busy,
+        "lm_busy_ms": lm_busy_ms,
+        "lm_kernels": lm_kernels,
         "tokens_a_second": 2048 / whole,
         "saes_x_tokens_a_second": len(trainers) * 2048 / whole,
         "steps_share": alone / whole,

@@ -44,6 +44,28 @@ class Run:
         torch.cuda.synchronize()
         return first.elapsed_time(last) / 1000 / count
 
+    def profiled(self, work: Callable[[], Any], name: str) -> tuple[int, float]:
+        """How many kernels a call launches, and the milliseconds that the device computes; the
+        profiler's tables, by the host's time and the device's, go to OUT/profiles.txt."""
+        if self.device.type != "cuda":
+            return 0, 0.0
+        activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+        with torch.profiler.profile(activities=activities) as profile:
+            work()
+            torch.cuda.synchronize()
+        averages = profile.key_averages()
+        with (self.out / "profiles.txt").open("a") as file:
+            for order in ("self_cpu_time_total", "self_device_time_total"):
+                table = averages.table(sort_by=order, row_limit=40, max_name_column_width=80)
+                file.write(f"{name}\n{table}\n")
+        on_device = [
+            event
+            for event in averages
+            if event.self_device_time_total > 0 and event.self_cpu_time_total == 0
+        ]
+        busy_ms = sum(event.self_device_time_total for event in on_device) / 1000
+        return sum(event.count for event in on_device), busy_ms
+
     def row(self, about: dict[str, Any], case: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """A case's row, printed at once: what it is about and what it found, or its traceback, so
         that the next case runs."""

@@ -111,29 +111,6 @@ def synchronisations(step: Callable[[], Any], device: torch.device) -> int | Non
         torch.cuda.set_sync_debug_mode("default")
 
 
-def kernels(step: Callable[[], Any], run: Run, name: str) -> int:
-    """How many a step launches; the profiler's table goes to OUT/profiles.txt."""
-    activity = torch.profiler.ProfilerActivity
-    on_gpu = run.device.type == "cuda"
-    with torch.profiler.profile(
-        activities=[activity.CUDA, activity.CPU] if on_gpu else [activity.CPU]
-    ) as profile:
-        step()
-        if on_gpu:
-            torch.cuda.synchronize()
-    averages = profile.key_averages()
-    order = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    if on_gpu:
-        table = averages.table(sort_by=order, row_limit=40, max_name_column_width=80)
-        with (run.out / "profiles.txt").open("a") as file:
-            file.write(f"{name}\n{table}\n")
-    return sum(
-        event.count
-        for event in averages
-        if event.self_device_time_total > 0 and event.self_cpu_time_total == 0
-    )
-
-
 def steps(run: Run) -> dict[str, Any]:
     """Each architecture's step beside dictionary_learning's, TopK's also beside sparsify's."""
     large = [(2304, 16384), (512, 4096), (2304, 65536), (512, 16384)]
@@ -202,7 +179,7 @@ def step_case(case: SimpleNamespace, run: Run) -> dict[str, Any]:
         "ours_ms": ours_ms,
         "theirs_ms": theirs_ms,
         "ratio": theirs_ms / ours_ms,
-        "kernels": kernels(our_step, run, profiled),
+        "kernels": run.profiled(our_step, profiled)[0],
     }
     if case.architecture == "top_k":
         found |= beside_sparsify(trainer, case, x_BD, ours_ms, run)

@@ -53,10 +53,12 @@ def kernels(found: dict[str, Any]) -> Rows:
 
 
 def smoke(found: dict[str, Any]) -> Rows:
-    """A row a dtype, over architectures and recipes."""
+    """A row a dtype, over architectures and recipes; none where every case failed."""
     rows = []
     for dtype in ("float32", "bfloat16"):
         cases = [row for row in found["rows"] if row["dtype"] == dtype and "error" not in row]
+        if not cases:
+            continue
         worst = max(cases, key=lambda row: abs(row["loss_relative"]))
         rows.append(
             {
