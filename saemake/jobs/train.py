@@ -76,9 +76,11 @@ def _parts(
     config: Config, model: str, label: str, wanted: Sequence[Wanted], stores: Stores
 ) -> list[Sequence[Wanted]]:
     """What one pass trains after the other: all at once, unless a GPU is too small for it."""
-    shape = weights.shape_if_known(config, model)
+    shape = weights.shape_if_known(config, model) if torch.cuda.is_available() else None
+    if shape is None:
+        return [wanted]
     missing = [sae for sae in wanted if not sae.is_in(stores)]
-    if shape is None or not missing or not torch.cuda.is_available():
+    if not missing:
         return [wanted]
     room = torch.cuda.mem_get_info()[0]
     at_once = most_that_fit(missing[0].recipe, shape, len(missing), room)
