@@ -85,7 +85,7 @@ class Encoding:
         value of each token."""
         values_BF = self.whole()
         latents_F, smallest_B = keep_(values_BF)
-        f_BF, *_ = self._positive_at(values_BF)
+        f_BF, *_ = self._positive_at(values_BF, None, None, None)
         return Positive(f_BF, latents_F, smallest_B=smallest_B)
 
     def positive_by_kernel(self, powers: Tensor | None = None) -> Positive:
@@ -99,7 +99,6 @@ class Encoding:
         return Positive(f_BF, latents_F, sums_F=sums_F, power_sums=power_sums)
 
     def _positive_at(self, values_BF: Tensor, *sums: Tensor | None) -> Any:
-        sums = (*sums, None, None, None)[:3]
         return _PositiveAt.apply(
             self.weight_FD, self.bias_F, self.shift_D, self.x_BD, values_BF, *sums
         )

@@ -22,16 +22,13 @@ VECTOR_ROW = 1024
 
 
 class Optimizer(Protocol):
-    """Adam with a constraint. `constrains_later`: weights are to be constrained before they are
-    used, as `before_forward` does."""
-
-    constrains_later: bool
+    """Adam with a constraint."""
 
     def numbers(self, learning_rate: float) -> dict[str, float]:
         """The numbers of the next step, which the caller hands to `step`."""
 
-    def before_forward(self) -> None:
-        """Constrain the weights that the next forward pass uses."""
+    def before_forward(self, dictionary: Dictionary) -> None:
+        """Constrain the weights that the next forward pass uses, of the dictionary or a copy."""
 
     def step(self, now: Mapping[str, Any]) -> None:
         """Change the weights by their gradients, and drop the gradients."""
@@ -51,8 +48,6 @@ class Optimizer(Protocol):
 
 class TorchAdam:
     """By torch."""
-
-    constrains_later = True
 
     def __init__(
         self,
@@ -74,8 +69,8 @@ class TorchAdam:
     def numbers(self, learning_rate: float) -> dict[str, float]:
         return {"learning_rate": learning_rate}
 
-    def before_forward(self) -> None:
-        self.constraint.before_forward(self.dictionary)
+    def before_forward(self, dictionary: Dictionary) -> None:
+        self.constraint.before_forward(dictionary)
 
     def step(self, now: Mapping[str, Any]) -> None:
         self.constraint.before_optimizer(self.dictionary)
@@ -110,8 +105,6 @@ class RowAdam:
     the constraint says before the next forward pass. Where training computes in bfloat16, the
     dictionary gets a copy of both matrices in it, which each step renews."""
 
-    constrains_later = False
-
     def __init__(
         self,
         dictionary: Dictionary,
@@ -144,7 +137,7 @@ class RowAdam:
         first, second = (1 - beta**self.steps for beta in self.betas)
         return {"learning_rate": learning_rate, "correction1": first, "correction2": second}
 
-    def before_forward(self) -> None:
+    def before_forward(self, dictionary: Dictionary) -> None:
         pass
 
     @torch.no_grad()

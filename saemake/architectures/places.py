@@ -189,8 +189,9 @@ class Positive(Masked):
         return super().latents() if self.latents_F is None else self.latents_F
 
     def active(self, values_P: Tensor) -> Tensor:
-        known = self.latents_F is not None and values_P is self.values_BF
-        return self.latents() if known else super().active(values_P)
+        if self.latents_F is not None and values_P is self.values_BF:
+            return self.latents_F
+        return super().active(values_P)
 
     def fired(self, values_P: Tensor) -> Tensor:
         return super().fired(values_P) if self.fired_F is None else self.fired_F
@@ -202,8 +203,9 @@ class Positive(Masked):
         return self.smallest_by_token(values_P).min()
 
     def by_latent(self, values_P: Tensor) -> Tensor:
-        known = self.sums_F is not None and values_P is self.values_BF
-        return self.sums_F if known and self.sums_F is not None else super().by_latent(values_P)
+        if self.sums_F is not None and values_P is self.values_BF:
+            return self.sums_F
+        return super().by_latent(values_P)
 
     def total(self, values_P: Tensor) -> Tensor:
         return self.by_latent(values_P).sum()

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from saemake.architectures.dictionary import Dictionary, latents_together
+from saemake.architectures.encoding import Encoding
 from saemake.architectures.penalty_settings import PenaltySettings
+from saemake.architectures.places import Places
 from saemake.architectures.trainer import Trainer
 from saemake.base.onednn import linear
 
@@ -52,7 +54,7 @@ class ReluDictionary(Dictionary):
 
 
 class ReluTrainer(Trainer):
-    """The dictionary and the initial weights of the ReLU architectures."""
+    """The dictionary, the initial weights and the reconstruction of the ReLU architectures."""
 
     settings: PenaltySettings
     dictionary: ReluDictionary
@@ -71,6 +73,25 @@ class ReluTrainer(Trainer):
         self.dictionary.encoder.weight.copy_(decoder_DF.T)
         bound = decoder_DF.shape[0] ** -0.5
         self.dictionary.encoder.bias.uniform_(-bound, bound, generator=self.generator)
+
+    def encoding(self, x_BD: Tensor) -> Encoding:
+        """The batch's latents before the ReLU."""
+        dictionary, encoder = self.dictionary, self.dictionary.encoder
+        return Encoding(
+            x_BD,
+            encoder.weight,
+            encoder.bias,
+            dictionary.bias,
+            self.dtype,
+            dictionary.encoder_copy,
+        )
+
+    def reconstruction(self, places: Places, f_P: Tensor) -> Tensor:
+        """The reconstruction [B, D] from the latents above 0, which count as fired."""
+        self.count_fired(places.latents(), places)
+        dictionary = self.dictionary
+        x_hat_BD = places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy)
+        return x_hat_BD + dictionary.bias
 
 
 def silent_latents(trainer: ReluTrainer, steps: int, batch_tokens: int) -> Tensor:

@@ -204,7 +204,7 @@ class Trainer(Architecture, abc.ABC):
         return forward
 
     def _compute(self, step: int, x_BD: Tensor) -> Forward:
-        self.optimizer.before_forward()
+        self.optimizer.before_forward(self.dictionary)
         forward = self.forward(x_BD, step)
         forward.loss.backward()
         self.after_backward()
@@ -220,8 +220,7 @@ class Trainer(Architecture, abc.ABC):
         is constrained as the next forward pass would see it. Training is not affected."""
         copies = (self.dictionary.encoder_copy, self.dictionary.decoder_copy)
         dictionary = copy.deepcopy(self.dictionary, {id(each): None for each in copies})
-        if self.optimizer.constrains_later:
-            self.constraint.before_forward(dictionary)
+        self.optimizer.before_forward(dictionary)
         dictionary.scale_biases(scale)
         return dictionary
 

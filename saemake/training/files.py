@@ -78,7 +78,7 @@ def provenance_json(recipe: SaeRecipe, device: torch.device, more: dict[str, Any
             "saemake": saemake.__version__,
             "python": platform.python_version(),
             **{name: _version(name) for name in PROVENANCE_PACKAGES},
-            **({} if device.type == "cpu" else {"triton": triton_on(device)}),
+            **triton_on(device),
         },
     }
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
@@ -126,14 +126,14 @@ def checked_sum(folder: Path, recipe_hash: str) -> str:
 def circumstances(device: torch.device) -> dict[str, Any]:
     """All that an SAE's bytes depend on besides its recipe: the kind of device and the software."""
     versions = {name: importlib.metadata.version(name) for name in BYTES_DEPEND_ON}
-    if device.type != "cpu":
-        versions["triton"] = triton_on(device)
-    return {"device": devices.describe(device), **versions}
+    return {"device": devices.describe(device), **versions, **triton_on(device)}
 
 
-def triton_on(device: torch.device) -> str:
-    """The version of Triton that trains on a GPU, or "not used"."""
-    return kernels.version() or "" if kernels.used_on(device) else "not used"
+def triton_on(device: torch.device) -> dict[str, str | None]:
+    """The version of Triton that trains on a GPU, or "not used"; nothing on a CPU."""
+    if device.type == "cpu":
+        return {}
+    return {"triton": kernels.version() if kernels.used_on(device) else "not used"}
 
 
 def training_csv(rows: list[dict[str, float]]) -> str:

@@ -81,9 +81,8 @@ def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct
     device = devices.choose(missing[0].recipe.training.cpu_threads)
     conduct.announce(missing, device)
     if device.type == "cuda" and not kernels.used_on(device):
-        line = f"{kernels.why_not_on(device)}: steps run by torch alone, several times more slowly"
-        log.warning("%s", line)
-        print(f"saemake: {conduct.label}: {line}", file=sys.stderr, flush=True)
+        why = kernels.why_not_on(device)
+        _warn(conduct, f"{why}: steps run by torch alone, several times more slowly")
     made_with = digest([files.circumstances(device), inputs.checksums])
     faults = [
         fault
@@ -95,6 +94,11 @@ def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct
             f"{'; '.join(faults)}. No result of a failed SAE is kept under its name; all other SAEs"
             " are in the store"
         )
+
+
+def _warn(conduct: Conduct, line: str) -> None:
+    log.warning("%s", line)
+    print(f"saemake: {conduct.label}: {line}", file=sys.stderr, flush=True)
 
 
 def _groups(
@@ -150,8 +154,7 @@ class _Pass:
             self.scale = norm_factor(batches, self.training.norm_batches)
             self.norms = batches.measured()
             for line in (*warned(self.norms), *self.buffer.warned(self.training.drop.reserve)):
-                log.warning("%s", line)
-                print(f"saemake: {conduct.label}: {line}", file=sys.stderr, flush=True)
+                _warn(conduct, line)
         else:
             self.norms = shared.get("norms", {})
             self.step, self.scale = snapshot.step, shared["scale"]

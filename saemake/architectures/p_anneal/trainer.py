@@ -46,21 +46,10 @@ class PAnnealTrainer(PAnneal, ReluTrainer):
         return losses.lp(f_P, places, p)
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
-        dictionary, encoder = self.dictionary, self.dictionary.encoder
-        encoding = Encoding(
-            x_BD,
-            encoder.weight,
-            encoder.bias,
-            dictionary.bias,
-            self.dtype,
-            dictionary.encoder_copy,
-        )
+        encoding = self.encoding(x_BD)
         # Latents above 0: the ReLU.
         places, f_P = positive(encoding, self.powers(encoding))
-        self.count_fired(places.latents(), places)
-        x_hat_BD = (
-            places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy) + dictionary.bias
-        )
+        x_hat_BD = self.reconstruction(places, f_P)
 
         l2 = losses.reconstruction(x_BD, x_hat_BD)
         sparsity = self.batch_penalty(f_P, places)

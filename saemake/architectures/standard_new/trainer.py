@@ -9,7 +9,6 @@ from torch import Tensor
 
 from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import positive
-from saemake.architectures.encoding import Encoding
 from saemake.architectures.optimizers import RowAdam
 from saemake.architectures.relu import ReluTrainer
 from saemake.architectures.standard_new import StandardNew
@@ -23,21 +22,9 @@ class StandardNewTrainer(StandardNew, ReluTrainer):
     norms_F: Tensor | None = None
 
     def forward(self, x_BD: Tensor, step: int) -> Forward:
-        dictionary, encoder = self.dictionary, self.dictionary.encoder
-        encoding = Encoding(
-            x_BD,
-            encoder.weight,
-            encoder.bias,
-            dictionary.bias,
-            self.dtype,
-            dictionary.encoder_copy,
-        )
         # Latents above 0: the ReLU.
-        places, f_P = positive(encoding)
-        self.count_fired(places.latents(), places)
-        x_hat_BD = (
-            places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy) + dictionary.bias
-        )
+        places, f_P = positive(self.encoding(x_BD))
+        x_hat_BD = self.reconstruction(places, f_P)
 
         l2 = losses.reconstruction(x_BD, x_hat_BD)
         norms_F = self.decoder_norms()
