@@ -20,12 +20,15 @@ from saemake.base.sections import Closed
 from saemake.base.store import sha256
 from saemake.config.config import Config, content_files
 from saemake.config.sections import Source
+from saemake.evaluation.by_sae_bench import SaeBenchSettings
 from saemake.paths import catalogue
+from saemake.paths.judged_by import transformer_lens_name
 from saemake.paths.names import (
     Baselines,
     Checkpoints,
     PublishedSweep,
     SaeName,
+    SetupName,
     Subjects,
     Sweep,
     Trained,
@@ -35,6 +38,13 @@ from saemake.paths.sweeps import members
 # Raised by hand when the maths or the order behind them changes. Architectures
 # and evaluations carry their own.
 TOKENS_VERSION, ACTIVATIONS_VERSION, BASELINES_VERSION = 3, 3, 3
+# What SAE Bench's evaluations run in, and the packages among these whose versions may change a
+# figure.
+SAE_BENCH_PINS = "envs/saebench.txt"
+SAE_BENCH_PACKAGES = (
+    *("sae-bench", "sae-probes", "sae-lens", "transformer-lens", "transformers", "tokenizers"),
+    *("torch", "numpy", "pandas", "scikit-learn", "datasets"),
+)
 
 
 class Recipe(Closed):
@@ -125,6 +135,50 @@ class EvaluationRecipe(Recipe):
     cpu_threads: int
     inferences: list[str | None]
     target_l0: float | None
+
+
+class DatasetRecipe(Recipe):
+    """Data that SAE Bench reads: a folder's content, or files or rows of a Hub repository."""
+
+    content: str | None
+    hub: str | None
+    revision: str | None
+    files: list[str]
+    split: str | None
+    rows: int | None
+
+
+class SetupRecipe(Recipe):
+    """What an evaluation of SAE Bench sets up from the LM and the data alone, from the seed in its
+    settings. `lm_name` is TransformerLens's name of the LM."""
+
+    version: int
+    evaluation: str
+    settings: dict[str, Any]
+    model: ModelRecipe
+    lm_name: str
+    layer: int
+    datasets: dict[str, DatasetRecipe]
+    software: dict[str, str]
+    cpu_threads: int
+
+
+class SaeBenchRecipe(Recipe):
+    """One evaluation by SAE Bench of one thing, from the seed in its settings. `subject` is as in
+    EvaluationRecipe, `setup` the hash of the recipe of its setup. Latents are chosen as SAE Bench's
+    loader does it: `inferences` has one entry."""
+
+    version: int
+    evaluation: str
+    settings: dict[str, Any]
+    subject: str
+    setup: str
+    lm_name: str
+    software: dict[str, str]
+    inferences: list[str | None]
+
+
+JudgedBy = EvaluationRecipe | SaeBenchRecipe
 
 
 def model_recipe(config: Config, name: str) -> ModelRecipe:
@@ -264,7 +318,7 @@ def evaluation_recipe(
     sparsity: float | None = None,
 ) -> EvaluationRecipe:
     """Of a subject by its recipe's hash; of an SAE, with its architecture and sparsity."""
-    described, settings = evaluations.get(evaluation), config.evaluation_of(model, evaluation)
+    described, settings = evaluations.on_text(evaluation), config.evaluation_of(model, evaluation)
     kind = architectures.get(architecture) if architecture else None
     return EvaluationRecipe(
         version=described.version,
@@ -279,31 +333,143 @@ def evaluation_recipe(
     )
 
 
+def dataset_recipe(config: Config, name: str) -> DatasetRecipe:
+    """A dataset by its key in the config."""
+    said = config.datasets[name]
+    return DatasetRecipe(
+        content=_content(config, said),
+        hub=said.hub,
+        revision=said.revision if said.hub else None,
+        files=said.files,
+        split=said.split,
+        rows=said.rows,
+    )
+
+
+def setup_recipe(config: Config, setup: SetupName) -> SetupRecipe:
+    """What an evaluation of SAE Bench sets up for a layer."""
+    described = evaluations.by_sae_bench(setup.evaluation)
+    settings = config.sae_bench_of(setup.model, setup.evaluation)
+    lm = described.lm(settings, setup.model)
+    return SetupRecipe(
+        version=described.version,
+        evaluation=setup.evaluation,
+        settings={
+            key: value
+            for key, value in _seeded(settings, setup.seed).items()
+            if key not in described.of_saes_only
+        },
+        model=model_recipe(config, lm),
+        lm_name=transformer_lens_name(config, lm),
+        layer=setup.layer,
+        datasets={name: dataset_recipe(config, name) for name in described.datasets(settings)},
+        software=_sae_bench_software(config.root / SAE_BENCH_PINS),
+        cpu_threads=config.training_of(setup.model).cpu_threads,
+    )
+
+
+def _seeded(settings: SaeBenchSettings, seed: int) -> dict[str, Any]:
+    return {**settings.recorded(), "random_seed": seed}
+
+
+@functools.cache
+def _sae_bench_software(pins: Path) -> dict[str, str]:
+    pinned = dict(line.split("==") for line in pins.read_text().split() if "==" in line)
+    return {name: pinned[name] for name in SAE_BENCH_PACKAGES}
+
+
+def sae_bench_recipe(
+    config: Config, of: SetupName, subject: str, architecture: str | None = None
+) -> SaeBenchRecipe:
+    """Of a subject by its recipe's hash, judged after a setup."""
+    kind = architectures.get(architecture) if architecture else None
+    setup = setup_recipe(config, of)
+    return SaeBenchRecipe(
+        version=setup.version,
+        evaluation=of.evaluation,
+        settings=_seeded(config.sae_bench_of(of.model, of.evaluation), of.seed),
+        subject=subject,
+        setup=setup.hash,
+        lm_name=setup.lm_name,
+        software=setup.software,
+        inferences=[kind.inferences[0] if kind and kind.inferences else None],
+    )
+
+
+def setups(config: Config, model: str, layer: int, evaluation: str) -> list[SetupName]:
+    """What an evaluation of SAE Bench sets up for a layer, for each of its seeds."""
+    seeds = config.sae_bench_of(model, evaluation).seeds
+    return [SetupName(model, layer, evaluation, seed) for seed in seeds]
+
+
+def judging_recipes(
+    config: Config,
+    model: str,
+    layer: int,
+    evaluation: str,
+    subject: str,
+    architecture: str | None = None,
+    sparsity: float | None = None,
+) -> list[JudgedBy]:
+    """By which a subject is judged by any evaluation: one recipe, or by SAE Bench one a seed."""
+    if evaluation in config.text_evaluations:
+        return [evaluation_recipe(config, model, evaluation, subject, architecture, sparsity)]
+    return [
+        sae_bench_recipe(config, setup, subject, architecture)
+        for setup in setups(config, model, layer, evaluation)
+    ]
+
+
 def sae_evaluation_recipe(config: Config, name: SaeName, evaluation: str) -> EvaluationRecipe:
-    sweep = name.sweep
-    subject = sae_recipe(config, name).hash
-    return evaluation_recipe(
-        config, sweep.model, evaluation, subject, sweep.architecture, name.sparsity
+    """Of an SAE, judged by an evaluation that reads a text."""
+    sweep, subject = name.sweep, sae_recipe(config, name).hash
+    kind, sparsity = sweep.architecture, name.sparsity
+    return evaluation_recipe(config, sweep.model, evaluation, subject, kind, sparsity)
+
+
+def sae_evaluation_recipes(config: Config, name: SaeName, evaluation: str) -> list[JudgedBy]:
+    """Of an SAE."""
+    sweep, subject = name.sweep, sae_recipe(config, name).hash
+    return judging_recipes(
+        config,
+        sweep.model,
+        sweep.layer,
+        evaluation,
+        subject,
+        sweep.architecture,
+        name.sparsity,
     )
 
 
-def published_evaluation_recipe(
+def published_evaluation_recipes(
     config: Config, name: SaeName, place: str, evaluation: str
-) -> EvaluationRecipe:
+) -> list[JudgedBy]:
     """Of the published SAE of that name, which lies in a place on the Hub."""
-    sweep = name.sweep
-    subject = published_key(place)
-    return evaluation_recipe(
-        config, sweep.model, evaluation, subject, sweep.architecture, name.sparsity
+    sweep, subject = name.sweep, published_key(place)
+    return judging_recipes(
+        config,
+        sweep.model,
+        sweep.layer,
+        evaluation,
+        subject,
+        sweep.architecture,
+        name.sparsity,
     )
 
 
-def checkpoint_evaluation_recipe(
+def checkpoint_evaluation_recipes(
     config: Config, name: SaeName, step: int, evaluation: str
-) -> EvaluationRecipe:
+) -> list[JudgedBy]:
     """Of the SAE before that step; its L0 is no target yet."""
-    subject = checkpoint_key(sae_recipe(config, name), step)
-    return evaluation_recipe(config, name.sweep.model, evaluation, subject, name.sweep.architecture)
+    sweep, subject = name.sweep, checkpoint_key(sae_recipe(config, name), step)
+    return judging_recipes(
+        config, sweep.model, sweep.layer, evaluation, subject, sweep.architecture
+    )
+
+
+def judged_baselines(config: Config, model: str, evaluation: str) -> list[str]:
+    """The baselines that an evaluation judges: SAE Bench, `pca` alone."""
+    return baseline_names(config, model) if evaluation in config.text_evaluations else ["pca"]
 
 
 def baseline_names(config: Config, model: str) -> list[str]:
@@ -313,12 +479,12 @@ def baseline_names(config: Config, model: str) -> list[str]:
     return ["identity", "pca", *(f"pca/k_{k}" for k in sweep)]
 
 
-def baseline_evaluation_recipe(
+def baseline_evaluation_recipes(
     config: Config, model: str, layer: int, baseline: str, evaluation: str
-) -> EvaluationRecipe:
+) -> list[JudgedBy]:
     """Of a baseline by its name (see baseline_names)."""
     subject = baseline_key(config, model, layer, baseline)
-    return evaluation_recipe(config, model, evaluation, subject)
+    return judging_recipes(config, model, layer, evaluation, subject)
 
 
 def baseline_key(config: Config, model: str, layer: int, baseline: str) -> str:
@@ -348,27 +514,28 @@ def training_hashes(config: Config, trained: Trained) -> list[str]:
 
 def evaluation_recipes(
     config: Config, subjects: Subjects, evaluation: str
-) -> dict[SaeName | int | str, EvaluationRecipe]:
+) -> dict[SaeName | int | str, list[JudgedBy]]:
     """The recipes of one evaluation of all that one job judges, in the job's order: by the SAE, by
-    a checkpoint's step, or by a baseline's name."""
+    a checkpoint's step, or by a baseline's name. Each is judged by one, or by SAE Bench by one a
+    seed."""
     match subjects:
         case Sweep() | SaeName():
             saes = members(config, subjects)
-            return {sae: sae_evaluation_recipe(config, sae, evaluation) for sae in saes}
+            return {sae: sae_evaluation_recipes(config, sae, evaluation) for sae in saes}
         case Checkpoints(sae):
             steps = config.checkpoint_steps(sae.sweep.model, sae.sweep.architecture)
             return {
-                step: checkpoint_evaluation_recipe(config, sae, step, evaluation) for step in steps
+                step: checkpoint_evaluation_recipes(config, sae, step, evaluation) for step in steps
             }
         case Baselines(model, layer):
             return {
-                name: baseline_evaluation_recipe(config, model, layer, name, evaluation)
-                for name in baseline_names(config, model)
+                name: baseline_evaluation_recipes(config, model, layer, name, evaluation)
+                for name in judged_baselines(config, model, evaluation)
             }
         case PublishedSweep(sweep):
             entries = catalogue.load(config).of_sweep(sweep)
             return {
-                sae: published_evaluation_recipe(config, sae, entry.hub_folder, evaluation)
+                sae: published_evaluation_recipes(config, sae, entry.hub_folder, evaluation)
                 for sae, entry in entries.items()
             }
 
@@ -376,7 +543,9 @@ def evaluation_recipes(
 def evaluation_hashes(config: Config, subjects: Subjects, evaluation: str) -> list[str]:
     """Short hashes of these recipes: what Snakemake compares for staleness."""
     return [
-        recipe.hash[:16] for recipe in evaluation_recipes(config, subjects, evaluation).values()
+        recipe.hash[:16]
+        for by_seed in evaluation_recipes(config, subjects, evaluation).values()
+        for recipe in by_seed
     ]
 
 

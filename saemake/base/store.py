@@ -81,9 +81,10 @@ class Store:
             new = Path(tempfile.mkdtemp(prefix=f".{key[:16]}-", dir=self.folder))
             try:
                 yield new
-                sums = {path.name: sha256(path) for path in sorted(new.iterdir())}
+                written = sorted(path for path in new.rglob("*") if path.is_file())
+                sums = {path.relative_to(new).as_posix(): sha256(path) for path in written}
                 (new / SUMS).write_text(json.dumps(sums, indent=1) + "\n")
-                for path in new.iterdir():
+                for path in new.rglob("*"):
                     _sync(path)
                 new.chmod(0o755)
                 if place.exists() and self.has(key):  # `has` drops a damaged entry

@@ -22,24 +22,30 @@ from saemake.config.faults import ConfigError
 from saemake.config.sections import Source
 from saemake.hub import revision_key
 from saemake.judging.evaluate import judged_subject
-from saemake.paths import catalogue
+from saemake.paths import catalogue, judged_by
 from saemake.paths.files import uses
 from saemake.paths.grammar import sae_named
-from saemake.paths.names import OF_SAE, RESULTS, STORE, SaeName, Sweep
+from saemake.paths.names import OF_SAE, RESULTS, STORE, Baselines, SaeName, Sweep
 from saemake.paths.sweeps import members
 from saemake.recipes import (
     baseline_key,
     baseline_names,
     baselines_recipe,
     checkpoint_key,
+    dataset_recipe,
     published_key,
     sae_recipe,
+    setup_recipe,
+    setups,
     tokens_recipe,
 )
 from saemake.records import made
 from saemake.training.snapshots import Snapshots
 
-KINDS = ("saes", "evaluations", "checkpoints", "baselines", "tokens", "snapshots", "revisions")
+KINDS = (
+    *("saes", "evaluations", "checkpoints", "baselines", "tokens", "snapshots", "revisions"),
+    *("setups", "datasets"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,16 +107,24 @@ def _named(config: Config, saes: Iterable[SaeName]) -> dict[str, set[str]]:
         named["checkpoints"] |= {checkpoint_key(recipe, step) for step in steps}
     named["evaluations"] |= named["saes"] | named["checkpoints"]
     named["evaluations"] |= {published_key(e.hub_folder) for e in catalogue.load(config).entries}
+    named["datasets"] = {dataset_recipe(config, name).hash for name in config.datasets}
     for model, use in itertools.product(config.models, uses(config)):
         named["tokens"].add(tokens_recipe(config, model, use).hash)
     sources: list[tuple[str, Source]] = [("model", model) for model in config.models.values()]
     sources += [("dataset", text) for text in config.texts.values()]
+    sources += [("dataset", data) for data in config.datasets.values()]
     for kind, source in sources:
         if source.hub is not None:
             named["revisions"].add(revision_key(kind, source.hub, source.revision))
     for model in config.models:
         for layer in range(config.models[model].layers):
             named["baselines"].add(baselines_recipe(config, model, layer).hash)
+            named["setups"] |= {
+                setup_recipe(config, setup).hash
+                for name in config.sae_bench_evaluations
+                if judged_by.why_not(config, Baselines(model, layer), name) is None
+                for setup in setups(config, model, layer, name)
+            }
             named["evaluations"] |= {
                 baseline_key(config, model, layer, name) for name in baseline_names(config, model)
             }
@@ -183,7 +197,7 @@ def _saes_behind(store: Store, kind: str, key: str) -> Iterable[str]:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _mib(size: int) -> str:

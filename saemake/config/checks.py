@@ -75,6 +75,8 @@ def _check_names(config: Config) -> None:
             known([overridden], config.evaluations, f"{at}.evaluations.{overridden}", "evaluation")
         known([model.text], config.texts, f"{at}.text", "text")
         known(model.suite.widths, config.widths, f"{at}.suite.widths", "width")
+        shown = model.suite.evaluations or []
+        known(shown, config.evaluations, f"{at}.suite.evaluations", "evaluation")
         known(
             model.suite.architectures,
             config.architectures,
@@ -90,6 +92,7 @@ def _check_names(config: Config) -> None:
 def _check_folders(config: Config) -> None:
     places: dict[str, Source] = {f"models.{name}": model for name, model in config.models.items()}
     places |= {f"texts.{name}": text for name, text in config.texts.items()}
+    places |= {f"datasets.{name}": data for name, data in config.datasets.items()}
     for place, source in places.items():
         if source.folder is None:
             continue
@@ -106,12 +109,28 @@ def _check_folders(config: Config) -> None:
 
 def _check_evaluations(config: Config, model: str) -> None:
     config.baselines_of(model)
-    for name in config.evaluation_names:
+    for name in config.sae_bench_evaluations:
+        _check_sae_bench(config, model, name)
+    for name in config.text_evaluations:
         text = config.text_of(model, name)
         if text not in config.texts:
             override = config.models[model].evaluations.get(name, {})
             place = override_place(override, f"evaluations.{name}", model)("text")
             raise ConfigError(f"{place}.text", f"no text '{text}'; {nearest(text, config.texts)}")
+
+
+def _check_sae_bench(config: Config, model: str, name: str) -> None:
+    described, settings = evaluation.by_sae_bench(name), config.sae_bench_of(model, name)
+    override = config.models[model].evaluations.get(name, {})
+    place = override_place(override, f"evaluations.{name}", model)
+    if (lm := described.lm(settings, model)) not in config.models:
+        way_out = nearest(lm, config.models)
+        raise ConfigError(f"{place('lm')}.lm", f"no model '{lm}'; {way_out}")
+    for dataset in described.datasets(settings):
+        if dataset not in config.datasets:
+            raise ConfigError(
+                "datasets", f"{name} of {model} reads '{dataset}': say where it comes from"
+            )
 
 
 def _check_schedule(config: Config, model: str) -> None:

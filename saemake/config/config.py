@@ -2,7 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from saemake import architectures, evaluation
 from saemake.architectures.description import Settings
@@ -11,6 +13,7 @@ from saemake.base.sections import Closed, Count, Name, Reference, laid_over
 from saemake.config.faults import override_place, validated
 from saemake.config.sections import (
     Baselines,
+    Dataset,
     Device,
     Logging,
     Model,
@@ -20,10 +23,18 @@ from saemake.config.sections import (
     Source,
     Text,
 )
+from saemake.evaluation.by_sae_bench import SaeBenchEvaluation as BySaeBench
+from saemake.evaluation.by_sae_bench import SaeBenchSettings
+from saemake.evaluation.description import TextEvaluation as OnText
 
 # A width that says its number of latents, `2k` for 2 x 1,024, and the most that it may say.
 NUMBERED_WIDTH = re.compile(r"[1-9][0-9]{0,8}k?")
 MOST_LATENTS = 2**20
+
+
+# A dataset's name: its id on the Hub, mostly.
+_PART = "[A-Za-z0-9][A-Za-z0-9._-]*"
+DatasetName = Annotated[str, Field(pattern=f"^{_PART}(/{_PART})?$")]
 
 
 def latents_in(width: str) -> int:
@@ -41,6 +52,7 @@ class Config(Closed):
     training: Training
     architectures: dict[str, dict[str, Any]]
     evaluations: dict[str, dict[str, Any]]
+    datasets: dict[DatasetName, Dataset]
     baselines: Baselines
     published: Published
     logging: Logging
@@ -69,11 +81,36 @@ class Config(Closed):
 
     @property
     def evaluation_names(self) -> list[str]:
-        """The evaluations that SAEs are judged by, in the config's order."""
+        """The evaluations that SAEs can be judged by, in the config's order."""
         return list(self.evaluations)
 
+    @property
+    def text_evaluations(self) -> list[str]:
+        """Those that saemake computes, each on a text."""
+        return [name for name in self.evaluations if issubclass(evaluation.get(name), OnText)]
+
+    @property
+    def sae_bench_evaluations(self) -> list[str]:
+        """Those that SAE Bench computes."""
+        return [name for name in self.evaluations if issubclass(evaluation.get(name), BySaeBench)]
+
+    def suite_evaluations(self, model: str) -> list[str]:
+        """The evaluations whose figures are in a model's metrics.json."""
+        chosen = self.models[model].suite.evaluations
+        return self.text_evaluations if chosen is None else chosen
+
     def evaluation_of(self, model: str, name: str) -> evaluation.description.Settings:
-        """An evaluation's settings with the model's own values on top."""
+        """The settings of an evaluation that reads a text, with the model's own values on top."""
+        settings: evaluation.description.Settings = self._evaluation(model, name)
+        return settings
+
+    def sae_bench_of(self, model: str, name: str) -> SaeBenchSettings:
+        """The settings of an evaluation that SAE Bench computes, with the model's own values on
+        top."""
+        settings: SaeBenchSettings = self._evaluation(model, name)
+        return settings
+
+    def _evaluation(self, model: str, name: str) -> Any:
         override = self.models[model].evaluations.get(name, {})
         values = laid_over(self.evaluations[name], override)
         place = override_place(override, f"evaluations.{name}", model)
@@ -81,7 +118,7 @@ class Config(Closed):
 
     def needs_of(self, model: str, name: str) -> evaluation.description.Text:
         """The text that an evaluation reads."""
-        return evaluation.get(name).text(self.evaluation_of(model, name))
+        return evaluation.on_text(name).text(self.evaluation_of(model, name))
 
     def baselines_of(self, model: str) -> Baselines:
         """`baselines` with the model's own values on top."""

@@ -31,7 +31,7 @@ def _own_sections(config: Config, model: str) -> dict[str, Any]:
     return {
         "training": _whole(config.training_of(model)),
         "evaluations": {
-            name: _whole(config.evaluation_of(model, name)) for name in config.evaluation_names
+            name: _whole(config.evaluation_of(model, name)) for name in config.text_evaluations
         },
         "baselines": _whole(config.baselines_of(model)),
         "architectures": {
@@ -60,7 +60,7 @@ def folders(config: Config, model: str) -> list[str]:
 
 def _texts(config: Config, model: str) -> list[str]:
     """The texts that the model's SAEs are trained and judged on."""
-    return sorted({config.text_of(model, use) for use in ("train", *config.evaluation_names)})
+    return sorted({config.text_of(model, use) for use in ("train", *config.text_evaluations)})
 
 
 def _portable(source: dict[str, Any]) -> dict[str, Any]:

@@ -6,13 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from saemake.base.sections import Closed, Count, Flag, Number, Reference, Whole
+from saemake.base.sections import Closed, Count, Flag, Number, Rate, Reference, Whole
 from saemake.llm.shape import Shape
 
 DType = Literal["float32", "bfloat16", "float16"]
-
-
-Rate = Annotated[Number, Field(gt=0)]
 
 
 class Source(Closed):
@@ -43,17 +40,39 @@ class Text(Source):
     document_bytes: Count | None = None
 
 
+class Dataset(Source):
+    """Data that an evaluation of SAE Bench reads: of a repository, the files that match one of
+    `files`, or, where `rows` is said, the first so many rows of `split`. `bytes` is about the size
+    of the files, for `plan` only."""
+
+    files: list[str] = Field(default=["*"], min_length=1)
+    split: str | None = None
+    rows: Count | None = None
+    bytes: Count | None = None
+
+    @model_validator(mode="after")
+    def _rows_of_a_split(self) -> Self:
+        if (self.rows is None) != (self.split is None):
+            raise ValueError("'rows' and 'split' belong together")
+        if self.rows is not None and self.folder is not None:
+            raise ValueError("'rows' needs 'hub'; a folder is read whole")
+        return self
+
+
 class Suite(Closed):
-    """What `rule all` and a model's figures show."""
+    """What `rule all` and a model's figures show. `evaluations` are those of metrics.json; null are
+    all that read a text."""
 
     layers: list[Whole] = Field(min_length=1)
     architectures: list[str] = Field(min_length=1)
     widths: list[Reference] = Field(min_length=1)
+    evaluations: list[str] | None = Field(default=None, min_length=1)
 
 
 class Model(Source):
     """A language model with its text and its budgets. `shape` is what `plan` counts with before the
-    model is there, whose own it must be."""
+    model is there, whose own it must be. `transformer_lens` is what TransformerLens calls it; null
+    is its Hub id."""
 
     gguf_file: str | None = None
     layers: Count
@@ -65,6 +84,7 @@ class Model(Source):
     buffer_tokens: Count
     train_tokens: Count
     prepend_bos: Flag = False
+    transformer_lens: str | None = None
     evaluations: dict[str, dict[str, Any]] = Field(default={})
     baselines: dict[str, Any] = Field(default={})
     training: dict[str, Any] = Field(default={})

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class Settings(Closed):
-    """An evaluation's settings. Each must have `held_out`, whether nothing in the text was trained
-    on, and `drop`, the positions that are left out of its figures. All enter its recipes but those
-    in OUTSIDE_RECIPE, which the recipe says otherwise."""
+    """Settings of an evaluation that reads a text. Each must have `held_out`, whether nothing in
+    the text was trained on, and `drop`, the positions that are left out of its figures. All enter
+    its recipe but those in OUTSIDE_RECIPE, which the recipe says otherwise."""
 
     OUTSIDE_RECIPE: ClassVar[set[str]] = set()
 
@@ -81,7 +81,7 @@ class Evaluation(abc.ABC):
 
     name: ClassVar[str]
     version: ClassVar[int]
-    Settings: ClassVar[type[Settings]]
+    Settings: ClassVar[type[Closed]]
     # The columns of metrics.json, each described. A figure that is not defined is null.
     Figures: ClassVar[type[Closed]]
     # On figures' axes and panels.
@@ -89,6 +89,12 @@ class Evaluation(abc.ABC):
     roles: ClassVar[Roles | None] = None
     # Columns of a model card's table, to the figures in them.
     card: ClassVar[Mapping[str, str]] = {}
+
+
+class TextEvaluation(Evaluation):
+    """An evaluation that saemake itself computes, in one run of the LM over a text."""
+
+    Settings: ClassVar[type[Settings]]
     # What the catalogue of published SAEs calls their L0 and their loss recovered by it.
     published: ClassVar[Mapping[str, str]] = {}
     # Whether it leaves BOS, EOS and padding out by itself.

@@ -313,7 +313,7 @@ def _check_enough(
     )
     if use != "train":
         settings, key = config.evaluation_of(model, use), f"models.{model}.evaluations.{use}"
-        way_out = evaluation.get(use).too_little_text(settings, key, counts["documents"])
+        way_out = evaluation.on_text(use).too_little_text(settings, key, counts["documents"])
         raise SaemakeError(f"{gave} of {way_out}")
     training = config.training_of(model)
     norm_over_median, reserve = training.drop.norm_over_median, training.drop.reserve

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from saemake import evaluation
 from saemake.config.config import NUMBERED_WIDTH, Config, identifier
 from saemake.paths import catalogue
-from saemake.paths.files import checkpoint_files, latents_file
+from saemake.paths.files import checkpoint_files, details_file, latents_file
 from saemake.paths.names import (
     BASELINES,
     CHECKPOINTS,
@@ -23,13 +24,16 @@ from saemake.paths.names import (
     Checkpoints,
     PublishedSweep,
     SaeName,
+    SetupName,
     Subjects,
     Sweep,
     Trained,
+    dataset_file,
     sparsity_name,
 )
 from saemake.paths.spelling import sae_of
 from saemake.paths.sweeps import latents_for
+from saemake.recipes import setups
 
 # The parts of an SAE's path below its width.
 ONE_SAE = "[^/]+(?:/seed_[0-9]+)?"
@@ -100,6 +104,8 @@ class TrainRule:
 @dataclass(frozen=True)
 class EvaluateRule:
     """A rule that judges, by the wildcard {evaluation}, what one run of the LM judges together.
+    There are two of each: `outputs` are those of an evaluation that reads a text, `by_sae_bench`
+    those of one that SAE Bench computes.
 
     `folders` are where its tables are written, `log` the beginning of its log's path, and `latents`
     says whether what was seen of each latent is written too."""
@@ -119,11 +125,17 @@ class EvaluateRule:
         files = [f"{evaluation}.json", *([latents_file(evaluation)] if self.latents else [])]
         return in_each(self.folders, files)
 
+    @property
+    def by_sae_bench(self) -> list[str]:
+        evaluation = "{evaluation}"
+        files = [f"{evaluation}.json", *([details_file(evaluation)] if self.latents else [])]
+        return in_each(self.folders, files)
+
 
 @dataclass(frozen=True)
 class JoinRule:
-    """A rule that joins the evaluations in each of its folders into a metrics.json. `called` names
-    what they are of, in its message."""
+    """A rule that joins the evaluations in each of its folders into a metrics.json: those of the
+    suite that can judge its subjects. `called` names what they are of, in its message."""
 
     rule: str
     subjects: Callable[[Any], Subjects]
@@ -175,6 +187,30 @@ def sweep_in(wildcards: Any) -> Sweep:
 def sae_in(config: Config, wildcards: Any) -> SaeName:
     """The SAE that a job's wildcards name."""
     return sae_of(config, sweep_in(wildcards), *wildcards.sae.split("/"))
+
+
+def setup_in(wildcards: Any) -> SetupName:
+    """The setup that a job's wildcards name."""
+    layer, seed = int(wildcards.layer), int(wildcards.seed)
+    return SetupName(wildcards.model, layer, wildcards.evaluation, seed)
+
+
+def setup_inputs(config: Config, setup: SetupName) -> dict[str, Any]:
+    """What an evaluation of SAE Bench is set up from: the LM that runs, and the data."""
+    described = evaluation.by_sae_bench(setup.evaluation)
+    settings = config.sae_bench_of(setup.model, setup.evaluation)
+    return {
+        "model": f"{RESULTS}/{described.lm(settings, setup.model)}/model.json",
+        "data": [dataset_file(name) for name in described.datasets(settings)],
+    }
+
+
+def judging_inputs(config: Config, subjects: Subjects, name: str) -> dict[str, Any]:
+    """What SAE Bench judges with: the same, and what is set up, where it is kept."""
+    prepared = setups(config, subjects.model, subjects.layer, name)
+    kept = config.sae_bench_of(subjects.model, name).keep_setup
+    made = [f"{RESULTS}/{setup}.json" for setup in prepared] if kept else []
+    return {**setup_inputs(config, prepared[0]), "setups": made}
 
 
 def baselines_in(wildcards: Any) -> Baselines:

@@ -19,7 +19,7 @@ from typing import IO
 from saemake.base.errors import SaemakeError
 from saemake.base.store import disk_fault
 from saemake.config.config import Config
-from saemake.paths.artifacts import HubFolder, RepositoryFile
+from saemake.paths.artifacts import DatasetFile, HubFolder, RepositoryFile
 from saemake.paths.command_words import plain
 from saemake.paths.files import hub_entries
 from saemake.paths.grammar import model_in, parse
@@ -50,6 +50,8 @@ def _of_path(config: Config, path: str) -> set[str]:
     match artifact:
         case RepositoryFile():
             return set()
+        case DatasetFile():
+            return {SHARED}
         case HubFolder(folder):
             return {entry.model for entry in hub_entries(config, folder)}
         case _:

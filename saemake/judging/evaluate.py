@@ -9,6 +9,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,7 @@ from saemake.evaluation.description import Settings
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.metrics import cautions, rows
-from saemake.recipes import EvaluationRecipe, evaluation_key
+from saemake.recipes import EvaluationRecipe, JudgedBy, evaluation_key
 from saemake.text.shards import Tokens
 
 log = logging.getLogger(__name__)
@@ -34,15 +35,25 @@ RECIPE = "recipe.json"
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """Something to be judged: what its rows say of it, its evaluation's recipe, the sha256 of its
-    file, how to load it with a way of choosing latents, and what its rows warn of besides what
-    figures do."""
+    """Something to be judged: what its rows say of it, its evaluation's recipes (one, or by SAE
+    Bench one a seed), its file and the sha256 of that, how to load it with a way of choosing
+    latents, and what its rows warn of besides what figures do. An SAE's config.json lies in
+    `folder`."""
 
     subject: rows.Subject
-    recipe: EvaluationRecipe
+    recipes: Sequence[JudgedBy]
     sha256: str
     load: Callable[[torch.device, str | None], Codec]
+    folder: Path
+    file: str
     warnings: Sequence[str] = ()
+
+    @property
+    def recipe(self) -> EvaluationRecipe:
+        """Of an evaluation that reads a text."""
+        (recipe,) = self.recipes
+        assert isinstance(recipe, EvaluationRecipe)
+        return recipe
 
     @property
     def key(self) -> str:
@@ -85,7 +96,7 @@ def evaluate(
 
 def settings_of(recipe: EvaluationRecipe) -> Settings:
     """The evaluation's settings in a recipe; None for those that the recipe leaves out."""
-    kind = evaluation.get(recipe.evaluation).Settings
+    kind = evaluation.on_text(recipe.evaluation).Settings
     left_out: dict[str, Any] = dict.fromkeys(kind.OUTSIDE_RECIPE)
     return kind.model_validate({**left_out, **recipe.settings})
 
@@ -93,7 +104,7 @@ def settings_of(recipe: EvaluationRecipe) -> Settings:
 def products(recipe: EvaluationRecipe) -> contextlib.AbstractContextManager[None]:
     """Within it an LM is loaded and judges: through oneDNN, or with the rounding of torch's own
     products, which owners' code has too."""
-    owners = evaluation.get(recipe.evaluation).needs_owners_rounding(settings_of(recipe))
+    owners = evaluation.on_text(recipe.evaluation).needs_owners_rounding(settings_of(recipe))
     return onednn.left_out() if owners else contextlib.nullcontext()
 
 
@@ -105,7 +116,7 @@ def judge_by(
     label: str,
 ) -> dict[Any, Judgement]:
     """Judge every codec by the evaluation that a recipe says, in one run of the LM."""
-    described = evaluation.get(recipe.evaluation)
+    described = evaluation.on_text(recipe.evaluation)
     settings = settings_of(recipe)
     return described.judge(codecs, lm, tokens, settings, recipe.batch_contexts, label)
 

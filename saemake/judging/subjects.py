@@ -34,13 +34,13 @@ from saemake.paths.names import (
 )
 from saemake.paths.sweeps import members
 from saemake.recipes import (
-    baseline_evaluation_recipe,
-    baseline_names,
+    baseline_evaluation_recipes,
     baselines_recipe,
-    checkpoint_evaluation_recipe,
+    checkpoint_evaluation_recipes,
     checkpoint_key,
-    published_evaluation_recipe,
-    sae_evaluation_recipe,
+    judged_baselines,
+    published_evaluation_recipes,
+    sae_evaluation_recipes,
     sae_recipe,
 )
 from saemake.training import files
@@ -94,9 +94,11 @@ def sae(config: Config, name: SaeName, evaluation: str, folder: Path | None = No
     steps = config.steps_of(name.sweep.model)
     return Judged(
         _trained(config, name, str(name), steps),
-        sae_evaluation_recipe(config, name, evaluation),
+        sae_evaluation_recipes(config, name, evaluation),
         files.checked_sum(place, sae_recipe(config, name).hash),
         functools.partial(_load, config, name, place, "ae.pt"),
+        place,
+        "ae.pt",
         [
             *norms.warned(files.read_provenance(place)),
             *cautions.not_dropped(config, name.sweep.model, evaluation),
@@ -117,9 +119,11 @@ def published(config: Config, name: SaeName, entry: Entry, evaluation: str) -> J
     subject = _trained(config, name, str(folder), None)
     return Judged(
         subject,
-        published_evaluation_recipe(config, name, entry.hub_folder, evaluation),
+        published_evaluation_recipes(config, name, entry.hub_folder, evaluation),
         weights_sum,
         functools.partial(_load, config, name, folder, "ae.pt"),
+        folder,
+        "ae.pt",
     )
 
 
@@ -133,28 +137,32 @@ def checkpoint(
     weights_sum = _stored_sum(folder / file, checkpoints, key, CHECKPOINT)
     return Judged(
         _trained(config, name, f"{name}/{file.removesuffix('.pt')}", step),
-        checkpoint_evaluation_recipe(config, name, step, evaluation),
+        checkpoint_evaluation_recipes(config, name, step, evaluation),
         weights_sum,
         functools.partial(_load, config, name, folder, file),
+        folder,
+        file,
     )
 
 
 def all_baselines(
     config: Config, model: str, layer: int, evaluation: str, d_model: int, fitted: Store
 ) -> list[Judged]:
-    """The baselines of a layer. Raises SaemakeError where their file is not the one in the
-    store."""
+    """The baselines of a layer that an evaluation judges. Raises SaemakeError where their file is
+    not the one in the store."""
     path = Path(RESULTS, model, f"L{layer}", BASELINES, baselines.FILE)
     key = baselines_recipe(config, model, layer).hash
     content = _stored_sum(path, fitted, key, baselines.FILE)
     return [
         Judged(
             _baseline(model, layer, name, d_model),
-            baseline_evaluation_recipe(config, model, layer, name, evaluation),
+            baseline_evaluation_recipes(config, model, layer, name, evaluation),
             content,
             functools.partial(_load_baseline, path, name),
+            path.parent,
+            path.name,
         )
-        for name in baseline_names(config, model)
+        for name in judged_baselines(config, model, evaluation)
     ]
 
 

@@ -83,13 +83,16 @@ def _far_threshold(roles: Roles, way: str | None, ways: Mapping[str | None, Figu
 
 
 def not_dropped(config: Config, model: str, name: str) -> list[str]:
-    """A warning if an evaluation's figures count positions that were left out of training."""
+    """A warning if an evaluation's figures count positions that were left out of training. SAE
+    Bench's own code says nothing of the positions that it counts."""
+    if name not in config.text_evaluations:
+        return []
     trained: Drop = config.training_of(model).drop
     judged = config.evaluation_of(model, name).drop
     norms = trained.norm_over_median is not None and (
         judged.norm_over_median is None or judged.norm_over_median > trained.norm_over_median
     )
-    by_id = not evaluation.get(name).leaves_out_special and "special" not in judged.kinds
+    by_id = not evaluation.on_text(name).leaves_out_special and "special" not in judged.kinds
     if not norms and not (by_id and set(trained.kinds) - set(judged.kinds)):
         return []
     return [

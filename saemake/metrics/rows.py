@@ -56,6 +56,33 @@ class Circumstances(Closed):
     )
 
 
+class SaeBenchCircumstances(Closed):
+    """What an evaluation of SAE Bench was made with."""
+
+    recipe_hash: str = Field(description="of the evaluation's recipe")
+    sha256: str = Field(description="of the judged file")
+    setup: str = Field(description="the recipe hash of what was set up for all SAEs of the layer")
+    settings: dict[str, Any] = Field(description="as in the config, with the seed")
+    software: dict[str, str] = Field(description="versions of SAE Bench and what it ran with")
+    lm: str = Field(description="TransformerLens's name of the LM")
+    lm_revision: str | None = Field(description="its commit on the Hub; null of a local one")
+    data: dict[str, str | None] = Field(
+        description="of each dataset its commit on the Hub; null of a local one"
+    )
+
+
+class Spread(Closed):
+    """A figure over several seeds of an evaluation."""
+
+    seeds: int = Field(description="values that are not null")
+    mean: float | None = Field(description="of these; null where there is none")
+    standard_deviation: float | None = Field(description="of these; null of fewer than two")
+    smallest_difference: float | None = Field(
+        description="between the means of two SAEs, over as many seeds, that a t test at the 5 %"
+        " level tells apart, if both spread as this one"
+    )
+
+
 class Row(Subject):
     """One judged thing. An evaluation's own file has its figures alone."""
 
@@ -76,19 +103,32 @@ class Row(Subject):
         """One figure; None if the row lacks it, or it is not defined."""
         return getattr(self.of(evaluation), name, None)
 
-    def circumstances(self, evaluation: str) -> Circumstances | None:
+    def circumstances(self, evaluation: str) -> Circumstances | SaeBenchCircumstances | None:
         """What an evaluation was made with."""
         evaluations = getattr(self, "evaluations", None)
-        circumstances: Circumstances | None = getattr(evaluations, evaluation, None)
+        circumstances: Circumstances | SaeBenchCircumstances | None = getattr(
+            evaluations, evaluation, None
+        )
         return circumstances
 
 
 @functools.cache
 def row_type() -> type[Row]:
     """The type of a row with its sections: each evaluation's figures are under its name, its
-    circumstances are under `evaluations`."""
+    circumstances are under `evaluations`, and figures over several seeds are under `noise`."""
     known = [evaluation.get(name) for name in evaluation.names()]
-    made_with: Any = {described.name: (Circumstances | None, None) for described in known}
+    by_sae_bench = [each for each in known if issubclass(each, evaluation.SaeBenchEvaluation)]
+    made_with: Any = {
+        described.name: (
+            (SaeBenchCircumstances if described in by_sae_bench else Circumstances) | None,
+            None,
+        )
+        for described in known
+    }
+    reseeded: Any = {described.name: (dict[str, Spread] | None, None) for described in by_sae_bench}
+    noise: Any = create_model(
+        "Noise", __base__=Closed, __doc__="By evaluation, figure.", **reseeded
+    )
     judged: Any = {described.name: (described.Figures | None, None) for described in known}
     circumstanced = create_model(
         "Circumstanced", __base__=Closed, __doc__="By evaluation.", **made_with
@@ -101,6 +141,7 @@ def row_type() -> type[Row]:
         **judged,
         warnings=(list[str], Field(description=told)),
         evaluations=(circumstanced, ...),
+        noise=(noise | None, None),
     )
     return row
 
@@ -140,7 +181,9 @@ def joined(evaluations: Sequence[Sequence[Row]]) -> list[Row]:
         if first is not row:
             # Each evaluation repeats the warnings about the training.
             row["warnings"] = list(dict.fromkeys([*first["warnings"], *row["warnings"]]))
-            row["evaluations"] = first["evaluations"] | row["evaluations"]
+            for section in ("evaluations", "noise"):
+                if section in first or section in row:
+                    row[section] = first.get(section, {}) | row.get(section, {})
             first |= row
     return [row_type().model_validate(row) for row in merged.values()]
 

@@ -12,7 +12,9 @@ from saemake.paths.names import (
     Baselines,
     Checkpoints,
     SaeName,
+    SetupName,
     Sweep,
+    dataset_file,
 )
 
 
@@ -50,6 +52,30 @@ class BaselinesFile:
 
     def __str__(self) -> str:
         return f"{self.baselines.folder}/{self.file}"
+
+
+@dataclass(frozen=True)
+class SetupFile:
+    """What SAE Bench set up, in the store."""
+
+    setup: SetupName
+
+    @property
+    def model(self) -> str:
+        return self.setup.model
+
+    def __str__(self) -> str:
+        return f"{RESULTS}/{self.setup}.json"
+
+
+@dataclass(frozen=True)
+class DatasetFile:
+    """What was fetched of a dataset that SAE Bench reads."""
+
+    dataset: str
+
+    def __str__(self) -> str:
+        return dataset_file(self.dataset)
 
 
 @dataclass(frozen=True)
@@ -178,6 +204,8 @@ Artifact = (
     ModelFile
     | TokensFile
     | BaselinesFile
+    | SetupFile
+    | DatasetFile
     | FigureFile
     | SweepTable
     | SaeFile

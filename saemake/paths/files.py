@@ -17,6 +17,7 @@ from saemake.paths.names import (
 from saemake.paths.sweeps import members
 
 FIGURE_FORMATS = ("pdf", "svg")
+LATENTS_SUFFIX, DETAILS_SUFFIX = "_latents.parquet", "_details.json"
 # Of an SAE laid out as published, and of a published SAE itself.
 HUB_FILES = ("ae.pt", "config.json", "eval_results.json")
 PUBLISHED_WEIGHTS = ("ae.pt", "config.json", "source.json")
@@ -36,7 +37,7 @@ PUSH_FILES = (PLAN, CARD, REBUILDING, RECEIPT)
 
 def uses(config: Config) -> list[str]:
     """What text is tokenised for."""
-    return ["train", *config.evaluation_names]
+    return ["train", *config.text_evaluations]
 
 
 def tables(config: Config) -> list[str]:
@@ -46,12 +47,24 @@ def tables(config: Config) -> list[str]:
 
 def latents_file(evaluation: str) -> str:
     """What an evaluation saw of each latent of an SAE."""
-    return f"{evaluation}_latents.parquet"
+    return f"{evaluation}{LATENTS_SUFFIX}"
+
+
+def details_file(evaluation: str) -> str:
+    """What SAE Bench says of an SAE beside its figures."""
+    return f"{evaluation}{DETAILS_SUFFIX}"
+
+
+def _beside_tables(config: Config) -> list[str]:
+    return [
+        *map(latents_file, config.text_evaluations),
+        *map(details_file, config.sae_bench_evaluations),
+    ]
 
 
 def sae_files(config: Config) -> list[str]:
     """The files of an SAE, but its checkpoints."""
-    return [*SAE_FILES, *tables(config), *map(latents_file, config.evaluation_names)]
+    return [*SAE_FILES, *tables(config), *_beside_tables(config)]
 
 
 def baseline_files(config: Config) -> list[str]:
@@ -61,13 +74,12 @@ def baseline_files(config: Config) -> list[str]:
 
 def published_files(config: Config) -> list[str]:
     """The files of a published SAE."""
-    judged = [*tables(config), *map(latents_file, config.evaluation_names)]
-    return [*PUBLISHED_WEIGHTS, *judged, *COMPARISONS]
+    return [*PUBLISHED_WEIGHTS, *tables(config), *_beside_tables(config), *COMPARISONS]
 
 
 def evaluation_in(config: Config, file: str) -> str | None:
-    """The evaluation whose figures, or whose latents, a file holds."""
-    name = file.removesuffix(".json").removesuffix("_latents.parquet")
+    """The evaluation whose figures, latents or details a file holds."""
+    name = file.removesuffix(LATENTS_SUFFIX).removesuffix(DETAILS_SUFFIX).removesuffix(".json")
     return name if name in config.evaluation_names else None
 
 

@@ -3,6 +3,7 @@
     results/{model}/model.json
     results/{model}/tokens/{use}/manifest.json
     results/{model}/L{layer}/baselines/{file}
+    results/{model}/L{layer}/setups/{evaluation}/seed_{n}.json
     results/{model}/L{layer}/figures/{figure}.{pdf, svg}
     results/{sweep}/metrics.json                   {sweep}: {model}/L{layer}/{architecture}/{width}
     results/{sae}/{file}                           {sae}: {sweep}/{sparsity}, or {sae}/seed_{n}
@@ -15,6 +16,7 @@
     published/{model}/L{layer}/figures/{figure}.{pdf, svg}
     saelens/{sae}/{file}                           in SAELens's format
     published-to/{owner}/{repository}/{model}/{file}
+    datasets/{dataset}.json                        what SAE Bench's evaluations read
 
 Nothing else takes a path apart.
 """
@@ -25,12 +27,13 @@ from collections.abc import Callable, Sequence
 from saemake import figures
 from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config
-from saemake.paths import catalogue, files
+from saemake.paths import catalogue, files, judged_by
 from saemake.paths.artifacts import (
     Artifact,
     BaselinesFile,
     CheckpointsFile,
     ComparisonTable,
+    DatasetFile,
     FigureFile,
     HubFile,
     HubFolder,
@@ -38,12 +41,14 @@ from saemake.paths.artifacts import (
     PushFile,
     RepositoryFile,
     SaeFile,
+    SetupFile,
     SweepTable,
     TokensFile,
 )
 from saemake.paths.names import (
     BASELINES,
     CHECKPOINTS,
+    DATASETS,
     HUB,
     METRICS,
     PUBLISHED,
@@ -51,11 +56,16 @@ from saemake.paths.names import (
     RESULTS,
     SAE_FILES,
     SAELENS,
+    SETUPS,
     Baselines,
     Checkpoints,
+    PublishedSweep,
     SaeName,
+    SetupName,
+    Subjects,
     Sweep,
     misspelt_top,
+    seed_name,
 )
 from saemake.paths.repository import check_repository
 from saemake.paths.spelling import sae_of, unknown
@@ -77,6 +87,7 @@ def parse(config: Config, path: str) -> Artifact:
         PUBLISHED: _published,
         SAELENS: _export,
         PUBLISHED_TO: _push,
+        DATASETS: _dataset,
     }
     if (meant := misspelt_top(path)) is not None:
         raise SaemakeError(f"{path}: did you mean '{'/'.join([meant, *parts])}'?")
@@ -142,7 +153,11 @@ def _in_layer(config: Config, model: str, layer: int, below: list[str]) -> Artif
             if file not in known:
                 raise SaemakeError(f"{BASELINES}/ has no file '{file}'; {nearest(file, known)}")
             check_in_model(config, model, layer)
+            _check_judged(config, Baselines(model, layer), file)
             return BaselinesFile(Baselines(model, layer), file)
+        case [name, evaluation, file] if name == SETUPS:
+            check_in_model(config, model, layer)
+            return _setup(config, model, layer, evaluation, file)
         case [architecture, width, *inside]:
             return _in_sweep(config, Sweep(model, layer, architecture, width), inside)
         case _:
@@ -150,6 +165,32 @@ def _in_layer(config: Config, model: str, layer: int, below: list[str]) -> Artif
                 f"this is a folder; name a file in it: L{layer}/<architecture>/<width>/metrics.json"
                 f" or L{layer}/figures/<figure>.pdf"
             )
+
+
+def _setup(config: Config, model: str, layer: int, evaluation: str, file: str) -> SetupFile:
+    known = config.sae_bench_evaluations
+    if evaluation not in known:
+        raise SaemakeError(f"'{evaluation}' sets nothing up; {nearest(evaluation, known)}")
+    seeds = {f"{seed_name(n)}.json": n for n in config.sae_bench_of(model, evaluation).seeds}
+    if file not in seeds:
+        raise SaemakeError(f"the config's seeds have no '{file}'; {nearest(file, seeds)}")
+    _check_judged(config, Baselines(model, layer), f"{evaluation}.json")
+    return SetupFile(SetupName(model, layer, evaluation, seeds[file]))
+
+
+def _check_judged(config: Config, subjects: Subjects, file: str) -> None:
+    """Raise SaemakeError where a file is of an evaluation that cannot judge its subjects."""
+    evaluation = files.evaluation_in(config, file)
+    if evaluation and (reason := judged_by.why_not(config, subjects, evaluation)) is not None:
+        raise SaemakeError(reason)
+
+
+def _dataset(config: Config, parts: list[str]) -> DatasetFile:
+    file = "/".join(parts)
+    if file.removesuffix(".json") in config.datasets and file.endswith(".json"):
+        return DatasetFile(file.removesuffix(".json"))
+    known = [f"{name}.json" for name in config.datasets]
+    raise SaemakeError(f"the config has no such dataset; {nearest(file, known)}")
 
 
 def _in_sweep(config: Config, sweep: Sweep, inside: list[str]) -> Artifact:
@@ -198,6 +239,7 @@ def _of_sae(config: Config, sae: SaeName, inside: list[str]) -> Artifact:
     known = files.sae_files(config)
     match inside:
         case [file] if file in known:
+            _check_judged(config, sae, file)
             return SaeFile(RESULTS, sae, file)
         case [folder, file] if folder == CHECKPOINTS:
             return _checkpoint(config, sae, file)
@@ -217,6 +259,7 @@ def _checkpoint(config: Config, sae: SaeName, file: str) -> CheckpointsFile:
     if f"{CHECKPOINTS}/{file}" not in known and file not in files.tables(config):
         steps = [path.removeprefix(f"{CHECKPOINTS}/") for path in known]
         raise SaemakeError(f"no checkpoint '{file}'; the checkpoints are {', '.join(steps)}")
+    _check_judged(config, Checkpoints(sae), file)
     return CheckpointsFile(Checkpoints(sae), file)
 
 
@@ -316,6 +359,7 @@ def _published_sae(config: Config, place: Sequence[str], file: str) -> SaeFile:
     entry = known.named(name)
     if file not in files.PUBLISHED_WEIGHTS:
         known.wanted(config, entry)
+    _check_judged(config, PublishedSweep(known.name(entry).sweep), file)
     return SaeFile(PUBLISHED, known.name(entry), file)
 
 

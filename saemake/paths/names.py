@@ -8,13 +8,16 @@ from saemake import architectures
 
 RESULTS = "results"
 HUB, PUBLISHED, SAELENS, PUBLISHED_TO = "hub", "published", "saelens", "published-to"
+DATASETS = "datasets"
 # The folders of artifacts.
-TOPS = (RESULTS, HUB, PUBLISHED, SAELENS, PUBLISHED_TO)
+TOPS = (RESULTS, HUB, PUBLISHED, SAELENS, PUBLISHED_TO, DATASETS)
 STORE = Path(RESULTS, ".store")
 SAE_FILES = ("ae.pt", "config.json", "training.csv", "provenance.json")
 METRICS = "metrics.json"
 CHECKPOINTS = "checkpoints"
 BASELINES, PCA = "baselines", "pca.safetensors"
+# Of a layer: what SAE Bench's evaluations set up once for all SAEs.
+SETUPS = "setups"
 # In the store: a checkpoint, and beside it the recipe hash of the SAE that it is of.
 CHECKPOINT, OF_SAE = "ae.pt", "of_sae.txt"
 
@@ -136,6 +139,25 @@ def sparsity_name(architecture: str, value: float) -> str:
 def seed_name(seed: int) -> str:
     """`seed_3`."""
     return f"seed_{seed}"
+
+
+@dataclass(frozen=True)
+class SetupName:
+    """What an evaluation of SAE Bench sets up from a seed, for all SAEs of a layer."""
+
+    model: str
+    layer: int
+    evaluation: str
+    seed: int
+
+    def __str__(self) -> str:
+        folder = f"{self.model}/L{self.layer}/{SETUPS}/{self.evaluation}"
+        return f"{folder}/{seed_name(self.seed)}"
+
+
+def dataset_file(dataset: str) -> str:
+    """The file that says what was fetched of a dataset."""
+    return f"{DATASETS}/{dataset}.json"
 
 
 def checkpoint_file(step: int) -> str:

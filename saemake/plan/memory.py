@@ -90,7 +90,7 @@ def of_judging(
     config: Config, name: str, shape: Shape, evaluation: str, cost: Cost, latents: Sequence[int]
 ) -> Memory:
     """An evaluation of codecs of so many latents, which costs so much."""
-    model, described = config.models[name], evaluations.get(evaluation)
+    model, described = config.models[name], evaluations.on_text(evaluation)
     settings, text = config.evaluation_of(name, evaluation), config.needs_of(name, evaluation)
     contexts = described.batch_contexts(settings, model.llm_batch_contexts)
     length = text.context_tokens or model.context_tokens

@@ -90,10 +90,14 @@ def of_evaluation(
 
 def _evaluation(config: Config, subjects: Subjects, evaluation: str, stored: Sequence[bool]) -> str:
     """`stored`: of each thing judged, whether its evaluation is in the store."""
-    recipe = tokens_recipe(config, subjects.model, evaluation)
     if all(stored):
         return f"link {evaluation} of {subjects} from the store ({len(stored)} of {len(stored)})"
-    unit = "documents" if recipe.layout == "documents" else f"contexts of {recipe.context_tokens}"
     also = f", {sum(stored)} of {len(stored)} from the store" if any(stored) else ""
+    if evaluation in config.sae_bench_evaluations:
+        seeds = len(config.sae_bench_of(subjects.model, evaluation).seeds)
+        each = f" from each of {seeds} seeds" if seeds > 1 else ""
+        return f"evaluate {subjects} by {evaluation} (SAE Bench's own code){each}{also}"
+    recipe = tokens_recipe(config, subjects.model, evaluation)
+    unit = "documents" if recipe.layout == "documents" else f"contexts of {recipe.context_tokens}"
     clause = config.evaluation_of(subjects.model, evaluation).drop.clause
     return f"evaluate {subjects} by {evaluation} on {recipe.amount:,} {unit}{clause}{also}"

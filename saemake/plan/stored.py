@@ -22,7 +22,7 @@ from saemake.paths.names import (
 )
 from saemake.paths.sweeps import members
 from saemake.recipes import (
-    EvaluationRecipe,
+    JudgedBy,
     baselines_recipe,
     checkpoint_key,
     evaluation_key,
@@ -30,7 +30,7 @@ from saemake.recipes import (
     sae_recipe,
 )
 
-KINDS = ("saes", "checkpoints", "baselines", "evaluations", "tokens")
+KINDS = ("saes", "checkpoints", "baselines", "evaluations", "tokens", "setups")
 
 
 def stored_now(root: Path) -> "Stored":
@@ -69,17 +69,22 @@ class Stored:
     def judged(self, config: Config, subjects: Subjects, evaluation: str) -> list[bool]:
         """Whether the evaluation of each thing that one job judges is there, in the job's order."""
         recipes = evaluation_recipes(config, subjects, evaluation)
+        return [
+            all(self._judged(config, subjects, str(name), recipe) for recipe in by_seed)
+            for name, by_seed in recipes.items()
+        ]
+
+    def _judged(self, config: Config, subjects: Subjects, name: str, recipe: JudgedBy) -> bool:
         match subjects:
             case PublishedSweep():
-                return [self._published(str(name), recipe.hash) for name, recipe in recipes.items()]
+                return self._published(name, recipe.hash)
             case Baselines(model, layer):
                 key = baselines_recipe(config, model, layer).hash
-                places = [(recipe, "baselines", key, PCA) for recipe in recipes.values()]
+                return self.has_evaluation(recipe, "baselines", key, PCA)
             case Checkpoints():
-                places = [(r, "checkpoints", r.subject, CHECKPOINT) for r in recipes.values()]
+                return self.has_evaluation(recipe, "checkpoints", recipe.subject, CHECKPOINT)
             case Sweep() | SaeName():
-                places = [(r, "saes", r.subject, "ae.pt") for r in recipes.values()]
-        return [self.has_evaluation(*place) for place in places]
+                return self.has_evaluation(recipe, "saes", recipe.subject, "ae.pt")
 
     def _published(self, name: str, recipe_hash: str) -> bool:
         try:
@@ -89,7 +94,7 @@ class Stored:
             return False
         return self.has("evaluations", evaluation_key(recipe_hash, judged))
 
-    def has_evaluation(self, recipe: EvaluationRecipe, kind: str, key: str, file: str) -> bool:
+    def has_evaluation(self, recipe: JudgedBy, kind: str, key: str, file: str) -> bool:
         """Whether an evaluation of an entry's file is there; not of a damaged entry, which a job
         makes again."""
         if not self.has(kind, key):

@@ -149,7 +149,7 @@ class _Costs:
         config, model, shape = self.config, self.config.models[job.model], self.shapes[job.model]
         of_baselines = isinstance(job.subjects, Baselines)
         latents = [min(count, shape.d_model) for count in codecs] if of_baselines else codecs
-        described = evaluations.get(job.evaluation)
+        described = evaluations.on_text(job.evaluation)
         settings = config.evaluation_of(job.model, job.evaluation)
         batch = described.batch_contexts(settings, model.llm_batch_contexts)
         reading = self.texts.reading(job.model, job.evaluation, batch)

@@ -106,7 +106,9 @@ def figures(row: Row, entry: Entry, published: Row | None) -> dict[str, dict[str
     by_evaluation = {}
     for name in reversed(evaluation.names()):
         described = evaluation.get(name)
-        if described.roles is None or not described.published:
+        if not issubclass(described, evaluation.TextEvaluation) or described.roles is None:
+            continue
+        if not described.published:
             continue
         by_evaluation[name] = {
             compared: {

@@ -2,7 +2,7 @@
 
 import json
 
-from saemake.metrics.rows import Row
+from saemake.metrics.rows import Circumstances, Row
 from saemake.paths.files import LAID_OUT_BY
 
 
@@ -12,7 +12,7 @@ def eval_results(row: Row) -> bytes:
     evaluation."""
     figures, made = row.of(LAID_OUT_BY), row.circumstances(LAID_OUT_BY)
     assert figures is not None
-    assert made is not None
+    assert isinstance(made, Circumstances)
     content = {
         **figures.model_dump(),
         "hyperparameters": {"n_inputs": made.documents, "context_length": made.context_tokens},

@@ -9,6 +9,7 @@ from huggingface_hub import ModelCardData
 import saemake
 from saemake import evaluation
 from saemake.activations.drop_settings import TrainingDrop
+from saemake.architectures import elsewhere
 from saemake.config import rebuilding
 from saemake.config.config import Config, lm_name
 from saemake.metrics import rows
@@ -102,7 +103,7 @@ def render(config: Config, model: str, repo: str) -> str:
 
 def _loading(saes: Sequence[SaeName], model: str, repo: str) -> str:
     """How to load the first SAE that dictionary_learning reads; empty if it reads none."""
-    known = (sae for sae in saes if readers.read_elsewhere(sae.sweep.architecture))
+    known = (sae for sae in saes if elsewhere.read_elsewhere(sae.sweep.architecture))
     sae = next(known, None)
     return LOADING.format(repo=repo, example=_inside(sae.folder, model)) if sae else ""
 

@@ -8,28 +8,11 @@ from pathlib import Path
 import torch
 
 from saemake import architectures
+from saemake.architectures.elsewhere import read_elsewhere
 from saemake.paths.names import SaeName
 from saemake.publishing import saelens
 
-# The SAEs that other loaders read: trainer class -> dictionary class. dictionary_learning 0.1.0
-# goes by the dictionary's class, SAE Bench 0.6.0 and SAELens by the trainer's.
-KNOWN = {
-    "StandardTrainer": "AutoEncoder",
-    "StandardTrainerAprilUpdate": "AutoEncoder",
-    "PAnnealTrainer": "AutoEncoder",
-    "GatedSAETrainer": "GatedAutoEncoder",
-    "TopKTrainer": "AutoEncoderTopK",
-    "BatchTopKTrainer": "BatchTopKSAE",
-    "MatryoshkaBatchTopKTrainer": "MatryoshkaBatchTopKSAE",
-    "JumpReluTrainer": "JumpReluAutoEncoder",
-}
 THREE = "dictionary_learning's loader, SAE Bench's and SAELens's"
-
-
-def read_elsewhere(architecture: str) -> bool:
-    """Whether the three loaders read SAEs of an architecture."""
-    kind = architectures.get(architecture)
-    return KNOWN.get(kind.trainer_class) == kind.dict_class
 
 
 def described(saes: Sequence[SaeName]) -> str:

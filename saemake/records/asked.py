@@ -5,7 +5,7 @@ those of the current config.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from saemake.base.digest import digest
@@ -17,26 +17,31 @@ from saemake.paths.artifacts import (
     Artifact,
     BaselinesFile,
     CheckpointsFile,
+    DatasetFile,
     HubFile,
     ModelFile,
     PushFile,
     RepositoryFile,
     SaeFile,
+    SetupFile,
     TokensFile,
 )
 from saemake.paths.files import evaluation_in
 from saemake.paths.grammar import parse, trained_file
 from saemake.paths.names import BASELINES, PCA, PUBLISHED, RESULTS, SAELENS, Baselines, SaeName
 from saemake.recipes import (
+    JudgedBy,
     Recipe,
-    baseline_evaluation_recipe,
-    baseline_names,
+    baseline_evaluation_recipes,
     baselines_recipe,
-    checkpoint_evaluation_recipe,
+    checkpoint_evaluation_recipes,
+    dataset_recipe,
+    judged_baselines,
     model_recipe,
-    published_evaluation_recipe,
-    sae_evaluation_recipe,
+    published_evaluation_recipes,
+    sae_evaluation_recipes,
     sae_recipe,
+    setup_recipe,
     tokens_recipe,
 )
 from saemake.records.made import By
@@ -71,6 +76,10 @@ def _recipes(config: Config, artifact: Artifact) -> Named:
             yield f"{model}/tokens/{use}", tokens_recipe(config, model, use)
         case BaselinesFile(baselines, file):
             yield from _baselines(config, baselines, file)
+        case SetupFile(setup):
+            yield str(setup), setup_recipe(config, setup)
+        case DatasetFile(dataset):
+            yield dataset, dataset_recipe(config, dataset)
         case SaeFile(top, sae, file) if top == RESULTS:
             yield from _sae(config, sae, file)
         case CheckpointsFile(checkpoints, file):
@@ -94,16 +103,22 @@ def _baselines(config: Config, baselines: Baselines, file: str) -> Named:
     if file == PCA:
         yield f"{folder}/{file}", baselines_recipe(config, model, layer)
     elif evaluation := evaluation_in(config, file):
-        for name in baseline_names(config, model):
-            recipe = baseline_evaluation_recipe(config, model, layer, name, evaluation)
-            yield f"{folder}/{name}", recipe
+        for name in judged_baselines(config, model, evaluation):
+            by_seed = baseline_evaluation_recipes(config, model, layer, name, evaluation)
+            yield from _by_seed(f"{folder}/{name}", by_seed)
+
+
+def _by_seed(name: str, recipes: Sequence[JudgedBy]) -> Named:
+    """The recipes of one evaluation of one thing, where there are several each with its seed."""
+    for number, recipe in enumerate(recipes):
+        yield name if number == 0 else f"{name} ({recipe.settings['random_seed']})", recipe
 
 
 def _sae(config: Config, sae: SaeName, file: str) -> Named:
     if trained_file(file):
         yield str(sae), sae_recipe(config, sae)
     elif evaluation := evaluation_in(config, file):
-        yield str(sae), sae_evaluation_recipe(config, sae, evaluation)
+        yield from _by_seed(str(sae), sae_evaluation_recipes(config, sae, evaluation))
 
 
 def _checkpoints(config: Config, sae: SaeName, file: str) -> Named:
@@ -111,15 +126,15 @@ def _checkpoints(config: Config, sae: SaeName, file: str) -> Named:
         yield str(sae), sae_recipe(config, sae)
     elif evaluation := evaluation_in(config, file):
         for step in config.checkpoint_steps(sae.model, sae.sweep.architecture):
-            recipe = checkpoint_evaluation_recipe(config, sae, step, evaluation)
-            yield f"{sae}/checkpoints/ae_{step}", recipe
+            by_seed = checkpoint_evaluation_recipes(config, sae, step, evaluation)
+            yield from _by_seed(f"{sae}/checkpoints/ae_{step}", by_seed)
 
 
 def _published(config: Config, sae: SaeName, file: str) -> Named:
     entry = catalogue.load(config).named(str(sae))
     if evaluation := evaluation_in(config, file):
-        recipe = published_evaluation_recipe(config, sae, entry.hub_folder, evaluation)
-        yield f"{PUBLISHED}/{sae}", recipe
+        by_seed = published_evaluation_recipes(config, sae, entry.hub_folder, evaluation)
+        yield from _by_seed(f"{PUBLISHED}/{sae}", by_seed)
     elif file in files.PUBLISHED_WEIGHTS:
         yield str(sae), {"place": entry.hub_folder}
     elif file in files.COMPARISONS:

@@ -9,7 +9,7 @@ from unit.test_evaluation import DOCUMENTS, core_recipe, recipe, tokens
 from unit.test_evaluation import lm as lm  # a fixture
 
 from saemake import architectures
-from saemake.architectures import losses
+from saemake.architectures import elsewhere, losses
 from saemake.architectures.places import Listed, Masked, starts_of
 from saemake.architectures.top_k import TopK
 from saemake.architectures.top_k.trainer import TopKDictionary, TopKTrainer
@@ -175,4 +175,4 @@ def test_an_export_is_promised_only_where_there_is_one(registered, tmp_path, mon
 
 @pytest.mark.parametrize("name", architectures.names())
 def test_the_eight_are_read_by_peers(name):
-    assert readers.read_elsewhere(name)
+    assert elsewhere.read_elsewhere(name)

@@ -19,8 +19,8 @@ from saemake.config.checks import read
 from saemake.jobs import rules as job_rules
 from saemake.jobs import screen, turns
 from saemake.config.config import NUMBERED_WIDTH
-from saemake.jobs.rules import ONE_SAE, baselines_in, in_each, sae_in, sweep_in
-from saemake.paths import catalogue
+from saemake.jobs.rules import ONE_SAE, baselines_in, in_each, sae_in, setup_in, sweep_in
+from saemake.paths import catalogue, judged_by
 from saemake.paths.command_words import check_target
 from saemake.paths.files import (
     LAID_OUT_BY,
@@ -102,7 +102,6 @@ if not (workflow.output_settings.verbose or workflow.output_settings.show_failed
 CONFIG, CATALOGUE = checked_config()
 # Open files, as long as this process lives.
 TURN = wait_for_turn(CONFIG)
-EVALUATED = [f"{name}.json" for name in CONFIG.evaluation_names]
 # Snakemake cannot see into what else a comparison depends on.
 COMPARED_BY = repr(CONFIG.published.tolerances)
 
@@ -114,8 +113,15 @@ COMPARED_BY = repr(CONFIG.published.tolerances)
 def evaluated(subjects):
     """Short hash of the recipes of all evaluations of what one job judges."""
     return short(
-        recipes.evaluation_hashes(CONFIG, subjects, name) for name in CONFIG.evaluation_names
+        recipes.evaluation_hashes(CONFIG, subjects, name)
+        for name in judged_by.evaluations_of(CONFIG, subjects)
     )
+
+
+def evaluation_tables(joined, wildcards):
+    """The tables that a rule joins, in each of its folders."""
+    names = judged_by.evaluations_of(CONFIG, joined.subjects(wildcards))
+    return joined.tables([f"{name}.json" for name in names])
 
 
 def evaluated_by_wildcards(subjects, wildcards):
@@ -153,6 +159,16 @@ def training_plan(trained, wildcards, output):
 def evaluation_plan(subjects, wildcards, output):
     """A job's message."""
     return messages.of_evaluation(CONFIG, wildcards.evaluation, subjects(wildcards), output)
+
+
+def setup_inputs(wildcards):
+    """What SAE Bench sets up from."""
+    return job_rules.setup_inputs(CONFIG, setup_in(wildcards))
+
+
+def judging_inputs(subjects, wildcards):
+    """What SAE Bench judges with, besides what it judges."""
+    return job_rules.judging_inputs(CONFIG, subjects(wildcards), wildcards.evaluation)
 
 
 def threads_of(model):
@@ -277,7 +293,8 @@ wildcard_constraints:
     layer="0|[1-9][0-9]*",
     width="|".join([*map(re.escape, CONFIG.widths), NUMBERED_WIDTH.pattern]),
     use="|".join(uses(CONFIG)),
-    evaluation="|".join(CONFIG.evaluation_names),
+    evaluation="|".join(CONFIG.text_evaluations),
+    dataset="|".join(map(re.escape, CONFIG.datasets)),
     figure="|".join(figures.names()),
     published_figure="|".join(figures.PUBLISHED),
     # Only as the catalogue has them: a wildcard of its own would take any path under hub/.

@@ -36,7 +36,7 @@ for joined in job_rules.join_rules(CONFIG):
         name:
             joined.rule
         input:
-            evaluations=joined.tables(EVALUATED),
+            evaluations=partial(evaluation_tables, joined),
         output:
             joined.tables([METRICS]),
         log:

@@ -11,10 +11,10 @@ from saemake.evaluation import register
 from saemake.evaluation.description import (
     OTHER_TEXT,
     Cost,
-    Evaluation,
     Roles,
     Settings,
     Text,
+    TextEvaluation,
     coding_operations,
 )
 from saemake.llm.cost import Lm, Operations, Reading
@@ -54,7 +54,7 @@ class DictionaryLearningFigures(Closed):
 
 
 @register
-class DictionaryLearning(Evaluation):
+class DictionaryLearning(TextEvaluation):
     """dictionary_learning's `evaluate`, release 0.1.0."""
 
     name = "dictionary_learning"

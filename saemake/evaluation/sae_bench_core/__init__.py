@@ -11,10 +11,10 @@ from saemake.evaluation import register
 from saemake.evaluation.description import (
     OTHER_TEXT,
     Cost,
-    Evaluation,
     Roles,
     Settings,
     Text,
+    TextEvaluation,
     coding_operations,
 )
 from saemake.evaluation.pairs import pairs_multiplied
@@ -90,7 +90,7 @@ class SaeBenchCoreFigures(Closed):
 
 
 @register
-class SaeBenchCore(Evaluation):
+class SaeBenchCore(TextEvaluation):
     """`sae_bench.evals.core.main`, release 0.6.0."""
 
     name = "sae_bench_core"

@@ -9,7 +9,13 @@ from pydantic import Field
 from saemake.activations.drop_settings import Drop, RecordedDrop
 from saemake.base.sections import Closed, Count
 from saemake.evaluation import register
-from saemake.evaluation.description import Cost, Evaluation, Settings, Text, coding_operations
+from saemake.evaluation.description import (
+    Cost,
+    Settings,
+    Text,
+    TextEvaluation,
+    coding_operations,
+)
 from saemake.llm.cost import Lm, Operations, Reading
 
 
@@ -31,7 +37,7 @@ class LossByPositionFigures(Closed):
 
 
 @register
-class LossByPosition(Evaluation):
+class LossByPosition(TextEvaluation):
     """Loss by position."""
 
     name = "loss_by_position"

@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from calling import NoResultsError, results_of
+from calling import NoResultsError, UnjudgeableError, results_of
 from job import Job, seed_everything
 from lm import language_model
 from sae_bench.custom_saes.base_sae import BaseSAE
@@ -36,8 +36,9 @@ def setup(job: Job) -> None:
 
 
 def judge(job: Job, sae: BaseSAE) -> Path:
-    """The file with the results of an SAE. Raises ValueError where too few letters can be told from
-    the LM's activations: SAE Bench then writes no file, and leaves out the SAEs after it."""
+    """The file with the results of an SAE. Raises UnjudgeableError where too few letters can be
+    told from the LM's activations: SAE Bench then writes no file, and leaves out the SAEs after
+    it."""
     sort_vocabulary()
     k_sparse_results: list[Any] = []
     probes, k_sparse = job.setup / PROBES, job.work / "k_sparse_probing"
@@ -61,7 +62,7 @@ def judge(job: Job, sae: BaseSAE) -> Path:
         return results_of(main.run_eval, config, job, sae)
     except NoResultsError:
         letters = int((k_sparse_results[0]["f1_probe"] > config.min_GT_probe_f1).sum())
-        raise ValueError(
+        raise UnjudgeableError(
             f"only {letters} first letters can be told from the LM's activations (F1 over"
             f" {config.min_GT_probe_f1}); it needs {config.min_feats_for_eval}"
         ) from None

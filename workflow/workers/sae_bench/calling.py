@@ -8,6 +8,10 @@ from job import Job
 from sae_bench.custom_saes.base_sae import BaseSAE
 
 
+class UnjudgeableError(ValueError):
+    """An SAE has no figures by this evaluation, and never will."""
+
+
 class NoResultsError(Exception):
     """SAE Bench wrote no file."""
 

@@ -7,17 +7,21 @@ from typing import Any
 
 from datasets import load_dataset
 
+SCRIPTS = {"codeparrot/github-code": "github-code.py"}
+
 
 def read_from(folders: Mapping[str, Path], *modules: ModuleType) -> None:
-    """Let `load_dataset` of these modules read a dataset from its folder. One with a loading script
-    is read by it: the folder has a file `{name}.py`."""
+    """Let `load_dataset` of these modules read a dataset from its folder. Those of SCRIPTS are read
+    by a loading script in it; no other script runs."""
 
     def load(name: str, *arguments: Any, **options: Any) -> Any:
         if name not in folders:
             raise LookupError(f"the dataset {name} is not among those that were fetched")
         folder = folders[name].resolve()
-        script = folder / f"{name.rpartition('/')[2]}.py"
-        return load_dataset(str(script if script.exists() else folder), *arguments, **options)
+        if name not in SCRIPTS:
+            options.pop("trust_remote_code", None)
+        script = folder / SCRIPTS.get(name, "")
+        return load_dataset(str(script), *arguments, **options)
 
     for module in modules:
         module.load_dataset = load

@@ -8,11 +8,19 @@ from pathlib import Path
 import torch
 from job import Job
 from sae_bench.custom_saes.base_sae import BaseSAE
+from sae_bench.custom_saes.pca_sae import PCASAE
 from sae_bench.custom_saes.run_all_evals_dictionary_learning_saes import TRAINER_LOADERS
+from safetensors.torch import load_file
+
+# Principal components, as the baselines' job writes them.
+PCA = "pca.safetensors"
 
 
 def load(job: Job, folder: Path) -> BaseSAE:
-    """The SAE in a folder, by SAE Bench's own loader of its trainer."""
+    """The SAE in a folder, by SAE Bench's own loader of its trainer, or its principal
+    components."""
+    if (folder / PCA).exists():
+        return _principal_components(job, folder / PCA)
     # The loader leaves files of its own beside those that it reads. It asks the Hub for them first,
     # unless HF_HUB_OFFLINE is set.
     copy = Path(tempfile.mkdtemp(dir=job.work))
@@ -28,6 +36,17 @@ def load(job: Job, folder: Path) -> BaseSAE:
         layer=job.layer,
         local_dir=str(copy),
     )
+
+
+def _principal_components(job: Job, path: Path) -> BaseSAE:
+    device = torch.device(job.device)
+    sae = PCASAE(job.d_model, job.saes_of, job.layer, device, job.dtype)
+    fitted = load_file(path)
+    with torch.no_grad():
+        sae.mean.copy_(fitted["mean"])
+        sae.W_dec.copy_(fitted["components"])
+        sae.W_enc.copy_(fitted["components"].T)
+    return sae
 
 
 class SilentSae(BaseSAE):

@@ -15,6 +15,7 @@ from typing import Any
 
 import lm
 import torch
+from calling import UnjudgeableError
 from job import Job, read, seed_everything
 from saes import load
 
@@ -76,12 +77,12 @@ def judge_all(module: Any, job: Job) -> None:
     for path in job.work.glob("[0-9]*.json"):
         path.unlink()
     for index, folder in enumerate(job.saes):
-        print(f"judging {index + 1} of {len(job.saes)}", flush=True)
         with _folder_of_its_own(job) as own:
             content = _judged(module, own, folder)
         new = job.work / f".{index}.json"
         new.write_text(dumped(content))
         new.replace(job.work / f"{index}.json")
+        print(f"judged {index}", flush=True)
 
 
 @contextlib.contextmanager
@@ -118,7 +119,9 @@ def _judged(module: Any, job: Job, folder: Path) -> dict[str, Any]:
         with _unchanged(job.setup):
             content = json.loads(module.judge(job, sae).read_text())
         if not _figures(content[PARTS["metrics"]]):
-            raise ValueError("none of its figures is defined")
+            raise UnjudgeableError("none of its figures is defined")
+    except UnjudgeableError as error:
+        return {"undefined": _said(error)}
     except Exception as error:  # another SAE may be judged none the less
         traceback.print_exc()
         return {"error": f"{folder}: {_in_one_line(error)}"}
@@ -135,10 +138,14 @@ def _figures(metrics: Any) -> list[float]:
 
 def _in_one_line(error: Exception) -> str:
     """What went wrong. A bare assertion says nothing: then the line of code that made it."""
-    lines = str(error).splitlines()
-    said = "; ".join(line.strip() for line in lines[:3] if line.strip())
+    said = _said(error)
     code = traceback.extract_tb(error.__traceback__)[-1].line
     return f"{type(error).__name__}: {said or code}"
+
+
+def _said(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return "; ".join(line.strip() for line in lines[:3] if line.strip())
 
 
 def dumped(content: Any) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import lm
 import torch
 from calling import results_of
+from datasets import load_dataset
 from datasets_at_hand import read_from
 from job import Job, seed_everything
 from sae_bench.custom_saes.base_sae import BaseSAE
@@ -47,8 +48,17 @@ def judge(job: Job, sae: BaseSAE) -> Path:
     read_from(job.data, metrics, feature_activation)
     shutil.copytree(job.setup, "artifacts")
     CORPUS_FILE.parent.mkdir(parents=True)
-    CORPUS_FILE.symlink_to(job.data[CORPUS] / CORPUS_FILE.name)
+    _lay_out_corpus(job.data[CORPUS])
     return results_of(run_eval, _config(job), job, sae, artifacts_path="artifacts")
+
+
+def _lay_out_corpus(folder: Path) -> None:
+    """The corpus as one JSON object a line, whatever its files are."""
+    lines = sorted(folder.rglob("*.jsonl"))
+    if len(lines) == 1:
+        CORPUS_FILE.symlink_to(lines[0])
+    else:
+        load_dataset(str(folder), split="train").to_json(CORPUS_FILE)
 
 
 def _config(job: Job) -> UnlearningEvalConfig:

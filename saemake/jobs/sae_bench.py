@@ -1,0 +1,53 @@
+"""SAE Bench's own evaluations: fetch the data, set up once, judge what the store has no evaluation
+of, and write the tables."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from saemake.base.files import write, write_json
+from saemake.base.store import Store
+from saemake.config.config import Config
+from saemake.inputs import datasets
+from saemake.judging.by_sae_bench import DETAILS, Bench, Inputs, evaluate, key_at, rows_of
+from saemake.judging.subjects import tables_of
+from saemake.metrics import rows
+from saemake.paths.files import details_file
+from saemake.paths.names import STORE, SetupName, Subjects
+from saemake.recipes import setups
+
+
+def fetch_dataset(config: Config, name: str, output: str) -> None:
+    """Fetch a dataset, and say what was fetched."""
+    write_json(output, datasets.fetch(config, name, Store(STORE, "datasets")))
+
+
+def set_up(
+    config: Config, setup: SetupName, model: Path, data: Sequence[Path], output: str
+) -> None:
+    """Set up what no SAE changes. `model` is the model.json of the LM that runs, `data` the files
+    under datasets/ of what is read."""
+    bench = Bench(config, setup, Inputs(model, data))
+    bench.set_up()
+    write_json(output, {"recipe_hash": bench.recipe.hash, **bench.sources})
+
+
+def judge(
+    config: Config, subjects: Subjects, evaluation: str, model: Path, data: Sequence[Path]
+) -> None:
+    """Judge what the store has no evaluation of, by SAE Bench, and write the row and the details of
+    each."""
+    inputs = Inputs(model, data)
+    benches = [
+        Bench(config, setup, inputs)
+        for setup in setups(config, subjects.model, subjects.layer, evaluation)
+    ]
+    store = Store(STORE, "evaluations")
+    tables = tables_of(config, subjects, evaluation, benches[0].lm["d_model"], STORE)
+    evaluate(benches, [subject for table in tables for subject in table.judged], store)
+    for table in tables:
+        found = [row for subject in table.judged for row in rows_of(subject, store)]
+        write(f"{table.stem}.json", rows.content(found))
+        if table.latents:
+            folder = Path(table.stem).parent
+            key = key_at(table.judged[0], 0)
+            store.link(key, {DETAILS: folder / details_file(evaluation)})
