@@ -90,7 +90,8 @@ def make(root: Path, architectures: Sequence[str]) -> Ground:
     contexts = torch.randint(2, lm.config.vocab_size, (64, 32), generator=generator)
     activations = peers.residuals(lm, contexts, LAYER)
     made = root / "saes"
-    peers.make_saes(made, activations, lm_name=f"EleutherAI/{MODEL}", layer=LAYER, width=WIDTH)
+    if architectures:
+        peers.make_saes(made, activations, lm_name=f"EleutherAI/{MODEL}", layer=LAYER, width=WIDTH)
     saes = [made / name for name in architectures]
     data = _lay_out_data(root / "data")
     _lay_out_ravel(

@@ -28,7 +28,7 @@ from saemake.plan.totals import Plan, plan
 # Snakemake's own part. Measured on two cores of an AMD EPYC (docs/benchmarks.md).
 HEAVY = (
     *("model", "tokens", "train", "baselines", "evaluate", "evaluate_baselines"),
-    *("evaluate_checkpoints", "published", "compare", "saelens"),
+    *("evaluate_checkpoints", "published", "compare", "saelens", "set_up", "sae_bench"),
 )
 HEAVY_S, LIGHT_S = 4.0, 1.0
 UNITS = ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
@@ -115,14 +115,16 @@ def as_json(made: Plan, device: Device | None, started: Processes) -> dict[str, 
         "largest_job": largest,
         "processes": vars(started),
         "disk": {**vars(disk), "total": disk.total},
-        "download": {"models": download.models, "texts": download.texts},
+        "download": vars(download),
+        "setups": [str(setup) for setup in made.work.set_up],
+        "judge": vars(made.judge),
         "hours": hours and {**hours, "total": sum(hours.values())},
     }
 
 
 def _lines(made: Plan, device: Device | None, name: str | None, started: Processes) -> list[str]:
-    rows = [*_saes(made), *_tokens(made), *_operations(made), *_memory(made, device)]
-    rows += [*_disk(made), *_download(made)]
+    rows = [*_saes(made), *_tokens(made), *_sae_bench(made), *_operations(made)]
+    rows += [*_memory(made, device), *_disk(made), *_download(made)]
     if device is not None and name is not None:
         rows += _hours(made, device, name, started)
     return [f"{label:<22}{text}" for label, text in rows]
@@ -148,9 +150,22 @@ def _tokens(made: Plan) -> list[tuple[str, str]]:
     return [("tokens to make", f"{name}: about {tokens:,}") for name, tokens in made.tokens.items()]
 
 
+def _sae_bench(made: Plan) -> list[tuple[str, str]]:
+    """What SAE Bench's own code does, and what a judge costs."""
+    judged = sum(job.stage == "SAE Bench" for job in made.jobs)
+    if not judged and not made.work.set_up:
+        return []
+    setups = _count(len(made.work.set_up), "setup")
+    rows = [("SAE Bench's own code", f"{setups}, {_count(judged, 'job')} that judge")]
+    if made.judge.questions:
+        cost = f"{made.judge.questions:,} questions, about ${made.judge.dollars:,.2f}"
+        rows.append(("judges", cost))
+    return rows
+
+
 def _operations(made: Plan) -> list[tuple[str, str]]:
     about = "" if made.known else "about "
-    stages = made.by_stage()
+    stages = {stage: done for stage, done in made.by_stage().items() if done != NOTHING}
     rows = [(stage, f"{about}{_parts(operations)}") for stage, operations in stages.items()]
     total = sum(stages.values(), NOTHING)
     return [*rows, ("together", f"{about}{_parts(total)}")] if len(rows) > 1 else rows
@@ -187,7 +202,7 @@ def _download(made: Plan) -> list[tuple[str, str]]:
     ]
     rows += [
         ("download", f"{text}, " + ("of unknown size" if size is None else f"about {_bytes(size)}"))
-        for text, size in download.texts.items()
+        for text, size in {**download.texts, **download.datasets}.items()
     ]
     return rows or [("download", "nothing")]
 
@@ -206,7 +221,10 @@ def _hours(made: Plan, device: Device, name: str, started: Processes) -> list[tu
         f"{device.bfloat16_tflops:g} bfloat16 and {device.float32_tflops:g} float32 TFLOP/s,"
         f" {device.gigabytes_per_second:g} GB/s, {device.utilisation:.0%} of them reached"
     )
-    return [*rows, ("", f"({rates}; {device.source})")]
+    notes = [f"({rates}; {device.source})"]
+    if any(stage.startswith("SAE Bench") for stage in stages):
+        notes.append("(SAE Bench: from its README's hours on an RTX 3090, in proportion)")
+    return [*rows, *(("", note) for note in notes)]
 
 
 def _count(number: int, thing: str) -> str:

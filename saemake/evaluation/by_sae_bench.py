@@ -105,15 +105,39 @@ class SaeBenchEvaluation(Evaluation):
         """Bytes of a setup."""
 
     @classmethod
+    def held_bytes(cls, settings: Any, d_model: int, element_bytes: int) -> int:
+        """Bytes of the data's activations that are in memory at once."""
+        return 0
+
+    @classmethod
     def questions(cls, settings: Any) -> int:
         """Questions to the judge, for each SAE."""
         return 0
 
     @classmethod
-    def figures(cls, metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
-        """The columns of metrics.json from SAE Bench's metrics, which are in groups."""
+    def sizes(cls, settings: Any) -> list[int] | None:
+        """The numbers of latents, which are parts of figures' names, that it is asked for; None
+        where no figure has such a part."""
+        return None
+
+    @classmethod
+    def figures(
+        cls, metrics: Mapping[str, Mapping[str, Any]], settings: Any
+    ) -> dict[str, float | None]:
+        """The columns of metrics.json from SAE Bench's metrics, which are in groups: those that the
+        settings ask for."""
         flat = {name: value for group in metrics.values() for name, value in group.items()}
-        return {name: flat.get(name) for name in cls.Figures.model_fields if name in flat}
+        sizes = cls.sizes(settings)
+        return {
+            name: flat.get(name)
+            for name in cls.Figures.model_fields
+            if name in flat and (sizes is None or _size_in(name) in (None, *sizes))
+        }
+
+
+def _size_in(figure: str) -> int | None:
+    """The number of latents in a figure's name."""
+    return next((int(part) for part in figure.split("_") if part.isdigit()), None)
 
 
 def columns(name: str, doc: str, described: Mapping[str, str]) -> type[Closed]:

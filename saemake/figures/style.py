@@ -1,6 +1,7 @@
 """The style that all figures share: an architecture has its colour and marker, a width its line."""
 
 import io
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from saemake.figures import palette
+from saemake.base.errors import SaemakeError
+from saemake.figures import Panel, palette
 
 # The bytes of a figure depend on its data only: no date, no random ids.
 METADATA = {"pdf": {"CreationDate": None, "Creator": None}, "svg": {"Date": None, "Creator": None}}
@@ -28,6 +30,11 @@ DASHES = (
 )
 EDGE = "#333333"
 GREY = "#777777"
+L0_LABEL = "L0 (active latents a token)"
+# The room in inches that an entry of a legend below a figure takes, across.
+KEY_WIDTH = 2.3
+# Between an axis and its label, where tick labels are between them, in points.
+LABEL_PAD = 22
 
 
 def canvas(width: float, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
@@ -35,6 +42,22 @@ def canvas(width: float, height: float, panels: int = 1) -> tuple[Figure, list[A
     drawn = Figure(figsize=(width, height), layout="constrained")
     axes = drawn.subplots(1, panels, squeeze=False)
     return drawn, list(axes[0])
+
+
+def grid(counts: Sequence[int], width: float, row_height: float) -> tuple[Figure, list[Axes]]:
+    """An empty figure of that width in inches, with rows of panels; `counts` has the number of
+    panels in each row. All x axes have the same limits."""
+    drawn = Figure(figsize=(width, row_height * len(counts) + 1), layout="constrained")
+    rows = drawn.subplots(len(counts), max(counts), sharex=True, squeeze=False)
+    for row, count in zip(rows, counts, strict=True):
+        for unused in row[count:]:
+            unused.remove()
+    return drawn, [axes for row, count in zip(rows, counts, strict=True) for axes in row[:count]]
+
+
+def two_columns(panels: int) -> list[int]:
+    """How many panels are in each row of a grid of two columns."""
+    return [2] * (panels // 2) + [1] * (panels % 2)
 
 
 def dashes(values: Iterable[Any]) -> dict[Any, Any]:
@@ -70,6 +93,20 @@ def draw_line(
     )
 
 
+def error_bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, architecture: str) -> None:
+    """Bars of a standard deviation over the seeds of an evaluation, where there were several."""
+    if (column := f"noise.{y}.standard_deviation") in rows:
+        axes.errorbar(
+            rows[x],
+            rows[y],
+            yerr=pd.to_numeric(rows[column]),
+            color=palette.mark(architecture).colour,
+            linestyle="",
+            capsize=2,
+            linewidth=1,
+        )
+
+
 def key(architecture: str) -> Line2D:
     """An architecture's entry in a legend."""
     mark = palette.mark(architecture)
@@ -101,11 +138,92 @@ def finish(axes: Axes, keys: Sequence[Line2D] | None = None) -> None:
         axes.legend(handles=list(keys), **options)
 
 
+def finish_grid(drawn: Figure, title: str, x_label: str, keys: Sequence[Line2D]) -> None:
+    """Add to a grid of panels the title, the grid lines, the x label of the lowest panel of each
+    column, and one legend below all panels."""
+    for axes in drawn.axes:
+        finish(axes, [])
+        axes.tick_params(labelbottom=True)
+        axes.set_xlabel("")
+    specs = ((axes, axes.get_subplotspec()) for axes in drawn.axes)
+    lowest = {spec.colspan.start: (axes, spec.is_last_row()) for axes, spec in specs if spec}
+    for axes, is_last_row in lowest.values():
+        if is_last_row:
+            axes.set_xlabel(x_label)
+        else:
+            _label_above_unused(axes, x_label)
+    drawn.suptitle(title)
+    rows = math.ceil(len(keys) * KEY_WIDTH / drawn.get_figwidth())
+    columns = math.ceil(len(keys) / rows)
+    drawn.legend(handles=list(keys), loc="outside lower center", ncols=columns, frameon=False)
+
+
+def _label_above_unused(axes: Axes, label: str) -> None:
+    """Write an x label into the unused place below. An ordinary label would push the rows apart."""
+    below: dict[str, Any] = {
+        "xy": (0.5, 0),
+        "xycoords": "axes fraction",
+        "textcoords": "offset points",
+    }
+    axes.annotate(label, xytext=(0, -LABEL_PAD), ha="center", va="top", **below).set_in_layout(
+        False
+    )
+
+
+def saes(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without the PCA baseline."""
+    return rows[rows["width"].notna()]
+
+
+def with_l0(rows: pd.DataFrame) -> pd.DataFrame:
+    """The SAEs of the rows that have an L0. Raises SaemakeError if none has."""
+    found = saes(rows).dropna(subset=["l0"])
+    if found.empty:
+        raise SaemakeError(
+            "no SAE has an L0; add sae_bench_core or dictionary_learning to"
+            " models.<name>.suite.evaluations"
+        )
+    return found
+
+
+def shown(panels: Sequence[Panel], rows: pd.DataFrame) -> list[Panel]:
+    """The panels whose column has a value. Raises SaemakeError if none has."""
+    found = [panel for panel in panels if panel.column in rows and rows[panel.column].notna().any()]
+    if not found:
+        evaluations = dict.fromkeys(panel.evaluation for panel in panels)
+        raise SaemakeError(
+            "the figure has nothing to show; add one or more of its evaluations to"
+            f" models.<name>.suite.evaluations: {', '.join(evaluations)}"
+        )
+    return found
+
+
+def points(rows: pd.DataFrame, panel: Panel, x: str) -> pd.DataFrame:
+    """The rows that have a value of `x` and of the panel's column, sorted by `x`. The column is as
+    the panel shows it."""
+    values = pd.to_numeric(rows[panel.column])
+    rows = rows.assign(**{panel.column: 1 - values if panel.flipped else values})
+    return rows.dropna(subset=[x, panel.column]).sort_values(x)
+
+
+def draw_against_l0(axes: Axes, rows: pd.DataFrame, panel: Panel) -> None:
+    """The panel's figure against L0, one line for each architecture, with error bars."""
+    for architecture, line in points(rows, panel, "l0").groupby("architecture", sort=True):
+        draw_line(axes, line["l0"], line[panel.column], str(architecture))
+        error_bars(axes, line, "l0", panel.column, str(architecture))
+    l0_axis(axes)
+
+
+def keys(rows: pd.DataFrame) -> list[Line2D]:
+    """The legend's entries of the architectures in the rows, sorted."""
+    return [key(name) for name in sorted(rows["architecture"].unique())]
+
+
 def l0_axis(axes: Axes) -> None:
     """Put L0 on a logarithmic x axis. Ticks double, as the sparsities of a sweep do."""
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("L0 (active latents a token)")
+    axes.set_xlabel(L0_LABEL)
 
 
 def render(drawn: Figure, suffix: str) -> bytes:

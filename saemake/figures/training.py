@@ -10,6 +10,7 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
     """The training of the SAEs in `rows`, one row per checkpoint. SAEs of one architecture differ
     in their dashes."""
     drawn, (axes,) = style.canvas(7.5, 4)
+    rows = rows[rows["width"].notna()]
     columns = ["width", "sparsity"] if rows["width"].nunique() > 1 else ["sparsity"]
     rows = rows.assign(sae=rows[columns].agg(" ".join, axis=1))
     for architecture, saes in rows.groupby("architecture", sort=True):

@@ -13,32 +13,39 @@ import fcntl
 import os
 import sys
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from saemake.base.errors import SaemakeError
 from saemake.base.store import disk_fault
 from saemake.config.config import Config
+from saemake.evaluation import by_sae_bench
 from saemake.paths.artifacts import DatasetFile, HubFolder, RepositoryFile
 from saemake.paths.command_words import plain
-from saemake.paths.files import hub_entries
+from saemake.paths.files import evaluation_in, hub_entries
 from saemake.paths.grammar import model_in, parse
 from saemake.paths.names import PUBLISHED, RESULTS, STORE
 
 LOCKS = STORE / "locks"
 # The commits of published repositories, which models may share. No model has a name with `_` first.
 SHARED = "_published"
+# What SAE Bench reads, which models share too.
+DATA = "_data"
 CANNOT_LOCK = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 def touched(config: Config, targets: Iterable[str]) -> list[str]:
-    """What a run on these targets needs the turn of: names of models, and SHARED; sorted. No target
-    is `rule all`; what is none of the known paths may touch everything."""
-    everything = {*config.models, SHARED}
+    """What a run on these targets needs the turn of: names of models, SHARED and DATA; sorted. No
+    target is `rule all`; what is none of the known paths may touch everything."""
+    everything = {*config.models, SHARED, DATA}
     models: set[str] = set()
     for target in [*targets] or ["all"]:
-        models |= set(config.build) if target == "all" else _of_path(config, target) or everything
+        models |= _of_all(config) if target == "all" else _of_path(config, target) or everything
     return sorted(models)
+
+
+def _of_all(config: Config) -> set[str]:
+    return {name for model in config.build for name in _models(config, model, model)}
 
 
 def _of_path(config: Config, path: str) -> set[str]:
@@ -51,12 +58,20 @@ def _of_path(config: Config, path: str) -> set[str]:
         case RepositoryFile():
             return set()
         case DatasetFile():
-            return {SHARED}
+            return {DATA}
         case HubFolder(folder):
             return {entry.model for entry in hub_entries(config, folder)}
         case _:
             shared = {SHARED} if str(artifact).startswith(f"{PUBLISHED}/") else set()
-            return {artifact.model} | shared
+            return _models(config, artifact.model, str(artifact)) | shared
+
+
+def _models(config: Config, model: str, path: str) -> set[str]:
+    """A model; where SAE Bench may judge its SAEs, also the LM that it runs, and DATA."""
+    names = {*config.suite_evaluations(model), evaluation_in(config, PurePosixPath(path).name)}
+    by_bench = [name for name in config.sae_bench_evaluations if name in names or name in path]
+    lms = {by_sae_bench(name).lm(config.sae_bench_of(model, name), model) for name in by_bench}
+    return {model} | lms | ({DATA} if by_bench else set())
 
 
 def take(names: Iterable[str]) -> list[IO[str]]:

@@ -130,7 +130,7 @@ class Bench:
         if undefined is None:
             figures = {
                 name: _finite(value)
-                for name, value in self.described.figures(result["metrics"]).items()
+                for name, value in self.described.figures(result["metrics"], self.settings).items()
             }
         way = recipe.inferences[0]
         content = [{"inference": way, "figures": figures, "undefined": undefined}]

@@ -8,9 +8,14 @@ from saemake.paths.names import (
     CHECKPOINTS,
     METRICS,
     PCA,
+    PUBLISHED,
     RESULTS,
     SAE_FILES,
+    Baselines,
+    Checkpoints,
+    PublishedSweep,
     SaeName,
+    Subjects,
     Sweep,
     checkpoint_file,
 )
@@ -83,6 +88,20 @@ def evaluation_in(config: Config, file: str) -> str | None:
     return name if name in config.evaluation_names else None
 
 
+def evaluation_files(config: Config, subjects: Subjects, evaluation: str) -> list[str]:
+    """The tables of one evaluation of all that one job judges."""
+    match subjects:
+        case Sweep() | SaeName():
+            folders = [sae.folder for sae in members(config, subjects)]
+        case Checkpoints(sae):
+            folders = [f"{sae.folder}/{CHECKPOINTS}"]
+        case Baselines():
+            folders = [subjects.folder]
+        case PublishedSweep(sweep):
+            folders = [f"{PUBLISHED}/{sae}" for sae in catalogue.load(config).of_sweep(sweep)]
+    return [f"{folder}/{evaluation}.json" for folder in folders]
+
+
 def checkpoint_files(config: Config, model: str, architecture: str) -> list[str]:
     """The checkpoints that the config asks of each SAE."""
     return [checkpoint_file(step) for step in config.checkpoint_steps(model, architecture)]
@@ -108,9 +127,37 @@ def checkpointed_sweeps(config: Config, model: str, layer: int) -> list[Sweep]:
 
 
 def figures_of(config: Config, model: str) -> list[str]:
-    """The figures that a model's suite gives: those of the training where it has checkpoints."""
+    """The figures that a plain run draws of a model's suite: those of its evaluations, and those of
+    the training where it has checkpoints."""
+    evaluated = config.suite_evaluations(model)
+    return [
+        name
+        for name in _drawable(config, model)
+        if figures.FIGURES[name].by_default and figures.FIGURES[name].evaluation in evaluated
+    ]
+
+
+def figures_on_demand(config: Config, model: str) -> list[str]:
+    """All figures that a model's suite gives: also SAE Bench's evaluations against L0 that are not
+    of the suite, and the paper's figures of those that are."""
+    named = [
+        [figures.at_width(name, width) for width in config.models[model].suite.widths]
+        if figures.FIGURES[name].at_width
+        else [name]
+        for name in _drawable(config, model)
+    ]
+    return [name for names in named for name in names]
+
+
+def _drawable(config: Config, model: str) -> list[str]:
     checkpointed = checkpointed_sweeps(config, model, 0)
-    return [name for name in figures.names() if checkpointed or name not in figures.TRAINING]
+    evaluated = {*config.suite_evaluations(model), *config.sae_bench_evaluations}
+    return [
+        name
+        for name in figures.names()
+        if (checkpointed or name not in figures.TRAINING)
+        and (figures.FIGURES[name].panels or figures.FIGURES[name].evaluation in evaluated)
+    ]
 
 
 def figure_files(config: Config, model: str, layer: int) -> list[str]:

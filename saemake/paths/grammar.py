@@ -142,11 +142,8 @@ def _in_layer(config: Config, model: str, layer: int, below: list[str]) -> Artif
             figure, _, suffix = file.rpartition(".")
             if suffix not in files.FIGURE_FORMATS:
                 raise SaemakeError(f"'{file}' is not a figure; figures end in .pdf or .svg")
-            if figure not in figures.names():
-                raise unknown("figure", figure, figures.names())
             check_in_model(config, model, layer)
-            if figure not in files.figures_of(config, model):
-                raise _no_checkpoints(model, "the architectures of its suite")
+            _check_figure(config, model, layer, figure)
             return FigureFile(RESULTS, model, layer, figure, suffix)
         case [name, file] if name == BASELINES:
             known = files.baseline_files(config)
@@ -165,6 +162,18 @@ def _in_layer(config: Config, model: str, layer: int, below: list[str]) -> Artif
                 f"this is a folder; name a file in it: L{layer}/<architecture>/<width>/metrics.json"
                 f" or L{layer}/figures/<figure>.pdf"
             )
+
+
+def _check_figure(config: Config, model: str, layer: int, figure: str) -> None:
+    drawable = files.figures_on_demand(config, model)
+    if figure not in drawable:
+        plain, _ = figures.split(figure)
+        if plain in figures.TRAINING:
+            raise _no_checkpoints(model, "the architectures of its suite")
+        raise unknown("figure", figure, drawable)
+    evaluation = figures.get(figure).evaluation
+    if evaluation and (reason := judged_by.why_not(config, Baselines(model, layer), evaluation)):
+        raise SaemakeError(reason)
 
 
 def _setup(config: Config, model: str, layer: int, evaluation: str, file: str) -> SetupFile:

@@ -55,8 +55,8 @@ def _refused_model(config: Config, model: str, name: str) -> str | None:
     known_as = transformer_lens_name(config, lm)
     if known_as not in _known_lms(config.root / KNOWN_LMS):
         return (
-            f"SAE Bench runs the models that TransformerLens knows, and {known_as} is none of them"
-            f" ({KNOWN_LMS} lists them; models.{lm}.transformer_lens names one that {lm} is)"
+            f"SAE Bench runs the models that TransformerLens knows ({KNOWN_LMS}), and {known_as} is"
+            f" none of them; models.{lm}.transformer_lens can say which of them it is"
         )
     if config.models[lm].gguf_file is not None:
         return f"TransformerLens reads no GGUF file, and {lm} is one"

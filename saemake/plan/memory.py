@@ -73,7 +73,7 @@ def of_training(recipe: SaeRecipe, shape: Shape, saes: int) -> Memory:
     half = training.autocast == "bfloat16"
     kept = saes * ((sae + batch) // 2 if half else 5 * batch // 4)
     return Memory(
-        lm=_lm(model.dtype, shape, recipe.layer + 1),
+        lm=lm_bytes(model.dtype, shape, recipe.layer + 1),
         saes=3 * saes * sae,
         buffer=buffer,
         live={
@@ -82,7 +82,7 @@ def of_training(recipe: SaeRecipe, shape: Shape, saes: int) -> Memory:
             else max(refilled + block, live)
             for device, block in _blocks(model.dtype, shape, contexts, length).items()
         },
-        loaded=_lm(model.dtype, shape, model.layers),
+        loaded=lm_bytes(model.dtype, shape, model.layers),
     )
 
 
@@ -114,7 +114,7 @@ def of_judging(
     coded = round(LIVE_JUDGED * rows * widest * FLOAT32_BYTES)
     # The untouched LM's logits, in float32, are there while codecs code.
     reference = positions * shape.vocabulary * FLOAT32_BYTES if cost.keeps_logits else 0
-    lm = _lm(model.dtype, shape, model.layers)
+    lm = lm_bytes(model.dtype, shape, model.layers)
     return Memory(
         lm=lm,
         saes=sum(sae_bytes(shape.d_model, count) for count in latents),
@@ -133,7 +133,7 @@ def of_fitting(config: Config, name: str, shape: Shape, layer: int) -> Memory:
     positions = model.llm_batch_contexts * model.context_tokens
     activations = 3 * positions * shape.d_model * 8
     return Memory(
-        lm=_lm(model.dtype, shape, layer + 1),
+        lm=lm_bytes(model.dtype, shape, layer + 1),
         saes=3 * 8 * shape.d_model**2,
         buffer=0,
         live={
@@ -142,11 +142,12 @@ def of_fitting(config: Config, name: str, shape: Shape, layer: int) -> Memory:
                 model.dtype, shape, model.llm_batch_contexts, model.context_tokens
             ).items()
         },
-        loaded=_lm(model.dtype, shape, model.layers),
+        loaded=lm_bytes(model.dtype, shape, model.layers),
     )
 
 
-def _lm(dtype: str, shape: Shape, blocks: int) -> int:
+def lm_bytes(dtype: str, shape: Shape, blocks: int) -> int:
+    """Bytes of an LM with so many blocks."""
     return shape.weights(blocks) * ELEMENT_BYTES[dtype]
 
 

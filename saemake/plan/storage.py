@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from saemake import evaluation as evaluations
 from saemake.config.config import Config
 from saemake.llm.shape import Shape
 from saemake.paths.names import Baselines
@@ -27,10 +28,12 @@ class Disk:
     checkpoints: int
     evaluations: int
     snapshots: int
+    setups: int
 
     @property
     def total(self) -> int:
-        return self.tokens + self.saes + self.checkpoints + self.evaluations + self.snapshots
+        of_saes = self.saes + self.checkpoints + self.evaluations + self.snapshots
+        return self.tokens + of_saes + self.setups
 
 
 def sae_bytes(d_model: int, latents: int) -> int:
@@ -59,7 +62,22 @@ def disk(config: Config, work: Work, shapes: dict[str, Shape], texts: Texts) -> 
         checkpoints=checkpoints,
         evaluations=sum(_latent_bytes(job, work, shapes) for job in work.evaluate),
         snapshots=snapshots,
+        setups=_setup_bytes(config, work, shapes),
     )
+
+
+def _setup_bytes(config: Config, work: Work, shapes: dict[str, Shape]) -> int:
+    """What SAE Bench sets up: all that is kept, and the largest of what is not."""
+    kept, passing = 0, 0
+    for setup in work.set_up:
+        settings = config.sae_bench_of(setup.model, setup.evaluation)
+        lm = evaluations.by_sae_bench(setup.evaluation).lm(settings, setup.model)
+        element = FLOAT32_BYTES if config.models[lm].dtype == "float32" else 2
+        described = evaluations.by_sae_bench(setup.evaluation)
+        size = described.setup_bytes(settings, shapes[lm].d_model, element)
+        kept += size if settings.keep_setup else 0
+        passing = max(passing, 0 if settings.keep_setup else size)
+    return kept + passing
 
 
 def _token_bytes(config: Config, job: Tokenise, shapes: dict[str, Shape], texts: Texts) -> int:
@@ -80,6 +98,7 @@ class Download:
 
     models: dict[str, int]
     texts: dict[str, int | None]
+    datasets: dict[str, int | None]
 
 
 def download(
@@ -102,4 +121,9 @@ def download(
             tokens = texts.reading(job.model, job.use, 1).tokens
             bytes_ = math.ceil(tokens / text.document_tokens) * text.document_bytes
         texts_bytes[f"{name} ({job.use} of {job.model})"] = bytes_
-    return Download(models, texts_bytes)
+    datasets = {
+        name: config.datasets[name].bytes
+        for name in work.data
+        if config.datasets[name].hub is not None
+    }
+    return Download(models, texts_bytes, datasets)

@@ -10,10 +10,11 @@ from saemake.config.config import Config
 from saemake.config.sections import Device, DType
 from saemake.inputs import weights
 from saemake.llm.cost import NOTHING, Lm, Operations
-from saemake.paths.names import Baselines, SaeName, Trained
-from saemake.plan import memory, operations
+from saemake.paths.names import Baselines, SaeName, SetupName, Trained
+from saemake.plan import memory, operations, sae_bench
 from saemake.plan.hours import Traffic, hours
 from saemake.plan.memory import Memory
+from saemake.plan.sae_bench import NO_HOURS, NO_JUDGE, JudgeCost, PaperHours
 from saemake.plan.storage import Disk, Download, disk, download, sae_bytes
 from saemake.plan.stored import Stored
 from saemake.plan.text import Texts
@@ -32,9 +33,13 @@ class JobCost:
     traffic: Traffic
     lm_dtype: DType
     sae_dtype: DType
+    # Of SAE Bench's own code, whose operations are not counted.
+    paper_hours: PaperHours = NO_HOURS
+    judge: JudgeCost = NO_JUDGE
 
     def hours(self, device: Device) -> float:
-        return hours(device, self.operations, self.traffic, self.lm_dtype, self.sae_dtype)
+        counted = hours(device, self.operations, self.traffic, self.lm_dtype, self.sae_dtype)
+        return counted + self.paper_hours.on(device, self.lm_dtype)
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,12 @@ class Plan:
     disk: Disk
     download: Download
     known: bool
+
+    @property
+    def judge(self) -> JudgeCost:
+        """Questions to judges, and what they ask for them."""
+        costs = [job.judge for job in self.jobs]
+        return JudgeCost(sum(c.questions for c in costs), sum(c.dollars for c in costs))
 
     def by_stage(self) -> dict[str, Operations]:
         """Operations of each stage, in the jobs' order."""
@@ -91,6 +102,7 @@ class _Costs:
         }
         jobs = [self._train(trained, saes) for trained, saes in needed.train.items()]
         jobs += [self._fit(job) for job in needed.fit]
+        jobs += [self._set_up(setup) for setup in needed.set_up]
         jobs += [self._evaluate(job, latents) for job, latents in needed.evaluate.items()]
         cached = {name for name in needed.fetch if weights.cached(config, name)}
         return Plan(
@@ -145,10 +157,56 @@ class _Costs:
             "float32",
         )
 
+    def _by_sae_bench(
+        self, stage: str, label: str, model: str, name: str, latents: list[int], hours: PaperHours
+    ) -> JobCost:
+        config = self.config
+        lm, layers = self._lm_of(model, name)
+        described, saes = evaluations.by_sae_bench(name), len(latents)
+        dtype = config.models[lm].dtype if described.has_dtype else "float32"
+        return JobCost(
+            stage,
+            label,
+            NOTHING,
+            sae_bench.memory(config, model, name, self.shapes[lm], layers, latents),
+            Traffic(0),
+            dtype,
+            dtype,
+            hours,
+            sae_bench.judge_cost(config, model, name, saes),
+        )
+
+    def _lm_of(self, model: str, name: str) -> tuple[str, int]:
+        """The LM that an evaluation of SAE Bench runs, and its layers."""
+        settings = self.config.sae_bench_of(model, name)
+        lm = evaluations.by_sae_bench(name).lm(settings, model)
+        if lm not in self.shapes:
+            self.shapes[lm] = weights.shape(self.config, lm)
+        return lm, self.config.models[lm].layers
+
+    def _set_up(self, setup: SetupName) -> JobCost:
+        lm, layers = self._lm_of(setup.model, setup.evaluation)
+        cost = sae_bench.setup_hours(self.config, setup, self.shapes[lm], layers)
+        return self._by_sae_bench(
+            "SAE Bench, setup", str(setup), setup.model, setup.evaluation, [], cost
+        )
+
+    def _judge(self, job: Evaluate, latents: list[int]) -> JobCost:
+        name, seeds = job.evaluation, len(self.config.sae_bench_of(job.model, job.evaluation).seeds)
+        lm, layers = self._lm_of(job.model, name)
+        cost = sae_bench.judging_hours(
+            self.config, job.subjects, name, self.shapes[lm], layers, latents * seeds
+        )
+        label = f"{job.subjects} by {name}"
+        return self._by_sae_bench("SAE Bench", label, job.model, name, latents, cost)
+
     def _evaluate(self, job: Evaluate, codecs: list[int]) -> JobCost:
-        config, model, shape = self.config, self.config.models[job.model], self.shapes[job.model]
         of_baselines = isinstance(job.subjects, Baselines)
+        shape = self.shapes[job.model]
         latents = [min(count, shape.d_model) for count in codecs] if of_baselines else codecs
+        if job.evaluation in self.config.sae_bench_evaluations:
+            return self._judge(job, latents)
+        config, model = self.config, self.config.models[job.model]
         described = evaluations.on_text(job.evaluation)
         settings = config.evaluation_of(job.model, job.evaluation)
         batch = described.batch_contexts(settings, model.llm_batch_contexts)

@@ -3,20 +3,23 @@ as the rules have them, without Snakemake."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from saemake import architectures, figures
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
-from saemake.evaluation import baselines
-from saemake.paths import catalogue
+from saemake.evaluation import baselines, by_sae_bench
+from saemake.paths import catalogue, judged_by
 from saemake.paths.artifacts import (
     BaselinesFile,
     CheckpointsFile,
+    DatasetFile,
     FigureFile,
     HubFile,
     HubFolder,
     ModelFile,
     SaeFile,
+    SetupFile,
     SweepTable,
     TokensFile,
 )
@@ -34,13 +37,21 @@ from saemake.paths.names import (
     Checkpoints,
     PublishedSweep,
     SaeName,
+    SetupName,
     Subjects,
     Sweep,
     Trained,
+    dataset_file,
 )
 from saemake.paths.sweeps import members, trained_with
 from saemake.plan.stored import Stored
-from saemake.recipes import baseline_names, baselines_recipe, tokens_recipe
+from saemake.recipes import (
+    baselines_recipe,
+    judged_baselines,
+    setup_recipe,
+    setups,
+    tokens_recipe,
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,25 @@ class Evaluate:
         return self.subjects.layer
 
 
-Job = Fetch | Tokenise | Train | Fit | Evaluate
+@dataclass(frozen=True)
+class SetUp:
+    """What an evaluation of SAE Bench sets up."""
+
+    setup: SetupName
+
+    @property
+    def model(self) -> str:
+        return self.setup.model
+
+
+@dataclass(frozen=True)
+class FetchData:
+    """Of a dataset that SAE Bench reads."""
+
+    dataset: str
+
+
+Job = Fetch | Tokenise | Train | Fit | Evaluate | SetUp | FetchData
 
 
 def behind(config: Config, paths: Iterable[str]) -> list[Job]:
@@ -112,6 +141,10 @@ def _of_target(config: Config, target: str) -> list[Job]:
             return [Fetch(model)]
         case TokensFile(model, use):
             return [Tokenise(model, use)]
+        case SetupFile(setup):
+            return [SetUp(setup)]
+        case DatasetFile(dataset):
+            return [FetchData(dataset)]
         case FigureFile(top, model, layer, figure) if top == RESULTS:
             return _of_figure(config, model, layer, figure)
         case BaselinesFile(baselines, file):
@@ -146,9 +179,17 @@ def _of_hub(config: Config, laid_out: HubFile | HubFolder) -> list[Job]:
 
 
 def _of_figure(config: Config, model: str, layer: int, figure: str) -> list[Job]:
-    if figure not in figures.TRAINING:
+    if figures.get(figure).shows != "training":
         sweeps = suite_sweeps(config, model, layer)
-        return [job for sweep in sweeps for job in _of_sweep(config, sweep)]
+        jobs = [job for sweep in sweeps for job in _of_sweep(config, sweep)]
+        evaluation = figures.get(figure).evaluation
+        if not evaluation or evaluation in config.suite_evaluations(model):
+            return jobs
+        return jobs + [
+            Evaluate(evaluation, sweep)
+            for sweep in sweeps
+            if judged_by.why_not(config, sweep, evaluation) is None
+        ]
     return [
         job
         for sweep in checkpointed_sweeps(config, model, layer)
@@ -175,9 +216,10 @@ def _of_sae(config: Config, sae: SaeName, file: str) -> list[Job]:
 
 
 def _evaluations(config: Config, subjects: Subjects, file: str) -> list[Job]:
-    """What a table is made of: one evaluation, or all."""
+    """What a table is made of: one evaluation, or all of the suite."""
     name = evaluation_in(config, file)
-    return [Evaluate(each, subjects) for each in ([name] if name else config.evaluation_names)]
+    names = [name] if name else judged_by.evaluations_of(config, subjects)
+    return [Evaluate(each, subjects) for each in names]
 
 
 @dataclass(frozen=True)
@@ -191,6 +233,8 @@ class Work:
     fit: list[Fit]
     # Latents of all that an evaluation judges, one a codec: a thing and a way of choosing latents.
     evaluate: dict[Evaluate, list[int]]
+    set_up: list[SetupName]
+    data: list[str]
 
 
 def work(config: Config, targets: Iterable[str], stored: Stored) -> Work:
@@ -224,10 +268,38 @@ class _Lack:
         train = {trained: saes for trained, saes in missing.items() if saes}
         fit = self._unfitted(wanted)
         tokenise = self._untokenised(wanted, evaluate, train, fit)
+        set_up = self._not_set_up(wanted, evaluate)
         models = [job.model for job in tokenise] + [trained.model for trained in train]
         models += [job.model for job in fit] + [job.model for job in evaluate]
         models += [job.model for job in wanted if isinstance(job, Fetch)]
-        return Work(list(dict.fromkeys(models)), tokenise, train, done, fit, evaluate)
+        models += [self._lm(setup) for setup in set_up]
+        data = self._unfetched(wanted, set_up)
+        return Work(list(dict.fromkeys(models)), tokenise, train, done, fit, evaluate, set_up, data)
+
+    def _not_set_up(self, wanted: list[Job], evaluate: Iterable[Evaluate]) -> list[SetupName]:
+        """Of the setups that are wanted or that what there is to do needs, those not in the
+        store."""
+        needed = [job.setup for job in wanted if isinstance(job, SetUp)]
+        for job in evaluate:
+            if job.evaluation in self.config.sae_bench_evaluations:
+                needed += setups(self.config, job.model, job.layer, job.evaluation)
+        return [
+            setup
+            for setup in dict.fromkeys(needed)
+            if not self.stored.has("setups", setup_recipe(self.config, setup).hash)
+        ]
+
+    def _lm(self, setup: SetupName) -> str:
+        settings = self.config.sae_bench_of(setup.model, setup.evaluation)
+        return by_sae_bench(setup.evaluation).lm(settings, setup.model)
+
+    def _unfetched(self, wanted: list[Job], set_up: list[SetupName]) -> list[str]:
+        """The datasets that are wanted or read, without the file that says they are there."""
+        names = [job.dataset for job in wanted if isinstance(job, FetchData)]
+        for setup in set_up:
+            settings = self.config.sae_bench_of(setup.model, setup.evaluation)
+            names += by_sae_bench(setup.evaluation).datasets(settings)
+        return [name for name in dict.fromkeys(names) if not Path(dataset_file(name)).exists()]
 
     def _training(self, job: Job) -> Trained | None:
         trained = _trained_behind(job)
@@ -258,7 +330,8 @@ class _Lack:
         """Of the texts that are wanted or that what there is to do reads, those not in the store;
         and before one that goes on after another, that other."""
         uses = [(job.model, job.use) for job in wanted if isinstance(job, Tokenise)]
-        uses += [(job.model, job.evaluation) for job in evaluate]
+        on_text = self.config.text_evaluations
+        uses += [(job.model, job.evaluation) for job in evaluate if job.evaluation in on_text]
         uses += [(trained.model, "train") for trained in train] + [
             (job.model, "train") for job in fit
         ]
@@ -277,29 +350,33 @@ class _Lack:
         judged = self.stored.judged(self.config, job.subjects, job.evaluation)
         return [
             count
-            for sizes, done in zip(self._sizes(job.subjects), judged, strict=True)
+            for sizes, done in zip(self._sizes(job), judged, strict=True)
             if not done
             for count in sizes
         ]
 
-    def _sizes(self, subjects: Subjects) -> list[list[int]]:
+    def _sizes(self, job: Evaluate) -> list[list[int]]:
         """Of each thing that is judged, the latents of its codecs."""
-        match subjects:
+        match job.subjects:
             case Baselines(model):
-                names = baseline_names(self.config, model)
+                names = judged_baselines(self.config, model, job.evaluation)
                 return [[baselines.components_count(name, ALL_COMPONENTS)] for name in names]
             case Checkpoints(sae):
                 steps = self.config.checkpoint_steps(sae.model, sae.sweep.architecture)
-                return [self._size(sae.sweep)] * len(steps)
+                return [self._size(job, sae.sweep)] * len(steps)
             case PublishedSweep(sweep):
-                return [self._size(sweep)] * len(catalogue.load(self.config).of_sweep(sweep))
+                published = catalogue.load(self.config).of_sweep(sweep)
+                return [self._size(job, sweep)] * len(published)
             case SaeName(sweep):
-                return [self._size(sweep)]
-            case Sweep():
-                return [self._size(subjects)] * len(members(self.config, subjects))
+                return [self._size(job, sweep)]
+            case Sweep() as sweep:
+                return [self._size(job, sweep)] * len(members(self.config, sweep))
 
-    def _size(self, sweep: Sweep) -> list[int]:
+    def _size(self, job: Evaluate, sweep: Sweep) -> list[int]:
+        """SAE Bench judges one way of choosing latents, its loader's."""
         ways = len(architectures.get(sweep.architecture).inferences) or 1
+        if job.evaluation in self.config.sae_bench_evaluations:
+            ways = 1
         return [self.config.latents(sweep.width)] * ways
 
 

@@ -7,16 +7,17 @@ from conftest import CONFIG_FILE, PROJECT, raw_config
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from saemake import architectures, figures
+from saemake import architectures, figures, recipes
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.config.config import MOST_LATENTS, Config
-from saemake.paths import catalogue, files
+from saemake.paths import catalogue, files, judged_by
 from saemake.paths.artifacts import (
     Artifact,
     BaselinesFile,
     CheckpointsFile,
     ComparisonTable,
+    DatasetFile,
     FigureFile,
     HubFile,
     HubFolder,
@@ -24,11 +25,22 @@ from saemake.paths.artifacts import (
     PushFile,
     RepositoryFile,
     SaeFile,
+    SetupFile,
     SweepTable,
     TokensFile,
 )
 from saemake.paths.grammar import parse
-from saemake.paths.names import PUBLISHED, RESULTS, SAELENS, Baselines, Checkpoints, SaeName, Sweep
+from saemake.paths.names import (
+    PUBLISHED,
+    RESULTS,
+    SAELENS,
+    Baselines,
+    Checkpoints,
+    PublishedSweep,
+    SaeName,
+    Subjects,
+    Sweep,
+)
 
 CHECKPOINTED = {"architectures": {"batch_top_k": {"checkpoints": [0.0, 0.1, 0.5]}}}
 
@@ -92,14 +104,21 @@ def artifacts() -> st.SearchStrategy[Artifact]:
             st.just(RESULTS),
             st.just(place[0]),
             st.just(place[1]),
-            st.sampled_from(files.figures_of(config, place[0])),
+            st.sampled_from(files.figures_on_demand(config, place[0])),
             formats,
+        )
+    )
+    setups = layered.flatmap(
+        lambda place: st.sampled_from(config.sae_bench_evaluations).map(
+            lambda name: SetupFile(recipes.setups(config, *place, name)[0])
         )
     )
     swept = st.sampled_from(kinds).flatmap(_sweeps)
     checkpoints = [*files.checkpoint_files(config, "demo", "batch_top_k"), *files.tables(config)]
     published = st.sampled_from(known.sweeps())
     return st.one_of(
+        setups,
+        st.builds(DatasetFile, st.sampled_from(list(config.datasets))),
         st.builds(ModelFile, models),
         st.builds(TokensFile, models, st.sampled_from(files.uses(config))),
         st.builds(
@@ -152,7 +171,25 @@ def artifacts() -> st.SearchStrategy[Artifact]:
             models,
             st.sampled_from(files.PUSH_FILES),
         ),
-    )
+    ).filter(_can_be_judged)
+
+
+def _can_be_judged(artifact: Artifact) -> bool:
+    """Not a file of an evaluation of SAE Bench that cannot judge its subject."""
+    match artifact:
+        case SaeFile(top, sae, file):
+            subjects: Subjects = PublishedSweep(sae.sweep) if top == PUBLISHED else sae
+        case CheckpointsFile(subjects, file) | BaselinesFile(subjects, file):
+            pass
+        case SetupFile(setup):
+            subjects, file = Baselines(setup.model, setup.layer), f"{setup.evaluation}.json"
+        case FigureFile(top, model, layer, figure):
+            subjects = Baselines(model, layer)
+            file = f"{figures.get(figure).evaluation if top == RESULTS else ''}.json"
+        case _:
+            return True
+    name = files.evaluation_in(project(), file)
+    return name is None or judged_by.why_not(project(), subjects, name) is None
 
 
 @settings(max_examples=1000, deadline=None, derandomize=True, database=None)

@@ -16,6 +16,7 @@ from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError
 from saemake.config import rebuilding
 from saemake.config.checks import read
+from saemake.jobs import before as before_work
 from saemake.jobs import rules as job_rules
 from saemake.jobs import screen, turns
 from saemake.config.config import NUMBERED_WIDTH
@@ -87,9 +88,14 @@ def checked_config():
     others = [Path(path) for path in workflow.configfiles if Path(path) != base]
     try:
         checked = read(config, Path(workflow.basedir), [base, *others])
-        for before, argument in pairwise(sys.argv):
-            if before not in TAKES_A_PATH:
-                check_target(checked, argument)
+        asked = [
+            check_target(checked, argument)
+            for before, argument in pairwise(sys.argv)
+            if before not in TAKES_A_PATH
+        ]
+        if workflow.is_main_process:
+            for line in before_work.check(checked, [each for each in asked if each is not None]):
+                print(f"saemake: {line}", file=sys.stderr)
         return checked, catalogue.load(checked)
     except SaemakeError as error:
         sys.exit(f"saemake: {error}")
@@ -250,22 +256,38 @@ def tokens_inputs(wildcards):
 
 def figure_sweeps(wildcards):
     """The sweeps that a figure of a suite shows, at one layer."""
-    training = wildcards.figure in figures.TRAINING
+    training = figures.get(wildcards.figure).shows == "training"
     find = checkpointed_sweeps if training else suite_sweeps
     return find(CONFIG, wildcards.model, int(wildcards.layer))
 
 
 def figure_checkpoints(wildcards):
     """The SAEs whose checkpoints a figure of the training shows; none of another figure."""
-    if wildcards.figure not in figures.TRAINING:
+    if figures.get(wildcards.figure).shows != "training":
         return []
     return [sae for sweep in figure_sweeps(wildcards) for sae in members(CONFIG, sweep)]
+
+
+def figure_evaluations(wildcards):
+    """The evaluation that a figure shows, if the suite has it not, with each sweep that it can
+    judge."""
+    name = figures.get(wildcards.figure).evaluation
+    if not name or name in CONFIG.suite_evaluations(wildcards.model):
+        return []
+    return [
+        (name, sweep)
+        for sweep in figure_sweeps(wildcards)
+        if judged_by.why_not(CONFIG, sweep, name) is None
+    ]
 
 
 def figure_recipes(wildcards):
     """Short hash of the recipes of all that a figure shows (see `evaluated`)."""
     parts = [baselines_in(wildcards), *figure_sweeps(wildcards)]
-    return short(map(evaluated, [*parts, *map(SaeCheckpoints, figure_checkpoints(wildcards))]))
+    hashes = [*map(evaluated, [*parts, *map(SaeCheckpoints, figure_checkpoints(wildcards))])]
+    for name, sweep in figure_evaluations(wildcards):
+        hashes += recipes.evaluation_hashes(CONFIG, sweep, name)
+    return short(hashes)
 
 
 def published_figure_recipes(wildcards):
@@ -281,10 +303,15 @@ def published_figure_recipes(wildcards):
 
 def figure_tables(wildcards):
     """What a figure shows: the tables of every sweep; of the training's figures, also those of the
-    checkpoints."""
+    checkpoints; of an evaluation that is not of the suite, its own tables."""
     tables = [f"{sweep.folder}/{METRICS}" for sweep in figure_sweeps(wildcards)]
     checkpoints = figure_checkpoints(wildcards)
-    return tables + [f"{sae.folder}/checkpoints/{METRICS}" for sae in checkpoints]
+    tables += [f"{sae.folder}/checkpoints/{METRICS}" for sae in checkpoints]
+    return tables + [
+        f"{sae.folder}/{evaluation}.json"
+        for evaluation, sweep in figure_evaluations(wildcards)
+        for sae in members(CONFIG, sweep)
+    ]
 
 
 wildcard_constraints:
@@ -295,7 +322,10 @@ wildcard_constraints:
     use="|".join(uses(CONFIG)),
     evaluation="|".join(CONFIG.text_evaluations),
     dataset="|".join(map(re.escape, CONFIG.datasets)),
-    figure="|".join(figures.names()),
+    figure="|".join(
+        f"{name}{figures.AT_WIDTH}[^/.]+" if figures.get(name).at_width else name
+        for name in figures.names()
+    ),
     published_figure="|".join(figures.PUBLISHED),
     # Only as the catalogue has them: a wildcard of its own would take any path under hub/.
     folder="|".join(re.escape(f"{entry.repository}/{entry.path}") for entry in CATALOGUE.entries),

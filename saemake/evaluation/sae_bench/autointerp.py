@@ -13,8 +13,9 @@ from saemake.evaluation.by_sae_bench import (
     columns,
 )
 
-# Tokens of a latent's two questions, and of its two answers, as SAE Bench words them: about.
-TOKENS_ASKED, TOKENS_ANSWERED = 2_200, 40
+# Tokens of a latent's two questions, and of its two answers: about, so that the 252 published SAEs
+# cost the $54 that SAEBench-Reliability paid for them.
+TOKENS_ASKED, TOKENS_ANSWERED = 1_230, 50
 QUESTIONS_A_LATENT = 2
 
 
@@ -102,6 +103,10 @@ class Autointerp(SaeBenchEvaluation):
     @classmethod
     def setup_bytes(cls, settings: Any, d_model: int, element_bytes: int) -> int:
         return 8 * int(settings.total_tokens)
+
+    @classmethod
+    def held_bytes(cls, settings: Any, d_model: int, element_bytes: int) -> int:
+        return 2 * int(settings.total_tokens) * int(settings.n_latents)
 
     @classmethod
     def questions(cls, settings: Any) -> int:

@@ -97,6 +97,10 @@ class SparseProbing(SaeBenchEvaluation):
         return max(settings.k_values)
 
     @classmethod
+    def sizes(cls, settings: Any) -> list[int] | None:
+        return list(settings.k_values)
+
+    @classmethod
     def amount(cls, settings: Any) -> float:
         rows = (settings.probe_train_set_size + settings.probe_test_set_size) / 2
         classes = sum(CLASSES[name] for name in settings.dataset_names)
@@ -105,6 +109,12 @@ class SparseProbing(SaeBenchEvaluation):
     @classmethod
     def setup_bytes(cls, settings: Any, d_model: int, element_bytes: int) -> int:
         return round(cls.amount(settings) * d_model * element_bytes)
+
+    @classmethod
+    def held_bytes(cls, settings: Any, d_model: int, element_bytes: int) -> int:
+        classes = max(CLASSES[name] for name in settings.dataset_names)
+        whole = sum(CLASSES[name] for name in settings.dataset_names)
+        return round(cls.amount(settings) * classes / whole * d_model * element_bytes)
 
 
 class SaeProbesSettings(SaeBenchSettings):
@@ -158,6 +168,10 @@ class SaeProbes(SaeBenchEvaluation):
     @classmethod
     def latents_needed(cls, settings: Any) -> int:
         return max(settings.ks)
+
+    @classmethod
+    def sizes(cls, settings: Any) -> list[int] | None:
+        return list(settings.ks)
 
     @classmethod
     def amount(cls, settings: Any) -> float:

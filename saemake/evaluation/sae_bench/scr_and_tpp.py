@@ -61,8 +61,17 @@ class _ScrOrTpp(SaeBenchEvaluation):
         return max(settings.n_values)
 
     @classmethod
+    def sizes(cls, settings: Any) -> list[int] | None:
+        return list(settings.n_values)
+
+    @classmethod
     def setup_bytes(cls, settings: Any, d_model: int, element_bytes: int) -> int:
         return round(cls.amount(settings) * d_model * element_bytes)
+
+    @classmethod
+    def held_bytes(cls, settings: Any, d_model: int, element_bytes: int) -> int:
+        rows = SETS_OF_A_PAIR * _rows(settings) * settings.context_length
+        return round(rows * d_model * element_bytes)
 
 
 def _rows(settings: Any) -> float:
