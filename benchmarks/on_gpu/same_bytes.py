@@ -242,7 +242,7 @@ def evaluations_of_demo(run: Run, drop: dict[str, Any] | None = None) -> dict[st
     config = demo_config(drop)
     folder = Path(tempfile.mkdtemp())
     found: dict[str, Any] = {}
-    for evaluation in config.evaluation_names:
+    for evaluation in config.text_evaluations:
         tokens = demo_tokens(config, evaluation, folder)
         figures = []
         for device in (torch.device("cpu"), run.device, run.device):

@@ -52,6 +52,8 @@ def _check_names(config: Config) -> None:
                 raise ConfigError(key, f"no {kind} '{name}'; {nearest(name, known_names)}")
 
     known(config.build, config.models, "build", "model")
+    if config.published.results is not None:
+        known([config.published.results], config.datasets, "published.results", "dataset")
     for name in config.architectures:
         known([name], architectures.names(), f"architectures.{name}", "architecture")
     for name in config.evaluations:

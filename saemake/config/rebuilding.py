@@ -8,6 +8,8 @@ import yaml
 from pydantic import BaseModel
 
 from saemake.config.config import Config
+from saemake.config.sections import Source
+from saemake.evaluation import by_sae_bench
 
 
 def config_yaml(config: Config, model: str) -> str:
@@ -23,6 +25,8 @@ def config_yaml(config: Config, model: str) -> str:
         "architectures": {name: said["architectures"][name] for name in suite.architectures},
         "logging": said["logging"],
     }
+    if datasets := _datasets(config, model):
+        content["datasets"] = {name: _portable(said["datasets"][name]) for name in datasets}
     return yaml.safe_dump(content, sort_keys=False)
 
 
@@ -31,7 +35,8 @@ def _own_sections(config: Config, model: str) -> dict[str, Any]:
     return {
         "training": _whole(config.training_of(model)),
         "evaluations": {
-            name: _whole(config.evaluation_of(model, name)) for name in config.text_evaluations
+            **{name: _whole(config.evaluation_of(model, name)) for name in config.text_evaluations},
+            **{name: _whole(config.sae_bench_of(model, name)) for name in _by_bench(config, model)},
         },
         "baselines": _whole(config.baselines_of(model)),
         "architectures": {
@@ -39,6 +44,23 @@ def _own_sections(config: Config, model: str) -> dict[str, Any]:
             for name in config.models[model].suite.architectures
         },
     }
+
+
+def _by_bench(config: Config, model: str) -> list[str]:
+    """The evaluations of the suite that SAE Bench computes."""
+    in_suite = config.suite_evaluations(model)
+    return [name for name in config.sae_bench_evaluations if name in in_suite]
+
+
+def _datasets(config: Config, model: str) -> list[str]:
+    """The data that these read."""
+    return sorted(
+        {
+            dataset
+            for name in _by_bench(config, model)
+            for dataset in by_sae_bench(name).datasets(config.sae_bench_of(model, name))
+        }
+    )
 
 
 def _whole(section: BaseModel) -> dict[str, Any]:
@@ -53,7 +75,9 @@ def _whole(section: BaseModel) -> dict[str, Any]:
 
 def folders(config: Config, model: str) -> list[str]:
     """The folders that config_yaml names, of a model and texts that are not on the Hub."""
-    sources = [config.models[model], *(config.texts[text] for text in _texts(config, model))]
+    sources: list[Source] = [config.models[model]]
+    sources += [config.texts[text] for text in _texts(config, model)]
+    sources += [config.datasets[name] for name in _datasets(config, model)]
     local = [source.folder for source in sources if source.folder is not None]
     return list(dict.fromkeys(_portable({"folder": folder})["folder"] for folder in local))
 

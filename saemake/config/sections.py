@@ -110,9 +110,11 @@ class Tolerances(Closed):
 
 class Published(Closed):
     """The catalogue of published SAEs, a CSV; where a repository is not to be read at `main`, its
-    revision; and what counts as reproduced."""
+    revision; and what counts as reproduced. `results` are SAE Bench's published result files, a key
+    of `datasets`."""
 
     catalogue: str
+    results: str | None
     revisions: dict[str, str]
     tolerances: Tolerances
 

@@ -68,7 +68,9 @@ def _frontier(evaluation: str, quality: str, label: str) -> Figure:
 
 
 def _by_sae_bench(panel: Panel) -> Figure:
-    return Figure("frontier", "suite", "metrics.json", panel.label, x="l0", y=panel.column)
+    """The figure of one evaluation as it is, not flipped."""
+    label = f"{panel.label.removeprefix('1 - ')} (less is better)" if panel.flipped else panel.label
+    return Figure("frontier", "suite", "metrics.json", label, x="l0", y=panel.column)
 
 
 # What SAE Bench's paper shows of each evaluation. Of absorption it shows 1 - the figure.
@@ -88,23 +90,24 @@ SCALED = (CORE, AUTOINTERP, ABSORPTION, PROBING, SCR, RAVEL)
 
 
 def _sizes(evaluation: str, column: str, label: str, sizes: tuple[int, ...]) -> tuple[Panel, ...]:
-    return tuple(Panel(f"{evaluation}.{column.format(n)}", label.format(n)) for n in sizes)
+    return tuple(
+        Panel(f"{evaluation}.{column.format(n)}", f"{label}, {n} latent{'s' * (n > 1)}")
+        for n in sizes
+    )
 
 
 SIZES = (
-    *_sizes(
-        "sae_bench_scr", "scr_metric_threshold_{}", "SCR, {} latents", (5, 10, 20, 50, 100, 500)
-    ),
+    *_sizes("sae_bench_scr", "scr_metric_threshold_{}", "SCR", (5, 10, 20, 50, 100, 500)),
     *_sizes(
         "sae_bench_tpp",
         "tpp_threshold_{}_total_metric",
-        "TPP, {} latents",
+        "TPP",
         (5, 10, 20, 50, 100, 500),
     ),
     *_sizes(
         "sae_bench_sparse_probing",
         "sae_top_{}_test_accuracy",
-        "sparse probing, {} latents",
+        "sparse probing",
         (1, 2, 5),
     ),
 )
@@ -134,7 +137,7 @@ FIGURES: dict[str, Figure] = {
     **{f"{panel.evaluation}_vs_l0": _by_sae_bench(panel) for panel in ALL if panel is not CORE},
     "evaluations_vs_l0": _of_paper("panels", ALL, "l0", at_width=True),
     "evaluations_vs_width": _of_paper("scaling", SCALED, "latents"),
-    "evaluations_vs_tokens": _of_paper("course", ALL, "tokens", shows="training"),
+    "evaluations_vs_tokens": _of_paper("course", ALL, "tokens", shows="training", at_width=True),
     "evaluations_by_size": _of_paper("sizes", SIZES, "l0", at_width=True),
     "evaluations_width_difference": _of_paper("difference", SCALED, "l0"),
     "rebuilt_and_published": Figure(

@@ -26,9 +26,9 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
         _draw_lines(axes, saes, panel)
         _tokens_axis(axes, first, last, broken=bool((saes["tokens"] == 0).any()))
         axes.set_title(panel.label, fontsize="medium")
-    keys = style.keys(saes)
+    keys = style.architecture_keys(saes, panels)
     keys.append(style.grey_key("a single SAE", linewidth=1, alpha=0.5))
-    style.finish_grid(drawn, title, "tokens trained on", keys)
+    style.finish_grid(drawn, style.with_width(title, saes), "tokens trained on", keys)
     return drawn
 
 
@@ -50,7 +50,7 @@ def _tokens_axis(axes: Axes, first: float, last: float, broken: bool) -> None:
     ticks = [10**exponent for exponent in exponents]
     if len(ticks) < 2:
         ticks = sorted({first, last})
-    labels = [_in_words(tokens) for tokens in ticks]
+    labels = [in_words(tokens) for tokens in ticks]
     if broken:
         ticks, labels = [first / 10, *ticks], ["0", *labels]
         white = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
@@ -69,7 +69,7 @@ def _tokens_axis(axes: Axes, first: float, last: float, broken: bool) -> None:
     axes.minorticks_off()
 
 
-def _in_words(tokens: float) -> str:
+def in_words(tokens: float) -> str:
     """A number of tokens with three digits: 512k, 1.5M."""
     for unit, size in UNITS.items():
         if tokens >= size:

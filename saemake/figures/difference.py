@@ -26,7 +26,8 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
         style.l0_axis(axes)
         axes.set(ylabel=f"{wide} minus {narrow}")
         axes.set_title(panel.label, fontsize="medium")
-    style.finish_grid(drawn, title, f"L0 of the {wide} SAE", style.keys(differences))
+    keys = style.architecture_keys(differences, panels)
+    style.finish_grid(drawn, title, f"L0 of the {wide} SAE", keys)
     return drawn
 
 

@@ -3,14 +3,17 @@
 import pandas as pd
 from matplotlib import figure as mpl
 
-from saemake.figures import Figure, style
+from saemake.figures import Figure, Panel, style
 
 
 def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
     """The frontier of `rows`, one row per SAE. Widths differ in their dashes. A quality that was
     measured from several seeds has bars of a standard deviation."""
     drawn, (axes,) = style.canvas(7.5, 4)
-    rows = rows[rows["width"].notna()]
+    rows = style.saes(rows)
+    if figure.x == "l0":
+        rows = style.with_l0(rows)
+        style.shown([Panel(figure.y, figure.label)], rows)
     dashes = style.dashes(rows["width"].unique())
     for (architecture, width), line in rows.groupby(["architecture", "width"], sort=True):
         line = line.sort_values(figure.x)

@@ -28,7 +28,7 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
         axes.minorticks_off()
         axes.set_title(panel.label, fontsize="medium")
     label = f"latents (mean over SAEs of {averaged})"
-    style.finish_grid(drawn, title, label, style.keys(saes))
+    style.finish_grid(drawn, title, label, style.architecture_keys(saes, panels))
     return drawn
 
 

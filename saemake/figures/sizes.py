@@ -18,6 +18,6 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
     for axes, panel in zip(all_axes, panels, strict=True):
         style.draw_against_l0(axes, saes, panel)
         axes.set_title(panel.label, fontsize="medium")
-    width = saes["width"].iloc[0]
-    style.finish_grid(drawn, f"{title}, width {width}", style.L0_LABEL, style.keys(saes))
+    keys = style.architecture_keys(saes, panels)
+    style.finish_grid(drawn, style.with_width(title, saes), style.L0_LABEL, keys)
     return drawn

@@ -160,19 +160,21 @@ def finish_grid(drawn: Figure, title: str, x_label: str, keys: Sequence[Line2D])
 
 def _label_above_unused(axes: Axes, label: str) -> None:
     """Write an x label into the unused place below. An ordinary label would push the rows apart."""
-    below: dict[str, Any] = {
-        "xy": (0.5, 0),
-        "xycoords": "axes fraction",
-        "textcoords": "offset points",
-    }
-    axes.annotate(label, xytext=(0, -LABEL_PAD), ha="center", va="top", **below).set_in_layout(
-        False
+    written = axes.annotate(
+        label, (0.5, 0), (0, -LABEL_PAD), "axes fraction", "offset points", ha="center", va="top"
     )
+    written.set_in_layout(False)
 
 
 def saes(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows without the PCA baseline."""
     return rows[rows["width"].notna()]
+
+
+def with_width(title: str, rows: pd.DataFrame) -> str:
+    """The title with the width of the SAEs, if all have the same."""
+    widths = rows["width"].unique()
+    return f"{title}, width {widths[0]}" if len(widths) == 1 else title
 
 
 def with_l0(rows: pd.DataFrame) -> pd.DataFrame:
@@ -214,9 +216,10 @@ def draw_against_l0(axes: Axes, rows: pd.DataFrame, panel: Panel) -> None:
     l0_axis(axes)
 
 
-def keys(rows: pd.DataFrame) -> list[Line2D]:
-    """The legend's entries of the architectures in the rows, sorted."""
-    return [key(name) for name in sorted(rows["architecture"].unique())]
+def architecture_keys(rows: pd.DataFrame, panels: Sequence[Panel]) -> list[Line2D]:
+    """The legend's entries of the architectures that are in at least one panel, sorted."""
+    in_panels = rows.dropna(subset=[panel.column for panel in panels], how="all")
+    return [key(name) for name in sorted(in_panels["architecture"].unique())]
 
 
 def l0_axis(axes: Axes) -> None:

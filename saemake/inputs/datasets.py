@@ -3,6 +3,7 @@ out for later jobs without one, with the very files that were fetched."""
 
 import json
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +66,18 @@ def read(config: Config, path: Path) -> dict[str, Any]:
     return described
 
 
+def place(config: Config, described: Mapping[str, Any], store: Store) -> Path:
+    """The folder of a dataset's files, where they lie."""
+    return _place(config, described["dataset"], described["revision"], store)
+
+
 def lay_out(config: Config, described: Mapping[str, Any], folder: Path, store: Store) -> None:
     """Links to a dataset's files in an empty folder. Raises SaemakeError if a file is gone or has
     changed since it was fetched."""
     name = described["dataset"]
-    place = _place(config, name, described["revision"], store)
+    found = place(config, described, store)
     for file, expected in described["files"].items():
-        source = place / file
+        source = found / file
         if not source.is_file() or sha256(source) != expected:
             raise SaemakeError(
                 f"dataset '{name}': {source} is gone or has changed since it was fetched; delete"
@@ -169,7 +175,7 @@ def _files(name: str, said: Dataset, folder: Path) -> list[Path]:
         path
         for path in folder.rglob("*")
         if path.is_file()
-        and any(path.relative_to(folder).match(pattern) for pattern in said.files)
+        and any(fnmatch(path.relative_to(folder).as_posix(), pattern) for pattern in said.files)
         and (path.suffix != ".py" or SCRIPTS.get(name) == path.name)
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )

@@ -1,15 +1,19 @@
 """Published SAEs: pin, fetch, compare; and rebuilt ones laid out as they were published."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from saemake.base import devices
 from saemake.base.files import copy, write, write_json
+from saemake.base.store import Store
 from saemake.config.config import Config
+from saemake.inputs import datasets
 from saemake.metrics import rows
 from saemake.paths import catalogue
-from saemake.paths.names import PUBLISHED
-from saemake.published import compare, fetch, hub_layout
+from saemake.paths.catalogue import Entry
+from saemake.paths.names import PUBLISHED, STORE
+from saemake.published import compare, fetch, hub_layout, results
 
 
 def pin(repository: str, revision: str, output: str) -> None:
@@ -25,19 +29,33 @@ def fetch_sae(config: Config, place: str, pinned: Path, outputs: Iterable[str]) 
 
 
 def compare_with_published(
-    config: Config, rebuilt: Path, published: Path, threads: int, output: str
+    config: Config, rebuilt: Path, published: Path, threads: int, output: str, files: Path | None
 ) -> None:
-    """Compare the rebuilt SAE in a folder with the published one in another."""
+    """Compare the rebuilt SAE in a folder with the published one in another. `files` says what was
+    fetched of the published result files."""
     name = str(published.relative_to(PUBLISHED))
+    entry = catalogue.load(config).named(name)
     compared = compare.compare(
-        catalogue.load(config).named(name),
+        entry,
         name,
         compare.Place.read(rebuilt),
         compare.Place.read(published),
         config.published.tolerances,
         devices.choose(threads),
+        None if files is None else _with_results(config, entry, files),
     )
     write_json(output, compared)
+
+
+def _with_results(
+    config: Config, entry: Entry, files: Path
+) -> Callable[[rows.Row, rows.Row], dict[str, Any]]:
+    described = datasets.read(config, files)
+    folder = datasets.place(config, described, Store(STORE, "datasets"))
+    found = results.Results(folder)
+    return lambda rebuilt, published: results.compared(
+        entry, rebuilt, published, found, described["revision"]
+    )
 
 
 def compare_with_catalogue(config: Config, metrics: Path, output: Path) -> None:

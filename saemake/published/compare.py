@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,11 @@ def compare(
     published: Place,
     tolerances: Tolerances,
     device: torch.device,
+    by_sae_bench: Callable[[Row, Row], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """comparison.json: the rebuilt SAE beside the published SAE, both judged by the same
-    evaluations."""
+    evaluations. `by_sae_bench` gives, from the rows of both, what published result files say (see
+    results.compared)."""
     rebuilt_sae, published_sae = (place.load(entry, device) for place in (rebuilt, published))
     same = same_weights(rebuilt_sae, published_sae)
     match = decoder_match(rebuilt_sae, published_sae)
@@ -68,6 +70,7 @@ def compare(
         "decoder": match,
         "config": differing(rebuilt.config, published.config),
         "tolerances": tolerances.model_dump(),
+        **({"sae_bench": by_sae_bench(rebuilt.rows[0], published.rows[0])} if by_sae_bench else {}),
     }
 
 

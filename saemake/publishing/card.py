@@ -92,7 +92,7 @@ def render(config: Config, model: str, repo: str) -> str:
         loading=_loading(saes, model, repo),
         example=_inside(saes[0].folder, model),
         config=REBUILDING,
-        columns=_columns_described(config),
+        columns=_columns_described(config, model),
         metrics="\n".join(_metrics(config, model, layer) for layer in suite.layers).rstrip(),
         version=saemake.__version__,
         results=f"{RESULTS}/{model}",
@@ -128,7 +128,7 @@ def _metrics(config: Config, model: str, layer: int) -> str:
             if row.width is not None:  # no baseline
                 # If an SAE has several rows, the first has latents chosen as its loader does.
                 row_of_sae.setdefault(row.name, row)
-    columns = _columns(config)
+    columns = _columns(config, model)
     lines = [f"### Layer {layer}", ""]
     lines += [f"| SAE | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     for row in row_of_sae.values():
@@ -145,18 +145,18 @@ def _metrics(config: Config, model: str, layer: int) -> str:
     return "\n".join(lines)
 
 
-def _columns(config: Config) -> dict[str, tuple[str, str]]:
+def _columns(config: Config, model: str) -> dict[str, tuple[str, str]]:
     """The columns of the metrics table, to the evaluation and the figure in them."""
     return {
         column: (name, figure)
-        for name in config.evaluation_names
+        for name in config.suite_evaluations(model)
         for column, figure in evaluation.get(name).card.items()
     }
 
 
-def _columns_described(config: Config) -> str:
+def _columns_described(config: Config, model: str) -> str:
     """Sentences that say which evaluation each column is of."""
-    described = [evaluation.get(name) for name in config.evaluation_names]
+    described = [evaluation.get(name) for name in config.suite_evaluations(model)]
     return " ".join(f"By {each.label}: {', '.join(each.card)}." for each in described if each.card)
 
 

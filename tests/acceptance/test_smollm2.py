@@ -100,7 +100,7 @@ def test_a_bfloat16_lm_gives_figures_within_a_percent(built, monkeypatch):
     lm = LanguageModel(lm_weights, 8, torch.device("cpu"), whole=True)
     rows = {name: sweep(built, name)[3] for name in SUITE}
     worst = []
-    for evaluation in config.evaluation_names:
+    for evaluation in config.text_evaluations:
         saes, recipe = {}, None
         for name, row in rows.items():
             parts = saes_of(config, f"results/{row['name']}/ae.pt")

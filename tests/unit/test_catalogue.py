@@ -26,7 +26,7 @@ from saemake.paths.names import SaeName, Sweep
 from saemake.paths.sweeps import members
 from saemake.plan import work as jobs
 from saemake.published import compare, fetch
-from saemake.recipes import published_evaluation_recipe, sae_recipe
+from saemake.recipes import published_evaluation_recipes, sae_recipe
 
 EXAMPLE = (
     "hub/adamkarvonen/saebench_pythia-160m-deduped_width-2pow14_date-0108/"
@@ -380,5 +380,6 @@ def test_evaluations_of_published_ones_are_not_pruned(published: Config) -> None
     catalogue, named = entries.load(published), store._named(published, [])["evaluations"]
     for entry in catalogue.entries[::50]:
         name = catalogue.wanted(published, entry)
-        recipe = published_evaluation_recipe(published, name, entry.hub_folder, "sae_bench_core")
+        place = entry.hub_folder
+        (recipe,) = published_evaluation_recipes(published, name, place, "sae_bench_core")
         assert recipe.subject in named

@@ -12,6 +12,7 @@ from saemake.config.checks import read
 from saemake.config.config import Config
 from saemake.config.sections import (
     Baselines,
+    Dataset,
     Device,
     Logging,
     Model,
@@ -22,6 +23,7 @@ from saemake.config.sections import (
     Text,
     Tolerances,
 )
+from saemake.evaluation.sae_bench.autointerp import Judge
 from saemake.llm.shape import Shape
 from saemake.paths.names import Sweep
 from saemake.paths.sweeps import members
@@ -174,7 +176,7 @@ def test_yaml_exponents_without_a_dot_are_numbers():
         ({"evaluations": {"core": {}}}, "'evaluations.core': unknown.*sae_bench_core"),
         (
             {"models": {"demo": {"evaluations": {"sae_bench": {}}}}},
-            "'models.demo.evaluations.sae_bench': no evaluation.*'sae_bench_core'",
+            "'models.demo.evaluations.sae_bench': no evaluation.*'sae_bench_",
         ),
         (
             {"models": {"demo": {"evaluations": {"dictionary_learning": {"documents": 0}}}}},
@@ -289,7 +291,7 @@ def test_every_key_is_explained_in_the_readme():
     """A key is explained where the README has it in backticks at the start of a table's row."""
     text = (PROJECT / "config" / "README.md").read_text()
     explained = set(re.findall(r"^\| `([a-z_0-9]+)`", text, flags=re.MULTILINE))
-    sections = [Config, Model, Text, Suite, Training, Logging, Snapshots]
+    sections = [Config, Model, Text, Dataset, Judge, Suite, Training, Logging, Snapshots]
     sections += [*(evaluation.get(name).Settings for name in evaluation.names()), Baselines]
     sections += [Published, Tolerances, Publishing, Shape, Device, TrainingDrop]
     sections += [architectures.get(name).Settings for name in architectures.names()]

@@ -4,12 +4,22 @@ import itertools
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
 from saemake import architectures, figures
 from saemake.base.errors import SaemakeError
-from saemake.figures import drawing, palette
+from saemake.figures import course, drawing, palette, style
+
+# Every figure by a name that it can be drawn by.
+DRAWN = [
+    figures.at_width(name, "1k") if figure.at_width else name
+    for name, figure in figures.FIGURES.items()
+]
+# One of each kind.
+OF_KINDS = {figures.get(name).kind: name for name in DRAWN}.values()
+WITH_PANELS = [name for name in DRAWN if figures.get(name).panels]
 
 # Machado, Oliveira and Fernandes (2009), severity 1: linear RGB as it is seen.
 SEEN = {
@@ -55,17 +65,22 @@ def lab(colour, seen):
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-def row(architecture, sparsity, tokens=1000):
+LATENTS = {"1k": 1024, "2k": 2048}
+
+
+def row(architecture, sparsity, tokens, width, columns):
     """A row of metrics.json, and a comparison, in one."""
     quality = sparsity / 10 + tokens / 1e5
     both = {
         "l0": {"rebuilt": sparsity, "catalogue": sparsity + 1},
         "loss_recovered": {"rebuilt": quality, "catalogue": quality / 2},
     }
-    return {
-        "name": f"{architecture} {sparsity} {tokens}",
+    name = f"lm/L0/{architecture}/{width}/k_{sparsity}"
+    row = {
+        "name": name if tokens else f"{name}/checkpoints/ae_0",
         "architecture": architecture,
-        "width": "1k",
+        "width": width,
+        "latents": LATENTS[width],
         "sparsity": f"k_{sparsity}",
         "tokens": tokens,
         "dictionary_learning": {
@@ -73,42 +88,64 @@ def row(architecture, sparsity, tokens=1000):
             "frac_recovered": quality,
             "frac_variance_explained": quality,
         },
-        "sae_bench_core": {"l0": sparsity, "ce_loss_score": quality},
+        "sae_bench_core": {"l0": sparsity},
         "verdict": "reproduced",
         "decoder": {"published_in_rebuilt": {"mean_max_cosine": quality}},
         "figures": {"sae_bench_core": both, "dictionary_learning": both},
     }
+    for column in columns:
+        evaluation, _, name = column.partition(".")
+        row.setdefault(evaluation, {})[name] = quality
+    return row
 
 
-def tables(folder, figure, names):
-    """The files that a figure of these architectures reads."""
+def tables(folder, figure, names, panels=None):
+    """The files that a figure of these architectures reads, with the columns of so many panels
+    (all)."""
     folder.mkdir(exist_ok=True)
+    registered = figures.get(figure)
+    shows = registered.shows
+    columns = [panel.column for panel in registered.panels[:panels]]
+    columns += [registered.y] if registered.y else []
     paths = []
     for name in names:
-        rows = [row(name, k, tokens) for k in (2, 4) for tokens in (0, 1000)]
-        if figures.get(figure).shows == "published":
-            contents = rows[1::2]
-        else:
-            baseline = {**rows[0], "name": "identity", "width": None}
-            contents = [[*rows, baseline]]
+        steps = (0, 1000) if shows == "training" else (1000,)
+        rows = [
+            row(name, k, tokens, width, columns)
+            for width in LATENTS
+            for k in (2, 4)
+            for tokens in steps
+        ]
+        baseline = {**rows[-1], "width": None, "sparsity": None}
+        baselines = [
+            {**baseline, "name": each, "architecture": each} for each in ("identity", "pca")
+        ]
+        contents = rows if shows == "published" else [[*rows, *baselines]]
         for place, content in enumerate(contents):
             paths.append(folder / f"{name}_{place}.json")
             paths[-1].write_text(json.dumps(content))
     return paths
 
 
-def drawn_marks(folder, figure, names):
+def drawn_marks(folder, figure, names, panels=None):
     """The colours with their markers in a figure."""
-    drawn = drawing.draw(figure, drawing.table(figure, tables(folder, figure, names)), "title")
+    paths = tables(folder, figure, names, panels)
+    drawn = drawing.draw(figure, drawing.table(figure, paths), "title")
     lines = [line for axes in drawn.axes for line in axes.lines]
     bars = [bar for axes in drawn.axes for bar in axes.patches]
-    seen = {(to_hex(line.get_color()).upper(), line.get_marker()) for line in lines}
-    assert {to_hex(bar.get_facecolor()).upper() for bar in bars} <= {colour for colour, _ in seen}
-    legend = [
-        line for axes in drawn.axes if axes.get_legend() for line in axes.get_legend().get_lines()
-    ]
-    assert seen <= {(to_hex(line.get_color()).upper(), line.get_marker()) for line in legend}
+    seen = {mark_of(line) for line in lines if line.get_marker() != "None"}
+    colours = {colour for colour, _ in seen}
+    assert {to_hex(bar.get_facecolor()).upper() for bar in bars} <= colours
+    # Lines without markers: single SAEs, PCA, a difference of 0.
+    assert {colour for colour, _ in map(mark_of, lines)} <= {*colours, style.GREY}
+    legends = [*drawn.legends, *(axes.get_legend() for axes in drawn.axes if axes.get_legend())]
+    assert len(legends) == 1
+    assert seen <= {mark_of(line) for line in legends[0].get_lines()}
     return seen
+
+
+def mark_of(line):
+    return to_hex(line.get_color()).upper(), line.get_marker()
 
 
 def pairs(names):
@@ -116,14 +153,16 @@ def pairs(names):
     return {(marks[name].colour, marks[name].marker) for name in names}
 
 
-@pytest.mark.parametrize("figure", figures.FIGURES)
+@pytest.mark.parametrize("figure", DRAWN)
 @pytest.mark.parametrize("name", architectures.names())
-def test_an_architecture_has_its_mark_in_every_figure(figure, name, tmp_path):
-    """Alone, and beside others."""
-    others = [name, "top_k", "jump_relu"]
-    assert drawn_marks(tmp_path / "alone", figure, [name]) == pairs([name])
-    beside = drawn_marks(tmp_path / "beside", figure, list(dict.fromkeys(others)))
-    assert beside == pairs(others)
+def test_an_architecture_alone_has_its_mark_in_every_figure(figure, name, tmp_path):
+    assert drawn_marks(tmp_path, figure, [name], panels=2) == pairs([name])
+
+
+@pytest.mark.parametrize("figure", DRAWN)
+def test_architectures_side_by_side_have_their_marks_in_every_figure(figure, tmp_path):
+    names = architectures.names()
+    assert drawn_marks(tmp_path, figure, names) == pairs(names)
 
 
 def test_all_registered_have_marks_of_their_own():
@@ -163,9 +202,9 @@ def test_colours_stay_apart_in_colour_blindness(seen):
     assert nearest > 15
 
 
-@pytest.mark.parametrize("figure", figures.FIGURES)
+@pytest.mark.parametrize("figure", OF_KINDS)
 def test_the_same_tables_give_the_same_bytes(figure, tmp_path):
-    paths = tables(tmp_path, figure, ["top_k", "gated"])
+    paths = tables(tmp_path, figure, ["top_k", "gated"], panels=3)
     first, second = (drawing.files(figure, paths, "title") for _ in range(2))
     assert first == second
     assert first["pdf"].startswith(b"%PDF")
@@ -181,3 +220,203 @@ def test_an_unknown_figure_is_told_the_nearest():
 
 def test_every_figure_is_under_results_or_under_published():
     assert sorted([*figures.names(), *figures.PUBLISHED]) == sorted(figures.FIGURES)
+
+
+CORE, ABSORPTION, SCR = (panel.column for panel in (figures.CORE, figures.ABSORPTION, figures.SCR))
+TPP, PROBING = figures.TPP.column, figures.PROBING.column
+
+
+def sae(sparsity, l0, columns, architecture="top_k", width="16k", tokens=1000):
+    """A row of drawing.table."""
+    name = f"lm/L0/{architecture}/{width}/k_{sparsity}"
+    return {
+        "name": name,
+        "architecture": architecture,
+        "width": width,
+        "latents": {"4k": 4096, "16k": 16384, "65k": 65536}[width],
+        "sparsity": f"k_{sparsity}",
+        "tokens": tokens,
+        "l0": l0,
+        **columns,
+    }
+
+
+def pca(columns):
+    baseline = {"name": "lm/L0/baselines/pca", "architecture": "pca", "width": None}
+    return {**baseline, "latents": 512, "sparsity": None, "tokens": None, "l0": 400, **columns}
+
+
+def draw(name, rows):
+    return drawing.draw(name, pd.DataFrame(rows), "lm, layer 0")
+
+
+def titles(drawn):
+    return [axes.get_title() for axes in drawn.axes]
+
+
+def keys(drawn):
+    return [text.get_text() for text in drawn.legends[0].get_texts()]
+
+
+def marked(axes):
+    """The lines with markers of architectures, as lists of x and y."""
+    lines = [line for line in axes.lines if line.get_marker() in palette.MARKERS]
+    return [[pytest.approx(line.get_xdata()), pytest.approx(line.get_ydata())] for line in lines]
+
+
+def unmarked(axes, dash="-"):
+    """The lines with these dashes and no markers, as lists of x and y."""
+    lines = [
+        line for line in axes.lines if (line.get_marker(), line.get_linestyle()) == ("None", dash)
+    ]
+    return [(list(line.get_xdata()), list(line.get_ydata())) for line in lines]
+
+
+def test_panels_show_pca_as_a_dashed_line_and_one_minus_a_flipped_figure():
+    noise = {f"noise.{ABSORPTION}.standard_deviation": 0.0625}
+    rows = [
+        sae(80, 80, {ABSORPTION: 0.5, SCR: 0.1, **noise}),
+        sae(40, 40, {ABSORPTION: 0.25, SCR: 0.2}),
+        pca({ABSORPTION: 0.125}),
+    ]
+    drawn = draw("evaluations_vs_l0_at_16k", rows)
+    absorption, scr = drawn.axes
+    assert titles(drawn) == ["1 - absorption", "SCR, 20 latents"]
+    assert marked(absorption) == [[[40, 80], [0.75, 0.5]]]
+    assert marked(scr) == [[[40, 80], [0.2, 0.1]]]
+    # Only the SAE of L0 80 was judged with several seeds.
+    bars = [bar.tolist() for bar in absorption.collections[0].get_segments() if len(bar)]
+    assert bars[-1] == [[80, 0.4375], [80, 0.5625]]
+    assert [y for _, y in unmarked(absorption, "--")] == [[0.875, 0.875]]
+    assert unmarked(scr, "--") == []
+    assert keys(drawn) == ["top_k", "PCA, all components"]
+    assert drawn.get_suptitle() == "lm, layer 0, width 16k"
+    assert keys(draw("evaluations_vs_l0_at_16k", rows[:2])) == ["top_k"]
+
+
+def test_panels_without_figures_of_saes_are_left_out():
+    """Three are left, in a grid of two columns. The lowest panel of each has the x label."""
+    scores = {CORE: 0.9, SCR: 0.1, TPP: 0.2, PROBING: None}
+    rows = [sae(40, 40, scores), sae(8, 8, {}, architecture="gated"), pca({PROBING: 0.8})]
+    drawn = draw("evaluations_vs_l0_at_16k", rows)
+    assert titles(drawn) == ["loss recovered", "SCR, 20 latents", "TPP, 20 latents"]
+    assert [axes.get_xlabel() for axes in drawn.axes] == ["", "", style.L0_LABEL]
+    assert [text.get_text() for text in drawn.axes[1].texts] == [style.L0_LABEL]
+    assert keys(drawn) == ["top_k"]
+
+
+def test_scaling_is_the_mean_over_saes_of_l0_40_to_200():
+    l0_and_core = [(39.9, 1), (40, 0.2), (200, 0.4), (200.1, 1)]
+    rows = [sae(place, l0, {CORE: core}) for place, (l0, core) in enumerate(l0_and_core)]
+    rows.append(sae(7, 100, {CORE: 0.5}, width="65k"))
+    drawn = draw("evaluations_vs_width", [*rows, pca({CORE: 0.9})])
+    (axes,) = drawn.axes
+    assert marked(axes) == [[[16384, 65536], [0.3, 0.5]]]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["16k", "65k"]
+    assert axes.get_xlabel() == "latents (mean over SAEs of L0 40 to 200)"
+
+
+def test_scaling_is_the_mean_over_all_saes_if_none_is_in_the_range():
+    drawn = draw("evaluations_vs_width", [sae(2, 2, {CORE: 0.2}), sae(8, 8, {CORE: 0.6})])
+    (axes,) = drawn.axes
+    assert marked(axes) == [[[16384], [0.4]]]
+    assert axes.get_xlabel() == "latents (mean over SAEs of all L0)"
+
+
+def test_course_has_a_line_for_each_sae_and_their_mean():
+    scores = {0: (0.1, 0.3), 1000: (0.4, 0.6), 100_000: (0.6, 1.0)}
+    rows = [
+        sae(k, k, {CORE: values[place]}, tokens=tokens)
+        for tokens, values in scores.items()
+        for place, k in enumerate((20, 40))
+    ]
+    for row in rows[:4]:
+        row["name"] += f"/checkpoints/ae_{row['tokens'] // 10}"
+    (axes,) = draw("evaluations_vs_tokens", rows).axes
+    places = [100, 1000, 100_000]
+    assert unmarked(axes) == [(places, [0.1, 0.4, 0.6]), (places, [0.3, 0.6, 1.0])]
+    assert marked(axes) == [[places, [0.2, 0.5, 0.8]]]
+    ticks = dict(zip(axes.get_xticks(), axes.get_xticklabels(), strict=True))
+    assert {place: tick.get_text() for place, tick in ticks.items()} == {
+        100: "0",
+        1000: "1k",
+        10_000: "10k",
+        100_000: "100k",
+    }
+    assert [text.get_text() for text in axes.texts] == ["//"]
+    (axes,) = draw("evaluations_vs_tokens", rows[2:]).axes
+    assert not axes.texts
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"), [(999, "999"), (1000, "1k"), (512_000, "512k"), (1.5e6, "1.5M")]
+)
+def test_tokens_are_told_in_words(tokens, words):
+    assert course.in_words(tokens) == words
+
+
+def test_sizes_have_a_row_for_each_evaluation():
+    scr, probing = ("sae_bench_scr.scr_metric_threshold_", "sae_bench_sparse_probing.sae_top_")
+    scores = {f"{scr}{n}": n / 1000 for n in (5, 20, 500)}
+    scores |= {f"{probing}{n}_test_accuracy": 0.8 for n in (2, 5)}
+    drawn = draw("evaluations_by_size_at_16k", [sae(40, 41, scores)])
+    specs = [axes.get_subplotspec() for axes in drawn.axes]
+    places = [(spec.rowspan.start, spec.colspan.start) for spec in specs]
+    assert places == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    assert titles(drawn)[1:4] == [
+        "SCR, 20 latents",
+        "SCR, 500 latents",
+        "sparse probing, 2 latents",
+    ]
+    assert [marked(axes) for axes in drawn.axes[:2]] == [[[[41], [0.005]]], [[[41], [0.02]]]]
+
+
+def test_a_difference_is_the_widest_minus_the_next():
+    rows = [
+        sae(20, 19, {CORE: 0.5, ABSORPTION: 0.5}, width="4k"),
+        sae(20, 20, {CORE: 0.75, ABSORPTION: 0.25}),
+        sae(40, 40, {CORE: 0.5, ABSORPTION: None}),
+        sae(80, 80, {CORE: 0.5}),
+        sae(40, 42, {CORE: 0.75, ABSORPTION: 0.5}, width="65k"),
+        sae(20, 21, {CORE: 0.5, ABSORPTION: 0.5}, width="65k"),
+        sae(20, 20, {CORE: 0.5}, width="65k", architecture="gated"),
+    ]
+    drawn = draw("evaluations_width_difference", rows)
+    core, absorption = drawn.axes
+    assert marked(core) == [[[21, 42], [-0.25, 0.25]]]
+    # Of 1 - absorption.
+    assert marked(absorption) == [[[21], [-0.25]]]
+    assert [y for _, y in unmarked(core)] == [[0, 0]]
+    assert (core.get_ylabel(), core.get_title()) == ("65k minus 16k", "loss recovered")
+    assert absorption.get_xlabel() == "L0 of the 65k SAE"
+    assert keys(drawn) == ["top_k"]
+
+
+@pytest.mark.parametrize("name", WITH_PANELS)
+def test_a_figure_with_nothing_to_show_says_which_evaluations_it_needs(name):
+    rows = [sae(40, 40, {CORE: None}, width=width) for width in ("16k", "65k")]
+    with pytest.raises(
+        SaemakeError, match=r"models\.<name>\.suite\.evaluations: sae_bench_"
+    ) as told:
+        draw(name, rows)
+    assert "\n" not in str(told.value)
+    listed = str(told.value).partition("evaluations: ")[2].split(", ")
+    evaluations = [panel.evaluation for panel in figures.get(name).panels]
+    assert listed == list(dict.fromkeys(evaluations))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["evaluations_vs_l0_at_16k", "evaluations_by_size_at_16k", "evaluations_width_difference"],
+)
+def test_a_figure_against_l0_needs_an_l0(name):
+    with pytest.raises(SaemakeError, match="no SAE has an L0; add sae_bench_core or dictionary_le"):
+        draw(name, [sae(40, None, {SCR: 0.1})])
+
+
+def test_a_difference_needs_two_widths_with_an_sae_in_common():
+    with pytest.raises(SaemakeError, match="needs two widths, and the suite has 16k only; add one"):
+        draw("evaluations_width_difference", [sae(40, 40, {CORE: 0.9})])
+    others = [sae(40, 40, {CORE: 0.9}), sae(80, 80, {CORE: 0.9}, width="65k")]
+    with pytest.raises(SaemakeError, match="no SAE of 65k has the architecture and the sparsity"):
+        draw("evaluations_width_difference", others)

@@ -123,7 +123,7 @@ def test_operations_of_a_sweep_are_what_torch_counts(ready, name):
     with counted() as counter:
         ready.train(sweep)
     agree(planned.lm + planned.saes, counter, f"{name}, training")
-    for evaluation in ready.config.evaluation_names:
+    for evaluation in ready.config.text_evaluations:
         planned = operations(ready, target, "evaluation", evaluation)
         with counted() as counter:
             ready.evaluate(sweep, evaluation)
@@ -159,7 +159,7 @@ def test_operations_of_baselines_are_what_torch_counts(ready):
     with counted() as counter:
         ready.fit(3)
     agree(planned.lm + planned.saes, counter, "fitting")
-    for evaluation in ready.config.evaluation_names:
+    for evaluation in ready.config.text_evaluations:
         planned = operations(ready, target, "baselines", evaluation)
         with counted() as counter:
             ready.evaluate(Baselines("demo", 3), evaluation)

@@ -155,7 +155,7 @@ def test_the_published_config_asks_for_the_same_recipes(model, drop):
     assert suite_saes(rebuilt, model) == saes
     for sae in saes:
         assert recipes.sae_recipe(rebuilt, sae) == recipes.sae_recipe(config, sae)
-        for name in config.evaluation_names:
+        for name in config.text_evaluations:
             asked = [recipes.sae_evaluation_recipe(c, sae, name) for c in (rebuilt, config)]
             assert asked[0] == asked[1]
     assert suite_files(rebuilt, model) == suite_files(config, model)

@@ -35,7 +35,7 @@ from saemake.paths.files import (
 )
 
 # Not by its own name: Snakemake has a class Checkpoints, in whose namespace this file is run.
-from saemake.paths.names import METRICS, SAE_FILES, PublishedSweep
+from saemake.paths.names import METRICS, SAE_FILES, PublishedSweep, dataset_file
 from saemake.paths.names import Checkpoints as SaeCheckpoints
 from saemake.paths.spelling import sae_of
 from saemake.paths.sweeps import members, trained_with
@@ -226,6 +226,15 @@ def rebuilt_recipe(wildcards):
 def published_recipe(wildcards):
     """The same of the published SAEs."""
     return evaluated(PublishedSweep(sweep_in(wildcards)))
+
+
+def result_files(wildcards):
+    """The result files that SAE Bench's authors published, where the suite has evaluations of SAE
+    Bench beside core."""
+    evaluated = CONFIG.suite_evaluations(wildcards.model)
+    if CONFIG.published.results is None or not set(CONFIG.sae_bench_evaluations) & set(evaluated):
+        return []
+    return [dataset_file(CONFIG.published.results)]
 
 
 def published_entry(wildcards):

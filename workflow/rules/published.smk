@@ -73,6 +73,7 @@ rule compare:
             for place in ["results", "published"]
         },
         source="published/{model}/L{layer}/{architecture}/{width}/{sparsity}/source.json",
+        files=result_files,
     output:
         "published/{model}/L{layer}/{architecture}/{width}/{sparsity}/comparison.json",
     log:

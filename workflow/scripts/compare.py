@@ -8,4 +8,5 @@ from saemake.jobs.published import compare_with_published
 with job(snakemake) as config:
     output = snakemake.output[0]
     rebuilt, published = Path(snakemake.input.results[0]).parent, Path(output).parent
-    compare_with_published(config, rebuilt, published, snakemake.threads, output)
+    files = next(map(Path, snakemake.input.files), None)
+    compare_with_published(config, rebuilt, published, snakemake.threads, output, files)
