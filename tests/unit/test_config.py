@@ -290,7 +290,7 @@ def test_a_folder_that_is_not_there_is_refused():
 def test_every_key_is_explained_in_the_readme():
     """A key is explained where the README has it in backticks at the start of a table's row."""
     text = (PROJECT / "config" / "README.md").read_text()
-    explained = set(re.findall(r"^\| `([a-z_0-9]+)`", text, flags=re.MULTILINE))
+    explained = set(re.findall(r"^\| `([a-zA-Z_0-9]+)`", text, flags=re.MULTILINE))
     sections = [Config, Model, Text, Dataset, Judge, Suite, Training, Logging, Snapshots]
     sections += [*(evaluation.get(name).Settings for name in evaluation.names()), Baselines]
     sections += [Published, Tolerances, Publishing, Shape, Device, TrainingDrop]
