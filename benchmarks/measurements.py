@@ -72,6 +72,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("ours_sae_tokens_per_s", "library_sae_tokens_per_s", "ratio"),
         *("ours_s", "library_s"),
     ),
+    "sae_bench": (
+        *("evaluation", "lm", "saes", "ours_s", "ours_setup_s", "ours_each_more_s"),
+        *("peer_s", "peer_each_s", "ratio"),
+    ),
     "captures": (
         *("lm", "layer", "context_tokens", "threads", "rounds"),
         *("bare_full_tokens_per_s", "captured_full_tokens_per_s", "full_ratio"),

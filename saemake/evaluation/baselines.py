@@ -9,6 +9,7 @@ from torch import Tensor
 
 from saemake.base.errors import SaemakeError
 from saemake.base.onednn import linear
+from saemake.evaluation.components import components_count
 
 FILE = "pca.safetensors"
 # The file beside it in the store, with the recipe by which it was fitted.
@@ -56,9 +57,3 @@ def load_codec(path: Path, name: str, device: torch.device) -> Linear:
         k = components_count(name, len(mean_D))
         directions_FD = components_DD[:k]
     return Linear(directions_FD.to(device), mean_D.to(device))
-
-
-def components_count(name: str, d_model: int) -> int:
-    """The number of directions of a baseline, at most the model's width."""
-    _, _, k = name.partition("/k_")
-    return min(int(k), d_model) if k else d_model

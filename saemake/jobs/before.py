@@ -7,7 +7,6 @@ from pathlib import Path
 from saemake import evaluation
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
-from saemake.judging.by_sae_bench import judge_key
 from saemake.paths import judged_by
 from saemake.paths.artifacts import Artifact, SaeFile
 from saemake.paths.files import build_files, evaluation_files, evaluation_in
@@ -49,7 +48,7 @@ def _check_key(config: Config, job: Evaluate) -> None:
         return
     if not evaluation.by_sae_bench(job.evaluation).has_judge:
         return
-    variable = judge_key(config, job.model, job.evaluation)
+    variable = judged_by.judge_key(config, job.model, job.evaluation)
     if variable is None or os.environ.get(variable):
         return
     outputs = evaluation_files(config, job.subjects, job.evaluation)

@@ -24,7 +24,7 @@ from saemake.judging import environment
 from saemake.judging.evaluate import FIGURES, RECIPE, Judged
 from saemake.judging.worker import Worker, announce, lay_out_sae
 from saemake.metrics import rows
-from saemake.paths.judged_by import short_name, transformer_lens_name
+from saemake.paths.judged_by import judge_key, short_name, transformer_lens_name
 from saemake.paths.names import STORE, SetupName
 from saemake.recipes import SaeBenchRecipe, SetupRecipe, evaluation_key, setup_recipe
 
@@ -189,12 +189,6 @@ class Bench:
         variable = judge_key(self.config, self.setup.model, self.setup.evaluation)
         answers = (STORE / ANSWERS).resolve()
         return {**judge, "key": str(variable), "answers": str(answers)}
-
-
-def judge_key(config: Config, model: str, name: str) -> str | None:
-    """The environment variable with the key of an evaluation's judge; None where it has none."""
-    judge = getattr(config.sae_bench_of(model, name), "judge", None)
-    return None if judge is None else str(judge.key_variable)
 
 
 def key_of(variable: str) -> str:

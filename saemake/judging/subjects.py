@@ -13,6 +13,7 @@ from saemake.base.store import Store, sha256
 from saemake.config.config import Config
 from saemake.evaluation import baselines
 from saemake.evaluation.codecs import Codec
+from saemake.evaluation.components import components_count
 from saemake.judging.evaluate import Judged
 from saemake.metrics import cautions
 from saemake.metrics.rows import Subject
@@ -214,7 +215,7 @@ def _baseline(model: str, layer: int, name: str, d_model: int) -> Subject:
         layer=layer,
         architecture=architecture,
         width=None,
-        latents=baselines.components_count(name, d_model),
+        latents=components_count(name, d_model),
         sparsity=sparsity or None,
         steps=None,
         tokens=None,

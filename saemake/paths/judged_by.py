@@ -32,6 +32,12 @@ def short_name(name: str) -> str:
     return name.rpartition("/")[2]
 
 
+def judge_key(config: Config, model: str, name: str) -> str | None:
+    """The environment variable with the key of an evaluation's judge; None where it has none."""
+    judge = getattr(config.sae_bench_of(model, name), "judge", None)
+    return None if judge is None else str(judge.key_variable)
+
+
 def evaluations_of(config: Config, subjects: Subjects) -> list[str]:
     """The evaluations whose figures are in the metrics.json of what one job judges: the suite's
     without those that cannot judge it."""

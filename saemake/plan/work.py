@@ -8,7 +8,8 @@ from pathlib import Path
 from saemake import architectures, figures
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
-from saemake.evaluation import baselines, by_sae_bench
+from saemake.evaluation import by_sae_bench
+from saemake.evaluation.components import components_count
 from saemake.paths import catalogue, judged_by
 from saemake.paths.artifacts import (
     BaselinesFile,
@@ -360,7 +361,7 @@ class _Lack:
         match job.subjects:
             case Baselines(model):
                 names = judged_baselines(self.config, model, job.evaluation)
-                return [[baselines.components_count(name, ALL_COMPONENTS)] for name in names]
+                return [[components_count(name, ALL_COMPONENTS)] for name in names]
             case Checkpoints(sae):
                 steps = self.config.checkpoint_steps(sae.model, sae.sweep.architecture)
                 return [self._size(job, sae.sweep)] * len(steps)

@@ -148,14 +148,12 @@ def judged(call: Call, saes: list[Path], **settings: Any) -> dict[str, Any]:
     return call.results(saes)
 
 
-# SAE Bench takes 20 seconds to start, six times here: CI has time for one evaluation.
-EVALUATIONS = [
-    pytest.param(name, marks=pytest.mark.acceptance if name == "tpp" else pytest.mark.long)
-    for name in SETTINGS
-    if name not in ("autointerp", "unlearning")
-]
+# SAE Bench takes 20 seconds to start, six times here. CI has time for one evaluation through the
+# workflow (test_sae_bench_workflow.py).
+EVALUATIONS = [name for name in SETTINGS if name not in ("autointerp", "unlearning")]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("evaluation", EVALUATIONS)
 def test_the_figures_are_sae_benchs_own_in_any_order(
     ground: Ground, evaluation: str, tmp_path: Path
