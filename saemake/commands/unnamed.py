@@ -16,9 +16,15 @@ from saemake.evaluation.baselines import RECIPE as BASELINES_RECIPE
 from saemake.judging.evaluate import RECIPE
 from saemake.paths.files import uses
 from saemake.paths.grammar import sae_named
-from saemake.paths.names import OF_SAE, SaeName, seed_name, sparsity_name
+from saemake.paths.names import OF_SAE, SaeName, SetupName, seed_name, sparsity_name
 from saemake.paths.spelling import width_name
-from saemake.recipes import baselines_recipe, model_recipe, sae_recipe, tokens_recipe
+from saemake.recipes import (
+    baselines_recipe,
+    model_recipe,
+    sae_recipe,
+    setup_recipe,
+    tokens_recipe,
+)
 from saemake.records.at_hand import differences
 from saemake.training.snapshots import Snapshots
 
@@ -57,6 +63,8 @@ class Described:
             "baselines": self._baselines,
             "tokens": self._tokens,
             "snapshots": self._snapshot,
+            "setups": self._setup,
+            "datasets": lambda key: "rows of a dataset",
         }
 
     def _sae(self, key: str) -> str:
@@ -233,6 +241,18 @@ class Described:
         fewest = min((list(differences(recipe, other)) for other in now), key=len, default=[])
         amount = f"{recipe['amount']:,} {recipe['unit']} for {model}"
         return amount + (f" ({'; '.join(fewest)})" if fewest else "")
+
+    def _setup(self, key: str) -> str:
+        recipe = self._read("setups", key, RECIPE)
+        if recipe is None:
+            return UNKNOWN
+        model, name = self._model(recipe["model"]), recipe["evaluation"]
+        setup = SetupName(model, recipe["layer"], name, recipe["settings"]["random_seed"])
+        differs = ""
+        if model in self.config.models and name in self.config.sae_bench_evaluations:
+            now = setup_recipe(self.config, setup).model_dump(mode="json")
+            differs = "; ".join(differences(recipe, now))
+        return str(setup) + (f" ({differs})" if differs else "")
 
     def _snapshot(self, key: str) -> str:
         snapshots = Snapshots(Store(self.root, "snapshots"))

@@ -18,6 +18,7 @@ FILES = {
     "baselines": "recipe.json",
     "tokens": "manifest.json",
     "snapshots": "contents.json",
+    "setups": "recipe.json",
 }
 
 

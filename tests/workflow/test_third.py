@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import PROJECT, SMALL, merged
 
-from saemake.evaluation.description import Evaluation
+from saemake.evaluation.description import Evaluation, TextEvaluation
 
 THIRD = "loss_by_position"
 COPIED = ("saemake", "config", "workflow", "profiles", "snakemake_logger_plugin_saemake")
@@ -98,5 +98,6 @@ def test_the_guide_names_every_attribute() -> None:
     text = (PROJECT / "docs" / "adding-an-evaluation.md").read_text()
     rows = re.findall(r"^\| (`.*?) \|", text, flags=re.MULTILINE)
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    public = {name for name in vars(Evaluation) if not name.startswith("_")}
-    assert set(Evaluation.__annotations__) | public <= named
+    for described in (Evaluation, TextEvaluation):
+        public = {name for name in vars(described) if not name.startswith("_")}
+        assert set(described.__annotations__) | public <= named
