@@ -18,7 +18,7 @@ from saemake.architectures.training_settings import Training
 from saemake.base.digest import digest
 from saemake.base.sections import Closed
 from saemake.base.store import sha256
-from saemake.config.config import Config, content_files
+from saemake.config.config import Config, content_files, matching_files
 from saemake.config.sections import Source
 from saemake.evaluation.by_sae_bench import SaeBenchSettings
 from saemake.paths import catalogue
@@ -43,7 +43,7 @@ TOKENS_VERSION, ACTIVATIONS_VERSION, BASELINES_VERSION = 3, 3, 3
 SAE_BENCH_PINS = "envs/saebench.txt"
 SAE_BENCH_PACKAGES = (
     *("sae-bench", "sae-probes", "sae-lens", "transformer-lens", "transformers", "tokenizers"),
-    *("torch", "numpy", "pandas", "scikit-learn", "datasets"),
+    *("torch", "numpy", "pandas", "scipy", "scikit-learn", "datasets"),
 )
 
 
@@ -337,7 +337,7 @@ def dataset_recipe(config: Config, name: str) -> DatasetRecipe:
     """A dataset by its key in the config."""
     said = config.datasets[name]
     return DatasetRecipe(
-        content=_content(config, said),
+        content=None if said.folder is None else _matching_digest(config.path_of(said), said.files),
         hub=said.hub,
         revision=said.revision if said.hub else None,
         files=said.files,
@@ -551,6 +551,16 @@ def evaluation_hashes(config: Config, subjects: Subjects, evaluation: str) -> li
 
 def _content(config: Config, source: Source, only: str | None = None) -> str | None:
     return _folder_digest(config.path_of(source), only) if source.folder is not None else None
+
+
+def _matching_digest(folder: Path, patterns: list[str]) -> str:
+    return _digest_of(folder, tuple(patterns))
+
+
+@functools.cache
+def _digest_of(folder: Path, patterns: tuple[str, ...]) -> str:
+    files = matching_files(folder, patterns)
+    return digest({path.relative_to(folder).as_posix(): sha256(path) for path in files})
 
 
 @functools.cache

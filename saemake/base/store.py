@@ -170,6 +170,14 @@ class Store:
             else:
                 yield True
 
+    @contextlib.contextmanager
+    def shared(self, key: str) -> Iterator[None]:
+        """Keep an entry from being made or pruned, beside others that read it."""
+        self.locks.mkdir(parents=True, exist_ok=True)
+        with self._lock_file(key).open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            yield
+
     def _lock_file(self, key: str) -> Path:
         return self.locks / f"{key[:32]}.lock"
 

@@ -10,10 +10,12 @@ results/ stay, since they are links to the same files.
 import argparse
 import contextlib
 import itertools
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError
 from saemake.base.store import Store
 from saemake.commands.unnamed import Described
@@ -21,6 +23,7 @@ from saemake.config.config import Config
 from saemake.config.faults import ConfigError
 from saemake.config.sections import Source
 from saemake.hub import revision_key
+from saemake.inputs.datasets import RECIPE as ROWS_RECIPE
 from saemake.judging.evaluate import judged_subject
 from saemake.paths import catalogue, judged_by
 from saemake.paths.files import uses
@@ -122,7 +125,8 @@ def _named(config: Config, saes: Iterable[SaeName]) -> dict[str, set[str]]:
             named["setups"] |= {
                 setup_recipe(config, setup).hash
                 for name in config.sae_bench_evaluations
-                if judged_by.why_not(config, Baselines(model, layer), name) is None
+                if config.sae_bench_of(model, name).keep_setup
+                and judged_by.why_not(config, Baselines(model, layer), name) is None
                 for setup in setups(config, model, layer, name)
             }
             named["evaluations"] |= {
@@ -159,6 +163,8 @@ def _is_named(
     snapshot if it has a named SAE that is not finished yet."""
     if kind == "evaluations":
         return judged_subject(store, key) in named["evaluations"]
+    if kind == "datasets":
+        return digest(json.loads(store.read(key, ROWS_RECIPE))) in named["datasets"]
     if kind == "snapshots":
         finished = set(Store(STORE, "saes").entries())
         wanted = Snapshots(store).members_of(key) & (named["saes"] | _by_name(config, store, key))

@@ -12,6 +12,7 @@ from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError
 from saemake.base.store import Store
 from saemake.config.config import Config
+from saemake.evaluation import by_sae_bench
 from saemake.evaluation.baselines import RECIPE as BASELINES_RECIPE
 from saemake.judging.evaluate import RECIPE
 from saemake.paths.files import uses
@@ -246,13 +247,22 @@ class Described:
         recipe = self._read("setups", key, RECIPE)
         if recipe is None:
             return UNKNOWN
-        model, name = self._model(recipe["model"]), recipe["evaluation"]
+        name = recipe["evaluation"]
+        model = self._judged_with(self._model(recipe["model"]), name)
         setup = SetupName(model, recipe["layer"], name, recipe["settings"]["random_seed"])
         differs = ""
         if model in self.config.models and name in self.config.sae_bench_evaluations:
             now = setup_recipe(self.config, setup).model_dump(mode="json")
             differs = "; ".join(differences(recipe, now))
         return str(setup) + (f" ({differs})" if differs else "")
+
+    def _judged_with(self, lm: str, name: str) -> str:
+        """The model whose SAEs an evaluation of SAE Bench judges with an LM."""
+        if name not in self.config.sae_bench_evaluations:
+            return lm
+        of = {model: self.config.sae_bench_of(model, name) for model in self.config.models}
+        judged = [m for m, settings in of.items() if by_sae_bench(name).lm(settings, m) == lm]
+        return lm if lm in judged or not judged else judged[0]
 
     def _snapshot(self, key: str) -> str:
         snapshots = Snapshots(Store(self.root, "snapshots"))

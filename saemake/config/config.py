@@ -1,6 +1,8 @@
 """The configuration as a whole, and a model's own values on top of it."""
 
 import re
+from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -156,6 +158,17 @@ def lm_name(config: Config, model: str) -> str:
 def identifier(name: str) -> str:
     """A name as part of a rule's name, which has letters, digits and `_` only."""
     return re.sub(r"\W", "_", name)
+
+
+def matching_files(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """The files under a folder that match a pattern, sorted, without hidden ones."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and any(fnmatch(path.relative_to(folder).as_posix(), pattern) for pattern in patterns)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def content_files(folder: Path) -> list[Path]:

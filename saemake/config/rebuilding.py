@@ -19,7 +19,10 @@ def config_yaml(config: Config, model: str) -> str:
     suite = config.models[model].suite
     content = {
         "build": [model],
-        "models": {model: _portable({**said["models"][model], **_own_sections(config, model)})},
+        "models": {
+            model: _portable({**said["models"][model], **_own_sections(config, model)}),
+            **{lm: _portable(said["models"][lm]) for lm in _other_lms(config, model)},
+        },
         "texts": {text: _portable(said["texts"][text]) for text in _texts(config, model)},
         "widths": {width: config.latents(width) for width in suite.widths},
         "architectures": {name: said["architectures"][name] for name in suite.architectures},
@@ -52,6 +55,15 @@ def _by_bench(config: Config, model: str) -> list[str]:
     return [name for name in config.sae_bench_evaluations if name in in_suite]
 
 
+def _other_lms(config: Config, model: str) -> list[str]:
+    """The LMs besides the model itself that SAE Bench runs for the suite."""
+    lms = {
+        by_sae_bench(name).lm(config.sae_bench_of(model, name), model)
+        for name in _by_bench(config, model)
+    }
+    return sorted(lms - {model})
+
+
 def _datasets(config: Config, model: str) -> list[str]:
     """The data that these read."""
     return sorted(
@@ -76,6 +88,7 @@ def _whole(section: BaseModel) -> dict[str, Any]:
 def folders(config: Config, model: str) -> list[str]:
     """The folders that config_yaml names, of a model and texts that are not on the Hub."""
     sources: list[Source] = [config.models[model]]
+    sources += [config.models[lm] for lm in _other_lms(config, model)]
     sources += [config.texts[text] for text in _texts(config, model)]
     sources += [config.datasets[name] for name in _datasets(config, model)]
     local = [source.folder for source in sources if source.folder is not None]
@@ -84,7 +97,9 @@ def folders(config: Config, model: str) -> list[str]:
 
 def _texts(config: Config, model: str) -> list[str]:
     """The texts that the model's SAEs are trained and judged on."""
-    return sorted({config.text_of(model, use) for use in ("train", *config.text_evaluations)})
+    uses = ("train", *config.text_evaluations)
+    others = {config.models[lm].text for lm in _other_lms(config, model)}
+    return sorted({config.text_of(model, use) for use in uses} | others)
 
 
 def _portable(source: dict[str, Any]) -> dict[str, Any]:

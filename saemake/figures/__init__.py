@@ -20,6 +20,7 @@ Kind = Literal[
     "course",
     "sizes",
     "difference",
+    "beside",
 ]
 
 
@@ -142,6 +143,9 @@ FIGURES: dict[str, Figure] = {
     "evaluations_width_difference": _of_paper("difference", SCALED, "l0"),
     "rebuilt_and_published": Figure(
         "rebuilt", "published", "against_catalogue.json", "loss recovered"
+    ),
+    "sae_bench_rebuilt_and_published": Figure(
+        "beside", "published", "comparison.json", "", x="l0", panels=ALL
     ),
     "decoder_match": Figure(
         "match",

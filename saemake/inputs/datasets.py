@@ -3,7 +3,6 @@ out for later jobs without one, with the very files that were fetched."""
 
 import json
 from collections.abc import Mapping
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,17 @@ from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError, first_line
 from saemake.base.store import Store, sha256
-from saemake.config.config import Config
+from saemake.config.config import Config, matching_files
 from saemake.config.sections import Dataset
 from saemake.hub import FAILURES, every_row, patiently, pinned, reached
 from saemake.paths.names import dataset_file
 from saemake.recipes import dataset_recipe
 
+# The file with the recipe, in an entry of rows.
+RECIPE = "recipe.json"
 # The only loading scripts that are laid out, and so may run.
 SCRIPTS = {"codeparrot/github-code": "github-code.py"}
 
@@ -120,7 +122,7 @@ def _snapshot(said: Dataset, revision: str, *, offline: bool) -> Path:
 
 def _keep_rows(config: Config, name: str, revision: str, store: Store) -> None:
     """The first rows of a split as a file of the store, one JSON object a line."""
-    said, key = config.datasets[name], dataset_recipe(config, name).hash
+    said, key = config.datasets[name], rows_key(config, name, revision)
     with store.lock([key]):
         if store.has(key):
             return
@@ -138,7 +140,8 @@ def _keep_rows(config: Config, name: str, revision: str, store: Store) -> None:
                 f"config key 'datasets.{name}.rows' says {said.rows}; its split has {len(rows)}"
             )
         content = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-        store.put(key, {f"{said.split}.jsonl": content.encode()})
+        recipe = dataset_recipe(config, name).model_dump_json()
+        store.put(key, {f"{said.split}.jsonl": content.encode(), RECIPE: recipe.encode()})
 
 
 def _first_rows(said: Dataset, revision: str) -> list[dict[str, Any]]:
@@ -157,7 +160,7 @@ def _place(config: Config, name: str, revision: str | None, store: Store) -> Pat
     """The folder of a dataset's files."""
     said = config.datasets[name]
     if said.rows is not None:
-        return store.folder / dataset_recipe(config, name).hash
+        return store.folder / rows_key(config, name, revision)
     if revision is None:
         return config.path_of(said)
     try:
@@ -171,11 +174,13 @@ def _files(name: str, said: Dataset, folder: Path) -> list[Path]:
     """The files that a dataset is read from. No program is among them but the listed scripts."""
     if said.rows is not None:
         return [folder / f"{said.split}.jsonl"]
-    return sorted(
+    return [
         path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and any(fnmatch(path.relative_to(folder).as_posix(), pattern) for pattern in said.files)
-        and (path.suffix != ".py" or SCRIPTS.get(name) == path.name)
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+        for path in matching_files(folder, said.files)
+        if path.suffix != ".py" or SCRIPTS.get(name) == path.name
+    ]
+
+
+def rows_key(config: Config, name: str, revision: str | None) -> str:
+    """The store's key of the rows of a dataset at a commit."""
+    return digest([dataset_recipe(config, name).hash, revision])

@@ -29,15 +29,13 @@ from saemake.paths.names import PUBLISHED, RESULTS, STORE
 LOCKS = STORE / "locks"
 # The commits of published repositories, which models may share. No model has a name with `_` first.
 SHARED = "_published"
-# What SAE Bench reads, which models share too.
-DATA = "_data"
 CANNOT_LOCK = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 def touched(config: Config, targets: Iterable[str]) -> list[str]:
-    """What a run on these targets needs the turn of: names of models, SHARED and DATA; sorted. No
-    target is `rule all`; what is none of the known paths may touch everything."""
-    everything = {*config.models, SHARED, DATA}
+    """What a run on these targets needs the turn of: names of models, and SHARED; sorted. No target
+    is `rule all`; what is none of the known paths may touch everything."""
+    everything = {*config.models, SHARED}
     models: set[str] = set()
     for target in [*targets] or ["all"]:
         models |= _of_all(config) if target == "all" else _of_path(config, target) or everything
@@ -55,10 +53,8 @@ def _of_path(config: Config, path: str) -> set[str]:
     except SaemakeError:
         return {model} if (model := model_in(config, path)) else set()
     match artifact:
-        case RepositoryFile():
+        case RepositoryFile() | DatasetFile():
             return set()
-        case DatasetFile():
-            return {DATA}
         case HubFolder(folder):
             return {entry.model for entry in hub_entries(config, folder)}
         case _:
@@ -67,11 +63,11 @@ def _of_path(config: Config, path: str) -> set[str]:
 
 
 def _models(config: Config, model: str, path: str) -> set[str]:
-    """A model; where SAE Bench may judge its SAEs, also the LM that it runs, and DATA."""
+    """A model; where SAE Bench may judge its SAEs, also the LM that it runs."""
     names = {*config.suite_evaluations(model), evaluation_in(config, PurePosixPath(path).name)}
     by_bench = [name for name in config.sae_bench_evaluations if name in names or name in path]
     lms = {by_sae_bench(name).lm(config.sae_bench_of(model, name), model) for name in by_bench}
-    return {model} | lms | ({DATA} if by_bench else set())
+    return {model} | lms
 
 
 def take(names: Iterable[str]) -> list[IO[str]]:

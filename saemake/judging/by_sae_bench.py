@@ -4,10 +4,12 @@ layer, an evaluation and a seed, and is an entry of the store. Each SAE's result
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import logging
 import math
 import os
+import shutil
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,6 +66,11 @@ class Bench:
             "data": {each["dataset"]: each["revision"] for each in self.data},
         }
 
+    def _sources_of(self, setup: Path) -> dict[str, Any]:
+        """The commits that a setup was made from; of one that is not kept, the present ones."""
+        path = setup.with_name(SOURCES)
+        return json.loads(path.read_text()) if path.exists() else self.sources
+
     def set_up(self) -> None:
         """Put the setup into the store, where the store lacks it."""
         key = self.recipe.hash
@@ -86,12 +93,13 @@ class Bench:
         """The setup: in the store, or where it is not to be kept, made for the block."""
         key = self.recipe.hash
         if self.settings.keep_setup:
-            if not self.setups.holds(key):
-                raise SaemakeError(
-                    f"the store has no setup of {self.setup}, or a damaged one; delete"
-                    f" results/{self.setup}.json and run the same command again"
-                )
-            yield (self.setups.folder / key / SETUP).resolve()
+            with self.setups.shared(key):
+                if not self.setups.holds(key):
+                    raise SaemakeError(
+                        f"the store has no setup of {self.setup}, or a damaged one; delete"
+                        f" results/{self.setup}.json and run the same command again"
+                    )
+                yield (self.setups.folder / key / SETUP).resolve()
             return
         with _temporary() as folder:
             self._make_setup(folder / SETUP)
@@ -110,21 +118,31 @@ class Bench:
                 place = worker.work / "saes" / str(number)
                 lay_out_sae(subject.folder, subject.file, place, self._lm_of_saes)
 
+            sources = self._sources_of(setup)
+            waiting = set(range(len(keys)))
+
             def put(number: int) -> None:
+                waiting.discard(number)
                 key = keys[number]
                 subject, recipe = judged[key]
                 result = json.loads((worker.work / f"{number}.json").read_text())
                 if "error" in result:
-                    faults.append(f"{subject.subject.name}: {result['error']}")
+                    # After the folder that it was laid out in.
+                    _, _, said = result["error"].partition(": ")
+                    faults.append(f"{subject.subject.name}: {said}")
                 else:
-                    store.put(key, self._entry(recipe, result))
+                    store.put(key, self._entry(recipe, result, sources))
                 announce(f"{self.setup}: {number + 1} of {len(keys)} judged")
 
             saes = [str(worker.work / "saes" / str(number)) for number in range(len(keys))]
             worker.run("judge", {**job, "setup": str(setup), "saes": saes}, self._keys(), put)
+            for number in sorted(waiting):  # its line was lost among others
+                put(number)
         return faults
 
-    def _entry(self, recipe: SaeBenchRecipe, result: Mapping[str, Any]) -> dict[str, bytes]:
+    def _entry(
+        self, recipe: SaeBenchRecipe, result: Mapping[str, Any], sources: Mapping[str, Any]
+    ) -> dict[str, bytes]:
         undefined = result.get("undefined")
         figures: dict[str, float | None] = {}
         if undefined is None:
@@ -136,7 +154,7 @@ class Bench:
         content = [{"inference": way, "figures": figures, "undefined": undefined}]
         return {
             FIGURES: _text(content).encode(),
-            DETAILS: _text({**result, "sources": self.sources}).encode(),
+            DETAILS: _text({**result, "sources": sources}).encode(),
             RECIPE: _text(recipe.model_dump(mode="json")).encode(),
         }
 
@@ -297,12 +315,26 @@ def _t(degrees: int) -> float:
     return high
 
 
+TEMPORARY, LOCK = ".sae-bench-", "lock"
+
+
 @contextlib.contextmanager
 def _temporary() -> Iterator[Path]:
-    """A folder beside the store, on whose disk there is place for a setup."""
+    """A folder beside the store, on whose disk there is place for a setup. Those that kills left
+    behind are removed: nobody holds their locks."""
     STORE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".sae-bench-", dir=STORE) as folder:
-        yield Path(folder).resolve()
+    for left in STORE.glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(OSError), (left / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=STORE) as folder,
+        Path(folder, LOCK).open("w") as lock,
+    ):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        inside = Path(folder, "work").resolve()
+        inside.mkdir()
+        yield inside
 
 
 def _finite(value: Any) -> float | None:

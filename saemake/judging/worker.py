@@ -20,8 +20,12 @@ SCRIPT = Path("workflow/workers/sae_bench/run.py")
 # What a worker's last line begins with where it failed.
 FAILED = "saemake: "
 JUDGED = re.compile(r"judged (\d+)")
-# What a worker must not see: a token of the Hub's, and whatever points to another cache.
-HIDDEN = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
+# What a worker sees of the environment: no token or key of any kind, and nothing that points to
+# another cache or package.
+PASSED = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
+PASSED_PREFIXES = ("LC_", "CUDA", "NVIDIA", "NCCL", "PYTORCH", "TORCH", "SAEMAKE")
+# Those of a proxy, for a worker that asks a judge.
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE")
 MOST_OF_A_LINE = 400
 
 
@@ -73,9 +77,12 @@ class Worker:
             raise SaemakeError(said[:MOST_OF_A_LINE])
 
     def _environment(self, keys: Mapping[str, str]) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name not in HIDDEN}
-        for name in ("PYTHONPATH", "PYTHONHOME"):
-            kept.pop(name, None)
+        passed = {*PASSED, *(PROXIES if keys else ())}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name.upper() in passed or name.startswith(PASSED_PREFIXES)
+        }
         own = {
             "HF_HOME": str(self.work / "hf"),
             "HF_DATASETS_CACHE": str(self.work / "hf" / "datasets"),

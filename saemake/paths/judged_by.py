@@ -17,7 +17,8 @@ from saemake.paths.names import (
     Sweep,
 )
 
-# The models that transformer-lens 3.9.0 knows (test_sae_bench.py compares).
+# The models that transformer-lens 3.9.0 knows, also by their names without the owner, which SAE
+# Bench uses (tests/acceptance/test_sae_bench.py compares).
 KNOWN_LMS = "resources/saebench/transformer_lens.txt"
 
 
@@ -81,9 +82,11 @@ def _refused_sae(config: Config, subjects: Subjects, name: str) -> str | None:
         return None
     settings = config.sae_bench_of(subjects.model, name)
     needed = evaluation.by_sae_bench(name).latents_needed(settings)
-    latents = config.latents(sweep.width)
+    latents, shape = config.latents(sweep.width), config.models[subjects.model].shape
     if latents < needed:
         return f"its settings need {needed} latents, and {sweep.width} has {latents}"
+    if shape is not None and latents < shape.d_model:
+        return f"SAE Bench takes no SAE of fewer latents than the LM is wide ({shape.d_model})"
     if not elsewhere.read_elsewhere(sweep.architecture):
         return f"SAE Bench has no loader for {sweep.architecture}"
     return None

@@ -278,17 +278,20 @@ class _Lack:
         return Work(list(dict.fromkeys(models)), tokenise, train, done, fit, evaluate, set_up, data)
 
     def _not_set_up(self, wanted: list[Job], evaluate: Iterable[Evaluate]) -> list[SetupName]:
-        """Of the setups that are wanted or that what there is to do needs, those not in the
-        store."""
+        """Of the setups that are wanted or that what there is to do needs, those not in the store;
+        and those that are not kept, as often as they are made."""
         needed = [job.setup for job in wanted if isinstance(job, SetUp)]
+        passing: list[SetupName] = []
         for job in evaluate:
             if job.evaluation in self.config.sae_bench_evaluations:
-                needed += setups(self.config, job.model, job.layer, job.evaluation)
+                kept = self.config.sae_bench_of(job.model, job.evaluation).keep_setup
+                made = setups(self.config, job.model, job.layer, job.evaluation)
+                (needed if kept else passing).extend(made)
         return [
             setup
             for setup in dict.fromkeys(needed)
             if not self.stored.has("setups", setup_recipe(self.config, setup).hash)
-        ]
+        ] + passing
 
     def _lm(self, setup: SetupName) -> str:
         settings = self.config.sae_bench_of(setup.model, setup.evaluation)

@@ -111,7 +111,7 @@ def figures(row: Row, entry: Entry, published: Row | None) -> dict[str, dict[str
         described = evaluation.get(name)
         if not issubclass(described, evaluation.TextEvaluation) or described.roles is None:
             continue
-        if not described.published:
+        if not described.published or row.of(name) is None:
             continue
         by_evaluation[name] = {
             compared: {

@@ -72,7 +72,7 @@ def row(architecture, sparsity, tokens, width, columns):
     """A row of metrics.json, and a comparison, in one."""
     quality = sparsity / 10 + tokens / 1e5
     both = {
-        "l0": {"rebuilt": sparsity, "catalogue": sparsity + 1},
+        "l0": {"rebuilt": sparsity, "published": sparsity, "catalogue": sparsity + 1},
         "loss_recovered": {"rebuilt": quality, "catalogue": quality / 2},
     }
     name = f"lm/L0/{architecture}/{width}/k_{sparsity}"
@@ -96,6 +96,9 @@ def row(architecture, sparsity, tokens, width, columns):
     for column in columns:
         evaluation, _, name = column.partition(".")
         row.setdefault(evaluation, {})[name] = quality
+        sides = {"rebuilt": quality, "published": quality / 2, "file": quality / 3}
+        compared = row.setdefault("sae_bench", {"figures": {}})["figures"]
+        compared.setdefault(evaluation, {})[name] = sides
     return row
 
 
@@ -420,3 +423,17 @@ def test_a_difference_needs_two_widths_with_an_sae_in_common():
     others = [sae(40, 40, {CORE: 0.9}), sae(80, 80, {CORE: 0.9}, width="65k")]
     with pytest.raises(SaemakeError, match="no SAE of 65k has the architecture and the sparsity"):
         draw("evaluations_width_difference", others)
+
+
+def test_a_published_result_of_another_definition_is_left_out(tmp_path):
+    figure = "sae_bench_rebuilt_and_published"
+    paths = tables(tmp_path / "tables", figure, ["top_k"])
+    for path in paths:
+        content = json.loads(path.read_text())
+        redefined = content["sae_bench"]["figures"]["sae_bench_absorption"]
+        next(iter(redefined.values()))["not_comparable"] = "redefined"
+        path.write_text(json.dumps(content))
+    drawn = drawing.draw(figure, drawing.table(figure, paths), "title")
+    lines = {axes.get_title(): len(axes.lines) for axes in drawn.axes}
+    assert lines.pop("1 - absorption") == 2
+    assert set(lines.values()) == {3}

@@ -12,6 +12,7 @@ from saemake import recipes
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.config.config import Config
+from saemake.config.rebuilding import config_yaml
 from saemake.evaluation import by_sae_bench
 from saemake.evaluation.sae_bench.autointerp import Autointerp
 from saemake.jobs import before
@@ -19,6 +20,7 @@ from saemake.judging import by_sae_bench as judging
 from saemake.paths import judged_by
 from saemake.paths.grammar import parse
 from saemake.paths.names import Baselines, SaeName, SetupName, Sweep
+from saemake.plan.totals import plan
 
 PYTHIA, GEMMA = "pythia-160m-deduped", "gemma-2-2b"
 GIGABYTE = 1e9
@@ -76,7 +78,7 @@ def test_no_evaluation_of_sae_bench_judges_an_unknown_lm(tmp_path: Path) -> None
 def test_an_sae_that_is_too_narrow_is_refused_in_one_line() -> None:
     over = {"widths": {"256": 256}}
     config = configured(over)
-    path = f"results/{PYTHIA}/L8/top_k/256/k_20/sae_bench_tpp.json"
+    path = "results/demo/L3/top_k/256/k_20/sae_bench_tpp.json"
     with pytest.raises(SaemakeError, match=r"its settings need 500 latents, and 256 has 256$"):
         parse(config, path)
     fewer = merged({"evaluations": {"sae_bench_tpp": {"n_values": [2, 20]}}}, over)
@@ -127,14 +129,14 @@ def test_a_setup_depends_on(over: dict[str, Any]) -> None:
 def test_judging_depends_on_what_the_setup_does_not() -> None:
     def hashes(over: dict[str, Any] | None = None) -> tuple[str, str]:
         config = configured({"evaluations": {"sae_bench_tpp": over}} if over else None)
-        (recipe,) = recipes.sae_evaluation_recipes(config, SAE, "sae_bench_tpp")
+        recipe, *_ = recipes.sae_evaluation_recipes(config, SAE, "sae_bench_tpp")
         assert isinstance(recipe, recipes.SaeBenchRecipe)
         return recipe.hash, recipe.setup
 
     (judged, setup), (fewer, same) = hashes(), hashes({"n_values": [2]})
     assert (judged != fewer, setup == same) == (True, True)
     assert hashes({"keep_setup": False}) == (judged, setup)
-    assert hashes({"reseeds": 0}) == (judged, setup)
+    assert hashes({"reseeds": 3})[1] == setup
 
 
 def test_each_seed_has_its_setup() -> None:
@@ -219,3 +221,60 @@ def test_the_conda_environment_has_the_pins() -> None:
     described = yaml.safe_load((PROJECT / "envs" / "saebench.yaml").read_text())
     pins = (PROJECT / "envs" / "saebench.txt").read_text().split()
     assert described["dependencies"][-1]["pip"] == pins
+
+
+def test_an_sae_narrower_than_the_lm_is_refused() -> None:
+    sweep = Sweep(GEMMA, 12, "top_k", "1k")
+    assert "fewer latents than the LM is wide (2304)" in str(
+        judged_by.why_not(configured(), sweep, "sae_bench_tpp")
+    )
+
+
+def test_the_readme_of_a_local_dataset_counts(tmp_path: Path) -> None:
+    """load_dataset reads what is where from it."""
+    (tmp_path / "README.md").write_text("one")
+    (tmp_path / "rows.jsonl").write_text("{}")
+    over = {"datasets": {"wikitext": {"hub": None, "folder": str(tmp_path), "files": ["*"]}}}
+    before_ = recipes.dataset_recipe(configured(over), "wikitext").hash
+    (tmp_path / "README.md").write_text("another")
+    recipes._digest_of.cache_clear()
+    assert recipes.dataset_recipe(configured(over), "wikitext").hash != before_
+
+
+def test_a_setup_that_is_not_kept_is_planned_as_often_as_it_is_made(tmp_path: Path) -> None:
+    def setups(kept: bool) -> int:
+        over = {"evaluations": {"sae_bench_tpp": {"keep_setup": kept}}}
+        targets = [
+            f"results/{PYTHIA}/L8/{kind}/4k/{name}/sae_bench_tpp.json"
+            for kind, name in (("top_k", "k_20"), ("gated", "penalty_0.012"))
+        ]
+        return len(plan(configured(over), targets, tmp_path).work.set_up)
+
+    assert (setups(True), setups(False)) == (1, 2)
+
+
+def test_all_nine_have_a_plan(tmp_path: Path) -> None:
+    config = configured(yaml.safe_load((PROJECT / "config" / "nine.yaml").read_text()))
+    made = plan(config, [f"results/{GEMMA}/L12/top_k/16k/metrics.json"], tmp_path)
+    assert {job.name.rpartition(" by ")[2] for job in made.jobs if job.stage == "SAE Bench"} == set(
+        config.sae_bench_evaluations
+    )
+    assert made.disk.setups / GIGABYTE == pytest.approx(53 + 71 + 15 + 3.1, rel=0.01)
+    assert made.judge.questions == 7 * 2_000  # of six SAEs and PCA
+    assert "bio-forget-corpus" in made.download.datasets
+    hours = made.hours_by_stage(config.devices["rtx-3090"])
+    # README: setups of 33, 1, 45, 22, 5, 15, 25 and 33 minutes; sae-probes' are in float32.
+    assert hours["SAE Bench, setup"] == pytest.approx((179 - 25 + 2 * 25) / 60, rel=0.05)
+
+
+def test_a_push_that_rebuilds_elsewhere_has_the_lm_that_unlearning_asks() -> None:
+    evaluations = ["dictionary_learning", "sae_bench_unlearning"]
+    config = configured({"models": {GEMMA: {"suite": {"evaluations": evaluations}}}})
+    content = yaml.safe_load(config_yaml(config, GEMMA))
+    assert set(content["models"]) == {GEMMA, "gemma-2-2b-it"}
+    assert set(content["datasets"]) == {"cais/wmdp", "cais/mmlu", "wikitext", "bio-forget-corpus"}
+    rebuilt = configured(content)
+    sweep = SaeName(Sweep(GEMMA, 12, "top_k", "16k"), 80)
+    for each in evaluations:
+        ours, theirs = (recipes.sae_evaluation_recipes(c, sweep, each) for c in (config, rebuilt))
+        assert [recipe.hash for recipe in ours] == [recipe.hash for recipe in theirs]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from saemake.base.errors import SaemakeError
-from saemake.jobs.turns import DATA, SHARED, take, touched
+from saemake.jobs.turns import SHARED, take, touched
 from saemake.paths import catalogue as entries
 
 
@@ -19,12 +19,11 @@ from saemake.paths import catalogue as entries
         ("published/gemma-2-2b/L12/figures/decoder_match.pdf", [SHARED, "gemma-2-2b"]),
         ("published-to/me/suite/pythia-70m-deduped/plan.txt", ["pythia-70m-deduped"]),
         ("all", ["demo"]),
-        ("results/demo/L3/setups/sae_bench_tpp/seed_42.json", [DATA, "demo"]),
+        ("results/demo/L3/setups/sae_bench_tpp/seed_42.json", ["demo"]),
         (
             "results/gemma-2-2b/L12/top_k/16k/k_80/sae_bench_unlearning.json",
-            [DATA, "gemma-2-2b", "gemma-2-2b-it"],
+            ["gemma-2-2b", "gemma-2-2b-it"],
         ),
-        ("datasets/wikitext.json", [DATA]),
     ],
 )
 def test_a_target_touches_its_model(config, target, models):
@@ -45,7 +44,7 @@ def test_what_is_laid_out_under_hub_touches_the_model_that_it_is_of(config):
 
 @pytest.mark.parametrize("target", ["figure", "elsewhere/x", "hub/nobody/nothing/ae.pt"])
 def test_what_cannot_be_told_touches_everything(config, target):
-    assert touched(config, [target]) == sorted([*config.models, SHARED, DATA])
+    assert touched(config, [target]) == sorted([*config.models, SHARED])
 
 
 def test_targets_together_touch_what_each_touches(config):

@@ -53,10 +53,10 @@ LOOKS_ONLY = """
 """.split()
 
 
-def wait_for_turn(checked):
-    """Wait until no other run works on the models of the targets (see saemake/jobs/turns.py). Here, since
-    Snakemake decides right after the Snakefile what there is to do. A job's own process and a
-    command that only looks do not wait."""
+def wait_for_turn(checked, artifacts):
+    """Say what is known of the targets before any work, and wait until no other run works on their
+    models (see saemake/jobs/turns.py). Here, since Snakemake decides right after the Snakefile what
+    there is to do. A job's own process and a command that only looks do not wait."""
     command = Path(sys.argv[0])
     if not workflow.is_main_process or "snakemake" not in (command.name, command.parent.name):
         return []
@@ -67,6 +67,8 @@ def wait_for_turn(checked):
     if report_only or any(getattr(asked, option) for option in LOOKS_ONLY):
         return []
     try:
+        for line in before_work.check(checked, artifacts):
+            print(f"saemake: {line}", file=sys.stderr)
         return turns.take(turns.touched(checked, targets_of(asked)))
     except KeyboardInterrupt:
         sys.exit("saemake: interrupted while it waited; nothing was started")
@@ -93,10 +95,7 @@ def checked_config():
             for before, argument in pairwise(sys.argv)
             if before not in TAKES_A_PATH
         ]
-        if workflow.is_main_process:
-            for line in before_work.check(checked, [each for each in asked if each is not None]):
-                print(f"saemake: {line}", file=sys.stderr)
-        return checked, catalogue.load(checked)
+        return checked, catalogue.load(checked), [each for each in asked if each is not None]
     except SaemakeError as error:
         sys.exit(f"saemake: {error}")
 
@@ -105,9 +104,9 @@ if workflow.is_main_process:
     interrupts.say_in_one_line()
 if not (workflow.output_settings.verbose or workflow.output_settings.show_failed_logs):
     screen.shorten_failures()
-CONFIG, CATALOGUE = checked_config()
+CONFIG, CATALOGUE, ASKED = checked_config()
 # Open files, as long as this process lives.
-TURN = wait_for_turn(CONFIG)
+TURN = wait_for_turn(CONFIG, ASKED)
 # Snakemake cannot see into what else a comparison depends on.
 COMPARED_BY = repr(CONFIG.published.tolerances)
 
@@ -332,7 +331,7 @@ wildcard_constraints:
     evaluation="|".join(CONFIG.text_evaluations),
     dataset="|".join(map(re.escape, CONFIG.datasets)),
     figure="|".join(
-        f"{name}{figures.AT_WIDTH}[^/.]+" if figures.get(name).at_width else name
+        f"{name}{figures.AT_WIDTH}[^/]+" if figures.get(name).at_width else name
         for name in figures.names()
     ),
     published_figure="|".join(figures.PUBLISHED),
