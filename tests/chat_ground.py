@@ -27,7 +27,8 @@ def make(root: Path, saes_of: str, architectures: tuple[str, ...]) -> Ground:
     generator = torch.Generator().manual_seed(1)
     contexts = torch.randint(2, lm.config.vocab_size, (64, 32), generator=generator)
     activations = peers.residuals(lm, contexts, LAYER)
-    peers.make_saes(root / "saes", activations, lm_name=saes_of, layer=LAYER, width=WIDTH)
+    if architectures:
+        peers.make_saes(root / "saes", activations, lm_name=saes_of, layer=LAYER, width=WIDTH)
     tokenizer = Tokenizer.from_file(str(root / "lm/tokenizer.json"))
     draw = random.Random(0)
     data = root / "data"

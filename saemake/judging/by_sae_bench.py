@@ -199,6 +199,7 @@ class Bench:
             "layer": self.setup.layer,
             "d_model": self.lm["d_model"],
             "threads": self.recipe.cpu_threads,
+            "software": self.recipe.software,
             "saes": [],
             "judge": judge and self._judge(judge),
         }

@@ -15,14 +15,17 @@ from typing import Any
 
 import bench_ground
 import bench_workflow
+import chat_ground
 import peers
 import pytest
+from bench_names import BASE, CHAT
 from bench_workflow import LAYER, MODEL, SETTINGS, SWEEP, BenchWorkflow
 from conftest import PROJECT, copied, merged
 from judge_server import JudgeServer
 
 from saemake.evaluation import by_sae_bench
 
+AS_GEMMA = PROJECT / "tests" / "acceptance" / "as_gemma.py"
 BY_HAND = PROJECT / "tests" / "acceptance" / "call_sae_bench.py"
 TPP = "sae_bench_tpp"
 SAES = ("k_4", "k_8")
@@ -275,3 +278,60 @@ def test_a_damaged_setup_is_not_read(workflow: BenchWorkflow) -> None:
     assert "the store has no setup of" in said
     (workflow.folder / LAYER / "setups" / TPP / "seed_42.json").unlink()
     workflow.succeed(table(TPP))
+
+
+SAE_PROBES = "sae_bench_sae_probes"
+
+
+@pytest.mark.long
+def test_checkpoints_and_pca_are_judged_too(workflow: BenchWorkflow) -> None:
+    """By an evaluation that reads no data of ours. All components of PCA tell no less apart than
+    one direction of an SAE that has seen nothing."""
+    lay_over(workflow, {"architectures": {"top_k": {"checkpoints": [0.0, 0.5]}}})
+    tables = [f"{SWEEP}/k_4/checkpoints/{SAE_PROBES}.json", f"{LAYER}/baselines/{SAE_PROBES}.json"]
+    workflow.succeed(*tables)
+    checkpoints, pca = (json.loads(workflow.read(path)) for path in tables)
+    assert [row["steps"] for row in checkpoints] == [0, 78]
+    assert [row["architecture"] for row in pca] == ["pca"]
+    for row in (*checkpoints, *pca):
+        assert 0 < row[SAE_PROBES]["sae_top_1_test_accuracy"] <= 1
+    assert len({row["evaluations"][SAE_PROBES]["sha256"] for row in (*checkpoints, *pca)}) == 3
+
+
+@pytest.mark.long
+def test_unlearning_goes_through_the_workflow(tmp_path: Path) -> None:
+    """With a small LM under the name of one that its code knows."""
+    ground = chat_ground.make(tmp_path / "ground", BASE, ())
+    folder = tmp_path / "project"
+    folder.mkdir()
+    wrapper = tmp_path / "python"
+    wrapper.write_text(
+        "#!/bin/sh\n"
+        f'hub="$HF_HOME/hub"; known="$hub/models--EleutherAI--{ground.model}"\n'
+        f'[ -e "$known" ] || ln -s models--google--{CHAT} "$known"\n'
+        f'exec {peers.SAE_BENCH} {AS_GEMMA} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    workflow = BenchWorkflow(folder, "bench.yaml")
+    workflow.ground = ground
+    name = "sae_bench_unlearning"
+    settings = {
+        "llm_batch_size": 4,
+        "dataset_names": ["wmdp-bio", "human_aging"],
+        "dataset_size": 64,
+        "seq_len": 32,
+        "retain_thresholds": [0.05, 0.2],
+        "n_features_list": [1, 3],
+        "multipliers": [5, 25],
+    }
+    model = {"transformer_lens": f"google/{CHAT}", "evaluations": {name: settings}}
+    base = bench_workflow.config_of(ground, tmp_path / "text")
+    workflow.write(merged({"models": {MODEL: model}}, base))
+    environment = {"SAEMAKE_SAE_BENCH_PYTHON": str(wrapper)}
+    workflow.succeed(table(name), **environment)
+    before = {sae: workflow.read(table(name, sae)) for sae in SAES}
+    scores = [figures(workflow, name, sae)["unlearning_score"] for sae in SAES]
+    assert all(0 <= score <= 1 for score in scores)
+    forget_evaluations(workflow)
+    workflow.succeed(table(name), **environment)
+    assert {sae: workflow.read(table(name, sae)) for sae in SAES} == before

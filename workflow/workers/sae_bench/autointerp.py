@@ -6,7 +6,6 @@ random numbers as an example of an answer. SAE Bench draws them in the order in 
 in. This draws them for each question by itself.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -118,9 +117,13 @@ def _put(path: Path, content: Any) -> None:
     """Whole or not at all. Where another thread was faster, its answer stays."""
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
         json.dump(content, file, indent=1)
-    with contextlib.suppress(FileExistsError):
+    try:
         os.link(file.name, path)
-    Path(file.name).unlink()
+    except FileExistsError:
+        pass
+    except OSError:  # a disk without hard links
+        Path(file.name).replace(path)
+    Path(file.name).unlink(missing_ok=True)
 
 
 def _scoring_prompts(self: Any, explanation: str, scoring_examples: Any) -> Any:

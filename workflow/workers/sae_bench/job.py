@@ -24,7 +24,8 @@ class Job:
     SAE is judged, `work` is an empty folder that is deleted afterwards. `judge` says which LM
     explains latents: `base_url`, `model`, the name of the environment variable with the `key`, and
     the folder of `answers`. `saes_of` is the LM that the SAEs were trained on, where it is not
-    `model`: that of an instruction-tuned LM's base.
+    `model`: that of an instruction-tuned LM's base. `software` are the versions that the
+    environment must have.
     """
 
     evaluation: str
@@ -40,6 +41,7 @@ class Job:
     work: Path
     judge: dict[str, str] = field(default_factory=dict)
     saes_of: str = ""
+    software: dict[str, str] = field(default_factory=dict)
 
     @property
     def hook(self) -> str:
@@ -84,6 +86,7 @@ def read(path: Path) -> Job:
         work=Path(content["work"]).resolve(),
         judge=judge,
         saes_of=content.get("saes_of") or content["model"],
+        software=content.get("software") or {},
     )
 
 

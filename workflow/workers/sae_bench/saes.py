@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from calling import UnjudgeableError
 from job import Job
 from sae_bench.custom_saes.base_sae import BaseSAE
 from sae_bench.custom_saes.pca_sae import PCASAE
@@ -27,6 +28,10 @@ def load(job: Job, folder: Path) -> BaseSAE:
     for name in ("ae.pt", "config.json"):
         shutil.copy(folder / name, copy / name)
     trainer = json.loads((copy / "config.json").read_text())["trainer"]
+    if trainer["dict_size"] < job.d_model:
+        raise UnjudgeableError(
+            f"SAE Bench takes no SAE of fewer latents than the LM is wide ({job.d_model})"
+        )
     return TRAINER_LOADERS[trainer["trainer_class"]](
         repo_id="saemake/sae",
         filename="ae.pt",

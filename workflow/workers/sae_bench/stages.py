@@ -10,6 +10,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def run(path: Path, stage: str) -> None:
     module = importlib.import_module(MODULES[job.evaluation])
     lm.load_once()
     try:
+        _check(job)
         if stage == "setup":
             set_up(module, job)
         else:
@@ -54,6 +56,14 @@ def run(path: Path, stage: str) -> None:
     except Exception as error:
         traceback.print_exc()
         sys.exit(f"saemake: SAE Bench's {job.evaluation}: {_in_one_line(error)}")
+
+
+def _check(job: Job) -> None:
+    """Raises ValueError where the environment has other versions than the job's."""
+    for name, wanted in job.software.items():
+        found = version(name).partition("+")[0]  # without the part that names a build
+        if found != wanted:
+            raise ValueError(f"its environment has {name} {found}, not the {wanted} of its pins")
 
 
 def set_up(module: Any, job: Job) -> None:
