@@ -429,32 +429,19 @@ def sae_evaluation_recipe(config: Config, name: SaeName, evaluation: str) -> Eva
 
 def sae_evaluation_recipes(config: Config, name: SaeName, evaluation: str) -> list[JudgedBy]:
     """Of an SAE."""
-    sweep, subject = name.sweep, sae_recipe(config, name).hash
-    return judging_recipes(
-        config,
-        sweep.model,
-        sweep.layer,
-        evaluation,
-        subject,
-        sweep.architecture,
-        name.sparsity,
-    )
+    return _judging_an_sae(config, name, evaluation, sae_recipe(config, name).hash)
 
 
 def published_evaluation_recipes(
     config: Config, name: SaeName, place: str, evaluation: str
 ) -> list[JudgedBy]:
     """Of the published SAE of that name, which lies in a place on the Hub."""
-    sweep, subject = name.sweep, published_key(place)
-    return judging_recipes(
-        config,
-        sweep.model,
-        sweep.layer,
-        evaluation,
-        subject,
-        sweep.architecture,
-        name.sparsity,
-    )
+    return _judging_an_sae(config, name, evaluation, published_key(place))
+
+
+def _judging_an_sae(config: Config, name: SaeName, evaluation: str, subject: str) -> list[JudgedBy]:
+    kind, sparsity = name.sweep.architecture, name.sparsity
+    return judging_recipes(config, name.model, name.layer, evaluation, subject, kind, sparsity)
 
 
 def checkpoint_evaluation_recipes(

@@ -281,4 +281,31 @@ def test_what_cannot_be_judged_is_said_and_the_others_are_judged(
 
     letters = Call(ground, "absorption", tmp_path / "letters", tmp_path / "probes")
     for result in judged(letters, ground.saes[:2], min_GT_probe_f1=1.0).values():
-        assert "only 0 first letters can be told" in result["error"]
+        assert "only 0 first letters can be told" in result["undefined"]
+
+
+@pytest.mark.long
+def test_the_known_lms_are_transformer_lenss() -> None:
+    """By their names, and by these without the owner, which SAE Bench uses."""
+    listed = (PROJECT / "resources" / "saebench" / "transformer_lens.txt").read_text().split()
+    program = (
+        "from transformer_lens.supported_models import MODEL_ALIASES, OFFICIAL_MODEL_NAMES\n"
+        "known = {}\n"
+        "for name in OFFICIAL_MODEL_NAMES:\n"
+        "    known |= {alias.lower(): name for alias in [name, *MODEL_ALIASES.get(name, [])]}\n"
+        "for name in OFFICIAL_MODEL_NAMES:\n"
+        "    if known.get(name.rpartition('/')[2].lower()) == name:\n"
+        "        print(name)\n"
+    )
+    done = subprocess.run(
+        [str(peers.SAE_BENCH), "-c", program], capture_output=True, text=True, check=True
+    )
+    assert sorted(done.stdout.split()) == listed
+
+
+@pytest.mark.long
+def test_another_environment_than_the_pins_is_refused(ground: Ground, tmp_path: Path) -> None:
+    call = Call(ground, "tpp", tmp_path / "work", tmp_path / "setup")
+    call.more = {"software": {"sae-bench": "0.5.0"}}  # type: ignore[dict-item]
+    with pytest.raises(AssertionError, match=r"has sae-bench 0\.6\.0, not the 0\.5\.0"):
+        call.run(WORKER, str(call.write(ground.saes[:1])), "setup")

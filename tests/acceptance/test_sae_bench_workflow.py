@@ -162,7 +162,7 @@ def _why(workflow: BenchWorkflow) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.acceptance
+@pytest.mark.long
 def test_a_kill_loses_no_sae_and_changes_no_figure(workflow: BenchWorkflow) -> None:
     """Killed after the first SAE: a second run judges the other alone."""
     before = {sae: workflow.read(table(TPP, sae)) for sae in SAES}

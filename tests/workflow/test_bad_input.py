@@ -136,8 +136,8 @@ def test_too_few_contexts_to_judge_on(workflow):
 
 
 def test_an_evaluation_that_does_not_exist(workflow):
-    output = workflow.fail("results/demo/L3/top_k/256/k_4/sae_bench.json", "-n")
-    assert "an SAE has no file 'sae_bench.json'; did you mean 'sae_bench_core.json'?" in output
+    output = workflow.fail("results/demo/L3/top_k/256/k_4/sae_bench_cor.json", "-n")
+    assert "an SAE has no file 'sae_bench_cor.json'; did you mean 'sae_bench_core.json'?" in output
 
 
 def test_an_ae_of_another_width_or_model_than_its_path_says(begun, tmp_path):
