@@ -135,7 +135,7 @@ def config_of(ground: Ground, text: Path) -> dict[str, Any]:
 
 def _lay_out_text(folder: Path) -> None:
     draw = random.Random(1)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     words = [word for letter in bench_ground.LETTERS for word in bench_ground.WORDS[letter]]
     for split, documents in (("train", 2_000), ("validation", 200)):
         lines = [
