@@ -496,7 +496,7 @@ def test_rows_of_two_evaluations_join_and_make_one_table():
 
 
 def test_the_registry_refuses_an_evaluation_that_lacks_something():
-    class Half(evaluation.Evaluation):
+    class Half(evaluation.TextEvaluation):
         name, version, label = "half", 1, "half"
         Settings = Figures = Closed
 
