@@ -6,6 +6,7 @@ artifact are not in it.
 
 import functools
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -337,7 +338,7 @@ def dataset_recipe(config: Config, name: str) -> DatasetRecipe:
     """A dataset by its key in the config."""
     said = config.datasets[name]
     return DatasetRecipe(
-        content=None if said.folder is None else _matching_digest(config.path_of(said), said.files),
+        content=None if said.folder is None else _digest_of(config.path_of(said), (*said.files,)),
         hub=said.hub,
         revision=said.revision if said.hub else None,
         files=said.files,
@@ -350,7 +351,8 @@ def setup_recipe(config: Config, setup: SetupName) -> SetupRecipe:
     """What an evaluation of SAE Bench sets up for a layer."""
     described = evaluations.by_sae_bench(setup.evaluation)
     settings = config.sae_bench_of(setup.model, setup.evaluation)
-    lm = described.lm(settings, setup.model)
+    lm = config.sae_bench_lm(setup.model, setup.evaluation)
+    data = config.sae_bench_datasets(setup.model, setup.evaluation)
     return SetupRecipe(
         version=described.version,
         evaluation=setup.evaluation,
@@ -362,7 +364,7 @@ def setup_recipe(config: Config, setup: SetupName) -> SetupRecipe:
         model=model_recipe(config, lm),
         lm_name=transformer_lens_name(config, lm),
         layer=setup.layer,
-        datasets={name: dataset_recipe(config, name) for name in described.datasets(settings)},
+        datasets={name: dataset_recipe(config, name) for name in data},
         software=_sae_bench_software(config.root / SAE_BENCH_PINS),
         cpu_threads=config.training_of(setup.model).cpu_threads,
     )
@@ -540,17 +542,15 @@ def _content(config: Config, source: Source, only: str | None = None) -> str | N
     return _folder_digest(config.path_of(source), only) if source.folder is not None else None
 
 
-def _matching_digest(folder: Path, patterns: list[str]) -> str:
-    return _digest_of(folder, tuple(patterns))
-
-
 @functools.cache
 def _digest_of(folder: Path, patterns: tuple[str, ...]) -> str:
-    files = matching_files(folder, patterns)
-    return digest({path.relative_to(folder).as_posix(): sha256(path) for path in files})
+    return _content_digest(folder, matching_files(folder, patterns))
 
 
 @functools.cache
 def _folder_digest(folder: Path, only: str | None) -> str:
-    files = [folder / only] if only else content_files(folder)
+    return _content_digest(folder, [folder / only] if only else content_files(folder))
+
+
+def _content_digest(folder: Path, files: Iterable[Path]) -> str:
     return digest({path.relative_to(folder).as_posix(): sha256(path) for path in files})

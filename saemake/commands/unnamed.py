@@ -12,7 +12,6 @@ from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError
 from saemake.base.store import Store
 from saemake.config.config import Config
-from saemake.evaluation import by_sae_bench
 from saemake.evaluation.baselines import RECIPE as BASELINES_RECIPE
 from saemake.judging.evaluate import RECIPE
 from saemake.paths.files import uses
@@ -260,8 +259,8 @@ class Described:
         """The model whose SAEs an evaluation of SAE Bench judges with an LM."""
         if name not in self.config.sae_bench_evaluations:
             return lm
-        of = {model: self.config.sae_bench_of(model, name) for model in self.config.models}
-        judged = [m for m, settings in of.items() if by_sae_bench(name).lm(settings, m) == lm]
+        config = self.config
+        judged = [model for model in config.models if config.sae_bench_lm(model, name) == lm]
         return lm if lm in judged or not judged else judged[0]
 
     def _snapshot(self, key: str) -> str:

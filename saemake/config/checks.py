@@ -122,13 +122,12 @@ def _check_evaluations(config: Config, model: str) -> None:
 
 
 def _check_sae_bench(config: Config, model: str, name: str) -> None:
-    described, settings = evaluation.by_sae_bench(name), config.sae_bench_of(model, name)
     override = config.models[model].evaluations.get(name, {})
     place = override_place(override, f"evaluations.{name}", model)
-    if (lm := described.lm(settings, model)) not in config.models:
+    if (lm := config.sae_bench_lm(model, name)) not in config.models:
         way_out = nearest(lm, config.models)
         raise ConfigError(f"{place('lm')}.lm", f"no model '{lm}'; {way_out}")
-    for dataset in described.datasets(settings):
+    for dataset in config.sae_bench_datasets(model, name):
         if dataset not in config.datasets:
             raise ConfigError(
                 "datasets", f"{name} of {model} reads '{dataset}': say where it comes from"

@@ -112,6 +112,14 @@ class Config(Closed):
         settings: SaeBenchSettings = self._evaluation(model, name)
         return settings
 
+    def sae_bench_lm(self, model: str, name: str) -> str:
+        """The LM that an evaluation of SAE Bench runs for SAEs of a model, a key of `models`."""
+        return evaluation.by_sae_bench(name).lm(self.sae_bench_of(model, name), model)
+
+    def sae_bench_datasets(self, model: str, name: str) -> list[str]:
+        """What an evaluation of SAE Bench reads, keys of `datasets`."""
+        return evaluation.by_sae_bench(name).datasets(self.sae_bench_of(model, name))
+
     def _evaluation(self, model: str, name: str) -> Any:
         override = self.models[model].evaluations.get(name, {})
         values = laid_over(self.evaluations[name], override)
@@ -162,22 +170,23 @@ def identifier(name: str) -> str:
 
 def matching_files(folder: Path, patterns: Iterable[str]) -> list[Path]:
     """The files under a folder that match a pattern, sorted, without hidden ones."""
-    return sorted(
+    return [
         path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and any(fnmatch(path.relative_to(folder).as_posix(), pattern) for pattern in patterns)
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+        for path in _visible_files(folder)
+        if any(fnmatch(path.relative_to(folder).as_posix(), pattern) for pattern in patterns)
+    ]
 
 
 def content_files(folder: Path) -> list[Path]:
     """What makes a local model or text what it is: every file under its folder but hidden ones and
     Markdown, sorted."""
+    return [path for path in _visible_files(folder) if path.suffix != ".md"]
+
+
+def _visible_files(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in folder.rglob("*")
         if path.is_file()
-        and path.suffix != ".md"
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )

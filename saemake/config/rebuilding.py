@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from saemake.config.config import Config
 from saemake.config.sections import Source
-from saemake.evaluation import by_sae_bench
 
 
 def config_yaml(config: Config, model: str) -> str:
@@ -57,10 +56,7 @@ def _by_bench(config: Config, model: str) -> list[str]:
 
 def _other_lms(config: Config, model: str) -> list[str]:
     """The LMs besides the model itself that SAE Bench runs for the suite."""
-    lms = {
-        by_sae_bench(name).lm(config.sae_bench_of(model, name), model)
-        for name in _by_bench(config, model)
-    }
+    lms = {config.sae_bench_lm(model, name) for name in _by_bench(config, model)}
     return sorted(lms - {model})
 
 
@@ -70,7 +66,7 @@ def _datasets(config: Config, model: str) -> list[str]:
         {
             dataset
             for name in _by_bench(config, model)
-            for dataset in by_sae_bench(name).datasets(config.sae_bench_of(model, name))
+            for dataset in config.sae_bench_datasets(model, name)
         }
     )
 

@@ -58,9 +58,6 @@ class SaeBenchEvaluation(Evaluation):
     Settings: ClassVar[type[SaeBenchSettings]]
     # What the worker calls it.
     worker: ClassVar[str]
-    # The figure that stands for all, and whether less of it is better.
-    headline: ClassVar[str]
-    less_is_better: ClassVar[bool] = False
     # Settings that the setup does not depend on.
     of_saes_only: ClassVar[frozenset[str]] = frozenset()
     # Whether the LM's dtype is a setting of it.
@@ -70,8 +67,6 @@ class SaeBenchEvaluation(Evaluation):
     # Whether another LM answers questions.
     has_judge: ClassVar[bool] = False
     paper: ClassVar[PaperCost]
-    # What a table's reader must know.
-    caution: ClassVar[str] = ""
 
     @classmethod
     @abc.abstractmethod
@@ -113,6 +108,11 @@ class SaeBenchEvaluation(Evaluation):
     def questions(cls, settings: Any) -> int:
         """Questions to the judge, for each SAE."""
         return 0
+
+    @classmethod
+    def dollars(cls, settings: Any) -> float:
+        """What the judge asks for an SAE, about."""
+        return 0.0
 
     @classmethod
     def sizes(cls, settings: Any) -> list[int] | None:

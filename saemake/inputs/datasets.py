@@ -3,6 +3,7 @@ out for later jobs without one, with the very files that were fetched."""
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -100,12 +101,15 @@ def _fetched(name: str, said: Dataset, store: Store) -> str:
             return str(HfApi().dataset_info(hub, revision=revision).sha)
         return patiently(lambda: _snapshot(said, revision, offline=False)).name
 
-    with reached(f"dataset '{hub}'", f"datasets/{hub}", said.revision, _otherwise(name)):
+    with _reached(name, said, said.revision):
         return pinned(store.beside("revisions"), "dataset", hub, said.revision, resolve)
 
 
-def _otherwise(name: str) -> str:
-    return f"run `snakemake {dataset_file(name)} --cores 1` where there is a network"
+def _reached(name: str, said: Dataset, revision: str) -> AbstractContextManager[None]:
+    otherwise = f"run `snakemake {dataset_file(name)} --cores 1` where there is a network"
+    # datasets' own exception for a repository that is missing, private or gated.
+    refused = (DatasetNotFoundError,)
+    return reached(f"dataset '{said.hub}'", f"datasets/{said.hub}", revision, otherwise, refused)
 
 
 def _snapshot(said: Dataset, revision: str, *, offline: bool) -> Path:
@@ -126,14 +130,7 @@ def _keep_rows(config: Config, name: str, revision: str, store: Store) -> None:
     with store.lock([key]):
         if store.has(key):
             return
-        hub = str(said.hub)
-        with reached(
-            f"dataset '{hub}'",
-            f"datasets/{hub}",
-            said.revision,
-            _otherwise(name),
-            also_refused=(DatasetNotFoundError,),
-        ):
+        with _reached(name, said, said.revision):
             rows = _first_rows(said, revision)
         if len(rows) < int(said.rows or 0):
             raise SaemakeError(
@@ -166,7 +163,7 @@ def _place(config: Config, name: str, revision: str | None, store: Store) -> Pat
     try:
         return _snapshot(said, revision, offline=True)
     except LocalEntryNotFoundError:  # the cache was emptied, or this is another machine
-        with reached(f"dataset '{said.hub}'", f"datasets/{said.hub}", revision, _otherwise(name)):
+        with _reached(name, said, revision):
             return patiently(lambda: _snapshot(said, revision, offline=False))
 
 

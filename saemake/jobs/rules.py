@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from saemake import evaluation
 from saemake.config.config import NUMBERED_WIDTH, Config, identifier
 from saemake.paths import catalogue
 from saemake.paths.files import checkpoint_files, details_file, latents_file
@@ -121,14 +120,16 @@ class EvaluateRule:
 
     @property
     def outputs(self) -> list[str]:
-        evaluation = "{evaluation}"
-        files = [f"{evaluation}.json", *([latents_file(evaluation)] if self.latents else [])]
-        return in_each(self.folders, files)
+        return self._with(latents_file)
 
     @property
     def by_sae_bench(self) -> list[str]:
+        return self._with(details_file)
+
+    def _with(self, beside: Callable[[str], str]) -> list[str]:
+        """The tables, each with what lies beside it of an SAE."""
         evaluation = "{evaluation}"
-        files = [f"{evaluation}.json", *([details_file(evaluation)] if self.latents else [])]
+        files = [f"{evaluation}.json", *([beside(evaluation)] if self.latents else [])]
         return in_each(self.folders, files)
 
 
@@ -197,12 +198,9 @@ def setup_in(wildcards: Any) -> SetupName:
 
 def setup_inputs(config: Config, setup: SetupName) -> dict[str, Any]:
     """What an evaluation of SAE Bench is set up from: the LM that runs, and the data."""
-    described = evaluation.by_sae_bench(setup.evaluation)
-    settings = config.sae_bench_of(setup.model, setup.evaluation)
-    return {
-        "model": f"{RESULTS}/{described.lm(settings, setup.model)}/model.json",
-        "data": [dataset_file(name) for name in described.datasets(settings)],
-    }
+    lm = config.sae_bench_lm(setup.model, setup.evaluation)
+    data = config.sae_bench_datasets(setup.model, setup.evaluation)
+    return {"model": f"{RESULTS}/{lm}/model.json", "data": list(map(dataset_file, data))}
 
 
 def judging_inputs(config: Config, subjects: Subjects, name: str) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from typing import IO
 from saemake.base.errors import SaemakeError
 from saemake.base.store import disk_fault
 from saemake.config.config import Config
-from saemake.evaluation import by_sae_bench
 from saemake.paths.artifacts import DatasetFile, HubFolder, RepositoryFile
 from saemake.paths.command_words import plain
 from saemake.paths.files import evaluation_in, hub_entries
@@ -66,8 +65,7 @@ def _models(config: Config, model: str, path: str) -> set[str]:
     """A model; where SAE Bench may judge its SAEs, also the LM that it runs."""
     names = {*config.suite_evaluations(model), evaluation_in(config, PurePosixPath(path).name)}
     by_bench = [name for name in config.sae_bench_evaluations if name in names or name in path]
-    lms = {by_sae_bench(name).lm(config.sae_bench_of(model, name), model) for name in by_bench}
-    return {model} | lms
+    return {model} | {config.sae_bench_lm(model, name) for name in by_bench}
 
 
 def take(names: Iterable[str]) -> list[IO[str]]:

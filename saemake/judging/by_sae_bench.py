@@ -50,7 +50,7 @@ class Bench:
     """One evaluation of SAE Bench at one layer, from one seed."""
 
     def __init__(self, config: Config, setup: SetupName, inputs: Inputs) -> None:
-        self.config, self.setup, self.inputs = config, setup, inputs
+        self.config, self.setup = config, setup
         self.described = evaluation.by_sae_bench(setup.evaluation)
         self.settings = config.sae_bench_of(setup.model, setup.evaluation)
         self.recipe: SetupRecipe = setup_recipe(config, setup)

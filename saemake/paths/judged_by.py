@@ -2,13 +2,13 @@
 LMs and architectures only."""
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 from saemake import evaluation
 from saemake.architectures import elsewhere
 from saemake.config.config import Config
 from saemake.paths.names import (
-    BASELINES,
     Baselines,
     Checkpoints,
     PublishedSweep,
@@ -58,7 +58,7 @@ def why_not(config: Config, subjects: Subjects, name: str) -> str | None:
 
 def _refused_model(config: Config, model: str, name: str) -> str | None:
     described, settings = evaluation.by_sae_bench(name), config.sae_bench_of(model, name)
-    lm = described.lm(settings, model)
+    lm = config.sae_bench_lm(model, name)
     known_as = transformer_lens_name(config, lm)
     if known_as not in _known_lms(config.root / KNOWN_LMS):
         return (
@@ -102,11 +102,22 @@ def _sweep_of(subjects: Subjects) -> Sweep | None:
             return None
 
 
+def judged_apart(config: Config, name: str, sweeps: Iterable[Sweep]) -> list[Sweep]:
+    """The sweeps that an evaluation can judge and whose metrics.json lack it, since it is not of
+    their suite. An empty name is no evaluation."""
+    return [
+        sweep
+        for sweep in sweeps
+        if name
+        and name not in config.suite_evaluations(sweep.model)
+        and why_not(config, sweep, name) is None
+    ]
+
+
 def left_out(config: Config, subjects: Subjects) -> list[str]:
     """A line for each evaluation of the suite that cannot judge something."""
-    label = f"{BASELINES} of {subjects}" if isinstance(subjects, Baselines) else str(subjects)
     return [
-        f"{name} is left out for {label}: {reason}"
+        f"{name} is left out for {subjects}: {reason}"
         for name in config.suite_evaluations(subjects.model)
         if (reason := why_not(config, subjects, name)) is not None
     ]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from saemake import evaluation as evaluations
 from saemake.config.config import Config
 from saemake.config.sections import Device, DType
-from saemake.evaluation.sae_bench.autointerp import Autointerp
 from saemake.llm.shape import Shape
 from saemake.paths.names import SetupName, Subjects
 from saemake.plan.memory import ELEMENT_BYTES, Memory, lm_bytes
@@ -68,12 +67,19 @@ def _share(config: Config, model: str, name: str) -> float:
     return described.amount(config.sae_bench_of(model, name)) / described.paper.amount
 
 
+def lm_dtype(config: Config, model: str, name: str) -> DType:
+    """What the LM runs in."""
+    if not evaluations.by_sae_bench(name).has_dtype:
+        return "float32"
+    return config.models[config.sae_bench_lm(model, name)].dtype
+
+
 def memory(
     config: Config, model: str, name: str, shape: Shape, layers: int, latents: Sequence[int]
 ) -> Memory:
     """Of a job: the LM, the largest SAE, and what is in memory of the data at once."""
     described, settings = evaluations.by_sae_bench(name), config.sae_bench_of(model, name)
-    dtype = config.models[described.lm(settings, model)].dtype if described.has_dtype else "float32"
+    dtype = lm_dtype(config, model, name)
     lm = lm_bytes(dtype, shape, layers)
     held = described.held_bytes(settings, shape.d_model, ELEMENT_BYTES[dtype])
     return Memory(
@@ -89,5 +95,4 @@ def judge_cost(config: Config, model: str, name: str, saes: int) -> JudgeCost:
     """Of judging so many SAEs, from each of the config's seeds."""
     described, settings = evaluations.by_sae_bench(name), config.sae_bench_of(model, name)
     calls = saes * len(settings.seeds)
-    dollars = Autointerp.dollars(settings) if described.has_judge else 0.0
-    return JudgeCost(calls * described.questions(settings), calls * dollars)
+    return JudgeCost(calls * described.questions(settings), calls * described.dollars(settings))

@@ -71,7 +71,7 @@ def _setup_bytes(config: Config, work: Work, shapes: dict[str, Shape]) -> int:
     kept, passing = 0, 0
     for setup in work.set_up:
         settings = config.sae_bench_of(setup.model, setup.evaluation)
-        lm = evaluations.by_sae_bench(setup.evaluation).lm(settings, setup.model)
+        lm = config.sae_bench_lm(setup.model, setup.evaluation)
         element = FLOAT32_BYTES if config.models[lm].dtype == "float32" else 2
         described = evaluations.by_sae_bench(setup.evaluation)
         size = described.setup_bytes(settings, shapes[lm].d_model, element)

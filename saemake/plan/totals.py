@@ -162,8 +162,7 @@ class _Costs:
     ) -> JobCost:
         config = self.config
         lm, layers = self._lm_of(model, name)
-        described, saes = evaluations.by_sae_bench(name), len(latents)
-        dtype = config.models[lm].dtype if described.has_dtype else "float32"
+        dtype = sae_bench.lm_dtype(config, model, name)
         return JobCost(
             stage,
             label,
@@ -173,13 +172,12 @@ class _Costs:
             dtype,
             dtype,
             hours,
-            sae_bench.judge_cost(config, model, name, saes),
+            sae_bench.judge_cost(config, model, name, len(latents)),
         )
 
     def _lm_of(self, model: str, name: str) -> tuple[str, int]:
         """The LM that an evaluation of SAE Bench runs, and its layers."""
-        settings = self.config.sae_bench_of(model, name)
-        lm = evaluations.by_sae_bench(name).lm(settings, model)
+        lm = self.config.sae_bench_lm(model, name)
         if lm not in self.shapes:
             self.shapes[lm] = weights.shape(self.config, lm)
         return lm, self.config.models[lm].layers

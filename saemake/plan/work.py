@@ -8,7 +8,6 @@ from pathlib import Path
 from saemake import architectures, figures
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
-from saemake.evaluation import by_sae_bench
 from saemake.evaluation.components import components_count
 from saemake.paths import catalogue, judged_by
 from saemake.paths.artifacts import (
@@ -183,13 +182,9 @@ def _of_figure(config: Config, model: str, layer: int, figure: str) -> list[Job]
     if figures.get(figure).shows != "training":
         sweeps = suite_sweeps(config, model, layer)
         jobs = [job for sweep in sweeps for job in _of_sweep(config, sweep)]
-        evaluation = figures.get(figure).evaluation
-        if not evaluation or evaluation in config.suite_evaluations(model):
-            return jobs
+        name = figures.get(figure).evaluation
         return jobs + [
-            Evaluate(evaluation, sweep)
-            for sweep in sweeps
-            if judged_by.why_not(config, sweep, evaluation) is None
+            Evaluate(name, sweep) for sweep in judged_by.judged_apart(config, name, sweeps)
         ]
     return [
         job
@@ -273,7 +268,7 @@ class _Lack:
         models = [job.model for job in tokenise] + [trained.model for trained in train]
         models += [job.model for job in fit] + [job.model for job in evaluate]
         models += [job.model for job in wanted if isinstance(job, Fetch)]
-        models += [self._lm(setup) for setup in set_up]
+        models += [self.config.sae_bench_lm(each.model, each.evaluation) for each in set_up]
         data = self._unfetched(wanted, set_up)
         return Work(list(dict.fromkeys(models)), tokenise, train, done, fit, evaluate, set_up, data)
 
@@ -293,16 +288,11 @@ class _Lack:
             if not self.stored.has("setups", setup_recipe(self.config, setup).hash)
         ] + passing
 
-    def _lm(self, setup: SetupName) -> str:
-        settings = self.config.sae_bench_of(setup.model, setup.evaluation)
-        return by_sae_bench(setup.evaluation).lm(settings, setup.model)
-
     def _unfetched(self, wanted: list[Job], set_up: list[SetupName]) -> list[str]:
         """The datasets that are wanted or read, without the file that says they are there."""
         names = [job.dataset for job in wanted if isinstance(job, FetchData)]
         for setup in set_up:
-            settings = self.config.sae_bench_of(setup.model, setup.evaluation)
-            names += by_sae_bench(setup.evaluation).datasets(settings)
+            names += self.config.sae_bench_datasets(setup.model, setup.evaluation)
         return [name for name in dict.fromkeys(names) if not Path(dataset_file(name)).exists()]
 
     def _training(self, job: Job) -> Trained | None:

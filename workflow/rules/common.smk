@@ -280,13 +280,7 @@ def figure_evaluations(wildcards):
     """The evaluation that a figure shows, if the suite has it not, with each sweep that it can
     judge."""
     name = figures.get(wildcards.figure).evaluation
-    if not name or name in CONFIG.suite_evaluations(wildcards.model):
-        return []
-    return [
-        (name, sweep)
-        for sweep in figure_sweeps(wildcards)
-        if judged_by.why_not(CONFIG, sweep, name) is None
-    ]
+    return [(name, each) for each in judged_by.judged_apart(CONFIG, name, figure_sweeps(wildcards))]
 
 
 def figure_recipes(wildcards):

@@ -52,8 +52,6 @@ class Absorption(SaeBenchEvaluation):
     )
     label = "absorption"
     worker = "absorption"
-    headline = "mean_absorption_fraction_score"
-    less_is_better = True
     of_saes_only = frozenset(
         {
             "f1_jump_threshold",

@@ -83,7 +83,6 @@ class Autointerp(SaeBenchEvaluation):
     )
     label = "automated interpretability"
     worker = "autointerp"
-    headline = "autointerp_score"
     of_saes_only = frozenset(
         set(AutointerpSettings.model_fields)
         - {"random_seed", "dataset_name", "total_tokens", "llm_context_size"}
@@ -114,7 +113,6 @@ class Autointerp(SaeBenchEvaluation):
 
     @classmethod
     def dollars(cls, settings: Any) -> float:
-        """What the judge asks for an SAE, about."""
         judge = settings.judge
         asked = TOKENS_ASKED * judge.dollars_asked + TOKENS_ANSWERED * judge.dollars_answered
         return float(settings.n_latents * asked / 1e6)

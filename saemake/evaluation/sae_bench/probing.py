@@ -83,7 +83,6 @@ class SparseProbing(SaeBenchEvaluation):
     )
     label = "sparse probing"
     worker = "sparse_probing"
-    headline = "sae_top_1_test_accuracy"
     of_saes_only = frozenset({"sae_batch_size"})
     paper = PaperCost(setup_minutes=15, sae_minutes=3, amount=36 * 2_500 * 128)
     card: ClassVar = {"sparse probing": "sae_top_1_test_accuracy"}
@@ -155,7 +154,6 @@ class SaeProbes(SaeBenchEvaluation):
     )
     label = "sae-probes"
     worker = "sae_probes"
-    headline = "sae_top_1_test_accuracy"
     has_dtype = False
     of_saes_only = frozenset({"ks"})
     paper = PaperCost(setup_minutes=25, sae_minutes=5, amount=SAE_PROBES_ROWS)

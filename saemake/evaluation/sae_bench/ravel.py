@@ -49,7 +49,6 @@ class Ravel(SaeBenchEvaluation):
     )
     label = "RAVEL"
     worker = "ravel"
-    headline = "disentanglement_score"
     of_saes_only = frozenset({"learning_rate", "num_epochs", "train_mdas"})
     paper = PaperCost(setup_minutes=45, sae_minutes=45, amount=12 * 5_000, sae_runs_lm=True)
     card: ClassVar = {"RAVEL": "disentanglement_score"}

@@ -50,7 +50,6 @@ class _ScrOrTpp(SaeBenchEvaluation):
     version = 1
     Settings = ScrAndTppSettings
     of_saes_only = frozenset({"sae_batch_size", "n_values"})
-    caution = CAUTION
 
     @classmethod
     def datasets(cls, settings: Any) -> list[str]:
@@ -99,7 +98,6 @@ class Scr(_ScrOrTpp):
     )
     label = "SCR"
     worker = "scr"
-    headline = "scr_metric_threshold_20"
     paper = PaperCost(setup_minutes=22, sae_minutes=6, amount=8 * 6 * 2_500 * 128)
     card: ClassVar = {"SCR": "scr_metric_threshold_20"}
 
@@ -129,7 +127,6 @@ class Tpp(_ScrOrTpp):
     )
     label = "TPP"
     worker = "tpp"
-    headline = "tpp_threshold_20_total_metric"
     paper = PaperCost(setup_minutes=5, sae_minutes=2, amount=10 * 2_500 * 128)
     card: ClassVar = {"TPP": "tpp_threshold_20_total_metric"}
 

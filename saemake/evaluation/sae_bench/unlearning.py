@@ -61,7 +61,6 @@ class Unlearning(SaeBenchEvaluation):
     )
     label = "unlearning"
     worker = "unlearning"
-    headline = "unlearning_score"
     of_saes_only = frozenset(
         {
             "intervention_method",
