@@ -1,4 +1,4 @@
-"""Names of LMs that both environments of test_sae_bench.py use."""
+"""Names of LMs that both environments of test_sae_bench_alone.py use."""
 
 # One that RAVEL knows too.
 MODEL = "pythia-160m-deduped"

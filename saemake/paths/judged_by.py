@@ -18,7 +18,7 @@ from saemake.paths.names import (
 )
 
 # The models that transformer-lens 3.9.0 knows, also by their names without the owner, which SAE
-# Bench uses (tests/acceptance/test_sae_bench.py compares).
+# Bench uses (tests/acceptance/test_sae_bench_alone.py compares).
 KNOWN_LMS = "resources/saebench/transformer_lens.txt"
 
 

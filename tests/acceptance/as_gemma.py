@@ -1,4 +1,4 @@
-"""Run by test_sae_bench.py in the environment of sae-bench: another script, with a small GPT-NeoX
+"""Run by test_sae_bench_alone.py in the environment of sae-bench: another script, with a small GPT-NeoX
 in place of the Gemma 2 that SAE Bench's unlearning knows by name, whose shape TransformerLens has
 written down. A small random LM answers no question in all 24 orders of its answers: here each
 question is taken to be one that the LM knows.

@@ -1,4 +1,4 @@
-"""Run by test_sae_bench.py in the environment of sae-bench: `run_eval` called by hand, on the
+"""Run by test_sae_bench_alone.py in the environment of sae-bench: `run_eval` called by hand, on the
 SAEs of a job.json in their order; the results are in `{work}/{i}.json`.
 
 Nothing is set up before: the first SAE makes what the others find. Absorption draws from generators
