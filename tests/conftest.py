@@ -49,6 +49,9 @@ SMALL: dict[str, Any] = {
     "logging": {"every_steps": 10},
 }
 
+# What most published SAEs train in. The demo trained in it too before 2026-11-28.
+DEMO_IN_BFLOAT16: dict[str, Any] = {"models": {"demo": {"training": {"autocast": "bfloat16"}}}}
+
 
 @pytest.fixture(autouse=True)
 def _torch_threads():

@@ -1,6 +1,6 @@
-"""Run by test_sae_bench_alone.py in the environment of sae-bench: another script, with a small GPT-NeoX
-in place of the Gemma 2 that SAE Bench's unlearning knows by name, whose shape TransformerLens has
-written down. A small random LM answers no question in all 24 orders of its answers: here each
+"""Run by test_sae_bench_alone.py in the environment of sae-bench: another script, with a small
+GPT-NeoX in place of the Gemma 2 that SAE Bench knows by name for unlearning, whose shape
+TransformerLens has written down. A small random LM answers no question in all 24 orders: here each
 question is taken to be one that the LM knows.
 
     python as_gemma.py SCRIPT ARGUMENTS

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Workflow, merged
+from conftest import DEMO_IN_BFLOAT16, Workflow, merged
 
 from saemake import architectures
 from saemake.base.store import sha256
@@ -19,10 +19,10 @@ pytestmark = pytest.mark.long
 SEED = 20261123
 FILES = ("ae.pt", "config.json", "training.csv")
 # About 5 s of training, with a snapshot each 0.2 s.
-OVER = {
-    "models": {"demo": {"train_tokens": 102_400}},
-    "snapshots": {"every_seconds": 0.2},
-}
+OVER = merged(
+    {"models": {"demo": {"train_tokens": 102_400}}, "snapshots": {"every_seconds": 0.2}},
+    DEMO_IN_BFLOAT16,
+)
 
 # What all have in common, built before anything is killed.
 SHARED = [

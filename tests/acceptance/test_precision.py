@@ -25,18 +25,18 @@ def final_loss(workflow: Workflow, name: str) -> float:
 
 
 def test_bfloat16_ends_within_two_percent_of_float32(demo, tmp_path):
-    float32 = Workflow(tmp_path)
-    over = {"demo": {"training": {"autocast": "float32"}, "architectures": {}}}
+    bfloat16 = Workflow(tmp_path)
+    over = {"demo": {"training": {"autocast": "bfloat16"}, "architectures": {}}}
     for name, value in SPARSITY.items():
         over["demo"]["architectures"][name] = {"sweep": [value]}
-    float32.write({"models": over})
+    bfloat16.write({"models": over})
     targets = [
         f"results/demo/L3/{name}/1k/{sparsity_name(name, value)}/ae.pt"
         for name, value in SPARSITY.items()
     ]
-    float32.succeed(*targets, "--cores", "2")
+    bfloat16.succeed(*targets, "--cores", "2")
     print()
     for name in SPARSITY:
-        exact, rounded = final_loss(float32, name), final_loss(demo, name)
+        exact, rounded = final_loss(demo, name), final_loss(bfloat16, name)
         print(f"| {name} | {exact:.5f} | {rounded:.5f} | {rounded / exact - 1:+.2%} |")
         assert abs(rounded / exact - 1) < 0.02, name

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import CONFIG_FILE, PROJECT, SMALL, merged, raw_config
+from conftest import CONFIG_FILE, DEMO_IN_BFLOAT16, PROJECT, SMALL, merged, raw_config
 from texts import tokenised
 from unit.test_buffer import make as make_buffer
 from unit.test_evaluation import DOCUMENTS, Nothing, Rounded, core_recipe, recipe, tokens
@@ -202,7 +202,8 @@ RECORDED = {
 
 
 @pytest.mark.parametrize(("place", "recorded"), RECORDED.items())
-def test_hashes_are_those_from_before(config, place, recorded):
+def test_hashes_are_those_from_before(place, recorded):
+    config = read(raw_config(DEMO_IN_BFLOAT16), PROJECT, [CONFIG_FILE])
     *sweep, sparsity = place
     assert recipes.sae_recipe(config, SaeName(Sweep(*sweep), sparsity)).hash == recorded
 

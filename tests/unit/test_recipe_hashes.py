@@ -7,7 +7,7 @@ what is computed; then write the recorded hashes anew: python tests/unit/test_re
 import json
 from pathlib import Path
 
-from conftest import CONFIG_FILE, PROJECT, raw_config
+from conftest import CONFIG_FILE, DEMO_IN_BFLOAT16, PROJECT, raw_config
 
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
@@ -29,7 +29,7 @@ def _members(config: Config, sweep: Sweep) -> list[SaeName]:
 
 def hashes() -> dict[str, str]:
     """Short hashes by name: of every sweep of every width, at the layers of each model's suite."""
-    config = read(raw_config(), PROJECT, [CONFIG_FILE])
+    config = read(raw_config(DEMO_IN_BFLOAT16), PROJECT, [CONFIG_FILE])
     found = {}
     for model in MODELS:
         for layer in config.models[model].suite.layers:

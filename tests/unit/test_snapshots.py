@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import CONFIG_FILE, PROJECT, SMALL, raw_config
+from conftest import CONFIG_FILE, DEMO_IN_BFLOAT16, PROJECT, SMALL, merged, raw_config
 from texts import tokenised
 from unit.test_architectures import data, make
 
@@ -48,7 +48,7 @@ def test_a_trainer_goes_on_from_its_state_as_if_never_stopped(name, tmp_path):
 
 @pytest.fixture(scope="module")
 def small():
-    return read(raw_config(SMALL), PROJECT, [CONFIG_FILE])
+    return read(raw_config(merged(DEMO_IN_BFLOAT16, SMALL)), PROJECT, [CONFIG_FILE])
 
 
 @pytest.fixture(scope="module")
