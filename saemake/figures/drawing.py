@@ -19,12 +19,26 @@ L0 = ("sae_bench_core.l0", "dictionary_learning.l0")
 
 def draw(name: str, rows: pd.DataFrame, title: str) -> mpl.Figure:
     """The named figure of `rows` (see `table`). Raises SaemakeError if there is no such figure, or
-    the rows have nothing that it shows."""
+    the rows have nothing that it shows. What published work warns of stands below it."""
     figure = figures.get(name)
     drawn: mpl.Figure = importlib.import_module(f"saemake.figures.{figure.kind}").draw(
         figure, rows, title
     )
+    if cautions := _cautions(figure, rows):
+        style.add_note(drawn, cautions)
     return drawn
+
+
+def _cautions(figure: figures.Figure, rows: pd.DataFrame) -> list[str]:
+    """What published work warns of in the evaluations that the figure shows."""
+    evaluations = dict.fromkeys(panel.evaluation for panel in (*figure.panels, figure))
+    columns = {name: f"evaluations.{name}.caution" for name in evaluations}
+    return [
+        f"{name}: {caution}"
+        for name, column in columns.items()
+        if column in rows
+        for caution in rows[column].dropna().unique()
+    ]
 
 
 def table(name: str, paths: Iterable[Path]) -> pd.DataFrame:

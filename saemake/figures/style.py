@@ -2,6 +2,7 @@
 
 import io
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ GREY = "#777777"
 L0_LABEL = "L0 (active latents a token)"
 # The room in inches that an entry of a legend below a figure takes, across.
 KEY_WIDTH = 2.3
+# Of a note, in an inch of a figure's width.
+NOTE_CHARACTERS = 17
 # Between an axis and its label, where tick labels are between them, in points.
 LABEL_PAD = 22
 
@@ -164,6 +167,18 @@ def _label_above_unused(axes: Axes, label: str) -> None:
         label, (0.5, 0), (0, -LABEL_PAD), "axes fraction", "offset points", ha="center", va="top"
     )
     written.set_in_layout(False)
+
+
+def add_note(drawn: Figure, lines: Sequence[str]) -> None:
+    """Write lines in small grey letters below the panels: above the legend if it is there too,
+    which a label of the whole figure would be drawn over."""
+    width = int(drawn.get_figwidth() * NOTE_CHARACTERS)
+    wrapped = "\n".join(part for line in lines for part in textwrap.wrap(line, width))
+    for legend in drawn.legends:
+        legend.set_title(wrapped, prop={"size": "x-small"})
+        legend.get_title().set_color(GREY)
+    if not drawn.legends:
+        drawn.supxlabel(wrapped, x=0.01, ha="left", fontsize="x-small", color=GREY)
 
 
 def saes(rows: pd.DataFrame) -> pd.DataFrame:

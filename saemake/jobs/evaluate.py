@@ -1,16 +1,14 @@
 """Judge what the store has no evaluation of, and write the tables of all that a job judges."""
 
-import sys
 from pathlib import Path
 
-from saemake.base.files import write
 from saemake.base.store import Store
 from saemake.config.config import Config
 from saemake.inputs import weights
 from saemake.judging.evaluate import LATENTS, rows_of
 from saemake.judging.evaluate import evaluate as judge
 from saemake.judging.subjects import tables_of
-from saemake.metrics import cautions, rows
+from saemake.judging.tables import write_tables
 from saemake.paths.files import latents_file
 from saemake.paths.names import STORE, Subjects
 from saemake.text.shards import Tokens
@@ -34,13 +32,10 @@ def evaluate(
         text,
         store,
     )
-    new_rows = []
-    for table in tables:
-        table_rows = [row for subject in table.judged for row in rows_of(subject, text, store)]
-        write(f"{table.stem}.json", rows.content(table_rows))
-        if table.latents:
-            place = Path(f"{table.stem.rpartition('/')[0]}/{latents_file(evaluation)}")
-            store.link(table.judged[0].key, {LATENTS: place})
-            new_rows += table_rows
-    if line := cautions.told(new_rows, but=cautions.of_training(new_rows)):
-        print(line, file=sys.stderr, flush=True)
+    write_tables(
+        tables,
+        lambda judged: rows_of(judged, text, store),
+        store,
+        LATENTS,
+        latents_file(evaluation),
+    )

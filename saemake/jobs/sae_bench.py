@@ -4,13 +4,13 @@ of, and write the tables."""
 from collections.abc import Sequence
 from pathlib import Path
 
-from saemake.base.files import write, write_json
+from saemake.base.files import write_json
 from saemake.base.store import Store
 from saemake.config.config import Config
 from saemake.inputs import datasets
-from saemake.judging.by_sae_bench import DETAILS, Bench, Inputs, evaluate, key_at, rows_of
+from saemake.judging.by_sae_bench import DETAILS, Bench, Inputs, evaluate, rows_of
 from saemake.judging.subjects import tables_of
-from saemake.metrics import rows
+from saemake.judging.tables import write_tables
 from saemake.paths.files import details_file
 from saemake.paths.names import STORE, SetupName, Subjects
 from saemake.recipes import setups
@@ -44,10 +44,6 @@ def judge(
     store = Store(STORE, "evaluations")
     tables = tables_of(config, subjects, evaluation, benches[0].lm["d_model"], STORE)
     evaluate(benches, [subject for table in tables for subject in table.judged], store)
-    for table in tables:
-        found = [row for subject in table.judged for row in rows_of(subject, store)]
-        write(f"{table.stem}.json", rows.content(found))
-        if table.latents:
-            folder = Path(table.stem).parent
-            key = key_at(table.judged[0], 0)
-            store.link(key, {DETAILS: folder / details_file(evaluation)})
+    write_tables(
+        tables, lambda judged: rows_of(judged, store), store, DETAILS, details_file(evaluation)
+    )

@@ -262,6 +262,7 @@ def rows_of(judged: Judged, store: Store) -> list[rows.Row]:
         lm=recipe.lm_name,
         lm_revision=details["sources"]["lm_revision"],
         data=details["sources"]["data"],
+        caution=evaluation.get(recipe.evaluation).caution,
     )
     name = recipe.evaluation
     told = [] if first["undefined"] is None else [f"{name}: {first['undefined']}"]

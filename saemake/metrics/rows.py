@@ -69,6 +69,7 @@ class SaeBenchCircumstances(Closed):
     data: dict[str, str | None] = Field(
         description="of each dataset its commit on the Hub; null of a local one"
     )
+    caution: str | None = Field(description="what published work warns of; null of nothing")
 
 
 class Spread(Closed):

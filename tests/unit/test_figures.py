@@ -297,6 +297,15 @@ def test_panels_show_pca_as_a_dashed_line_and_one_minus_a_flipped_figure():
     assert keys(draw("evaluations_vs_l0_at_16k", rows[:2])) == ["top_k"]
 
 
+def test_what_published_work_warns_of_stands_below_the_figures_that_show_it():
+    warned = "evaluations.sae_bench_tpp.caution"
+    rows = [sae(40, 41, {TPP: 0.2, CORE: 0.9, warned: "do not rank"}), sae(80, 82, {TPP: 0.3})]
+    told = "sae_bench_tpp: do not rank"
+    assert draw("evaluations_vs_l0_at_16k", rows).legends[0].get_title().get_text() == told
+    assert draw("sae_bench_tpp_vs_l0", rows).get_supxlabel() == told
+    assert draw("evaluations_vs_width", rows).legends[0].get_title().get_text() == ""
+
+
 def test_panels_without_figures_of_saes_are_left_out():
     """Three are left, in a grid of two columns. The lowest panel of each has the x label."""
     scores = {CORE: 0.9, SCR: 0.1, TPP: 0.2, PROBING: None}

@@ -48,6 +48,7 @@ class ScrAndTppSettings(SaeBenchSettings):
 
 class _ScrOrTpp(SaeBenchEvaluation):
     version = 1
+    caution = CAUTION
     Settings = ScrAndTppSettings
     of_saes_only = frozenset({"sae_batch_size", "n_values"})
 
