@@ -31,7 +31,7 @@ def draw(name: str, rows: pd.DataFrame, title: str) -> mpl.Figure:
 
 def _cautions(figure: figures.Figure, rows: pd.DataFrame) -> list[str]:
     """What published work warns of in the evaluations that the figure shows."""
-    evaluations = dict.fromkeys(panel.evaluation for panel in (*figure.panels, figure))
+    evaluations = dict.fromkeys([figure.evaluation, *(of.evaluation for of in figure.panels)])
     columns = {name: f"evaluations.{name}.caution" for name in evaluations}
     return [
         f"{name}: {caution}"

@@ -10,6 +10,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 
 from saemake.base.errors import SaemakeError
@@ -175,7 +176,7 @@ def add_note(drawn: Figure, lines: Sequence[str]) -> None:
     width = int(drawn.get_figwidth() * NOTE_CHARACTERS)
     wrapped = "\n".join(part for line in lines for part in textwrap.wrap(line, width))
     for legend in drawn.legends:
-        legend.set_title(wrapped, prop={"size": "x-small"})
+        legend.set_title(wrapped, prop=FontProperties(size="x-small"))
         legend.get_title().set_color(GREY)
     if not drawn.legends:
         drawn.supxlabel(wrapped, x=0.01, ha="left", fontsize="x-small", color=GREY)
