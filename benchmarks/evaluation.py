@@ -39,7 +39,8 @@ from saemake.judging.evaluate import judge_by
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.names import SaeName, Sweep
-from saemake.recipes import sae_evaluation_recipe, sae_recipe
+from saemake.recipes.judging import sae_evaluation_recipe
+from saemake.recipes.training import sae_recipe
 from saemake.training import files
 
 KS = (20, 40, 80, 160, 320, 640, 30)

@@ -28,7 +28,7 @@ from saemake.judging.evaluate import judge_by
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.names import SaeName, Sweep
-from saemake.recipes import sae_evaluation_recipe
+from saemake.recipes.judging import sae_evaluation_recipe
 
 MODEL, LAYER, WIDTH = "demo", 3, 1024
 SPARSITY = {"top_k": 4, "batch_top_k": 4, "matryoshka_batch_top_k": 4, "jump_relu": 16}

@@ -34,7 +34,8 @@ from saemake.architectures.top_k.trainer import KeptDictionary
 from saemake.architectures.trainer import Dictionary
 from saemake.config.checks import read
 from saemake.paths.names import SaeName, Sweep
-from saemake.recipes import SaeRecipe, sae_recipe
+from saemake.recipes.kinds import SaeRecipe
+from saemake.recipes.training import sae_recipe
 from saemake.training import files
 from saemake.training.members import Member, Wanted
 

@@ -7,7 +7,7 @@ from saemake.config.config import Config
 from saemake.inputs import tokens
 from saemake.llm.model import load_tokenizer
 from saemake.llm.weights import Weights
-from saemake.recipes import tokens_recipe
+from saemake.recipes.inputs import tokens_recipe
 from saemake.text.shards import MANIFEST, Tokens
 
 

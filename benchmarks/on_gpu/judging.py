@@ -21,7 +21,8 @@ from saemake.config.checks import read
 from saemake.judging.evaluate import judge_by
 from saemake.llm.model import LanguageModel
 from saemake.paths.names import SaeName, Sweep
-from saemake.recipes import EvaluationRecipe, sae_evaluation_recipe
+from saemake.recipes.judging import sae_evaluation_recipe
+from saemake.recipes.kinds import EvaluationRecipe
 from saemake.text.shards import Tokens
 from saemake.training.snapshots import Snapshots
 

@@ -30,7 +30,9 @@ from saemake.judging.evaluate import judge_by
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.names import SaeName, Sweep
-from saemake.recipes import sae_evaluation_recipe, sae_recipe, tokens_recipe
+from saemake.recipes.inputs import tokens_recipe
+from saemake.recipes.judging import sae_evaluation_recipe
+from saemake.recipes.training import sae_recipe
 from saemake.text.shards import Tokens
 from saemake.training import train
 from saemake.training.members import Stores, Wanted

@@ -30,17 +30,14 @@ from saemake.paths.files import uses
 from saemake.paths.grammar import sae_named
 from saemake.paths.names import OF_SAE, RESULTS, STORE, Baselines, SaeName, Sweep
 from saemake.paths.sweeps import members
-from saemake.recipes import (
+from saemake.recipes.inputs import dataset_recipe, tokens_recipe
+from saemake.recipes.judging import published_key, setup_recipe, setups
+from saemake.recipes.training import (
     baseline_key,
     baseline_names,
     baselines_recipe,
     checkpoint_key,
-    dataset_recipe,
-    published_key,
     sae_recipe,
-    setup_recipe,
-    setups,
-    tokens_recipe,
 )
 from saemake.records import made
 from saemake.training.snapshots import Snapshots

@@ -18,13 +18,9 @@ from saemake.paths.files import uses
 from saemake.paths.grammar import sae_named
 from saemake.paths.names import OF_SAE, SaeName, SetupName, seed_name, sparsity_name
 from saemake.paths.spelling import width_name
-from saemake.recipes import (
-    baselines_recipe,
-    model_recipe,
-    sae_recipe,
-    setup_recipe,
-    tokens_recipe,
-)
+from saemake.recipes.inputs import model_recipe, tokens_recipe
+from saemake.recipes.judging import setup_recipe
+from saemake.recipes.training import baselines_recipe, sae_recipe
 from saemake.records.at_hand import differences
 from saemake.training.snapshots import Snapshots
 

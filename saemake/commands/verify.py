@@ -24,7 +24,7 @@ from saemake.paths.command_words import check_target, plain
 from saemake.paths.grammar import saes_of
 from saemake.paths.names import RESULTS, SAE_FILES, SaeName, Trained
 from saemake.paths.sweeps import trained_with
-from saemake.recipes import sae_recipe
+from saemake.recipes.training import sae_recipe
 from saemake.records import at_hand
 from saemake.text.shards import Tokens
 from saemake.training import files

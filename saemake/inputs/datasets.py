@@ -19,7 +19,7 @@ from saemake.config.config import Config, matching_files
 from saemake.config.sections import Dataset
 from saemake.hub import FAILURES, every_row, patiently, pinned, reached
 from saemake.paths.names import dataset_file
-from saemake.recipes import dataset_recipe
+from saemake.recipes.inputs import dataset_recipe
 
 # The file with the recipe, in an entry of rows.
 RECIPE = "recipe.json"

@@ -24,7 +24,7 @@ from saemake.base.store import Store, sha256
 from saemake.config.config import Config
 from saemake.config.sections import Text
 from saemake.hub import FAILURES, every_row, patiently, pinned, reached
-from saemake.recipes import TokensRecipe
+from saemake.recipes.kinds import TokensRecipe
 from saemake.text import shards
 
 DOCUMENTS_AT_ONCE = 1000

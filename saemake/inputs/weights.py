@@ -16,7 +16,7 @@ from saemake.config.sections import Model
 from saemake.hub import patiently, pinned, reached
 from saemake.llm.shape import Shape, shape_of
 from saemake.llm.weights import Weights
-from saemake.recipes import model_recipe
+from saemake.recipes.inputs import model_recipe
 
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 

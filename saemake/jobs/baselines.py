@@ -7,7 +7,7 @@ from saemake.config.config import Config
 from saemake.evaluation.baselines import FILE, RECIPE
 from saemake.inputs import weights
 from saemake.paths.names import STORE
-from saemake.recipes import baselines_recipe
+from saemake.recipes.training import baselines_recipe
 from saemake.text.shards import Tokens
 from saemake.training.baselines import fit
 

@@ -22,7 +22,7 @@ from saemake.paths.names import PUBLISHED, STORE, PublishedSweep, Sweep
 from saemake.paths.sweeps import trained_with
 from saemake.plan.stored import stored_now
 from saemake.plan.work import Evaluate, behind
-from saemake.recipes import evaluation_recipes
+from saemake.recipes.judging import evaluation_recipes
 
 
 def check(config: Config, artifacts: Sequence[Artifact]) -> list[str]:

@@ -8,7 +8,7 @@ from saemake.config.config import Config
 from saemake.inputs import tokens, weights
 from saemake.llm import model as llm
 from saemake.paths.names import STORE
-from saemake.recipes import tokens_recipe
+from saemake.recipes.inputs import tokens_recipe
 from saemake.text.shards import Tokens
 
 

@@ -32,7 +32,7 @@ from saemake.paths.names import (
 )
 from saemake.paths.spelling import sae_of
 from saemake.paths.sweeps import latents_for
-from saemake.recipes import setups
+from saemake.recipes.judging import setups
 
 # The parts of an SAE's path below its width.
 ONE_SAE = "[^/]+(?:/seed_[0-9]+)?"

@@ -13,7 +13,7 @@ from saemake.judging.subjects import tables_of
 from saemake.judging.tables import write_tables
 from saemake.paths.files import details_file
 from saemake.paths.names import STORE, SetupName, Subjects
-from saemake.recipes import setups
+from saemake.recipes.judging import setups
 
 
 def fetch_dataset(config: Config, name: str, output: str) -> None:

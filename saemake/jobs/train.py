@@ -17,7 +17,8 @@ from saemake.llm.shape import Shape
 from saemake.paths.names import CHECKPOINT, SAE_FILES, STORE, SaeName, Trained, checkpoint_file
 from saemake.paths.sweeps import members
 from saemake.plan import memory
-from saemake.recipes import SaeRecipe, checkpoint_key, sae_recipe
+from saemake.recipes.kinds import SaeRecipe
+from saemake.recipes.training import checkpoint_key, sae_recipe
 from saemake.text.shards import Tokens
 from saemake.training import files
 from saemake.training.members import Stores, Wanted

@@ -28,7 +28,8 @@ from saemake.judging.worker import Worker, announce, lay_out_sae
 from saemake.metrics import rows
 from saemake.paths.judged_by import judge_key, short_name, transformer_lens_name
 from saemake.paths.names import STORE, SetupName
-from saemake.recipes import SaeBenchRecipe, SetupRecipe, evaluation_key, setup_recipe
+from saemake.recipes.judging import evaluation_key, setup_recipe
+from saemake.recipes.kinds import SaeBenchRecipe, SetupRecipe
 
 log = logging.getLogger(__name__)
 # The files of an entry: what the worker set up, and from which commits; what SAE Bench says of an

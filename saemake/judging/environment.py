@@ -10,7 +10,7 @@ from pathlib import Path
 
 from saemake.base.errors import SaemakeError
 from saemake.paths.names import STORE
-from saemake.recipes import SAE_BENCH_PINS
+from saemake.recipes.judging import SAE_BENCH_PINS
 
 # Names the python of another environment with the same pins, such as a conda environment.
 PYTHON = "SAEMAKE_SAE_BENCH_PYTHON"

@@ -24,7 +24,8 @@ from saemake.evaluation.description import Settings
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.metrics import cautions, rows
-from saemake.recipes import EvaluationRecipe, JudgedBy, evaluation_key
+from saemake.recipes.judging import evaluation_key
+from saemake.recipes.kinds import EvaluationRecipe, JudgedBy
 from saemake.text.shards import Tokens
 
 log = logging.getLogger(__name__)

@@ -34,16 +34,14 @@ from saemake.paths.names import (
     checkpoint_file,
 )
 from saemake.paths.sweeps import members
-from saemake.recipes import (
+from saemake.recipes.judging import (
     baseline_evaluation_recipes,
-    baselines_recipe,
     checkpoint_evaluation_recipes,
-    checkpoint_key,
     judged_baselines,
     published_evaluation_recipes,
     sae_evaluation_recipes,
-    sae_recipe,
 )
+from saemake.recipes.training import baselines_recipe, checkpoint_key, sae_recipe
 from saemake.training import files
 
 

@@ -9,7 +9,7 @@ from saemake.activations.drop_settings import Drop
 from saemake.config.config import Config
 from saemake.evaluation.description import Roles
 from saemake.metrics.rows import Row
-from saemake.recipes import EvaluationRecipe
+from saemake.recipes.kinds import EvaluationRecipe
 
 # An SAE whose L0 differs from its target by more than this fraction gets a warning.
 L0_TOLERANCE = 0.15

@@ -16,7 +16,7 @@ from saemake.evaluation.description import Cost
 from saemake.llm.model import LOGITS_TOGETHER, POSITIONS_TOGETHER
 from saemake.llm.shape import Shape
 from saemake.plan.storage import FLOAT32_BYTES, sae_bytes
-from saemake.recipes import SaeRecipe
+from saemake.recipes.kinds import SaeRecipe
 
 MIB = 2**20
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -6,7 +6,8 @@ from saemake.config.config import Config
 from saemake.paths.names import STORE, PublishedSweep, SaeName, Subjects, Trained
 from saemake.paths.sweeps import members
 from saemake.plan.stored import stored_now
-from saemake.recipes import sae_recipe, tokens_recipe
+from saemake.recipes.inputs import tokens_recipe
+from saemake.recipes.training import sae_recipe
 from saemake.records import at_hand
 
 

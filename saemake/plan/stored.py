@@ -21,14 +21,9 @@ from saemake.paths.names import (
     Trained,
 )
 from saemake.paths.sweeps import members
-from saemake.recipes import (
-    JudgedBy,
-    baselines_recipe,
-    checkpoint_key,
-    evaluation_key,
-    evaluation_recipes,
-    sae_recipe,
-)
+from saemake.recipes.judging import evaluation_key, evaluation_recipes
+from saemake.recipes.kinds import JudgedBy
+from saemake.recipes.training import baselines_recipe, checkpoint_key, sae_recipe
 
 KINDS = ("saes", "checkpoints", "baselines", "evaluations", "tokens", "setups")
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from saemake.config.config import Config
 from saemake.llm.cost import Reading
 from saemake.plan.stored import Stored
-from saemake.recipes import tokens_recipe
+from saemake.recipes.inputs import tokens_recipe
 from saemake.text.shards import WINDOW, Tokens, window_batches
 
 

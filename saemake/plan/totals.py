@@ -19,7 +19,7 @@ from saemake.plan.storage import Disk, Download, disk, download, sae_bytes
 from saemake.plan.stored import Stored
 from saemake.plan.text import Texts
 from saemake.plan.work import Evaluate, Fit, Work, work
-from saemake.recipes import sae_recipe
+from saemake.recipes.training import sae_recipe
 
 
 @dataclass(frozen=True)

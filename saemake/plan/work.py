@@ -45,13 +45,9 @@ from saemake.paths.names import (
 )
 from saemake.paths.sweeps import members, trained_with
 from saemake.plan.stored import Stored
-from saemake.recipes import (
-    baselines_recipe,
-    judged_baselines,
-    setup_recipe,
-    setups,
-    tokens_recipe,
-)
+from saemake.recipes.inputs import tokens_recipe
+from saemake.recipes.judging import judged_baselines, setup_recipe, setups
+from saemake.recipes.training import baselines_recipe
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from saemake.hub import patiently
 from saemake.paths.files import CARD, REBUILDING, suite_files, suite_saes
 from saemake.paths.names import RESULTS
 from saemake.publishing.faults import no_rights, talking
-from saemake.recipes import sae_recipe
+from saemake.recipes.training import sae_recipe
 from saemake.training.files import checked_sum
 
 State = Literal["new", "unchanged", "different"]

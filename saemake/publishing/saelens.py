@@ -25,7 +25,7 @@ from saemake.architectures.trainer import Dictionary
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
 from saemake.paths.names import SaeName
-from saemake.recipes import sae_recipe
+from saemake.recipes.training import sae_recipe
 from saemake.training import files
 
 # The version of SAELens with these classes and keys. It takes files without a version for older

@@ -29,21 +29,17 @@ from saemake.paths.artifacts import (
 from saemake.paths.files import evaluation_in
 from saemake.paths.grammar import parse, trained_file
 from saemake.paths.names import BASELINES, PCA, PUBLISHED, RESULTS, SAELENS, Baselines, SaeName
-from saemake.recipes import (
-    JudgedBy,
-    Recipe,
+from saemake.recipes.inputs import dataset_recipe, model_recipe, tokens_recipe
+from saemake.recipes.judging import (
     baseline_evaluation_recipes,
-    baselines_recipe,
     checkpoint_evaluation_recipes,
-    dataset_recipe,
     judged_baselines,
-    model_recipe,
     published_evaluation_recipes,
     sae_evaluation_recipes,
-    sae_recipe,
     setup_recipe,
-    tokens_recipe,
 )
+from saemake.recipes.kinds import JudgedBy, Recipe
+from saemake.recipes.training import baselines_recipe, sae_recipe
 from saemake.records.made import By
 
 # The key in an evaluation's recipe whose value is the hash of the judged SAE. How that SAE differs

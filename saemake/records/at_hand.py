@@ -9,7 +9,7 @@ from saemake.base.store import Store
 from saemake.config.config import Config
 from saemake.paths.files import evaluation_in
 from saemake.paths.names import SAE_FILES, STORE
-from saemake.recipes import evaluation_key
+from saemake.recipes.judging import evaluation_key
 from saemake.records import made
 from saemake.records.asked import SUBJECT, recipes_of
 from saemake.records.made import By

@@ -7,7 +7,7 @@ from saemake.activations.dropping import Dropping
 from saemake.base import devices, progress
 from saemake.llm.model import LanguageModel, checked
 from saemake.llm.weights import Weights
-from saemake.recipes import BaselinesRecipe
+from saemake.recipes.kinds import BaselinesRecipe
 from saemake.text.shards import Tokens
 
 

@@ -17,7 +17,7 @@ from saemake.architectures.trainer import Dictionary, Trainer
 from saemake.base import devices
 from saemake.base.errors import SaemakeError, build_again, first_line
 from saemake.base.store import sha256
-from saemake.recipes import SaeRecipe
+from saemake.recipes.kinds import SaeRecipe
 
 PROVENANCE_PACKAGES = ("torch", "transformers", "nnsight", "datasets", "snakemake")
 # Packages whose version can change an SAE's bytes.

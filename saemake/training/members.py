@@ -13,7 +13,8 @@ from saemake.architectures.trainer import Forward, Trainer
 from saemake.base.store import Store
 from saemake.config.sections import Logging
 from saemake.paths.names import CHECKPOINT, OF_SAE
-from saemake.recipes import SaeRecipe, checkpoint_key
+from saemake.recipes.kinds import SaeRecipe
+from saemake.recipes.training import checkpoint_key
 from saemake.training import files
 from saemake.training.snapshots import Snapshots
 

@@ -21,7 +21,8 @@ from saemake.base.store import Store
 from saemake.config.sections import Logging
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.recipes import SaeRecipe, checkpoint_key
+from saemake.recipes.kinds import SaeRecipe
+from saemake.recipes.training import checkpoint_key
 from saemake.text.prefetch import prefetched
 from saemake.text.shards import Tokens
 from saemake.training import files

@@ -11,7 +11,7 @@ from saemake.base.store import Store
 from saemake.config.checks import read
 from saemake.paths.files import suite_sweeps
 from saemake.paths.sweeps import members
-from saemake.recipes import sae_recipe
+from saemake.recipes.training import sae_recipe
 
 pytestmark = pytest.mark.long
 SUITE = {"architectures": ["top_k", "standard_new"], "widths": ["256"]}

@@ -19,7 +19,7 @@ from saemake.judging.evaluate import judge_by, products
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.names import SaeName, Sweep
-from saemake.recipes import sae_evaluation_recipe
+from saemake.recipes.judging import sae_evaluation_recipe
 from saemake.training import files
 
 pytestmark = pytest.mark.acceptance

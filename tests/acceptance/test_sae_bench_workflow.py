@@ -3,6 +3,7 @@ laid out by hand. The figures are those of its `run_eval` called by hand on the 
 alone, with others, in another order, after a kill. What a setup depends on makes it anew.
 """
 
+import csv
 import json
 import os
 import shutil
@@ -21,9 +22,11 @@ import pytest
 from bench_names import BASE, CHAT
 from bench_workflow import LAYER, MODEL, SETTINGS, SWEEP, BenchWorkflow
 from conftest import PROJECT, copied, merged
+from hub_server import LocalHub
 from judge_server import JudgeServer
 
 from saemake.evaluation import by_sae_bench
+from saemake.paths.catalogue import COLUMNS
 
 AS_GEMMA = PROJECT / "tests" / "acceptance" / "as_gemma.py"
 BY_HAND = PROJECT / "tests" / "acceptance" / "call_sae_bench.py"
@@ -296,6 +299,38 @@ def test_checkpoints_and_pca_are_judged_too(workflow: BenchWorkflow) -> None:
     for row in (*checkpoints, *pca):
         assert 0 < row[SAE_PROBES]["sae_top_1_test_accuracy"] <= 1
     assert len({row["evaluations"][SAE_PROBES]["sha256"] for row in (*checkpoints, *pca)}) == 3
+
+
+@pytest.mark.long
+def test_published_saes_are_judged_too(workflow: BenchWorkflow, tmp_path: Path) -> None:
+    """A published SAE with the bytes of one that is built here has its figures."""
+    place = f"TopK_{MODEL}/resid_post_layer_{bench_ground.LAYER}/trainer_0"
+    catalogue = {
+        "model": MODEL,
+        "layer": bench_ground.LAYER,
+        "width": 512,
+        "architecture": "top_k",
+        "sparsity": 4,
+        "repository": "someone/saes",
+        "path": place,
+        "core_l0": 4,
+        "core_loss_recovered": 0.5,
+    }
+    with (tmp_path / "catalogue.csv").open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerow(catalogue)
+    base = bench_workflow.config_of(workflow.ground, workflow.folder / "text")
+    workflow.write({**base, "published": {"catalogue": str(tmp_path / "catalogue.csv")}})
+    folder = workflow.folder / SWEEP / "k_4"
+    files = {f"{place}/{name}": (folder / name).read_bytes() for name in ("ae.pt", "config.json")}
+    judged = f"{SWEEP.replace('results', 'published')}/k_4/{TPP}.json"
+    with LocalHub() as hub:
+        hub.commit("model", "someone/saes", files)
+        workflow.succeed(judged, **hub.environment(workflow.ground.root / "hf"))
+    (row,) = json.loads(workflow.read(judged))
+    assert row[TPP] == figures(workflow, TPP)
+    assert (workflow.folder / judged).with_name(f"{TPP}_details.json").is_file()
 
 
 @pytest.mark.long

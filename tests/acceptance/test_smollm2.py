@@ -19,7 +19,7 @@ from saemake.inputs import weights
 from saemake.judging.evaluate import judge_by
 from saemake.llm.model import LanguageModel
 from saemake.paths.grammar import saes_of
-from saemake.recipes import sae_evaluation_recipe
+from saemake.recipes.judging import sae_evaluation_recipe
 from saemake.text.shards import Tokens
 from saemake.training import files
 

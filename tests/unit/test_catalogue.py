@@ -26,7 +26,8 @@ from saemake.paths.names import SaeName, Sweep
 from saemake.paths.sweeps import members
 from saemake.plan import work as jobs
 from saemake.published import compare, fetch
-from saemake.recipes import published_evaluation_recipes, sae_recipe
+from saemake.recipes.judging import published_evaluation_recipes
+from saemake.recipes.training import sae_recipe
 
 EXAMPLE = (
     "hub/adamkarvonen/saebench_pythia-160m-deduped_width-2pow14_date-0108/"

@@ -12,7 +12,7 @@ from saemake.config.checks import read
 from saemake.evaluation.dictionary_learning import DictionaryLearningFigures
 from saemake.evaluation.sae_bench_core import SaeBenchCoreFigures
 from saemake.metrics import cautions, rows
-from saemake.recipes import EvaluationRecipe
+from saemake.recipes.kinds import EvaluationRecipe
 
 
 def measured(*batches):

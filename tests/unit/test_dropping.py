@@ -10,7 +10,6 @@ from unit.test_buffer import make as make_buffer
 from unit.test_evaluation import DOCUMENTS, Nothing, Rounded, core_recipe, recipe, tokens
 from unit.test_evaluation import lm as lm  # a fixture
 
-from saemake import recipes
 from saemake.activations.buffer import ActivationBuffer, norm_factor
 from saemake.activations.drop_settings import Drop, TrainingDrop
 from saemake.activations.dropping import Dropping
@@ -20,6 +19,13 @@ from saemake.config.checks import read
 from saemake.judging.evaluate import judge_by
 from saemake.llm.model import load_tokenizer, token_losses
 from saemake.paths.names import SaeName, Sweep
+from saemake.recipes.inputs import tokens_recipe
+from saemake.recipes.judging import (
+    baseline_evaluation_recipes,
+    evaluation_recipe,
+    sae_evaluation_recipe,
+)
+from saemake.recipes.training import baselines_recipe, sae_recipe
 from saemake.text.shards import Contexts
 
 CPU = torch.device("cpu")
@@ -160,12 +166,12 @@ def test_nothing_dropped_is_not_in_a_recipe():
     off = {"bos": False, "special": False, "norm_over_median": None}
     for drop in ({}, off, {"reserve": 0.3}, {**off, "reserve": 0.0}):
         config = config_of(drop, evaluations={"sae_bench_core": {"drop": off}})
-        sae = recipes.sae_recipe(config, SaeName(Sweep("demo", 3, "top_k", "1k"), 8))
+        sae = sae_recipe(config, SaeName(Sweep("demo", 3, "top_k", "1k"), 8))
         assert "drop" not in sae.model_dump(mode="json")["training"]
         assert "dropped" not in sae.model_dump(mode="json")["tokens"]
-        core = recipes.evaluation_recipe(config, "demo", "sae_bench_core", sae.hash)
+        core = evaluation_recipe(config, "demo", "sae_bench_core", sae.hash)
         assert "drop" not in core.settings
-        assert "drop" not in recipes.baselines_recipe(config, "demo", 3).model_dump()
+        assert "drop" not in baselines_recipe(config, "demo", 3).model_dump()
 
 
 # As commit d66b93a has them, which knew of no drop.
@@ -205,15 +211,15 @@ RECORDED = {
 def test_hashes_are_those_from_before(place, recorded):
     config = read(raw_config(DEMO_IN_BFLOAT16), PROJECT, [CONFIG_FILE])
     *sweep, sparsity = place
-    assert recipes.sae_recipe(config, SaeName(Sweep(*sweep), sparsity)).hash == recorded
+    assert sae_recipe(config, SaeName(Sweep(*sweep), sparsity)).hash == recorded
 
 
 def test_evaluations_and_baselines_have_the_hashes_from_before(config):
     found = [
-        recipes.tokens_recipe(config, "demo", "sae_bench_core").hash,
-        recipes.baselines_recipe(config, "demo", 3).hash,
+        tokens_recipe(config, "demo", "sae_bench_core").hash,
+        baselines_recipe(config, "demo", 3).hash,
         *(
-            recipes.baseline_evaluation_recipes(config, "demo", 3, "pca", name)[0].hash
+            baseline_evaluation_recipes(config, "demo", 3, "pca", name)[0].hash
             for name in ("sae_bench_core", "dictionary_learning")
         ),
     ]
@@ -229,11 +235,8 @@ def test_evaluations_and_baselines_have_the_hashes_from_before(config):
 def test_a_drop_changes_what_is_trained_and_fitted(drop):
     before, after = config_of(), config_of(drop)
     name = SaeName(Sweep("demo", 3, "top_k", "1k"), 8)
-    assert recipes.sae_recipe(before, name).hash != recipes.sae_recipe(after, name).hash
-    assert (
-        recipes.baselines_recipe(before, "demo", 3).hash
-        != recipes.baselines_recipe(after, "demo", 3).hash
-    )
+    assert sae_recipe(before, name).hash != sae_recipe(after, name).hash
+    assert baselines_recipe(before, "demo", 3).hash != baselines_recipe(after, "demo", 3).hash
 
 
 @pytest.mark.parametrize("name", ["dictionary_learning", "sae_bench_core"])
@@ -241,11 +244,11 @@ def test_a_drop_changes_what_is_trained_and_fitted(drop):
 def test_an_evaluations_drop_changes_that_evaluation_alone(name, drop):
     before, after = config_of(), config_of(evaluations={name: {"drop": drop}})
     sae = SaeName(Sweep("demo", 3, "top_k", "1k"), 8)
-    assert recipes.sae_recipe(before, sae) == recipes.sae_recipe(after, sae)
+    assert sae_recipe(before, sae) == sae_recipe(after, sae)
     for other in before.text_evaluations:
         same = (
-            recipes.sae_evaluation_recipe(before, sae, other).hash
-            == recipes.sae_evaluation_recipe(after, sae, other).hash
+            sae_evaluation_recipe(before, sae, other).hash
+            == sae_evaluation_recipe(after, sae, other).hash
         )
         assert same == (other != name)
 
@@ -275,10 +278,10 @@ def test_a_wrong_drop_is_refused_by_its_key(drop, said):
 
 
 def test_a_reserve_is_tokenised_for_norms_only():
-    needed = recipes.tokens_recipe(config_of(), "demo", "train").amount
-    assert recipes.tokens_recipe(config_of({"bos": True}), "demo", "train").amount == needed
+    needed = tokens_recipe(config_of(), "demo", "train").amount
+    assert tokens_recipe(config_of({"bos": True}), "demo", "train").amount == needed
     norm = {"norm_over_median": 10, "reserve": 0.5}
-    assert recipes.tokens_recipe(config_of(norm), "demo", "train").amount == 1.5 * needed
+    assert tokens_recipe(config_of(norm), "demo", "train").amount == 1.5 * needed
 
 
 def test_a_reserve_is_in_a_recipe_for_norms_only():
@@ -286,7 +289,7 @@ def test_a_reserve_is_in_a_recipe_for_norms_only():
     name = SaeName(Sweep("demo", 3, "top_k", "1k"), 8)
     for drop, same in (({"bos": True}, True), ({"norm_over_median": 10}, False)):
         few, many = (config_of({**drop, "reserve": reserve}) for reserve in (0.05, 0.5))
-        assert (recipes.sae_recipe(few, name).hash == recipes.sae_recipe(many, name).hash) == same
+        assert (sae_recipe(few, name).hash == sae_recipe(many, name).hash) == same
 
 
 def test_a_drop_is_told():
@@ -311,7 +314,7 @@ def test_dropped_tokens_do_not_count_towards_the_budget(demo_weights, tmp_path):
     documents = list(text.documents())
     assert all(document[0] == bos for document in documents)
     assert max(map(len, documents)) == 256  # cut as ever
-    wanted = recipes.tokens_recipe(config, "demo", "train").amount
+    wanted = tokens_recipe(config, "demo", "train").amount
     counts = [int((document != bos).sum()) for document in documents]
     assert sum(counts) - counts[-1] < wanted <= sum(counts)
     assert text.count > plain.count

@@ -26,7 +26,7 @@ from saemake.llm import model as llm_model
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.metrics import rows
-from saemake.recipes import BaselinesRecipe, EvaluationRecipe, ModelRecipe, TokensRecipe
+from saemake.recipes.kinds import BaselinesRecipe, EvaluationRecipe, ModelRecipe, TokensRecipe
 from saemake.text.shards import MANIFEST, Tokens, pack
 from saemake.training.baselines import fit
 

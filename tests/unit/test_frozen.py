@@ -29,7 +29,8 @@ from saemake.architectures.training_settings import Training
 from saemake.config.checks import read
 from saemake.llm.weights import Weights
 from saemake.paths.files import uses
-from saemake.recipes import ACTIVATIONS_VERSION, TOKENS_VERSION
+from saemake.recipes.inputs import TOKENS_VERSION
+from saemake.recipes.training import ACTIVATIONS_VERSION
 
 FROZEN = Path(__file__).with_name("frozen.json")
 RECIPES = Training.model_fields["recipe"].annotation.__args__

@@ -7,7 +7,7 @@ from conftest import CONFIG_FILE, PROJECT, raw_config
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from saemake import architectures, figures, recipes
+from saemake import architectures, figures
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.config.config import MOST_LATENTS, Config
@@ -108,16 +108,16 @@ def artifacts() -> st.SearchStrategy[Artifact]:
             formats,
         )
     )
-    setups = layered.flatmap(
+    set_up = layered.flatmap(
         lambda place: st.sampled_from(config.sae_bench_evaluations).map(
-            lambda name: SetupFile(recipes.setups(config, *place, name)[0])
+            lambda name: SetupFile(setups(config, *place, name)[0])
         )
     )
     swept = st.sampled_from(kinds).flatmap(_sweeps)
     checkpoints = [*files.checkpoint_files(config, "demo", "batch_top_k"), *files.tables(config)]
     published = st.sampled_from(known.sweeps())
     return st.one_of(
-        setups,
+        set_up,
         st.builds(DatasetFile, st.sampled_from(list(config.datasets))),
         st.builds(ModelFile, models),
         st.builds(TokensFile, models, st.sampled_from(files.uses(config))),

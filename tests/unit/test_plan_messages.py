@@ -11,7 +11,8 @@ from saemake.config.checks import read
 from saemake.paths.names import Sweep
 from saemake.paths.sweeps import members
 from saemake.plan import messages as plan
-from saemake.recipes import evaluation_key, sae_evaluation_recipe, sae_recipe
+from saemake.recipes.judging import evaluation_key, sae_evaluation_recipe
+from saemake.recipes.training import sae_recipe
 
 SWEEP = Sweep("demo", 3, "top_k", "256")
 

@@ -39,7 +39,8 @@ from saemake.plan import memory
 from saemake.plan.stored import Stored
 from saemake.plan.text import Texts, counted_lengths
 from saemake.plan.totals import plan
-from saemake.recipes import sae_recipe, tokens_recipe
+from saemake.recipes.inputs import tokens_recipe
+from saemake.recipes.training import sae_recipe
 from saemake.text.shards import Tokens
 
 STORE = Path("results/.store")

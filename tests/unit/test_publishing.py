@@ -13,7 +13,7 @@ from peers import SHARED
 from safetensors.torch import load
 from unit.test_architectures import make
 
-from saemake import architectures, recipes
+from saemake import architectures
 from saemake.base.errors import SaemakeError
 from saemake.base.store import sha256
 from saemake.config import rebuilding
@@ -25,6 +25,8 @@ from saemake.publishing import saelens
 from saemake.publishing.faults import talking
 from saemake.publishing.push import batches, push
 from saemake.publishing.push_plan import File, look, plan, text
+from saemake.recipes.judging import sae_evaluation_recipe
+from saemake.recipes.training import sae_recipe
 
 REPO = "somebody/saes"
 KEPT = Publishing(private=True, overwrite=False, license=None)
@@ -154,15 +156,15 @@ def test_the_published_config_asks_for_the_same_recipes(model, drop):
     saes = suite_saes(config, model)
     assert suite_saes(rebuilt, model) == saes
     for sae in saes:
-        assert recipes.sae_recipe(rebuilt, sae) == recipes.sae_recipe(config, sae)
+        assert sae_recipe(rebuilt, sae) == sae_recipe(config, sae)
         for name in config.text_evaluations:
-            asked = [recipes.sae_evaluation_recipe(c, sae, name) for c in (rebuilt, config)]
+            asked = [sae_evaluation_recipe(c, sae, name) for c in (rebuilt, config)]
             assert asked[0] == asked[1]
     assert suite_files(rebuilt, model) == suite_files(config, model)
     elsewhere = {"training": {"drop": {"special": True}}}
     elsewhere["evaluations"] = {"sae_bench_core": elsewhere["training"]}
     over_another = read(raw_config(merged(published, elsewhere)), PROJECT, [])
-    assert recipes.sae_recipe(over_another, saes[0]) == recipes.sae_recipe(config, saes[0])
+    assert sae_recipe(over_another, saes[0]) == sae_recipe(config, saes[0])
     assert rebuilt.publishing == read(raw_config(), PROJECT, []).publishing
 
 

@@ -14,7 +14,7 @@ from saemake.config.checks import read
 from saemake.config.config import Config
 from saemake.paths.names import SaeName, Sweep
 from saemake.paths.sweeps import members
-from saemake.recipes import baselines_recipe, sae_recipe
+from saemake.recipes.training import baselines_recipe, sae_recipe
 
 RECORDED = Path(__file__).with_name("recipe_hashes.json")
 MODELS = ("demo", "pythia-160m-deduped", "gemma-2-2b")

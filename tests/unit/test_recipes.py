@@ -3,10 +3,12 @@ import json
 import pytest
 from conftest import PROJECT, raw_config
 
-from saemake import recipes
 from saemake.base.digest import digest
 from saemake.config.checks import read
 from saemake.paths.names import SaeName, Sweep
+from saemake.recipes.inputs import _folder_digest, model_recipe
+from saemake.recipes.judging import sae_evaluation_recipe
+from saemake.recipes.training import sae_recipe
 
 
 def hashes(over=None, model="demo"):
@@ -15,7 +17,7 @@ def hashes(over=None, model="demo"):
         "top_k": SaeName(Sweep(model, 3, "top_k", "1k"), 8),
         "standard_new": SaeName(Sweep(model, 3, "standard_new", "1k"), 0.1),
     }
-    return {key: recipes.sae_recipe(config, name).hash for key, name in names.items()}
+    return {key: sae_recipe(config, name).hash for key, name in names.items()}
 
 
 def changed(over, model="demo"):
@@ -66,26 +68,26 @@ def test_a_local_model_is_its_content_not_its_place(tmp_path):
 
     def content(folder):
         config = read(raw_config({"models": {"demo": {"folder": str(folder)}}}), PROJECT, [])
-        return recipes.model_recipe(config, "demo").hash
+        return model_recipe(config, "demo").hash
 
     assert content(first) == content(second)
     (second / "config.json").write_text("{ }")
-    recipes._folder_digest.cache_clear()
+    _folder_digest.cache_clear()
     assert content(first) != content(second)
 
 
 def test_an_evaluation_changes_with_its_sae_and_with_its_text(config):
     name = SaeName(Sweep("demo", 3, "top_k", "1k"), 8)
-    base = recipes.sae_evaluation_recipe(config, name, "dictionary_learning").hash
+    base = sae_evaluation_recipe(config, name, "dictionary_learning").hash
     for over in (
         {"models": {"demo": {"evaluations": {"dictionary_learning": {"documents": 5}}}}},
         {"models": {"demo": {"train_tokens": 400_000}}},
     ):
         other = read(raw_config(over), PROJECT, [])
-        assert recipes.sae_evaluation_recipe(other, name, "dictionary_learning").hash != base
+        assert sae_evaluation_recipe(other, name, "dictionary_learning").hash != base
 
 
 def test_a_recipe_holds_no_path_of_this_machine(config):
     for member in (SaeName(Sweep("demo", 3, "top_k", "1k"), 8),):
-        text = json.dumps(recipes.sae_recipe(config, member).model_dump(mode="json"))
+        text = json.dumps(sae_recipe(config, member).model_dump(mode="json"))
         assert str(PROJECT) not in text

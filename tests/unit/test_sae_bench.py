@@ -8,7 +8,6 @@ import pytest
 import yaml
 from conftest import CONFIG_FILE, PROJECT, merged, raw_config
 
-from saemake import recipes
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.config.config import Config
@@ -21,6 +20,9 @@ from saemake.paths import judged_by
 from saemake.paths.grammar import parse
 from saemake.paths.names import Baselines, SaeName, SetupName, Sweep
 from saemake.plan.totals import plan
+from saemake.recipes.inputs import _digest_of, dataset_recipe
+from saemake.recipes.judging import evaluation_recipes, sae_evaluation_recipes, setup_recipe, setups
+from saemake.recipes.kinds import SaeBenchRecipe
 
 PYTHIA, GEMMA = "pythia-160m-deduped", "gemma-2-2b"
 GIGABYTE = 1e9
@@ -120,8 +122,8 @@ def test_a_missing_key_is_told_before_any_work(monkeypatch, tmp_path: Path) -> N
 )
 def test_a_setup_depends_on(over: dict[str, Any]) -> None:
     def of(config: Config) -> str:
-        (setup,) = recipes.setups(config, PYTHIA, 8, "sae_bench_tpp")
-        return recipes.setup_recipe(config, setup).hash
+        (setup,) = setups(config, PYTHIA, 8, "sae_bench_tpp")
+        return setup_recipe(config, setup).hash
 
     assert of(configured(over)) != of(configured())
 
@@ -129,8 +131,8 @@ def test_a_setup_depends_on(over: dict[str, Any]) -> None:
 def test_judging_depends_on_what_the_setup_does_not() -> None:
     def hashes(over: dict[str, Any] | None = None) -> tuple[str, str]:
         config = configured({"evaluations": {"sae_bench_tpp": over}} if over else None)
-        recipe, *_ = recipes.sae_evaluation_recipes(config, SAE, "sae_bench_tpp")
-        assert isinstance(recipe, recipes.SaeBenchRecipe)
+        recipe, *_ = sae_evaluation_recipes(config, SAE, "sae_bench_tpp")
+        assert isinstance(recipe, SaeBenchRecipe)
         return recipe.hash, recipe.setup
 
     (judged, setup), (fewer, same) = hashes(), hashes({"n_values": [2]})
@@ -141,18 +143,18 @@ def test_judging_depends_on_what_the_setup_does_not() -> None:
 
 def test_each_seed_has_its_setup() -> None:
     config = configured({"evaluations": {"sae_bench_tpp": {"reseeds": 2}}})
-    setups = recipes.setups(config, PYTHIA, 8, "sae_bench_tpp")
-    assert setups == [SetupName(PYTHIA, 8, "sae_bench_tpp", seed) for seed in (42, 43, 44)]
-    of_seeds = recipes.sae_evaluation_recipes(config, SAE, "sae_bench_tpp")
+    found = setups(config, PYTHIA, 8, "sae_bench_tpp")
+    assert found == [SetupName(PYTHIA, 8, "sae_bench_tpp", seed) for seed in (42, 43, 44)]
+    of_seeds = sae_evaluation_recipes(config, SAE, "sae_bench_tpp")
     assert len({recipe.hash for recipe in of_seeds}) == 3
-    before_ = recipes.sae_evaluation_recipes(configured(), SAE, "sae_bench_tpp")
+    before_ = sae_evaluation_recipes(configured(), SAE, "sae_bench_tpp")
     assert of_seeds[0].hash == before_[0].hash
 
 
 def test_a_judge_is_known_by_its_place_and_model_not_its_price_or_key() -> None:
     def recipe(**judge: Any) -> str:
         config = configured({"evaluations": {"sae_bench_autointerp": {"judge": judge}}})
-        return recipes.sae_evaluation_recipes(config, SAE, "sae_bench_autointerp")[0].hash
+        return sae_evaluation_recipes(config, SAE, "sae_bench_autointerp")[0].hash
 
     assert recipe() == recipe(key_variable="OTHER", dollars_asked=9.0)
     assert len({recipe(), recipe(model="other"), recipe(base_url="http://localhost:1/v1")}) == 3
@@ -213,7 +215,7 @@ def test_noise_by_hand() -> None:
 
 def test_pca_is_the_baseline_that_sae_bench_judges() -> None:
     config = configured()
-    found = recipes.evaluation_recipes(config, Baselines(PYTHIA, 8), "sae_bench_tpp")
+    found = evaluation_recipes(config, Baselines(PYTHIA, 8), "sae_bench_tpp")
     assert list(found) == ["pca"]
 
 
@@ -235,10 +237,10 @@ def test_the_readme_of_a_local_dataset_counts(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("one")
     (tmp_path / "rows.jsonl").write_text("{}")
     over = {"datasets": {"wikitext": {"hub": None, "folder": str(tmp_path), "files": ["*"]}}}
-    before_ = recipes.dataset_recipe(configured(over), "wikitext").hash
+    before_ = dataset_recipe(configured(over), "wikitext").hash
     (tmp_path / "README.md").write_text("another")
-    recipes._digest_of.cache_clear()
-    assert recipes.dataset_recipe(configured(over), "wikitext").hash != before_
+    _digest_of.cache_clear()
+    assert dataset_recipe(configured(over), "wikitext").hash != before_
 
 
 def test_a_setup_that_is_not_kept_is_planned_as_often_as_it_is_made(tmp_path: Path) -> None:
@@ -276,5 +278,5 @@ def test_a_push_that_rebuilds_elsewhere_has_the_lm_that_unlearning_asks() -> Non
     rebuilt = configured(content)
     sweep = SaeName(Sweep(GEMMA, 12, "top_k", "16k"), 80)
     for each in evaluations:
-        ours, theirs = (recipes.sae_evaluation_recipes(c, sweep, each) for c in (config, rebuilt))
+        ours, theirs = (sae_evaluation_recipes(c, sweep, each) for c in (config, rebuilt))
         assert [recipe.hash for recipe in ours] == [recipe.hash for recipe in theirs]

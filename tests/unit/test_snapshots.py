@@ -13,7 +13,7 @@ from saemake.base.store import Store
 from saemake.config.checks import read
 from saemake.paths.names import Sweep
 from saemake.paths.sweeps import members
-from saemake.recipes import sae_recipe
+from saemake.recipes.training import sae_recipe
 from saemake.training import train
 from saemake.training.members import Stores, Wanted
 from saemake.training.snapshots import Snapshots

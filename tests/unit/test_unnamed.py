@@ -10,7 +10,7 @@ from saemake.commands.unnamed import UNKNOWN, Described
 from saemake.config.checks import read
 from saemake.paths.names import Sweep
 from saemake.paths.sweeps import members
-from saemake.recipes import sae_recipe
+from saemake.recipes.training import sae_recipe
 
 FILES = {
     "saes": "provenance.json",

@@ -15,7 +15,7 @@ rule baselines:
     resources:
         gpu=1,
     params:
-        recipe=lambda wildcards: recipes.baselines_recipe(
+        recipe=lambda wildcards: baselines_recipe(
             CONFIG, wildcards.model, int(wildcards.layer)
         ).hash[:16],
         replaced=lambda wildcards, output: messages.of_replaced(CONFIG, output),

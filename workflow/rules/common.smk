@@ -10,7 +10,7 @@ from pathlib import Path
 
 from snakemake.cli import get_argument_parser
 
-from saemake import figures, recipes
+from saemake import figures
 from saemake.base import interrupts
 from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError
@@ -40,6 +40,9 @@ from saemake.paths.names import Checkpoints as SaeCheckpoints
 from saemake.paths.spelling import sae_of
 from saemake.paths.sweeps import members, trained_with
 from saemake.plan import messages
+from saemake.recipes.inputs import dataset_recipe, model_recipe, tokens_recipe
+from saemake.recipes.judging import evaluation_hashes, sae_evaluation_recipe, setup_recipe
+from saemake.recipes.training import baselines_recipe, sae_recipe, training_hashes
 
 # Options of snakemake whose value may be a path under results/ and is no target.
 TAKES_A_PATH = {"--report", "--archive", "--directory", "-d", "--configfile", "--profile"}
@@ -118,7 +121,7 @@ COMPARED_BY = repr(CONFIG.published.tolerances)
 def evaluated(subjects):
     """Short hash of the recipes of all evaluations of what one job judges."""
     return short(
-        recipes.evaluation_hashes(CONFIG, subjects, name)
+        evaluation_hashes(CONFIG, subjects, name)
         for name in judged_by.evaluations_of(CONFIG, subjects)
     )
 
@@ -141,12 +144,12 @@ def short(parts):
 
 def training_recipes(trained, wildcards):
     """The recipes of what a job trains; `trained` gives it from the job's wildcards."""
-    return " ".join(recipes.training_hashes(CONFIG, trained(wildcards)))
+    return " ".join(training_hashes(CONFIG, trained(wildcards)))
 
 
 def evaluation_recipes(subjects, wildcards):
     """The recipes of the evaluation of what a job judges."""
-    hashes = recipes.evaluation_hashes(CONFIG, subjects(wildcards), wildcards.evaluation)
+    hashes = evaluation_hashes(CONFIG, subjects(wildcards), wildcards.evaluation)
     return " ".join(hashes)
 
 
@@ -257,7 +260,7 @@ def tokens_inputs(wildcards):
     """What tokenising needs: the model's tokenizer, and where the text goes on after what was
     trained on, how far that is."""
     needed = {"model": f"results/{wildcards.model}/model.json"}
-    if recipes.tokens_recipe(CONFIG, wildcards.model, wildcards.use).after:
+    if tokens_recipe(CONFIG, wildcards.model, wildcards.use).after:
         needed["after"] = f"results/{wildcards.model}/tokens/train/manifest.json"
     return needed
 
@@ -288,7 +291,7 @@ def figure_recipes(wildcards):
     parts = [baselines_in(wildcards), *figure_sweeps(wildcards)]
     hashes = [*map(evaluated, [*parts, *map(SaeCheckpoints, figure_checkpoints(wildcards))])]
     for name, sweep in figure_evaluations(wildcards):
-        hashes += recipes.evaluation_hashes(CONFIG, sweep, name)
+        hashes += evaluation_hashes(CONFIG, sweep, name)
     return short(hashes)
 
 

@@ -30,7 +30,7 @@ rule lay_out:
     params:
         # What the catalogue says of the folder is nowhere else.
         name=lambda wildcards: str(rebuilt_name(f"hub/{wildcards.folder}")),
-        recipes=lambda wildcards: recipes.sae_evaluation_recipe(
+        recipes=lambda wildcards: sae_evaluation_recipe(
             CONFIG, rebuilt_name(f"hub/{wildcards.folder}"), LAID_OUT_BY
         ).hash[:16],
     message:
@@ -52,9 +52,9 @@ rule lay_out_checkpoint:
         "../../envs/saemake.yaml"
     params:
         name=lambda wildcards: str(rebuilt_name(f"hub/{wildcards.folder}")),
-        recipes=lambda wildcards: recipes.sae_recipe(
-            CONFIG, rebuilt_name(f"hub/{wildcards.folder}")
-        ).hash[:16],
+        recipes=lambda wildcards: sae_recipe(CONFIG, rebuilt_name(f"hub/{wildcards.folder}")).hash[
+            :16
+        ],
     message:
         "lay out step {wildcards.step} of {params.name} as published"
     script:

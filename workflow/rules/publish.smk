@@ -25,7 +25,7 @@ rule saelens:
         "../../envs/saemake.yaml"
     params:
         version=SAELENS_VERSION,
-        recipes=lambda wildcards: recipes.sae_recipe(CONFIG, sae_in(CONFIG, wildcards)).hash[:16],
+        recipes=lambda wildcards: sae_recipe(CONFIG, sae_in(CONFIG, wildcards)).hash[:16],
         sae=lambda wildcards, output: sae_in(CONFIG, wildcards),
     message:
         "write {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sae} as SAELens reads it"

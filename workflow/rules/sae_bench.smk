@@ -14,7 +14,7 @@ rule dataset:
     conda:
         "../../envs/saemake.yaml"
     params:
-        recipe=lambda wildcards: recipes.dataset_recipe(CONFIG, wildcards.dataset).hash[:16],
+        recipe=lambda wildcards: dataset_recipe(CONFIG, wildcards.dataset).hash[:16],
     message:
         "fetch and check the dataset {wildcards.dataset}"
     script:
@@ -37,7 +37,7 @@ rule set_up:
     resources:
         gpu=1,
     params:
-        recipe=lambda wildcards: recipes.setup_recipe(CONFIG, setup_in(wildcards)).hash[:16],
+        recipe=lambda wildcards: setup_recipe(CONFIG, setup_in(wildcards)).hash[:16],
         setup=partial(without_comparing, setup_in),
     message:
         "set up {wildcards.evaluation} of {wildcards.model}/L{wildcards.layer} (seed {wildcards.seed})"

@@ -13,7 +13,7 @@ rule model:
     conda:
         "../../envs/saemake.yaml"
     params:
-        recipe=lambda wildcards: recipes.model_recipe(CONFIG, wildcards.model).hash[:16],
+        recipe=lambda wildcards: model_recipe(CONFIG, wildcards.model).hash[:16],
         replaced=lambda wildcards, output: messages.of_replaced(CONFIG, output),
     message:
         "fetch and check the model {wildcards.model}{params.replaced}"
@@ -31,9 +31,7 @@ rule tokens:
     conda:
         "../../envs/saemake.yaml"
     params:
-        recipe=lambda wildcards: recipes.tokens_recipe(
-            CONFIG, wildcards.model, wildcards.use
-        ).hash[:16],
+        recipe=lambda wildcards: tokens_recipe(CONFIG, wildcards.model, wildcards.use).hash[:16],
         plan=lambda wildcards, output: messages.of_tokens(CONFIG, wildcards.model, wildcards.use),
         replaced=lambda wildcards, output: messages.of_replaced(CONFIG, output),
     message:

@@ -1,0 +1,144 @@
+"""What is in each kind of recipe."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from saemake.activations.drop_settings import Drop, RecordedDrop
+from saemake.architectures.training_settings import Training
+from saemake.base.digest import digest
+from saemake.base.sections import Closed
+
+
+class Recipe(Closed):
+    """A recipe of any kind; `hash` names it in the store."""
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the recipe's canonical JSON, in hex."""
+        return digest(self.model_dump(mode="json"))
+
+
+class ModelRecipe(Recipe):
+    """Which weights: a folder's content, or a Hub repository and revision; and their dtype."""
+
+    content: str | None
+    hub: str | None
+    revision: str | None
+    gguf_file: str | None
+    layers: int
+    dtype: str
+
+
+class TokensRecipe(Recipe):
+    """The tokenised text: documents one a context, or packed into contexts of equal length; from
+    the text's beginning, or after the documents that the tokens with the hash `after` are of.
+
+    An `amount` of tokens does not count those of the `dropped` kinds, which are left out by whoever
+    reads them. That and `prepend_bos` are in the recipe only where they are on.
+    """
+
+    version: int
+    model: ModelRecipe
+    text_content: str | None
+    text_hub: str | None
+    text_revision: str | None
+    subset: str | None
+    split: str
+    column: str
+    shuffle_seed: int | None
+    after: str | None
+    layout: Literal["documents", "packed"]
+    context_tokens: int
+    amount: int
+    unit: Literal["tokens", "documents"]
+    prepend_bos: bool = Field(default=False, exclude_if=lambda on: not on)
+    dropped: list[Literal["bos", "special"]] = Field(default=[], exclude_if=lambda kinds: not kinds)
+
+
+class SaeRecipe(Recipe):
+    """One SAE. `ae.pt` is a function of this alone, on one kind of device."""
+
+    tokens: TokensRecipe
+    activations_version: int
+    layer: int
+    llm_batch_contexts: int
+    buffer_tokens: int
+    architecture: str
+    architecture_version: int
+    width: int
+    sparsity: int | float
+    settings: dict[str, Any]
+    training: Training
+    steps: int
+
+
+class BaselinesRecipe(Recipe):
+    """The principal components of a layer's activations on the beginning of the training text."""
+
+    version: int
+    tokens: TokensRecipe
+    layer: int
+    llm_batch_contexts: int
+    pca_tokens: int
+    cpu_threads: int
+    drop: RecordedDrop = Drop()
+
+
+class EvaluationRecipe(Recipe):
+    """One evaluation of one thing: `subject` is the hash of the recipe of an SAE, a checkpoint or
+    a baseline. `settings` are what else its figures depend on."""
+
+    version: int
+    evaluation: str
+    settings: dict[str, Any]
+    subject: str
+    tokens: TokensRecipe
+    batch_contexts: int
+    cpu_threads: int
+    inferences: list[str | None]
+    target_l0: float | None
+
+
+class DatasetRecipe(Recipe):
+    """Data that SAE Bench reads: a folder's content, or files or rows of a Hub repository."""
+
+    content: str | None
+    hub: str | None
+    revision: str | None
+    files: list[str]
+    split: str | None
+    rows: int | None
+
+
+class SetupRecipe(Recipe):
+    """What an evaluation of SAE Bench sets up from the LM and the data alone, from the seed in its
+    settings. `lm_name` is TransformerLens's name of the LM."""
+
+    version: int
+    evaluation: str
+    settings: dict[str, Any]
+    model: ModelRecipe
+    lm_name: str
+    layer: int
+    datasets: dict[str, DatasetRecipe]
+    software: dict[str, str]
+    cpu_threads: int
+
+
+class SaeBenchRecipe(Recipe):
+    """One evaluation by SAE Bench of one thing, from the seed in its settings. `subject` is as in
+    EvaluationRecipe, `setup` the hash of the recipe of its setup. Latents are chosen as SAE Bench's
+    loader does it: `inferences` has one entry."""
+
+    version: int
+    evaluation: str
+    settings: dict[str, Any]
+    subject: str
+    setup: str
+    lm_name: str
+    software: dict[str, str]
+    inferences: list[str | None]
+
+
+JudgedBy = EvaluationRecipe | SaeBenchRecipe

@@ -1,0 +1,83 @@
+"""Recipes of SAEs, their checkpoints and baselines."""
+
+from saemake import architectures
+from saemake.activations.drop_settings import Drop, TrainingDrop
+from saemake.architectures.training_settings import Training
+from saemake.base.digest import digest
+from saemake.config.config import Config
+from saemake.paths.names import SaeName, Trained
+from saemake.paths.sweeps import members
+from saemake.recipes.inputs import tokens_recipe, training_tokens
+from saemake.recipes.kinds import BaselinesRecipe, SaeRecipe
+
+# Raised by hand when the maths or the order behind them changes. Architectures carry their own.
+ACTIVATIONS_VERSION, BASELINES_VERSION = 3, 3
+
+
+def sae_recipe(config: Config, name: SaeName) -> SaeRecipe:
+    """An SAE by its name, whether a sweep lists it or not."""
+    sweep = name.sweep
+    model = config.models[sweep.model]
+    settings = config.settings_of(sweep.model, sweep.architecture)
+    return SaeRecipe(
+        tokens=tokens_recipe(config, sweep.model, "train"),
+        activations_version=ACTIVATIONS_VERSION,
+        layer=sweep.layer,
+        llm_batch_contexts=model.llm_batch_contexts,
+        buffer_tokens=model.buffer_tokens,
+        architecture=sweep.architecture,
+        architecture_version=architectures.get(sweep.architecture).version,
+        width=config.latents(sweep.width),
+        sparsity=name.sparsity,
+        settings=settings.model_dump(mode="json", exclude=settings.OUTSIDE_RECIPE),
+        training=_trained_with(config, sweep.model, name.seed),
+        steps=config.steps_of(sweep.model),
+    )
+
+
+def _trained_with(config: Config, model: str, seed: int | None) -> Training:
+    """With the seed of the SAE's name. Without the reserve where no norm is left out: it changes no
+    byte then."""
+    training = config.training_of(model)
+    if seed is not None:
+        training = training.model_copy(update={"seed": seed})
+    if training.drop.norm_over_median is not None:
+        return training
+    drop = TrainingDrop(**training.drop.model_dump(exclude={"reserve"}))
+    return training.model_copy(update={"drop": drop})
+
+
+def baselines_recipe(config: Config, model: str, layer: int) -> BaselinesRecipe:
+    """The principal components of a layer."""
+    return BaselinesRecipe(
+        version=BASELINES_VERSION,
+        tokens=training_tokens(config, model),
+        layer=layer,
+        llm_batch_contexts=config.models[model].llm_batch_contexts,
+        pca_tokens=config.baselines_of(model).pca_tokens,
+        cpu_threads=config.training_of(model).cpu_threads,
+        # Of the same positions as the SAEs.
+        drop=Drop(**config.training_of(model).drop.model_dump(exclude={"reserve"})),
+    )
+
+
+def baseline_names(config: Config, model: str) -> list[str]:
+    """`identity`, `pca` (all components) and `pca/k_20`, ...: the first k, as many as the sweep of
+    top_k keeps."""
+    sweep = config.settings_of(model, "top_k").sweep if "top_k" in config.architectures else []
+    return ["identity", "pca", *(f"pca/k_{k}" for k in sweep)]
+
+
+def baseline_key(config: Config, model: str, layer: int, baseline: str) -> str:
+    """What names a baseline of a layer."""
+    return digest([baselines_recipe(config, model, layer).hash, baseline])
+
+
+def checkpoint_key(recipe: SaeRecipe, step: int) -> str:
+    """What names a checkpoint in the store."""
+    return digest([recipe.hash, step])
+
+
+def training_hashes(config: Config, trained: Trained) -> list[str]:
+    """Short hashes of the recipes of what one job trains: what Snakemake compares for staleness."""
+    return [sae_recipe(config, member).hash[:16] for member in members(config, trained)]
