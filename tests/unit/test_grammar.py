@@ -41,6 +41,7 @@ from saemake.paths.names import (
     Subjects,
     Sweep,
 )
+from saemake.recipes.judging import setups
 
 CHECKPOINTED = {"architectures": {"batch_top_k": {"checkpoints": [0.0, 0.1, 0.5]}}}
 
