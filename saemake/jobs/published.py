@@ -52,10 +52,8 @@ def _with_results(
 ) -> Callable[[rows.Row, rows.Row], dict[str, Any]]:
     described = datasets.read(config, files)
     folder = datasets.place(config, described, Store(STORE, "datasets"))
-    found = results.Results(folder)
-    return lambda rebuilt, published: results.compared(
-        entry, rebuilt, published, found, described["revision"]
-    )
+    found = results.Results(folder, described)
+    return lambda rebuilt, published: results.compared(entry, rebuilt, published, found)
 
 
 def compare_with_catalogue(config: Config, metrics: Path, output: Path) -> None:

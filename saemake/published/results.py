@@ -14,8 +14,10 @@ from typing import Any
 
 from saemake import evaluation
 from saemake.base.errors import SaemakeError, first_line
+from saemake.base.store import sha256
 from saemake.metrics.rows import Row
 from saemake.paths.catalogue import Entry
+from saemake.paths.names import dataset_file
 
 # The folder of each evaluation, but for core's.
 FOLDERS = {
@@ -60,14 +62,17 @@ class Result:
 
 
 class Results:
-    """The result files in a folder, one folder an evaluation."""
+    """The result files in a folder, one folder an evaluation. `described` is what datasets/
+    says of them: among others, the sha256 of each."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, described: Mapping[str, Any]) -> None:
+        self.folder, self.described = folder, described
+        self.fetched: Mapping[str, str] = described["files"]
 
     def of(self, entry: Entry) -> dict[str, Result]:
         """An SAE's result of each evaluation that has one, core's under its name too. Empty where
-        no file of core has about its L0. Raises SaemakeError where a file is damaged."""
+        no file of core has about its L0. Raises SaemakeError where a file is damaged or not the one
+        that was fetched."""
         wanted = entry.figures.get("core_l0")
         if wanted is None:
             return {}
@@ -81,7 +86,7 @@ class Results:
         name = min(alike, key=lambda each: abs(alike[each] - wanted))
         found = {"sae_bench_core": self._core(name)}
         for evaluated, folder in FOLDERS.items():
-            if (self.folder / folder / name).exists():
+            if f"{folder}/{name}" in self.fetched:
                 found[evaluated] = self._result(evaluated, f"{folder}/{name}")
         return found
 
@@ -91,37 +96,45 @@ class Results:
         place = f"saebench_{entry.model}_width-2pow{width}_"
         return [
             name
-            for name in _files(self.folder / CORE_FOLDER)
+            for name in self._of_core
             if name.startswith(place)
             and f"layer_{entry.layer}_" in name.rpartition("/")[2]
             and _architecture(name) == entry.architecture
         ]
 
+    @functools.cached_property
+    def _of_core(self) -> list[str]:
+        files = sorted(file for file in self.fetched if file.endswith(SUFFIX))
+        return [file.partition("/")[2] for file in files if file.startswith(f"{CORE_FOLDER}/")]
+
+    def _read(self, file: str) -> dict[str, Any]:
+        path = self.folder / file
+        if not path.is_file() or sha256(path) != self.fetched[file]:
+            raise SaemakeError(
+                f"{path}: gone, or changed since it was fetched; delete"
+                f" {dataset_file(self.described['dataset'])} and run the same command again"
+            )
+        return _read(path)
+
     def _l0(self, name: str) -> float | None:
-        metrics = _read(self.folder / CORE_FOLDER / name)["eval_result_metrics"]
+        metrics = self._read(f"{CORE_FOLDER}/{name}")["eval_result_metrics"]
         l0 = metrics.get("sparsity", {}).get("l0")
         return None if l0 is None else float(l0)
 
     def _core(self, name: str) -> Result:
         """Their explained variance is the legacy one."""
-        content = _read(self.folder / CORE_FOLDER / name)
+        content = self._read(f"{CORE_FOLDER}/{name}")
         figures = _flat(content["eval_result_metrics"])
         if "explained_variance" in figures:
             figures["explained_variance_legacy"] = figures.pop("explained_variance")
         return Result(f"{CORE_FOLDER}/{name}", figures, content.get("sae_bench_commit_hash"))
 
     def _result(self, evaluated: str, file: str) -> Result:
-        content = _read(self.folder / file)
+        content = self._read(file)
         known = evaluation.get(evaluated).Figures.model_fields
         flat = _flat(content["eval_result_metrics"])
         figures = {name: value for name, value in flat.items() if name in known}
         return Result(file, figures, content.get("sae_bench_commit_hash"))
-
-
-@functools.cache
-def _files(folder: Path) -> list[str]:
-    found = folder.rglob(f"*{SUFFIX}") if folder.is_dir() else ()
-    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 @functools.cache
@@ -153,14 +166,12 @@ def _architecture(name: str) -> str | None:
     return ARCHITECTURES[max(said, key=len)] if said else None
 
 
-def compared(
-    entry: Entry, rebuilt: Row, published: Row, results: Results, revision: str | None
-) -> dict[str, Any]:
+def compared(entry: Entry, rebuilt: Row, published: Row, results: Results) -> dict[str, Any]:
     """Of each evaluation with a result file, the figures of the rebuilt SAE, of the published one
     as judged here, and of the file."""
     found = results.of(entry)
     return {
-        "revision": revision,
+        "revision": results.described["revision"],
         "files": {name: result.file for name, result in found.items()},
         "sae_bench_commits": {name: result.commit for name, result in found.items()},
         "figures": {

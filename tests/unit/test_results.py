@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from saemake.base.errors import SaemakeError
+from saemake.base.store import sha256
 from saemake.metrics import rows
 from saemake.paths.catalogue import Entry
 from saemake.published.results import Results, compared
@@ -31,6 +32,13 @@ def sae(architecture: str, trainer: int, layer: int = 12) -> str:
     return f"{architecture}_gemma-2-2b__0108_resid_post_layer_{layer}_trainer_{trainer}"
 
 
+def fetched(folder: Path) -> Results:
+    """The files as they lie."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    sums = {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+    return Results(folder, {"dataset": "owner/results", "revision": "commit", "files": sums})
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Trainer numbers that disagree with the weights', other architectures and layers beside."""
@@ -51,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_files_are_paired_by_l0(folder: Path) -> None:
-    found = Results(folder).of(entry())
+    found = fetched(folder).of(entry())
     assert set(found) == {"sae_bench_core", "sae_bench_tpp", "sae_bench_absorption"}
     assert found["sae_bench_tpp"].file.endswith(
         "BatchTopK_gemma-2-2b__0108_resid_post_layer_12_trainer_6_eval_results.json"
@@ -68,12 +76,12 @@ def test_files_are_paired_by_l0(folder: Path) -> None:
 def test_no_file_is_paired_with_another_sae(
     folder: Path, architecture: str, l0: float | None
 ) -> None:
-    assert Results(folder).of(entry(architecture, l0)) == {}
+    assert fetched(folder).of(entry(architecture, l0)) == {}
 
 
 def test_an_architecture_is_no_part_of_anothers_name(folder: Path) -> None:
     for architecture, said in (("top_k", "_TopK_"), ("matryoshka_batch_top_k", "_MatryoshkaB")):
-        (found,) = Results(folder).of(entry(architecture)).values()
+        (found,) = fetched(folder).of(entry(architecture)).values()
         assert said in found.file
 
 
@@ -101,7 +109,7 @@ def test_only_like_is_compared_with_like(folder: Path) -> None:
         sae_bench_absorption={"mean_absorption_fraction_score": 0.05},
     )
     published = row(sae_bench_tpp={"tpp_threshold_20_total_metric": 0.24})
-    found = compared(entry(), rebuilt, published, Results(folder), "commit")
+    found = compared(entry(), rebuilt, published, fetched(folder))
     assert found["figures"]["sae_bench_tpp"] == {
         "tpp_threshold_20_total_metric": {"rebuilt": 0.3, "published": 0.24, "file": 0.25}
     }
@@ -119,4 +127,14 @@ def test_only_like_is_compared_with_like(folder: Path) -> None:
 def test_a_damaged_file_is_told(folder: Path) -> None:
     next((folder / "tpp").rglob("*.json")).write_text("{")
     with pytest.raises(SaemakeError, match="no result file of SAE Bench"):
-        Results(folder).of(entry())
+        fetched(folder).of(entry())
+
+
+def test_a_file_that_was_changed_after_it_was_fetched_is_told(folder: Path) -> None:
+    before = fetched(folder)
+    tpp = next((folder / "tpp").rglob("*.json"))
+    tpp.write_text(tpp.read_text().replace("0.25", "0.99"))
+    with pytest.raises(
+        SaemakeError, match="changed since it was fetched; delete datasets/owner/re"
+    ):
+        before.of(entry())
