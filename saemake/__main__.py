@@ -1,6 +1,7 @@
 """`python -m saemake`: questions about what is there, which Snakemake does not answer."""
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _check_order(words)
     except SaemakeError as error:
-        print(f"saemake: {error}", file=sys.stderr)
+        _tell(str(error))
         return 2
     options = _parser().parse_args(words)
     try:
@@ -47,14 +48,21 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("saemake: interrupted", file=sys.stderr)
+        _tell("interrupted")
         return 130
     except Exception as error:
         if options.traceback:
             raise
-        print(f"saemake: {_said(error)}", file=sys.stderr)
+        _tell(_said(error))
         return 2
     return status
+
+
+def _tell(line: str) -> None:
+    """Say a line last, after what was printed before it, where both streams go to one file too."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    print(f"saemake: {line}", file=sys.stderr)
 
 
 def _check_order(words: list[str]) -> None:

@@ -1,13 +1,17 @@
 """The device that a job computes on, and the settings that make its results reproducible."""
 
 import os
+import warnings
+from pathlib import Path
 
 import torch
 
-from saemake.base.errors import SaemakeError
+from saemake.base.errors import SaemakeError, first_line
 
 # Set to 1, a job that finds no GPU ends instead of computing on the CPU.
 REQUIRE_GPU = "SAEMAKE_REQUIRE_GPU"
+# NVIDIA's driver lists the GPUs of the machine here, whatever torch can use.
+DRIVERS_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def choose(cpu_threads: int) -> torch.device:
@@ -18,8 +22,9 @@ def choose(cpu_threads: int) -> torch.device:
     """
     if os.environ.get(REQUIRE_GPU) == "1" and not torch.cuda.is_available():
         raise SaemakeError(
-            f"torch {torch.__version__} sees no GPU, and {REQUIRE_GPU} is 1: look at what"
-            " `nvidia-smi` says, install a build of torch for its driver, or unset the variable"
+            f"torch {torch.__version__} sees no GPU ({_why_no_cuda()}), and {REQUIRE_GPU} is 1:"
+            " look at what `nvidia-smi` says, install a build of torch for its driver, or unset the"
+            " variable"
         )
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     os.environ.pop("NVIDIA_TF32_OVERRIDE", None)
@@ -32,6 +37,29 @@ def choose(cpu_threads: int) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(cpu_threads)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def unused_gpu() -> str | None:
+    """A line for a machine that has a GPU which torch cannot use: a driver that is too old, a build
+    of torch for CPUs. None if there is none, if torch uses it, or if CUDA_VISIBLE_DEVICES hides
+    it."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if torch.cuda.is_available() or hidden or not DRIVERS_GPUS.is_dir():
+        return None
+    return (
+        f"this machine has a GPU, and torch {torch.__version__} cannot use it ({_why_no_cuda()}):"
+        f" computing on the CPU; with {REQUIRE_GPU}=1 the job ends instead"
+    )
+
+
+def _why_no_cuda() -> str:
+    """What torch says where it is asked for CUDA that it cannot have."""
+    with warnings.catch_warnings(record=True):
+        try:
+            torch.cuda.init()
+        except Exception as error:  # AssertionError of a build for CPUs, else RuntimeError
+            return first_line(error)
+    return "no device is visible"
 
 
 def describe(device: torch.device) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from saemake.base import devices
 from saemake.base import files as whole
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config, lm_name
@@ -128,6 +129,8 @@ def _announce(
 ) -> None:
     """Says also, on a GPU, how much is free. A step that lists few active latents takes less: the
     dense step is counted."""
+    if line := devices.unused_gpu():
+        print(f"saemake: {line}", file=sys.stderr, flush=True)
     shape = weights.shape_if_known(config, model)
     if shape is None:
         return

@@ -169,6 +169,10 @@ def core_ground(tmp_path_factory):
     return made
 
 
+# Those that densities are of.
+JUDGED_TOKENS = 3 * 16 * 128
+
+
 def test_core_is_sae_benchs_own_but_for_its_defects(core_ground):
     here, names = core_ground, peers.SHARED
     job = {
@@ -196,12 +200,18 @@ def test_core_is_sae_benchs_own_but_for_its_defects(core_ground):
             worst[key] = max(worst.get(key, 0), abs(figures[key] / value - 1) if value else 0)
             assert close(figures[key], value), f"{name}, {key}"
         assert set(latents) == set(theirs[name]["latents"])
+        # By the rounding of a CPU a latent next to zero is active at one token more or less.
+        density = torch.tensor(theirs[name]["latents"]["feature_density"], dtype=torch.float64)
+        tokens_apart = (latents["feature_density"].double() - density).abs() * JUDGED_TOKENS
+        astray = (tokens_apart > 0.5) & (tokens_apart < 1.5)
+        assert astray.sum() <= 2, name
         for key, value in theirs[name]["latents"].items():
             expected = torch.tensor(value, dtype=torch.float64)
             difference = (latents[key].double() - expected).abs() / expected.abs().clamp(min=1e-3)
-            worst[key] = max(worst.get(key, 0), difference.nan_to_num().max().item())
+            difference = difference.nan_to_num()[~astray].max().item()
+            worst[key] = max(worst.get(key, 0), difference)
             assert (latents[key].isnan() == expected.isnan()).all(), f"{name}, {key}"
-            assert difference.nan_to_num().max() < TOLERANCE, f"{name}, {key}"
+            assert difference < TOLERANCE, f"{name}, {key}"
     print(f"\nSAE Bench core: worst relative differences {worst}")
     mended = here.judged("sae_bench_core", [(name, None) for name in names], defects="mended")
     for name in names:

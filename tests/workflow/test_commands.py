@@ -34,6 +34,8 @@ def saemake(built, command, *arguments, status):
     done = subprocess.run(
         [sys.executable, "-m", "saemake", command, *arguments, "--configfile", built.config_file],
         cwd=built.folder,
+        # Whatever the shell of whoever tests says: a line's place must not depend on it.
+        env={key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
