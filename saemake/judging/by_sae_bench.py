@@ -28,7 +28,7 @@ from saemake.judging.worker import Worker, announce, lay_out_sae
 from saemake.metrics import rows
 from saemake.paths.judged_by import judge_key, short_name, transformer_lens_name
 from saemake.paths.names import STORE, SetupName
-from saemake.recipes.judging import evaluation_key, setup_recipe
+from saemake.recipes.judging import setup_recipe
 from saemake.recipes.kinds import SaeBenchRecipe, SetupRecipe
 
 log = logging.getLogger(__name__)
@@ -222,13 +222,13 @@ def evaluate(benches: Sequence[Bench], judged: Sequence[Judged], store: Store) -
     """Put the evaluations of all that is judged into the store, those that it lacks: one bench a
     seed. Raises SaemakeError where some cannot be judged; the others are kept."""
     faults: list[str] = []
-    keys = {key_at(subject, place) for subject in judged for place in range(len(benches))}
+    keys = {subject.key_at(place) for subject in judged for place in range(len(benches))}
     with store.lock(keys):
         for place, bench in enumerate(benches):
             missing = {
                 key: (subject, recipe)
                 for subject in judged
-                if not store.has(key := key_at(subject, place))
+                if not store.has(key := subject.key_at(place))
                 and isinstance(recipe := subject.recipes[place], SaeBenchRecipe)
             }
             log.info("%s: %d of %d are missing", bench.setup, len(missing), len(judged))
@@ -239,21 +239,16 @@ def evaluate(benches: Sequence[Bench], judged: Sequence[Judged], store: Store) -
         raise SaemakeError(f"{faults[0]}{more}")
 
 
-def key_at(judged: Judged, place: int) -> str:
-    """The store's key of an evaluation from the seed at a place in the config's seeds."""
-    return evaluation_key(judged.recipes[place].hash, judged.sha256)
-
-
 def rows_of(judged: Judged, store: Store) -> list[rows.Row]:
     """The row of something that is judged: the figures from the first seed, and where there are
     several seeds, how each figure spreads."""
     entries = [
-        json.loads(store.read(key_at(judged, place), FIGURES))[0]
+        json.loads(store.read(judged.key_at(place), FIGURES))[0]
         for place in range(len(judged.recipes))
     ]
     first, recipe = entries[0], judged.recipes[0]
     assert isinstance(recipe, SaeBenchRecipe)
-    details = json.loads(store.read(key_at(judged, 0), DETAILS))
+    details = json.loads(store.read(judged.key, DETAILS))
     circumstances = rows.SaeBenchCircumstances(
         recipe_hash=recipe.hash,
         sha256=judged.sha256,

@@ -58,7 +58,12 @@ class Judged:
 
     @property
     def key(self) -> str:
-        return evaluation_key(self.recipe.hash, self.sha256)
+        """What names its evaluation in the store: by SAE Bench, that from the first seed."""
+        return self.key_at(0)
+
+    def key_at(self, place: int) -> str:
+        """The same, from the seed at a place in the config's seeds."""
+        return evaluation_key(self.recipes[place].hash, self.sha256)
 
 
 def evaluate(
