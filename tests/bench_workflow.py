@@ -11,6 +11,8 @@ import peers
 from bench_ground import Ground
 from conftest import Workflow
 
+from saemake import evaluation
+
 MODEL = "bench"
 LAYER = f"results/{MODEL}/L{bench_ground.LAYER}"
 SWEEP = f"{LAYER}/top_k/512"
@@ -42,8 +44,29 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "precalc_k_sparse_probe_sae_acts": True,
     },
 }
+# Of another LM, which answers questions.
+UNLEARNING = {
+    "llm_batch_size": 4,
+    "dataset_names": ["wmdp-bio", "human_aging"],
+    "dataset_size": 64,
+    "seq_len": 32,
+    "retain_thresholds": [0.05, 0.2],
+    "n_features_list": [1, 3],
+    "multipliers": [5, 25],
+}
 # Evaluations that ask no judge.
 WITHOUT_JUDGE = [name for name in SETTINGS if name != "sae_bench_autointerp"]
+
+
+def for_run_eval(name: str) -> dict[str, Any]:
+    """The small settings of an evaluation, as SAE Bench's `run_eval` takes them."""
+    described = evaluation.by_sae_bench(name)
+    return {
+        "random_seed": 42,
+        **({"llm_dtype": "float32"} if described.has_dtype else {}),
+        **({"dataset_name": bench_ground.PILE} if described.has_judge else {}),
+        **(SETTINGS | {"sae_bench_unlearning": UNLEARNING})[name],
+    }
 
 
 class BenchWorkflow(Workflow):

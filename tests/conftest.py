@@ -1,5 +1,6 @@
 """What tests share: the project's folder, the demo's LM, and a way to run the workflow for real."""
 
+import csv
 import json
 import os
 import subprocess
@@ -21,6 +22,7 @@ from saemake import architectures
 from saemake.config.checks import read
 from saemake.config.config import Config
 from saemake.llm.weights import Weights
+from saemake.paths.catalogue import COLUMNS
 
 PROJECT = Path(__file__).resolve().parents[1]
 LAYER = "results/demo/L3"
@@ -82,6 +84,14 @@ def config() -> Config:
 @pytest.fixture(scope="session")
 def demo_weights() -> Weights:
     return Weights("demo", DEMO_LM, None, "float32")
+
+
+def write_catalogue(path: Path, rows: list[dict[str, Any]]) -> None:
+    """A catalogue of published SAEs."""
+    with path.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @dataclass

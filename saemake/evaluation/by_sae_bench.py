@@ -67,6 +67,8 @@ class SaeBenchEvaluation(Evaluation):
     # Whether another LM answers questions.
     has_judge: ClassVar[bool] = False
     paper: ClassVar[PaperCost]
+    # What published work warns of. Each row has it, and a figure that shows the evaluation.
+    caution: ClassVar[str | None] = None
 
     @classmethod
     @abc.abstractmethod

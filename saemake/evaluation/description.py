@@ -89,8 +89,6 @@ class Evaluation(abc.ABC):
     roles: ClassVar[Roles | None] = None
     # Columns of a model card's table, to the figures in them.
     card: ClassVar[Mapping[str, str]] = {}
-    # What published work warns of. Each row has it, and a figure that shows the evaluation.
-    caution: ClassVar[str | None] = None
 
 
 class TextEvaluation(Evaluation):

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from saemake.base import devices
 from saemake.base import files as whole
 from saemake.base.errors import SaemakeError
+from saemake.base.saying import say
 from saemake.config.config import Config, lm_name
 from saemake.inputs import weights
 from saemake.llm.shape import Shape
@@ -94,11 +94,9 @@ def _parts(
             f" lower models.{model}.buffer_tokens or the width"
         )
     if at_once < len(missing):
-        print(
-            f"saemake: {label}: {len(missing)} SAEs do not fit into the {room / GIB:.1f} GiB that"
-            f" are free; {at_once} train at a time, and the LM runs again for each part",
-            file=sys.stderr,
-            flush=True,
+        say(
+            f"{label}: {len(missing)} SAEs do not fit into the {room / GIB:.1f} GiB that are free;"
+            f" {at_once} train at a time, and the LM runs again for each part"
         )
     return [missing[first : first + at_once] for first in range(0, len(missing), at_once)]
 
@@ -130,7 +128,7 @@ def _announce(
     """Says also, on a GPU, how much is free. A step that lists few active latents takes less: the
     dense step is counted."""
     if line := devices.unused_gpu():
-        print(f"saemake: {line}", file=sys.stderr, flush=True)
+        say(line)
     shape = weights.shape_if_known(config, model)
     if shape is None:
         return
@@ -141,7 +139,7 @@ def _announce(
         free, _ = torch.cuda.mem_get_info(device)
         words += f", where {free / GIB:.1f} GiB are free"
     log.info("%s", words)
-    print(f"saemake: {words}", file=sys.stderr, flush=True)
+    say(words)
 
 
 def _link(config: Config, sae: SaeName, stores: Stores) -> None:

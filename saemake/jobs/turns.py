@@ -11,12 +11,12 @@ import contextlib
 import errno
 import fcntl
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from saemake.base.errors import SaemakeError
+from saemake.base.saying import say
 from saemake.base.store import disk_fault
 from saemake.config.config import Config
 from saemake.paths.artifacts import DatasetFile, HubFolder, RepositoryFile
@@ -84,7 +84,7 @@ def take(names: Iterable[str]) -> list[IO[str]]:
             _lock(opened, name)
     except OSError as error:
         if error.errno in CANNOT_LOCK:
-            _say(f"{LOCKS}: files cannot be locked here; start one snakemake at a time")
+            say(f"{LOCKS}: files cannot be locked here; start one snakemake at a time")
         elif error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
             fault = disk_fault(error, LOCKS)
             if isinstance(fault, SaemakeError):
@@ -111,7 +111,7 @@ def _lock(opened: IO[str], name: str) -> None:
         opened.seek(0)
         who = opened.read().strip()
         of_whom = f" (process {who})" if who else ""
-        _say(f"another run{of_whom} works on {name}; waiting until it ends")
+        say(f"another run{of_whom} works on {name}; waiting until it ends")
         fcntl.flock(opened, fcntl.LOCK_EX)
     with contextlib.suppress(OSError):  # whose it is helps who waits, and nothing else
         if opened.writable():
@@ -125,7 +125,3 @@ def _missing() -> str:
     if Path(RESULTS).is_symlink() and not Path(RESULTS).exists():
         return f"{RESULTS} is a link to {Path(RESULTS).readlink()}, which is not there"
     return f"{RESULTS}/ must be a folder on a disk that works"
-
-
-def _say(words: str) -> None:
-    print(f"saemake: {words}", file=sys.stderr, flush=True)

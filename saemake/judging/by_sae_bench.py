@@ -19,12 +19,13 @@ from typing import Any
 from saemake import evaluation
 from saemake.base import devices
 from saemake.base.errors import SaemakeError
+from saemake.base.saying import say
 from saemake.base.store import Store
 from saemake.config.config import Config
 from saemake.inputs import datasets, weights
 from saemake.judging import environment
 from saemake.judging.evaluate import FIGURES, RECIPE, Judged
-from saemake.judging.worker import Worker, announce, lay_out_sae
+from saemake.judging.worker import Worker, lay_out_sae
 from saemake.metrics import rows
 from saemake.paths.judged_by import judge_key, short_name, transformer_lens_name
 from saemake.paths.names import STORE, SetupName
@@ -85,7 +86,7 @@ class Bench:
                 (folder / RECIPE).write_text(_text(self.recipe.model_dump(mode="json")))
 
     def _make_setup(self, folder: Path) -> None:
-        announce(f"{self.setup}: setting up")
+        say(f"{self.setup}: setting up")
         with self._worker(data=True) as (worker, job):
             worker.run("setup", {**job, "setup": str(folder.resolve())}, {})
 
@@ -110,7 +111,7 @@ class Bench:
         """Judge each, by the key of its evaluation in the store, and put what comes out into the
         store. Returns a line for each that could not be judged now."""
         keys, faults = list(judged), []
-        announce(f"{self.setup}: judging {len(keys)}")
+        say(f"{self.setup}: judging {len(keys)}")
         with (
             self._setup_folder() as setup,
             self._worker(data=self.described.reads_data) as (worker, job),
@@ -133,7 +134,7 @@ class Bench:
                     faults.append(f"{subject.subject.name}: {said}")
                 else:
                     store.put(key, self._entry(recipe, result, sources))
-                announce(f"{self.setup}: {number + 1} of {len(keys)} judged")
+                say(f"{self.setup}: {number + 1} of {len(keys)} judged")
 
             saes = [str(worker.work / "saes" / str(number)) for number in range(len(keys))]
             worker.run("judge", {**job, "setup": str(setup), "saes": saes}, self._keys(), put)
@@ -258,7 +259,7 @@ def rows_of(judged: Judged, store: Store) -> list[rows.Row]:
         lm=recipe.lm_name,
         lm_revision=details["sources"]["lm_revision"],
         data=details["sources"]["data"],
-        caution=evaluation.get(recipe.evaluation).caution,
+        caution=evaluation.by_sae_bench(recipe.evaluation).caution,
     )
     name = recipe.evaluation
     told = [] if first["undefined"] is None else [f"{name}: {first['undefined']}"]

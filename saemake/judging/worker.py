@@ -5,7 +5,6 @@ import logging
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,8 +118,3 @@ def lay_out_sae(folder: Path, file: str, place: Path, lm_name: str) -> None:
     content = json.loads(config.read_text())
     content["trainer"]["lm_name"] = short_name(lm_name)
     (place / config.name).write_text(json.dumps(content))
-
-
-def announce(line: str) -> None:
-    """Tell the screen."""
-    print(f"saemake: {line}", file=sys.stderr, flush=True)

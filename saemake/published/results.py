@@ -108,13 +108,7 @@ class Results:
         return [file.partition("/")[2] for file in files if file.startswith(f"{CORE_FOLDER}/")]
 
     def _read(self, file: str) -> dict[str, Any]:
-        path = self.folder / file
-        if not path.is_file() or sha256(path) != self.fetched[file]:
-            raise SaemakeError(
-                f"{path}: gone, or changed since it was fetched; delete"
-                f" {dataset_file(self.described['dataset'])} and run the same command again"
-            )
-        return _read(path)
+        return _read(self.folder / file, self.fetched[file], self.described["dataset"])
 
     def _l0(self, name: str) -> float | None:
         metrics = self._read(f"{CORE_FOLDER}/{name}")["eval_result_metrics"]
@@ -138,7 +132,13 @@ class Results:
 
 
 @functools.cache
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, fetched: str, dataset: str) -> dict[str, Any]:
+    """The content of a file whose sha256 is the one that was fetched of a dataset."""
+    if not path.is_file() or sha256(path) != fetched:
+        raise SaemakeError(
+            f"{path}: gone, or changed since it was fetched; delete {dataset_file(dataset)} and run"
+            " the same command again"
+        )
     try:
         content: dict[str, Any] = json.loads(path.read_text())
         content["eval_result_metrics"].items()

@@ -4,7 +4,7 @@ import csv
 
 import peers
 import pytest
-from conftest import Workflow
+from conftest import DEMO_IN_BFLOAT16, Workflow, merged
 
 from saemake import architectures
 from saemake.paths.names import sparsity_name
@@ -26,10 +26,8 @@ def final_loss(workflow: Workflow, name: str) -> float:
 
 def test_bfloat16_ends_within_two_percent_of_float32(demo, tmp_path):
     bfloat16 = Workflow(tmp_path)
-    over = {"demo": {"training": {"autocast": "bfloat16"}, "architectures": {}}}
-    for name, value in SPARSITY.items():
-        over["demo"]["architectures"][name] = {"sweep": [value]}
-    bfloat16.write({"models": over})
+    swept = {name: {"sweep": [value]} for name, value in SPARSITY.items()}
+    bfloat16.write(merged({"models": {"demo": {"architectures": swept}}}, DEMO_IN_BFLOAT16))
     targets = [
         f"results/demo/L3/{name}/1k/{sparsity_name(name, value)}/ae.pt"
         for name, value in SPARSITY.items()

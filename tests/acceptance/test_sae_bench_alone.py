@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import bench_ground
+import bench_workflow
 import chat_ground
 import peers
 import pytest
@@ -19,57 +20,15 @@ from bench_names import BASE, CHAT
 from conftest import PROJECT
 from judge_server import JudgeServer
 
+from saemake import evaluation
+
 WORKER = PROJECT / "workflow" / "workers" / "sae_bench" / "run.py"
 AS_GEMMA = PROJECT / "tests" / "acceptance" / "as_gemma.py"
 BY_HAND = PROJECT / "tests" / "acceptance" / "call_sae_bench.py"
 ARCHITECTURES = ("standard", "top_k", "batch_top_k", "jump_relu")
-PROBING = {"llm_dtype": "float32", "llm_batch_size": 32, "random_seed": 42, "context_length": 32}
-SMALL = {"probe_epochs": 3, "train_set_size": 16, "test_set_size": 16, "n_values": [2, 10, 20]}
-SETTINGS: dict[str, dict[str, Any]] = {
-    "sparse_probing": {**PROBING, "probe_train_set_size": 16, "probe_test_set_size": 16},
-    "scr": {**PROBING, **SMALL},
-    "tpp": {**PROBING, **SMALL},
-    "sae_probes": {
-        "random_seed": 42,
-        "dataset_names": ["5_hist_fig_ismale", "21_headline_istrump"],
-    },
-    "autointerp": {
-        "random_seed": 42,
-        "llm_dtype": "float32",
-        "llm_batch_size": 32,
-        "dataset_name": bench_ground.PILE,
-        "total_tokens": 20_000,
-        "llm_context_size": 64,
-        "n_latents": 20,
-    },
-    "ravel": {
-        "random_seed": 42,
-        "llm_dtype": "float32",
-        "llm_batch_size": 8,
-        "num_pairs_per_attribute": 40,
-        "num_epochs": 1,
-    },
-    "unlearning": {
-        "random_seed": 42,
-        "llm_dtype": "float32",
-        "llm_batch_size": 4,
-        "dataset_names": ["wmdp-bio", "human_aging"],
-        "dataset_size": 64,
-        "seq_len": 32,
-        "retain_thresholds": [0.05, 0.2],
-        "n_features_list": [1, 3],
-        "multipliers": [5, 25],
-    },
-    "absorption": {
-        "random_seed": 42,
-        "llm_dtype": "float32",
-        "llm_batch_size": 10,
-        "min_GT_probe_f1": -1,
-        "min_feats_for_eval": 1,
-        "max_k_value": 3,
-        "k_sparse_probe_num_epochs": 5,
-        "precalc_k_sparse_probe_sae_acts": True,
-    },
+SETTINGS = {
+    evaluation.by_sae_bench(name).worker: bench_workflow.for_run_eval(name)
+    for name in (*bench_workflow.SETTINGS, "sae_bench_unlearning")
 }
 
 

@@ -3,7 +3,6 @@ laid out by hand. The figures are those of its `run_eval` called by hand on the 
 alone, with others, in another order, after a kill. What a setup depends on makes it anew.
 """
 
-import csv
 import json
 import os
 import shutil
@@ -21,12 +20,11 @@ import peers
 import pytest
 from bench_names import BASE, CHAT
 from bench_workflow import LAYER, MODEL, SETTINGS, SWEEP, BenchWorkflow
-from conftest import PROJECT, copied, merged
+from conftest import PROJECT, copied, merged, write_catalogue
 from hub_server import LocalHub
 from judge_server import JudgeServer
 
 from saemake.evaluation import by_sae_bench
-from saemake.paths.catalogue import COLUMNS
 
 AS_GEMMA = PROJECT / "tests" / "acceptance" / "as_gemma.py"
 BY_HAND = PROJECT / "tests" / "acceptance" / "call_sae_bench.py"
@@ -77,12 +75,6 @@ def forget_evaluations(workflow: BenchWorkflow) -> None:
 def by_hand(workflow: BenchWorkflow, name: str, more: dict[str, str], folder: Path) -> list[Any]:
     """The metrics that `run_eval` gives, of an SAE that finds what it needs made by others and then
     of those of the sweep."""
-    described = by_sae_bench(name)
-    settings = {"random_seed": 42, "llm_dtype": "float32", **SETTINGS[name]}
-    if not described.has_dtype:
-        del settings["llm_dtype"]
-    if described.has_judge:
-        settings["dataset_name"] = bench_ground.PILE
     work, saes = folder / "by_hand", []
     # The first makes what the others find, and draws random numbers for it.
     for number, sae in enumerate((SAES[0], *SAES)):
@@ -93,8 +85,8 @@ def by_hand(workflow: BenchWorkflow, name: str, more: dict[str, str], folder: Pa
         (saes[-1] / "config.json").write_text(json.dumps(config))
     work.mkdir()
     job = {
-        "evaluation": described.worker,
-        "settings": settings,
+        "evaluation": by_sae_bench(name).worker,
+        "settings": bench_workflow.for_run_eval(name),
         "model": workflow.ground.model,
         "layer": bench_ground.LAYER,
         "d_model": bench_ground.D_MODEL,
@@ -305,7 +297,7 @@ def test_checkpoints_and_pca_are_judged_too(workflow: BenchWorkflow) -> None:
 def test_published_saes_are_judged_too(workflow: BenchWorkflow, tmp_path: Path) -> None:
     """A published SAE with the bytes of one that is built here has its figures."""
     place = f"TopK_{MODEL}/resid_post_layer_{bench_ground.LAYER}/trainer_0"
-    catalogue = {
+    row = {
         "model": MODEL,
         "layer": bench_ground.LAYER,
         "width": 512,
@@ -316,10 +308,7 @@ def test_published_saes_are_judged_too(workflow: BenchWorkflow, tmp_path: Path) 
         "core_l0": 4,
         "core_loss_recovered": 0.5,
     }
-    with (tmp_path / "catalogue.csv").open("w", newline="") as lines:
-        writer = csv.DictWriter(lines, COLUMNS, restval="")
-        writer.writeheader()
-        writer.writerow(catalogue)
+    write_catalogue(tmp_path / "catalogue.csv", [row])
     base = bench_workflow.config_of(workflow.ground, workflow.folder / "text")
     workflow.write({**base, "published": {"catalogue": str(tmp_path / "catalogue.csv")}})
     folder = workflow.folder / SWEEP / "k_4"
@@ -350,16 +339,10 @@ def test_unlearning_goes_through_the_workflow(tmp_path: Path) -> None:
     workflow = BenchWorkflow(folder, "bench.yaml")
     workflow.ground = ground
     name = "sae_bench_unlearning"
-    settings = {
-        "llm_batch_size": 4,
-        "dataset_names": ["wmdp-bio", "human_aging"],
-        "dataset_size": 64,
-        "seq_len": 32,
-        "retain_thresholds": [0.05, 0.2],
-        "n_features_list": [1, 3],
-        "multipliers": [5, 25],
+    model = {
+        "transformer_lens": f"google/{CHAT}",
+        "evaluations": {name: bench_workflow.UNLEARNING},
     }
-    model = {"transformer_lens": f"google/{CHAT}", "evaluations": {name: settings}}
     base = bench_workflow.config_of(ground, tmp_path / "text")
     workflow.write(merged({"models": {MODEL: model}}, base))
     environment = {"SAEMAKE_SAE_BENCH_PYTHON": str(wrapper)}

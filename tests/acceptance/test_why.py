@@ -1,7 +1,6 @@
 """`why` and `snakemake -n` agree on every kind of artifact, after some twenty edits of what a small
 suite was built by: of the config, of files at hand, by another config at the same paths."""
 
-import csv
 import json
 import os
 import subprocess
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LAYER, Workflow, copied, merged
+from conftest import LAYER, Workflow, copied, merged, write_catalogue
 from hub_server import LocalHub
 
 from saemake.commands import why
 from saemake.commands.project import load_config
-from saemake.paths.catalogue import COLUMNS
 
 pytestmark = pytest.mark.acceptance
 SWEEP, OTHER = f"{LAYER}/top_k/256", f"{LAYER}/standard_new/256"
@@ -233,12 +231,10 @@ FILES: dict[str, tuple[Edit, str, list[str], list[str]]] = {
 def built(begun: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
     """Every kind of artifact; what is 'published' is the SAE itself."""
     made = copied(begun, tmp_path_factory.mktemp("kinds"))
-    with (made.folder / "catalogue.csv").open("w", newline="") as lines:
-        writer = csv.DictWriter(lines, COLUMNS, restval="")
-        writer.writeheader()
-        row = {"model": "demo", "layer": 3, "width": 256, "architecture": "top_k", "sparsity": 4}
-        row |= {"repository": REPOSITORY, "path": f"{FOLDER}/trainer_0"}
-        writer.writerow({**row, "core_l0": 4, "core_loss_recovered": 0.5})
+    row = {"model": "demo", "layer": 3, "width": 256, "architecture": "top_k", "sparsity": 4}
+    row |= {"repository": REPOSITORY, "path": f"{FOLDER}/trainer_0"}
+    row |= {"core_l0": 4, "core_loss_recovered": 0.5}
+    write_catalogue(made.folder / "catalogue.csv", [row])
     made.configure(base(str(made.folder / "catalogue.csv")))
     made.succeed(f"{SAE}/ae.pt")
     with LocalHub() as hub:

@@ -2,7 +2,6 @@
 rebuilt ones laid out as published. 'Published' are SAEs of the demo: the same one, one of another
 seed, one of another layer that says it is of this one."""
 
-import csv
 import json
 import shutil
 from collections.abc import Iterator
@@ -11,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LAYER, Workflow, copied
+from conftest import LAYER, Workflow, copied, write_catalogue
 from hub_server import LocalHub
-
-from saemake.paths.catalogue import COLUMNS
 
 REPOSITORY, ARCHITECTURE = "someone/saes_width-2pow8", "TopK_demo/resid_post_layer_3"
 KS = [4, 8, 16]
@@ -44,30 +41,28 @@ def trained(begun: Workflow, folder: Path, layer: int, ks: list[int], **training
     """A workflow that has trained a sweep."""
     folder.mkdir()
     made = copied(begun, folder)
-    write_catalogue(folder)
+    lay_out_catalogue(folder)
     made.configure(over(folder, ks, **training))
     made.succeed(f"results/demo/L{layer}/top_k/256/k_{ks[0]}/ae.pt")
     return made
 
 
-def write_catalogue(folder: Path) -> None:
-    with (folder / "catalogue.csv").open("w", newline="") as lines:
-        writer = csv.DictWriter(lines, COLUMNS, restval="")
-        writer.writeheader()
-        for trainer, k in enumerate(KS):
-            writer.writerow(
-                {
-                    "model": "demo",
-                    "layer": 3,
-                    "width": 256,
-                    "architecture": "top_k",
-                    "sparsity": k,
-                    "repository": REPOSITORY,
-                    "path": f"{ARCHITECTURE}/trainer_{trainer}",
-                    "core_l0": k,
-                    "core_loss_recovered": 0.5,
-                }
-            )
+def lay_out_catalogue(folder: Path) -> None:
+    rows = [
+        {
+            "model": "demo",
+            "layer": 3,
+            "width": 256,
+            "architecture": "top_k",
+            "sparsity": k,
+            "repository": REPOSITORY,
+            "path": f"{ARCHITECTURE}/trainer_{trainer}",
+            "core_l0": k,
+            "core_loss_recovered": 0.5,
+        }
+        for trainer, k in enumerate(KS)
+    ]
+    write_catalogue(folder / "catalogue.csv", rows)
 
 
 @dataclass
