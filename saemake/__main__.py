@@ -1,23 +1,25 @@
-"""`python -m saemake`: questions about what is there, which Snakemake does not answer."""
+"""`saemake`, or `python -m saemake`: builds targets, and answers questions about what is there."""
 
 import argparse
 import contextlib
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from saemake.base.errors import SaemakeError, first_line
-from saemake.commands import command_line, find, plan, project, store, verify, why
+from saemake.commands import build, command_line, find, plan, project, store, verify, why
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m saemake", description=__doc__)
+    parser = argparse.ArgumentParser(prog="saemake", description=__doc__)
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    # Only for the list of commands: `main` hands its words to snakemake before they are parsed.
+    subparsers.add_parser("build", help=_about(build))
     for module in (find, plan, why, verify, store):
         name = module.__name__.rpartition(".")[2]
-        about = (module.__doc__ or "").partition("\n\n")[0]
-        command = subparsers.add_parser(name, help=about, description=module.__doc__)
+        command = subparsers.add_parser(name, help=_about(module), description=module.__doc__)
         command.add_argument(
             "--configfile",
             nargs="+",
@@ -31,10 +33,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _about(module: ModuleType) -> str:
+    return (module.__doc__ or "").partition("\n\n")[0]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; its exit status. One line on stderr where it cannot be done."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
+        if words[:1] == ["build"]:
+            build.run(words[1:])
+            return 0
         _check_order(words)
     except SaemakeError as error:
         _tell(str(error))
@@ -42,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         if options.run in (why.run, verify.run, store.run):
-            project.check_folder()
+            options.configfile = [path.absolute() for path in options.configfile]
+            project.enter()
         status: int = options.run(project.load_config(options.configfile), options)
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -68,7 +78,7 @@ def _tell(line: str) -> None:
 def _check_order(words: list[str]) -> None:
     """Raise SaemakeError where --configfile takes a path as one more config file."""
     after = next((at + 1 for at, word in enumerate(words) if not word.startswith("-")), 0)
-    command_line.check_order(["python", "-m", "saemake", *words[:after]], words[after:])
+    command_line.check_order(["saemake", *words[:after]], words[after:])
 
 
 def _said(error: Exception) -> str:

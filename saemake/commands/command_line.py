@@ -3,7 +3,7 @@ swallow and for config files that cannot be read. Snakemake answers both with a 
 """
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from saemake.base import source, yaml_file
@@ -33,6 +33,8 @@ TAKE_ONE = {
 TAKE_TARGETS = {
     *("--forcerun", "-R", "--until", "-U", "--omit-from", "-O", "--prioritize", "-P"),
 }
+# These take a path that is no target.
+TAKE_A_PATH = {"--directory", "-d", "--snakefile", "-s", "--profile", "--workflow-profile"}
 # Endings of files that are not targets: config files and reports.
 NO_TARGET = {".yaml", ".yml", ".html", ".zip"}
 
@@ -41,7 +43,7 @@ def check(words: Sequence[str]) -> None:
     """Check the words after `snakemake`. Raises SaemakeError if a target follows an option that
     takes it as its own value, or if a config file cannot be read."""
     check_order(["snakemake"], words)
-    for path in (source.ROOT / "config" / "config.yaml", *map(Path, _config_files(words))):
+    for path in (source.ROOT / "config" / "config.yaml", *map(Path, config_files(words))):
         yaml_file.read(path)
 
 
@@ -60,23 +62,43 @@ def check_order(program: Sequence[str], words: Sequence[str]) -> None:
     )
 
 
+def separated(words: Sequence[str], models: Collection[str] = ()) -> tuple[list[str], list[str]]:
+    """The targets among the words after `saemake build`, and the other words. Targets are the words
+    before the first option, paths of artifacts that no option of snakemake wants for itself, and
+    models with what is below them."""
+    first = next((at for at, word in enumerate(words) if word.startswith("-")), len(words))
+    after = words[first:]
+    taken = {at for option, places in _values(after) if option in TAKE_TARGETS for at in places}
+    taken |= {at + 1 for at, word in enumerate(after) if word in TAKE_A_PATH}
+    misplaced = {place for _, place in _misplaced(after)}
+    at = [
+        place
+        for place, word in enumerate(after)
+        if place in misplaced
+        or (place not in taken and (is_artifact(word) or word.split("/")[0] in models))
+    ]
+    targets = [*words[:first], *(after[place] for place in at)]
+    return targets, [word for place, word in enumerate(after) if place not in at]
+
+
 def _misplaced(words: Sequence[str]) -> Iterator[tuple[str, int]]:
     """Each option that takes a target as its own value, and the index of that target. If the
     command begins with targets, files after options such as `--forcerun` are intended."""
-    targets_first = bool(words) and _is_artifact(words[0])
+    targets_first = bool(words) and is_artifact(words[0])
     for option, places in _values(words):
         if targets_first and option in TAKE_TARGETS:
             continue
         after_rule = False
         for place in places[:1] if option in TAKE_ONE else places:
-            is_artifact = _is_artifact(words[place])
+            names_artifact = is_artifact(words[place])
             is_rule = option in TAKE_VALUES and words[place] == "all"
-            if is_rule or (is_artifact and (option not in TAKE_TARGETS or after_rule)):
+            if is_rule or (names_artifact and (option not in TAKE_TARGETS or after_rule)):
                 yield option, place
-            after_rule |= not is_artifact
+            after_rule |= not names_artifact
 
 
-def _config_files(words: Sequence[str]) -> Iterator[str]:
+def config_files(words: Sequence[str]) -> Iterator[str]:
+    """The config files that the words name."""
     for option, places in _values(words):
         if option in CONFIG_FILES:
             yield from (words[place] for place in places)
@@ -107,7 +129,8 @@ def _option(word: str) -> str:
     return min((name for name in known if shortened and name.startswith(word)), default="")
 
 
-def _is_artifact(word: str) -> bool:
+def is_artifact(word: str) -> bool:
+    """Whether a word looks like a path of an artifact, well spelt or not."""
     path = PurePath(word)
     if len(path.parts) < 2 or path.suffix in NO_TARGET:
         return False

@@ -1,5 +1,6 @@
 """The project's config and working directory, for the commands."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from saemake.base import source, yaml_file
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.config.config import Config
-from saemake.paths.names import RESULTS
+from saemake.paths.names import RESULTS, STORE
 
 
 def load_config(over: list[Path]) -> Config:
@@ -21,10 +22,19 @@ def load_config(over: list[Path]) -> Config:
     return read(raw, source.ROOT, files)
 
 
-def check_folder() -> None:
-    """Raise SaemakeError if nothing was ever built in the working directory."""
-    if not Path(RESULTS).is_dir():
+def folder(here: Path) -> Path:
+    """The folder that holds results/: the working directory `here` or the nearest one above it in
+    which saemake has built; else the project's own."""
+    return next((each for each in (here, *here.parents) if (each / STORE).is_dir()), source.ROOT)
+
+
+def enter() -> None:
+    """Go to the folder that holds results/. Raises SaemakeError if nothing was ever built there."""
+    here = Path.cwd()
+    found = here if (here / RESULTS).is_dir() else folder(here)
+    if not (found / RESULTS).is_dir():
         raise SaemakeError(
-            f"there is no folder {RESULTS}/ in {Path.cwd()}; run this in the folder where you ran"
+            f"there is no folder {RESULTS}/ in {here}; run this in the folder where you ran"
             " snakemake"
         )
+    os.chdir(found)

@@ -337,3 +337,17 @@ def test_a_folder_without_results_is_named(tmp_path, command):
 def test_a_device_that_is_none_is_told_the_nearest(built):
     said = line(built.folder, "plan", SAE, "--device", "a100", "--configfile", built.config_file)
     assert said == "no device 'a100' in the config; did you mean 'a100-80gb'?"
+
+
+def test_build_runs_snakemake_from_a_folder_below(built):
+    config_file = str(built.folder / built.config_file)
+    done = subprocess.run(
+        [sys.executable, "-m", "saemake", "build", "k_4", "--configfile", config_file, "-n"],
+        cwd=built.folder / SWEEP,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith(f"saemake: builds in {built.folder}\n")
+    assert "Nothing to be done" in done.stdout + done.stderr

@@ -1,0 +1,58 @@
+"""What to build of a folder: the files that stand for it."""
+
+import re
+
+from saemake.base.errors import SaemakeError
+from saemake.config.config import Config
+from saemake.paths import files
+from saemake.paths.grammar import LAYER, parse
+from saemake.paths.names import METRICS, PUBLISHED, PUBLISHED_TO, RESULTS, SAELENS
+from saemake.paths.sweeps import check_in_model, check_model
+
+# The file that stands for a folder with an SAE, a sweep, or a push in it.
+STANDS_FOR = {
+    RESULTS: METRICS,
+    PUBLISHED: files.COMPARISON,
+    SAELENS: files.SAELENS_FILES[0],
+    PUBLISHED_TO: files.PLAN,
+}
+# Of an SAE with a seed, below results/.
+MOST_PARTS = 6
+# `k_8` and `penalty_0.03` are folders.
+A_FILE = re.compile(r"\.[a-z]+[0-9]*$")
+
+
+def files_for(config: Config, path: str) -> list[str]:
+    """The files to build of a path: itself if it is a file's (or a folder under hub/), else those
+    that stand for the folder. Of an SAE and of a sweep this is the table of all evaluations; of a
+    layer and of a model, the figures of the suite.
+
+    Raises SaemakeError if the config has no such file or folder.
+    """
+    path = path.rstrip("/")
+    match path.split("/"):
+        case [top, model] if top == RESULTS:
+            check_model(config, model)
+            layers = config.models[model].suite.layers
+            return [file for layer in layers for file in files.figure_files(config, model, layer)]
+        case [top, model, name] if top == RESULTS and (layer := LAYER.fullmatch(name)):
+            check_model(config, model)
+            check_in_model(config, model, int(layer[1]))
+            return files.figure_files(config, model, int(layer[1]))
+    try:
+        return [_parsed(config, path)]
+    except SaemakeError as error:
+        top, *inside = path.split("/")
+        if A_FILE.search(path) or top not in STANDS_FOR or len(inside) > MOST_PARTS:
+            raise
+        not_a_file = error
+    try:
+        return [_parsed(config, f"{path}/{STANDS_FOR[top]}")]
+    except SaemakeError as error:
+        # The name of a file without its ending says more as a file than as a folder.
+        raise (not_a_file if "has no file" in str(error) else error) from None
+
+
+def _parsed(config: Config, path: str) -> str:
+    parse(config, path)
+    return path
