@@ -14,7 +14,10 @@ from saemake.architectures.description import Settings
 from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config, content_files, identifier
 from saemake.config.faults import ConfigError, fields_beside, override_place, saying_file, validated
-from saemake.config.sections import Model, Source
+from saemake.config.sections import SUBJECT_COLUMNS, Model, Source
+
+# A folder under results/ that is not a model's.
+RESERVED = "figures"
 
 
 def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
@@ -30,6 +33,7 @@ def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
         config = validated(Config, {**raw, "root": root}, lambda key: "")
         _check_names(config)
         _check_folders(config)
+        _check_figures(config)
         for model in config.models:
             _check_evaluations(config, model)
             _check_schedule(config, model)
@@ -107,6 +111,22 @@ def _check_folders(config: Config) -> None:
         if gguf is not None and not (folder / gguf).is_file():
             way_out = nearest(gguf, [path.name for path in folder.glob("*.gguf")])
             raise ConfigError(f"{place}.gguf_file", f"there is no {gguf} in {folder}; {way_out}")
+
+
+def _check_figures(config: Config) -> None:
+    """Every column of a figure is there, and no model has the name of their folder."""
+    if RESERVED in config.models:
+        raise ConfigError(f"models.{RESERVED}", f"results/{RESERVED}/ holds figures; rename it")
+    columns = [
+        *SUBJECT_COLUMNS,
+        *(f"{name}.{column}" for name in config.evaluations for column in config.columns_of(name)),
+    ]
+    for name, figure in config.figures.items():
+        keys = [("x", figure.x), *(("y", column) for column in figure.columns)]
+        for key, column in keys:
+            if column not in columns:
+                right = nearest(column, columns)
+                raise ConfigError(f"figures.{name}.{key}", f"no column '{column}'; {right}")
 
 
 def _check_evaluations(config: Config, model: str) -> None:

@@ -19,6 +19,7 @@ from saemake.config.sections import (
     Device,
     Logging,
     Model,
+    OwnFigure,
     Published,
     Publishing,
     Snapshots,
@@ -61,7 +62,12 @@ class Config(Closed):
     snapshots: Snapshots
     publishing: Publishing
     devices: dict[Name, Device]
+    figures: dict[Name, OwnFigure] = Field(default={})
     root: Path
+
+    def columns_of(self, name: str) -> list[str]:
+        """The columns that an evaluation has in metrics.json."""
+        return list(evaluation.get(name).Figures.model_fields)
 
     def latents(self, width: str) -> int:
         """The latents of a width by its name: one of `widths`, or a number (`2k`, `3072`)."""

@@ -140,6 +140,30 @@ class Publishing(Closed):
     license: str | None
 
 
+Hue = Literal["model", "layer", "architecture", "width", "sparsity"]
+
+
+class OwnFigure(Closed):
+    """A figure: which columns of metrics.json it shows of which sweeps. `x` and `y` may also be
+    columns of the row itself (SUBJECT_COLUMNS)."""
+
+    title: str | None = None
+    sweeps: list[str] = Field(min_length=1)
+    x: str = "l0"
+    y: str | Annotated[list[str], Field(min_length=1)]
+    hue: Hue = "architecture"
+    panels: Hue | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that it shows, a panel each."""
+        return [self.y] if isinstance(self.y, str) else self.y
+
+
+# What a figure can show besides an evaluation's columns.
+SUBJECT_COLUMNS = ("l0", "tokens", "latents", "layer")
+
+
 class Device(Closed):
     """What a device does a second and holds, for `plan`: float32 and bfloat16 matrix products, and
     bytes to and from its memory, of each of which jobs reach the share `utilisation`."""

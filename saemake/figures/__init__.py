@@ -1,11 +1,14 @@
 """The registry of figures. Names and paths need nothing else, so this module imports no plotting
 library.
 
-One more frontier or training figure is one more entry here. One more kind of figure is also a
-module of this package with a function `draw(figure, rows, title)`.
+Any numeric column of metrics.json has figures without an entry here, by names such as
+`sae_bench_core.kl_div_score_vs_l0` (see `of_column`). One more frontier or training figure under a
+name of its own is one more entry. One more kind of figure is also a module of this package with a
+function `draw(figure, rows, title)`.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from saemake.base.errors import SaemakeError, nearest
@@ -21,7 +24,13 @@ Kind = Literal[
     "sizes",
     "difference",
     "beside",
+    "histogram",
+    "own",
 ]
+
+
+# Ends the file of what an evaluation saw of each latent.
+LATENTS = "_latents.parquet"
 
 
 @dataclass(frozen=True)
@@ -43,9 +52,11 @@ class Figure:
     tables it reads: a suite's sweeps, these and their checkpoints ("training"), or the published
     SAEs of a layer. `table` is the name of the file that it reads of each. `x` and `y` are columns
     of these tables, and `label` names y on the axis. L0 is the column `l0`, whichever evaluation
-    has it. A figure of several evaluations has `panels`. One `at_width` shows a single width, which
-    its name ends with: `..._at_16k`. A plain run draws those that are `by_default`, if the suite
-    has their evaluation."""
+    has it. A figure of several evaluations has `panels`. One that is `at_width` shows a single
+    width, which its name ends with (`..._at_16k`); `get` gives it that `width`. One `by` a column
+    has a panel for each value of it. The column `hue` gives the colours of a figure of the config.
+    One of what lies `beside` the tables reads that file of each SAE. A plain run draws those that
+    are `by_default`, if the suite has their evaluation."""
 
     kind: Kind
     shows: Literal["suite", "training", "published"]
@@ -55,11 +66,17 @@ class Figure:
     y: str = ""
     panels: tuple[Panel, ...] = ()
     at_width: bool = False
+    width: str | None = None
+    by: str = ""
+    hue: str = "architecture"
+    beside: str = ""
     by_default: bool = True
 
     @property
     def evaluation(self) -> str:
-        """The evaluation of y; empty of a figure with panels."""
+        """The evaluation that it shows; empty of a figure with panels, or of none."""
+        if self.beside:
+            return self.beside.removesuffix(LATENTS) if self.beside.endswith(LATENTS) else ""
         return self.y.partition(".")[0]
 
 
@@ -114,6 +131,33 @@ SIZES = (
 )
 
 
+# A suite at a glance.
+OVERVIEW = (
+    Panel("dictionary_learning.frac_recovered", "loss recovered"),
+    Panel("sae_bench_core.ce_loss_score", "loss recovered (SAE Bench core)"),
+    Panel("sae_bench_core.kl_div_score", "KL score (SAE Bench core)"),
+    Panel("dictionary_learning.frac_variance_explained", "variance explained"),
+    Panel("sae_bench_core.frac_alive", "share of dead latents", flipped=True),
+    Panel("sae_bench_core.freq_over_10_percent", "share of latents over 10 % of tokens"),
+    Panel("sae_bench_core.average_max_decoder_cosine_sim", "largest decoder cosine, mean"),
+    Panel("sae_bench_core.average_max_encoder_cosine_sim", "largest encoder cosine, mean"),
+    *(panel for panel in ALL if panel is not CORE),
+)
+# Columns of training.csv.
+TRAINING_CURVES = (
+    Panel("loss", "loss"),
+    Panel("frac_variance_explained", "variance explained"),
+    Panel("l0", "L0"),
+    Panel("dead", "dead latents"),
+)
+
+
+def _histogram(file: str, column: str, label: str) -> Figure:
+    return Figure(
+        "histogram", "suite", "metrics.json", label, x=column, beside=file, by_default=False
+    )
+
+
 def _of_paper(kind: Any, panels: tuple[Panel, ...], x: str, **more: Any) -> Figure:
     shows = more.pop("shows", "suite")
     return Figure(kind, shows, "metrics.json", "", x=x, panels=panels, by_default=False, **more)
@@ -126,6 +170,37 @@ FIGURES: dict[str, Figure] = {
     ),
     "core_loss_recovered_vs_l0": _frontier(
         "sae_bench_core", "ce_loss_score", "loss recovered (SAE Bench core)"
+    ),
+    "dead_latents_vs_l0": Figure(
+        "frontier",
+        "suite",
+        "metrics.json",
+        "share of latents that never fire",
+        x="l0",
+        y="sae_bench_core.frac_alive",
+        panels=(Panel("sae_bench_core.frac_alive", "", flipped=True),),
+        by_default=False,
+    ),
+    "overview": _of_paper("panels", OVERVIEW, "l0"),
+    "latent_densities": _histogram(
+        f"sae_bench_core{LATENTS}",
+        "feature_density",
+        "density: share of tokens on which a latent fires",
+    ),
+    "decoder_similarities": _histogram(
+        f"sae_bench_core{LATENTS}",
+        "max_decoder_cosine_sim",
+        "largest decoder cosine with another latent",
+    ),
+    "training_curves": Figure(
+        "training",
+        "suite",
+        "metrics.json",
+        "",
+        x="tokens",
+        panels=TRAINING_CURVES,
+        beside="training.csv",
+        by_default=False,
     ),
     "loss_recovered_vs_tokens": Figure(
         "training",
@@ -161,11 +236,25 @@ TRAINING = [name for name, figure in FIGURES.items() if figure.shows == "trainin
 PUBLISHED = [name for name, figure in FIGURES.items() if figure.shows == "published"]
 # Between the name of a figure and the width that it shows.
 AT_WIDTH = "_at_"
+# Ends the name of a frontier that has a panel for each width.
+BY_WIDTH = "_by_width"
+# The names of the figures of any column, and of a frontier by width.
+COLUMN = r"[a-z][a-z0-9_]*\.[A-Za-z][A-Za-z0-9_]*"
+OF_COLUMN = re.compile(f"(?P<column>{COLUMN})_vs_(?P<x>l0|tokens|width)")
 
 
 def names() -> list[str]:
-    """The names of all figures under results/, sorted; those that show one width without it."""
+    """The names of all figures under results/, sorted; those that show one width without it, and
+    without those of any column."""
     return sorted(name for name, figure in FIGURES.items() if figure.shows != "published")
+
+
+def patterns() -> list[str]:
+    """Regular expressions for the names of all figures under results/."""
+    named = [f"{name}{AT_WIDTH}[^/]+" if FIGURES[name].at_width else name for name in names()]
+    column = re.sub(r"\?P<[a-z0-9]+>", "?:", OF_COLUMN.pattern)
+    by_width = [f"{frontier}{BY_WIDTH}" for frontier in (*FRONTIERS, f"{COLUMN}_vs_l0")]
+    return [*named, *by_width, column]
 
 
 def at_width(name: str, width: str) -> str:
@@ -181,9 +270,38 @@ def split(name: str) -> tuple[str, str | None]:
     return (plain, width) if plain in FIGURES and FIGURES[plain].at_width else (name, None)
 
 
+def of_column(name: str) -> Figure | None:
+    """The figure of any column of metrics.json, by the name `{evaluation}.{column}_vs_{x}`: against
+    L0, against the tokens trained on (of checkpoints), or its mean against the number of latents.
+    None if the name is not of that form."""
+    match = OF_COLUMN.fullmatch(name)
+    if match is None:
+        return None
+    column = match["column"]
+    label, file = label_of(column), "metrics.json"
+    if match["x"] == "width":
+        panels = (Panel(column, label),)
+        return Figure("scaling", "suite", file, label, x="latents", y=column, panels=panels)
+    if match["x"] == "tokens":
+        return Figure("training", "training", file, label, x="tokens", y=column)
+    return Figure("frontier", "suite", file, label, x="l0", y=column)
+
+
+def label_of(column: str) -> str:
+    """A column of metrics.json as the label of an axis. The name itself, which can be searched
+    for."""
+    evaluation, _, figure = column.partition(".")
+    return f"{figure} ({evaluation})" if figure else column
+
+
 def get(name: str) -> Figure:
     """The figure with that name. Raises SaemakeError if there is none."""
-    plain, _ = split(name)
-    if plain not in FIGURES:
+    if name.endswith(BY_WIDTH):
+        frontier = get(name.removesuffix(BY_WIDTH))
+        if frontier.kind == "frontier":
+            return replace(frontier, by="width", by_default=False)
+    plain, width = split(name)
+    figure = FIGURES.get(plain) or of_column(name)
+    if figure is None:
         raise SaemakeError(f"no figure '{name}'; {nearest(name, FIGURES)}")
-    return FIGURES[plain]
+    return figure if width is None else replace(figure, width=width)

@@ -28,7 +28,7 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
         axes.set_title(panel.label, fontsize="medium")
     keys = style.architecture_keys(saes, panels)
     keys.append(style.grey_key("a single SAE", linewidth=1, alpha=0.5))
-    style.finish_grid(drawn, style.with_width(title, saes), "tokens trained on", keys)
+    style.finish_grid(drawn, title, "tokens trained on", keys)
     return drawn
 
 

@@ -17,10 +17,10 @@ SIDES = {"rebuilt": ("rebuilt", False), "published": ("catalogue", True)}
 def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
     """One panel per evaluation of `rows`, one row per SAE. Widths differ in their dashes; markers
     of published SAEs are hollow."""
-    drawn, panels = style.canvas(12, 4, len(PANELS))
+    drawn, panels = style.grid(style.two_columns(len(PANELS)), 7.5, 2.8)
     dashes = style.dashes(rows["width"].unique())
     for axes, (evaluation, label) in zip(panels, PANELS.items(), strict=True):
-        for side, (column, hollow) in SIDES.items():
+        for column, hollow in SIDES.values():
             points = _points(rows, evaluation, column)
             for (architecture, width), line in points.groupby(["architecture", "width"]):
                 style.draw_line(
@@ -30,12 +30,10 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
                     str(architecture),
                     dash=dashes[width],
                     hollow=hollow,
-                    label=f"{architecture} {width}, {side}",
                 )
         style.l0_axis(axes)
-        axes.set(title=f"{title}: {label}", ylabel=figure.label)
-        style.finish(axes, [])
-    style.finish(panels[-1], _keys(rows, dashes))
+        axes.set(title=label, ylabel=figure.label)
+    style.finish_grid(drawn, title, style.L0_LABEL, _keys(rows, dashes))
     return drawn
 
 

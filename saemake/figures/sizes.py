@@ -19,5 +19,5 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
         style.draw_against_l0(axes, saes, panel)
         axes.set_title(panel.label, fontsize="medium")
     keys = style.architecture_keys(saes, panels)
-    style.finish_grid(drawn, style.with_width(title, saes), style.L0_LABEL, keys)
+    style.finish_grid(drawn, title, style.L0_LABEL, keys)
     return drawn

@@ -3,7 +3,7 @@
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -12,13 +12,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from saemake.base.errors import SaemakeError
 from saemake.figures import Panel, palette
 
 # The bytes of a figure depend on its data only: no date, no random ids.
 METADATA = {"pdf": {"CreationDate": None, "Creator": None}, "svg": {"Date": None, "Creator": None}}
-STYLE: dict[Any, Any] = {"svg.hashsalt": "saemake", "pdf.fonttype": 42, "svg.fonttype": "path"}
+FORMAT: dict[Any, Any] = {"svg.hashsalt": "saemake", "pdf.fonttype": 42, "svg.fonttype": "path"}
+# Figures are drawn 5 inches wide (7.5 with panels side by side): at the width of a column of a
+# paper with two columns, 3.3 inches, their letters are 6 points high.
+STYLE: dict[Any, Any] = {
+    **FORMAT,
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "figure.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 # Dashes of the first width (or SAE), the second, and so on: on and off, in line widths.
 DASHES = (
     "solid",
@@ -30,22 +41,26 @@ DASHES = (
     (0, (5, 1, 2, 1, 2, 1)),
     (0, (1, 3)),
 )
+MOST_TICKS = 9
 EDGE = "#333333"
 GREY = "#777777"
 L0_LABEL = "L0 (active latents a token)"
+# Of a line without markers of its own, how often one is drawn, as a share of the axes' diagonal.
+FEW_MARKERS = 0.3
 # The room in inches that an entry of a legend below a figure takes, across.
-KEY_WIDTH = 2.3
-# Of a note, in an inch of a figure's width.
+KEY_WIDTH = 2.2
+# Letters of a note in an inch of a figure's width.
 NOTE_CHARACTERS = 17
+# Of a title.
+TITLE_CHARACTERS = 15
+# How far from the values of the SAEs a baseline is still drawn, in heights of their range.
+BASELINE_REACH = 1.0
+# A line for each baseline: PCA with as many components as L0; all components; the identity.
+PCA_CURVE: dict[str, Any] = {"linestyle": "-", "marker": ".", "linewidth": 1.0, "markersize": 4}
+PCA_LINE: dict[str, Any] = {"linestyle": "--"}
+IDENTITY_LINE: dict[str, Any] = {"linestyle": ":"}
 # Between an axis and its label, where tick labels are between them, in points.
 LABEL_PAD = 22
-
-
-def canvas(width: float, height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """An empty figure of that size in inches, with its axes side by side."""
-    drawn = Figure(figsize=(width, height), layout="constrained")
-    axes = drawn.subplots(1, panels, squeeze=False)
-    return drawn, list(axes[0])
 
 
 def grid(counts: Sequence[int], width: float, row_height: float) -> tuple[Figure, list[Axes]]:
@@ -61,7 +76,18 @@ def grid(counts: Sequence[int], width: float, row_height: float) -> tuple[Figure
 
 def two_columns(panels: int) -> list[int]:
     """How many panels are in each row of a grid of two columns."""
-    return [2] * (panels // 2) + [1] * (panels % 2)
+    return in_rows(panels, 2)
+
+
+def in_rows(panels: int, columns: int = 3) -> list[int]:
+    """How many panels are in each row of a grid of at most so many columns."""
+    rest = panels % columns
+    return [columns] * (panels // columns) + ([rest] if rest else [])
+
+
+def by_size(rows: pd.DataFrame) -> list[str]:
+    """The names of the widths, the narrowest first."""
+    return list(rows.sort_values("latents")["width"].unique())
 
 
 def dashes(values: Iterable[Any]) -> dict[Any, Any]:
@@ -77,41 +103,69 @@ def draw_line(
     *,
     dash: Any = "solid",
     hollow: bool = False,
-    label: str | None = None,
+    markers: bool = True,
 ) -> None:
-    """A line in the colour and with the marker of its architecture. Markers have an outline, which
-    makes light ones visible; hollow ones are white inside."""
+    """A line in the colour and with the marker of its architecture (see draw_marked)."""
     mark = palette.mark(architecture)
-    axes.plot(
+    draw_marked(axes, x, y, mark, dash=dash, hollow=hollow, markers=markers)
+
+
+def draw_marked(
+    axes: Axes,
+    x: "pd.Series[Any]",
+    y: "pd.Series[Any]",
+    mark: palette.Mark,
+    *,
+    dash: Any = "solid",
+    hollow: bool = False,
+    markers: bool = True,
+) -> Line2D:
+    """A line in a colour and with a marker. Markers have an outline, which makes light ones
+    visible; hollow ones are white inside. A line without `markers` at its points has a few, to be
+    told apart without colours."""
+    (line,) = axes.plot(
         x,
         y,
         color=mark.colour,
         marker=mark.marker,
+        markevery=None if markers else FEW_MARKERS,
         linestyle=dash,
-        linewidth=1.5,
-        markersize=6,
+        linewidth=1.5 if markers else 1.0,
+        markersize=6 if markers else 4,
         markeredgewidth=1.0 if hollow else 0.5,
         markeredgecolor=mark.colour if hollow else EDGE,
         markerfacecolor="white" if hollow else mark.colour,
-        label=label,
     )
+    return line
+
+
+def as_key(line: Line2D, label: str) -> Line2D:
+    """A legend's entry that looks like a line."""
+    entry = Line2D([], [])
+    entry.update_from(line)
+    entry.set_label(label)
+    return entry
 
 
 def error_bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, architecture: str) -> None:
     """Bars of a standard deviation over the seeds of an evaluation, where there were several."""
     if (column := f"noise.{y}.standard_deviation") in rows:
-        axes.errorbar(
-            rows[x],
-            rows[y],
-            yerr=pd.to_numeric(rows[column]),
-            color=palette.mark(architecture).colour,
-            linestyle="",
-            capsize=2,
-            linewidth=1,
-        )
+        draw_bars(axes, rows[x], rows[y], pd.to_numeric(rows[column]), palette.mark(architecture))
 
 
-def key(architecture: str) -> Line2D:
+def draw_bars(
+    axes: Axes,
+    x: "pd.Series[Any]",
+    y: "pd.Series[Any]",
+    half: "pd.Series[float]",
+    mark: palette.Mark,
+) -> None:
+    """Vertical bars from y - half to y + half, where half is a number."""
+    if half.notna().any():
+        axes.errorbar(x, y, yerr=half, color=mark.colour, linestyle="", capsize=2, linewidth=1)
+
+
+def key(architecture: str, *, label: str | None = None, dash: Any = "solid") -> Line2D:
     """An architecture's entry in a legend."""
     mark = palette.mark(architecture)
     return Line2D(
@@ -119,10 +173,11 @@ def key(architecture: str) -> Line2D:
         [],
         color=mark.colour,
         marker=mark.marker,
+        linestyle=dash,
         markersize=6,
         markeredgewidth=0.5,
         markeredgecolor=EDGE,
-        label=architecture,
+        label=label or architecture,
     )
 
 
@@ -131,22 +186,16 @@ def grey_key(label: str, **style: Any) -> Line2D:
     return Line2D([], [], label=label, **{"color": GREY, **style})
 
 
-def finish(axes: Axes, keys: Sequence[Line2D] | None = None) -> None:
-    """Add the grid, and the legend beside the plot: inside it, the names of eight architectures
-    would hide a line. `keys` None takes the labels of the lines; empty draws no legend."""
-    axes.grid(alpha=0.3)
-    options: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1, 1), "frameon": False}
-    if keys is None:
-        axes.legend(**options)
-    elif keys:
-        axes.legend(handles=list(keys), **options)
+def width_keys(dashes: Mapping[str, Any]) -> list[Line2D]:
+    """The legend's entries of widths that differ in their dashes."""
+    return [grey_key(f"width {width}", linestyle=dash) for width, dash in dashes.items()]
 
 
 def finish_grid(drawn: Figure, title: str, x_label: str, keys: Sequence[Line2D]) -> None:
     """Add to a grid of panels the title, the grid lines, the x label of the lowest panel of each
     column, and one legend below all panels."""
     for axes in drawn.axes:
-        finish(axes, [])
+        axes.grid(alpha=0.3)
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("")
     specs = ((axes, axes.get_subplotspec()) for axes in drawn.axes)
@@ -156,10 +205,15 @@ def finish_grid(drawn: Figure, title: str, x_label: str, keys: Sequence[Line2D])
             axes.set_xlabel(x_label)
         else:
             _label_above_unused(axes, x_label)
-    drawn.suptitle(title)
+    width = int(drawn.get_figwidth() * TITLE_CHARACTERS)
+    drawn.suptitle("\n".join(textwrap.fill(line, width) for line in title.splitlines()))
+    if not keys:
+        return
     rows = math.ceil(len(keys) * KEY_WIDTH / drawn.get_figwidth())
     columns = math.ceil(len(keys) / rows)
-    drawn.legend(handles=list(keys), loc="outside lower center", ncols=columns, frameon=False)
+    options: dict[str, Any] = {"ncols": columns, "frameon": False, "fontsize": "small"}
+    options["handlelength"] = 3  # dashes and a marker fit in
+    drawn.legend(handles=list(keys), loc="outside lower center", **options)
 
 
 def _label_above_unused(axes: Axes, label: str) -> None:
@@ -183,14 +237,8 @@ def add_note(drawn: Figure, lines: Sequence[str]) -> None:
 
 
 def saes(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows without the PCA baseline."""
+    """The rows without the baselines."""
     return rows[rows["width"].notna()]
-
-
-def with_width(title: str, rows: pd.DataFrame) -> str:
-    """The title with the width of the SAEs, if all have the same."""
-    widths = rows["width"].unique()
-    return f"{title}, width {widths[0]}" if len(widths) == 1 else title
 
 
 def with_l0(rows: pd.DataFrame) -> pd.DataFrame:
@@ -224,12 +272,48 @@ def points(rows: pd.DataFrame, panel: Panel, x: str) -> pd.DataFrame:
     return rows.dropna(subset=[x, panel.column]).sort_values(x)
 
 
-def draw_against_l0(axes: Axes, rows: pd.DataFrame, panel: Panel) -> None:
-    """The panel's figure against L0, one line for each architecture, with error bars."""
-    for architecture, line in points(rows, panel, "l0").groupby("architecture", sort=True):
-        draw_line(axes, line["l0"], line[panel.column], str(architecture))
+def draw_against_l0(
+    axes: Axes, rows: pd.DataFrame, panel: Panel, dashes: Mapping[str, Any] | None = None
+) -> None:
+    """The panel's figure against L0, one line for each architecture and width, with error bars.
+    `dashes` are those of the widths, where these differ."""
+    lines = points(rows, panel, "l0").groupby(["architecture", "width"], sort=True)
+    for (architecture, width), line in lines:
+        dash = dashes[str(width)] if dashes else "solid"
+        draw_line(axes, line["l0"], line[panel.column], str(architecture), dash=dash)
         error_bars(axes, line, "l0", panel.column, str(architecture))
     l0_axis(axes)
+
+
+def draw_baselines(axes: Axes, rows: pd.DataFrame, panel: Panel) -> dict[str, Line2D]:
+    """Draw the baselines of the panel's figure in grey. Returns their entries in a legend by label.
+
+    PCA with as many components as L0 is a line; PCA with all components and the identity are lines
+    across the panel. A baseline far from the values of the SAEs is left out: it would press these
+    together.
+    """
+    shown = points(saes(rows), panel, "l0")[panel.column]
+    baselines = points(rows[rows["width"].isna()], panel, "name")
+    if shown.empty or baselines.empty:
+        return {}
+    reach = BASELINE_REACH * max(float(shown.max() - shown.min()), 1e-3 * abs(float(shown.max())))
+    values = baselines[panel.column]
+    near = baselines[values.between(shown.min() - reach, shown.max() + reach)]
+    keys: dict[str, Line2D] = {}
+    curve = near[(near["architecture"] == "pca") & near["sparsity"].notna()].sort_values("l0")
+    if len(curve) > 1:
+        axes.plot(curve["l0"], curve[panel.column], color=GREY, zorder=1, **PCA_CURVE)
+        label = "PCA, L0 components"
+        keys[label] = grey_key(label, **PCA_CURVE)
+    for name, label, line in (
+        ("pca", "PCA, all components", PCA_LINE),
+        ("identity", "identity", IDENTITY_LINE),
+    ):
+        found = near[(near["architecture"] == name) & near["sparsity"].isna()]
+        if not found.empty:
+            axes.axhline(found[panel.column].iloc[0], color=GREY, linewidth=1.5, zorder=1, **line)
+            keys[label] = grey_key(label, **line)
+    return keys
 
 
 def architecture_keys(rows: pd.DataFrame, panels: Sequence[Panel]) -> list[Line2D]:
@@ -239,15 +323,21 @@ def architecture_keys(rows: pd.DataFrame, panels: Sequence[Panel]) -> list[Line2
 
 
 def l0_axis(axes: Axes) -> None:
-    """Put L0 on a logarithmic x axis. Ticks double, as the sparsities of a sweep do."""
+    """Put L0 on a logarithmic x axis. Ticks double, as the sparsities of a sweep do, or are further
+    apart where L0 goes over more than MOST_TICKS of them."""
     axes.set_xscale("log", base=2)
+    spec = axes.get_subplotspec()
+    columns = spec.get_gridspec().ncols if spec else 1
+    most = MOST_TICKS if columns < 3 else MOST_TICKS // 2
+    axes.xaxis.set_major_locator(LogLocator(base=2, numticks=most))
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
     axes.set_xlabel(L0_LABEL)
 
 
 def render(drawn: Figure, suffix: str) -> bytes:
     """The figure as 'pdf' or 'svg'. The same data gives the same bytes."""
     content = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(FORMAT):
         drawn.savefig(content, format=suffix, metadata=METADATA[suffix])
     return content.getvalue()

@@ -19,7 +19,8 @@ from saemake.base.errors import SaemakeError
 from saemake.base.saying import say
 from saemake.base.store import disk_fault
 from saemake.config.config import Config
-from saemake.paths.artifacts import DatasetFile, HubFolder, RepositoryFile
+from saemake.paths import shown
+from saemake.paths.artifacts import DatasetFile, HubFolder, OwnFigureFile, RepositoryFile
 from saemake.paths.command_words import plain
 from saemake.paths.files import evaluation_in, hub_entries
 from saemake.paths.grammar import model_in, parse
@@ -54,6 +55,9 @@ def _of_path(config: Config, path: str) -> set[str]:
     match artifact:
         case RepositoryFile() | DatasetFile():
             return set()
+        case OwnFigureFile(figure):
+            models = {each.model for each in shown.of_own(config, figure).trained}
+            return {name for model in models for name in _models(config, model, model)}
         case HubFolder(folder):
             return {entry.model for entry in hub_entries(config, folder)}
         case _:

@@ -90,7 +90,19 @@ class FigureFile:
     suffix: str
 
     def __str__(self) -> str:
-        return f"{self.top}/{self.model}/L{self.layer}/figures/{self.figure}.{self.suffix}"
+        folder = f"{self.top}/{self.model}/L{self.layer}/{files.FIGURES}"
+        return f"{folder}/{self.figure}.{self.suffix}"
+
+
+@dataclass(frozen=True)
+class OwnFigureFile:
+    """A figure that the config describes."""
+
+    figure: str
+    suffix: str
+
+    def __str__(self) -> str:
+        return f"{RESULTS}/{files.FIGURES}/{self.figure}.{self.suffix}"
 
 
 @dataclass(frozen=True)
@@ -207,6 +219,7 @@ Artifact = (
     | SetupFile
     | DatasetFile
     | FigureFile
+    | OwnFigureFile
     | SweepTable
     | SaeFile
     | CheckpointsFile

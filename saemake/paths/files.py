@@ -21,6 +21,8 @@ from saemake.paths.names import (
 )
 from saemake.paths.sweeps import members
 
+# A folder of figures: of a layer, of published SAEs, of the config's own.
+FIGURES = "figures"
 FIGURE_FORMATS = ("pdf", "svg")
 LATENTS_SUFFIX, DETAILS_SUFFIX = "_latents.parquet", "_details.json"
 # Of an SAE laid out as published, and of a published SAE itself.
@@ -156,15 +158,24 @@ def _drawable(config: Config, model: str) -> list[str]:
         name
         for name in figures.names()
         if (checkpointed or name not in figures.TRAINING)
-        and (figures.FIGURES[name].panels or figures.FIGURES[name].evaluation in evaluated)
+        and figures.FIGURES[name].evaluation in ("", *evaluated)
     ]
 
 
 def figure_files(config: Config, model: str, layer: int) -> list[str]:
     """The files of those figures, at one layer."""
     return [
-        f"{RESULTS}/{model}/L{layer}/figures/{figure}.{suffix}"
+        f"{RESULTS}/{model}/L{layer}/{FIGURES}/{figure}.{suffix}"
         for figure in figures_of(config, model)
+        for suffix in FIGURE_FORMATS
+    ]
+
+
+def own_figure_files(config: Config) -> list[str]:
+    """The files of the figures that the config describes."""
+    return [
+        f"{RESULTS}/{FIGURES}/{name}.{suffix}"
+        for name in config.figures
         for suffix in FIGURE_FORMATS
     ]
 

@@ -31,7 +31,9 @@ def files_for(config: Config, path: str) -> list[str]:
     """
     path = path.rstrip("/")
     match path.split("/"):
-        case [top, model] if top == RESULTS:
+        case [top, name] if top == RESULTS and name == files.FIGURES and config.figures:
+            return files.own_figure_files(config)
+        case [top, model] if top == RESULTS and model != files.FIGURES:
             check_model(config, model)
             layers = config.models[model].suite.layers
             return [file for layer in layers for file in files.figure_files(config, model, layer)]

@@ -5,6 +5,7 @@
     results/{model}/L{layer}/baselines/{file}
     results/{model}/L{layer}/setups/{evaluation}/seed_{n}.json
     results/{model}/L{layer}/figures/{figure}.{pdf, svg}
+    results/figures/{figure}.{pdf, svg}            a figure that the config describes
     results/{sweep}/metrics.json                   {sweep}: {model}/L{layer}/{architecture}/{width}
     results/{sae}/{file}                           {sae}: {sweep}/{sparsity}, or {sae}/seed_{n}
     results/{sae}/checkpoints/{file}
@@ -38,6 +39,7 @@ from saemake.paths.artifacts import (
     HubFile,
     HubFolder,
     ModelFile,
+    OwnFigureFile,
     PushFile,
     RepositoryFile,
     SaeFile,
@@ -106,6 +108,8 @@ def _result(config: Config, parts: list[str]) -> Artifact:
     if not parts or parts == [""]:
         raise SaemakeError("this is a folder; name a file in it, or a model's folder")
     model, *below = parts
+    if model == files.FIGURES:
+        return _own_figure(config, "/".join(below))
     check_model(config, model)
     match below:
         case ["model.json"]:
@@ -121,6 +125,16 @@ def _result(config: Config, parts: list[str]) -> Artifact:
             raise SaemakeError(
                 f"this is a folder; name a file in it, for example {a_figure(config, model)}"
             )
+
+
+def _own_figure(config: Config, file: str) -> OwnFigureFile:
+    known = [path.rpartition("/")[2] for path in files.own_figure_files(config)]
+    if file not in known:
+        if not known:
+            raise SaemakeError("the config describes no figure; give it one as figures.<name>")
+        raise SaemakeError(f"the config describes no figure '{file}'; {nearest(file, known)}")
+    figure, _, suffix = file.rpartition(".")
+    return OwnFigureFile(figure, suffix)
 
 
 def _layer(name: str) -> int:
@@ -166,14 +180,32 @@ def _in_layer(config: Config, model: str, layer: int, below: list[str]) -> Artif
 
 def _check_figure(config: Config, model: str, layer: int, figure: str) -> None:
     drawable = files.figures_on_demand(config, model)
-    if figure not in drawable:
-        plain, _ = figures.split(figure)
-        if plain in figures.TRAINING:
+    plain = figure.removesuffix(figures.BY_WIDTH)
+    if figures.of_column(plain) is not None:
+        _check_column(config, figure)
+    elif figure not in drawable and not (figure != plain and plain in figures.FRONTIERS):
+        if figures.split(figure)[0] in figures.TRAINING:
             raise _no_checkpoints(model, "the architectures of its suite")
         raise unknown("figure", figure, drawable)
+    if figures.get(figure).shows == "training" and not files.checkpointed_sweeps(
+        config, model, layer
+    ):
+        raise _no_checkpoints(model, "the architectures of its suite")
     evaluation = figures.get(figure).evaluation
     if evaluation and (reason := judged_by.why_not(config, Baselines(model, layer), evaluation)):
         raise SaemakeError(reason)
+
+
+def _check_column(config: Config, figure: str) -> None:
+    """Raise SaemakeError where a figure of a column is of none, or of a kind that there is not."""
+    figures.get(figure)
+    column = figures.get(figure.removesuffix(figures.BY_WIDTH)).y
+    evaluation, _, name = column.partition(".")
+    if evaluation not in config.evaluation_names:
+        raise unknown("evaluation", evaluation, config.evaluation_names)
+    known = config.columns_of(evaluation)
+    if name not in known:
+        raise SaemakeError(f"{evaluation} has no column '{name}'; {nearest(name, known)}")
 
 
 def _setup(config: Config, model: str, layer: int, evaluation: str, file: str) -> SetupFile:

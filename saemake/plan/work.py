@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from saemake import architectures, figures
+from saemake import architectures
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
 from saemake.evaluation.components import components_count
-from saemake.paths import catalogue, judged_by
+from saemake.paths import catalogue, judged_by, shown
 from saemake.paths.artifacts import (
     BaselinesFile,
     CheckpointsFile,
@@ -18,13 +18,14 @@ from saemake.paths.artifacts import (
     HubFile,
     HubFolder,
     ModelFile,
+    OwnFigureFile,
     SaeFile,
     SetupFile,
     SweepTable,
     TokensFile,
 )
 from saemake.paths.command_words import artifact_of, check_target, plain
-from saemake.paths.files import LAID_OUT_BY, checkpointed_sweeps, evaluation_in, suite_sweeps
+from saemake.paths.files import LAID_OUT_BY, evaluation_in
 from saemake.paths.grammar import saes_in_hub, trained_file
 from saemake.paths.names import (
     CHECKPOINTS,
@@ -43,6 +44,7 @@ from saemake.paths.names import (
     Trained,
     dataset_file,
 )
+from saemake.paths.shown import Shown
 from saemake.paths.sweeps import members, trained_with
 from saemake.plan.stored import Stored
 from saemake.recipes.inputs import tokens_recipe
@@ -142,7 +144,9 @@ def _of_target(config: Config, target: str) -> list[Job]:
         case DatasetFile(dataset):
             return [FetchData(dataset)]
         case FigureFile(top, model, layer, figure) if top == RESULTS:
-            return _of_figure(config, model, layer, figure)
+            return _of_shown(config, shown.of_layer(config, figure, model, layer))
+        case OwnFigureFile(figure):
+            return _of_shown(config, shown.of_own(config, figure))
         case BaselinesFile(baselines, file):
             if file == PCA:
                 return [Fit(baselines.model, baselines.layer)]
@@ -174,26 +178,20 @@ def _of_hub(config: Config, laid_out: HubFile | HubFolder) -> list[Job]:
     return [job for sae in saes_in_hub(config, laid_out) for job in _of_sae(config, sae, file)]
 
 
-def _of_figure(config: Config, model: str, layer: int, figure: str) -> list[Job]:
-    if figures.get(figure).shows != "training":
-        sweeps = suite_sweeps(config, model, layer)
-        jobs = [job for sweep in sweeps for job in _of_sweep(config, sweep)]
-        name = figures.get(figure).evaluation
-        return jobs + [
-            Evaluate(name, sweep) for sweep in judged_by.judged_apart(config, name, sweeps)
-        ]
-    return [
+def _of_shown(config: Config, what: Shown) -> list[Job]:
+    """Of a figure."""
+    jobs = [
         job
-        for sweep in checkpointed_sweeps(config, model, layer)
+        for each in what.trained
         for job in (
-            *_of_sweep(config, sweep),
-            *(
-                job
-                for sae in members(config, sweep)
-                for job in _evaluations(config, Checkpoints(sae), METRICS)
-            ),
+            _of_sweep(config, each)
+            if isinstance(each, Sweep)
+            else _evaluations(config, each, METRICS)
         )
     ]
+    for sae in what.checkpoints:
+        jobs += _evaluations(config, Checkpoints(sae), METRICS)
+    return jobs + [Evaluate(name, judged) for name, judged in what.apart]
 
 
 def _of_sweep(config: Config, sweep: Sweep) -> list[Job]:

@@ -16,6 +16,7 @@ from saemake.config.sections import (
     Device,
     Logging,
     Model,
+    OwnFigure,
     Published,
     Publishing,
     Snapshots,
@@ -287,13 +288,32 @@ def test_a_folder_that_is_not_there_is_refused():
     assert "models.demo.folder': there is no folder" in said(over)
 
 
+@pytest.mark.parametrize(
+    ("figure", "message"),
+    [
+        ({"y": "sae_bench_core.msx"}, r"'figures\.mine\.y': no column 'sae_bench_core\.msx'; did"),
+        ({"x": "tokns"}, r"'figures\.mine\.x': no column 'tokns'; did you mean 'tokens'"),
+        ({"hue": "colour"}, r"figures\.mine\.hue"),
+        ({"sweeps": []}, r"figures\.mine\.sweeps"),
+    ],
+)
+def test_a_figure_of_no_column_is_refused(figure, message):
+    described = {"sweeps": ["demo/L3/*"], "y": "sae_bench_core.mse"}
+    assert re.search(message, said({"figures": {"mine": described | figure}}))
+
+
+def test_no_model_has_the_name_of_the_folder_of_figures():
+    over = {"models": {"figures": raw_config()["models"]["demo"]}}
+    assert "'models.figures': results/figures/ holds figures; rename it" in said(over)
+
+
 def test_every_key_is_explained_in_the_readme():
     """A key is explained where the README has it in backticks at the start of a table's row."""
     text = (PROJECT / "config" / "README.md").read_text()
     explained = set(re.findall(r"^\| `([a-zA-Z_0-9]+)`", text, flags=re.MULTILINE))
     sections = [Config, Model, Text, Dataset, Judge, Suite, Training, Logging, Snapshots]
     sections += [*(evaluation.get(name).Settings for name in evaluation.names()), Baselines]
-    sections += [Published, Tolerances, Publishing, Shape, Device, TrainingDrop]
+    sections += [Published, Tolerances, Publishing, OwnFigure, Shape, Device, TrainingDrop]
     sections += [architectures.get(name).Settings for name in architectures.names()]
     keys = {key for section in sections for key in section.model_fields} - {"root"}
     assert keys | set(evaluation.names()) == explained

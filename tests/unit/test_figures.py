@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,16 @@ from saemake.figures import course, drawing, palette, style
 
 # Every figure by a name that it can be drawn by.
 DRAWN = [
-    figures.at_width(name, "1k") if figure.at_width else name
-    for name, figure in figures.FIGURES.items()
+    *(
+        figures.at_width(name, "1k") if figure.at_width else name
+        for name, figure in figures.FIGURES.items()
+        if figure.kind != "histogram"  # which has no colours of architectures
+    ),
+    "sae_bench_core.kl_div_score_vs_l0",
+    "sae_bench_core.kl_div_score_vs_l0_by_width",
+    "sae_bench_core.kl_div_score_vs_tokens",
+    "sae_bench_core.kl_div_score_vs_width",
+    "loss_recovered_vs_l0_by_width",
 ]
 # One of each kind.
 OF_KINDS = {figures.get(name).kind: name for name in DRAWN}.values()
@@ -127,13 +136,24 @@ def tables(folder, figure, names, panels=None):
         for place, content in enumerate(contents):
             paths.append(folder / f"{name}_{place}.json")
             paths[-1].write_text(json.dumps(content))
+        if registered.beside:
+            paths += [beside(folder / row["name"], registered) for row in rows]
     return paths
+
+
+def beside(folder, figure):
+    """The training.csv of an SAE."""
+    folder.mkdir(parents=True)
+    path = folder / figure.beside
+    columns = {panel.column: [0.5, 0.25] for panel in figure.panels}
+    pd.DataFrame({"tokens": [0, 1000], "sparsity": [1.0, 1.0], **columns}).to_csv(path, index=False)
+    return path
 
 
 def drawn_marks(folder, figure, names, panels=None):
     """The colours with their markers in a figure."""
     paths = tables(folder, figure, names, panels)
-    drawn = drawing.draw(figure, drawing.table(figure, paths), "title")
+    drawn = drawing.draw(figures.get(figure), drawing.table(figures.get(figure), paths), "title")
     lines = [line for axes in drawn.axes for line in axes.lines]
     bars = [bar for axes in drawn.axes for bar in axes.patches]
     seen = {mark_of(line) for line in lines if line.get_marker() != "None"}
@@ -208,7 +228,7 @@ def test_colours_stay_apart_in_colour_blindness(seen):
 @pytest.mark.parametrize("figure", OF_KINDS)
 def test_the_same_tables_give_the_same_bytes(figure, tmp_path):
     paths = tables(tmp_path, figure, ["top_k", "gated"], panels=3)
-    first, second = (drawing.files(figure, paths, "title") for _ in range(2))
+    first, second = (drawing.files(figures.get(figure), paths, "title") for _ in range(2))
     assert first == second
     assert first["pdf"].startswith(b"%PDF")
     assert b"<svg" in first["svg"]
@@ -250,7 +270,7 @@ def pca(columns):
 
 
 def draw(name, rows):
-    return drawing.draw(name, pd.DataFrame(rows), "lm, layer 0")
+    return drawing.draw(figures.get(name), pd.DataFrame(rows), "lm, layer 0")
 
 
 def titles(drawn):
@@ -293,7 +313,7 @@ def test_panels_show_pca_as_a_dashed_line_and_one_minus_a_flipped_figure():
     assert [y for _, y in unmarked(absorption, "--")] == [[0.875, 0.875]]
     assert unmarked(scr, "--") == []
     assert keys(drawn) == ["top_k", "PCA, all components"]
-    assert drawn.get_suptitle() == "lm, layer 0, width 16k"
+    assert drawn.get_suptitle() == "lm, layer 0\n2 SAEs of width 16k, trained on 1k tokens"
     assert keys(draw("evaluations_vs_l0_at_16k", rows[:2])) == ["top_k"]
 
 
@@ -302,7 +322,7 @@ def test_what_published_work_warns_of_stands_below_the_figures_that_show_it():
     rows = [sae(40, 41, {TPP: 0.2, CORE: 0.9, warned: "do not rank"}), sae(80, 82, {TPP: 0.3})]
     told = "sae_bench_tpp: do not rank"
     assert draw("evaluations_vs_l0_at_16k", rows).legends[0].get_title().get_text() == told
-    assert draw("sae_bench_tpp_vs_l0", rows).get_supxlabel() == told
+    assert draw("sae_bench_tpp_vs_l0", rows).legends[0].get_title().get_text() == told
     assert draw("evaluations_vs_width", rows).legends[0].get_title().get_text() == ""
 
 
@@ -405,13 +425,16 @@ def test_a_difference_is_the_widest_minus_the_next():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in WITH_PANELS if figures.get(name).shows != "published"]
+    "name",
+    [
+        name
+        for name in WITH_PANELS
+        if figures.get(name).shows != "published" and not figures.get(name).beside
+    ],
 )
 def test_a_figure_with_nothing_to_show_says_which_evaluations_it_needs(name):
     rows = [sae(40, 40, {CORE: None}, width=width) for width in ("16k", "65k")]
-    with pytest.raises(
-        SaemakeError, match=r"models\.<name>\.suite\.evaluations: sae_bench_"
-    ) as told:
+    with pytest.raises(SaemakeError, match=r"models\.<name>\.suite\.evaluations: ") as told:
         draw(name, rows)
     assert "\n" not in str(told.value)
     listed = str(told.value).partition("evaluations: ")[2].split(", ")
@@ -444,7 +467,7 @@ def test_a_published_result_of_another_definition_is_left_out(tmp_path):
         redefined = content["sae_bench"]["figures"]["sae_bench_absorption"]
         next(iter(redefined.values()))["not_comparable"] = "redefined"
         path.write_text(json.dumps(content))
-    drawn = drawing.draw(figure, drawing.table(figure, paths), "title")
+    drawn = drawing.draw(figures.get(figure), drawing.table(figures.get(figure), paths), "title")
     lines = {axes.get_title(): len(axes.lines) for axes in drawn.axes}
     # Of each of two widths: rebuilt, published, and the file.
     assert lines.pop("1 - absorption") == 2 * 2
@@ -454,3 +477,183 @@ def test_a_published_result_of_another_definition_is_left_out(tmp_path):
 def test_comparisons_without_published_results_say_so():
     with pytest.raises(SaemakeError, match="no comparison has published results of SAE Bench"):
         draw("sae_bench_rebuilt_and_published", [sae(40, 40, {})])
+
+
+KL = "sae_bench_core.kl_div_score"
+
+
+def baseline(name, sparsity, l0, value):
+    """A row of a baseline: PCA with as many components, or with all; or the identity."""
+    row = {**pca({KL: value}), "architecture": name, "sparsity": sparsity, "l0": l0}
+    return {**row, "name": f"lm/L0/baselines/{name}/{sparsity}", "model": "lm", "layer": 0}
+
+
+def test_baselines_are_grey_lines_and_those_far_from_the_saes_are_left_out():
+    rows = [
+        *(sae(k, k, {KL: value}) for k, value in ((20, 0.8), (40, 0.9))),
+        *(baseline("pca", f"k_{k}", k, value) for k, value in ((10, 0.1), (20, 0.75), (40, 0.85))),
+        baseline("pca", None, 512, 0.99),
+        baseline("identity", None, 512, 1.0),
+    ]
+    drawn = draw(f"{KL}_vs_l0", rows)
+    (axes,) = drawn.axes
+    assert axes.get_ylabel() == "kl_div_score (sae_bench_core)"
+    assert marked(axes) == [[[20, 40], [0.8, 0.9]]]
+    (curve,) = [line for line in axes.lines if line.get_marker() == "."]
+    # At 10 components the figure is further below the SAEs' than theirs spread.
+    assert (list(curve.get_xdata()), list(curve.get_ydata())) == ([20, 40], [0.75, 0.85])
+    assert [y for _, y in unmarked(axes, "--")] == [[0.99, 0.99]]
+    assert [y for _, y in unmarked(axes, ":")] == [[1.0, 1.0]]
+    assert keys(drawn) == ["top_k", "PCA, L0 components", "PCA, all components", "identity"]
+    assert {mark_of(line)[0] for line in axes.lines[:3]} == {style.GREY}
+
+
+def test_a_frontier_by_width_has_a_panel_for_each_the_narrowest_first():
+    rows = [sae(k, k, {KL: k / 100}, width=width) for width in ("16k", "4k") for k in (20, 40)]
+    drawn = draw(f"{KL}_vs_l0_by_width", rows)
+    assert titles(drawn) == ["4k", "16k"]
+    assert [marked(axes) for axes in drawn.axes] == [[[[20, 40], [0.2, 0.4]]]] * 2
+    together = draw(f"{KL}_vs_l0", rows)
+    assert len(together.axes) == 1
+    assert keys(together) == ["top_k", "width 4k", "width 16k"]
+
+
+def test_missing_values_leave_their_points_out():
+    rows = [sae(k, k, {KL: value}) for k, value in ((10, 0.5), (20, None), (40, 0.7))]
+    rows.append(sae(80, None, {KL: 0.9}))
+    (axes,) = draw(f"{KL}_vs_l0", rows).axes
+    assert marked(axes) == [[[10, 40], [0.5, 0.7]]]
+
+
+def test_dead_latents_are_one_minus_those_alive():
+    column = "sae_bench_core.frac_alive"
+    (axes,) = draw("dead_latents_vs_l0", [sae(8, 8, {column: 0.75})]).axes
+    assert marked(axes) == [[[8], [0.25]]]
+    assert axes.get_ylabel() == "share of latents that never fire"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "y"),
+    [
+        ("sae_bench_core.mse_vs_l0", "frontier", "sae_bench_core.mse"),
+        ("sae_bench_core.mse_vs_tokens", "training", "sae_bench_core.mse"),
+        ("a.b_vs_l0_by_width", "frontier", "a.b"),
+        ("a.b_vs_width", "scaling", "a.b"),
+    ],
+)
+def test_any_column_has_figures(name, kind, y):
+    figure = figures.get(name)
+    assert (figure.kind, figure.y, figure.by_default and figure.by != "") == (kind, y, False)
+    assert any(re.fullmatch(pattern, name) for pattern in figures.patterns())
+
+
+@pytest.mark.parametrize("name", ["mse_vs_l0", "a.b_vs_c", "a.b_vs_tokens_by_width", "a/b.c_vs_l0"])
+def test_other_names_are_no_figures(name):
+    with pytest.raises(SaemakeError, match="no figure"):
+        figures.get(name)
+    assert not any(re.fullmatch(pattern, name) for pattern in figures.patterns())
+
+
+def densities(folder, name, values, inference=None):
+    path = folder / name / "sae_bench_core_latents.parquet"
+    path.parent.mkdir(parents=True)
+    latents = pd.DataFrame({"inference": inference, "feature_density": values})
+    latents.to_parquet(path)
+    return path
+
+
+def test_a_histogram_has_the_share_of_latents_in_each_bin_and_of_those_that_never_fire(tmp_path):
+    rows = [row("top_k", k, 1000, "1k", []) for k in (2, 4)]
+    rows[0]["inference"] = "threshold"
+    table = tmp_path / "metrics.json"
+    table.write_text(json.dumps(rows))
+    paths = [
+        table,
+        densities(tmp_path, rows[0]["name"], [0.0, 0.005, 0.005, 0.9], "threshold"),
+        densities(tmp_path, rows[1]["name"], [0.5, 0.5, 0.5, 0.5]),
+    ]
+    figure = figures.get("latent_densities")
+    drawn = drawing.draw(figure, drawing.table(figure, paths), "lm")
+    axes, bar = drawn.axes
+    assert axes.get_title() == "top_k 1k"
+    steps = [patch.get_data() for patch in axes.patches]
+    assert [sorted(step.values[step.values > 0]) for step in steps] == [[0.25, 0.5], [1.0]]
+    bin_of_half = steps[0].edges[steps[0].values.argmax() :][:2]
+    assert bin_of_half[0] <= 0.005 < bin_of_half[1]
+    (never,) = axes.lines
+    assert list(never.get_ydata()) == [0.25]
+    assert bar.get_ylabel() == "L0"
+
+
+def test_a_file_beside_that_is_not_there_is_told():
+    figure = figures.get("training_curves")
+    with pytest.raises(SaemakeError, match=r"no SAE has a file training\.csv"):
+        drawing._beside(figure, pd.DataFrame([sae(8, 8, {})]), [])
+
+
+def own(rows, **more):
+    figure = figures.Figure(
+        "own",
+        "suite",
+        "metrics.json",
+        "",
+        x=more.pop("x", "l0"),
+        panels=tuple(figures.Panel(column, column) for column in more.pop("y", [KL])),
+        **more,
+    )
+    rows = [{"model": "lm", "layer": 0, **row} for row in rows]
+    return drawing.draw(figure, pd.DataFrame(rows), "mine")
+
+
+def test_an_own_figure_has_a_colour_for_each_hue_and_a_panel_for_each_value():
+    rows = [
+        {**sae(k, k, {KL: k / 100 + layer}, width=width), "layer": layer}
+        for layer in (0, 1)
+        for width in ("4k", "16k")
+        for k in (20, 40)
+    ]
+    drawn = own(rows, hue="width", by="layer")
+    assert titles(drawn) == ["layer 0", "layer 1"]
+    assert keys(drawn) == ["width 4k", "width 16k"]
+    assert marked(drawn.axes[1])[0] == [[20, 40], [1.2, 1.4]]
+    colours = [mark_of(line)[0] for line in drawn.axes[0].lines]
+    assert colours == list(palette.COLOURS[:2])
+    # Layers in one panel: what differs besides the colour is in the legend, and in the dashes.
+    drawn = own(rows, hue="architecture")
+    assert keys(drawn) == [f"top_k {layer} {width}" for layer in (0, 1) for width in ("16k", "4k")]
+    assert len({line.get_linestyle() for line in drawn.axes[0].lines}) > 1
+    drawn = own([{**row, "architecture": name} for row in rows for name in ("top_k", "gated")])
+    marks = palette.marks()
+    assert {mark_of(line)[0] for line in drawn.axes[0].lines} == {
+        marks["top_k"].colour,
+        marks["gated"].colour,
+    }
+
+
+def test_seeds_of_an_sae_are_one_point_with_a_bar():
+    rows = [{**sae(20, 20, {KL: value}), "seed": seed} for seed, value in ((0, 0.5), (1, 0.75))]
+    drawn = own(rows)
+    (axes,) = drawn.axes
+    assert marked(axes)[0] == [[20], [0.625]]
+    (bar,) = axes.collections[0].get_segments()
+    spread = np.std([0.5, 0.75], ddof=1)
+    assert bar[:, 1] == pytest.approx([0.625 - spread, 0.625 + spread])
+
+
+def test_an_own_figure_without_values_is_told():
+    with pytest.raises(SaemakeError, match="no SAE of the figure has a value of latents_x, its x"):
+        own([sae(20, 20, {KL: 0.5})], x="latents_x")
+    with pytest.raises(SaemakeError, match="nothing to show"):
+        own([sae(20, 20, {KL: None})])
+
+
+@pytest.mark.parametrize("lines", [1, 8, 24])
+def test_many_lines_missing_values_and_long_names_are_drawn_the_same_twice(lines, tmp_path):
+    names = architectures.names()
+    rows = [
+        sae(k, l0, {KL: None if k == 3 else k / 10}, names[n % 8], ("4k", "16k", "65k")[n // 8])
+        for n in range(lines)
+        for k, l0 in enumerate((0.5, 10, 80, 640, 5000))
+    ]
+    pictures = [style.render(draw(f"{KL}_vs_l0", rows), "svg") for _ in range(2)]
+    assert pictures[0] == pictures[1]

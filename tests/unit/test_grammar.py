@@ -22,6 +22,7 @@ from saemake.paths.artifacts import (
     HubFile,
     HubFolder,
     ModelFile,
+    OwnFigureFile,
     PushFile,
     RepositoryFile,
     SaeFile,
@@ -43,7 +44,10 @@ from saemake.paths.names import (
 )
 from saemake.recipes.judging import setups
 
-CHECKPOINTED = {"architectures": {"batch_top_k": {"checkpoints": [0.0, 0.1, 0.5]}}}
+CHECKPOINTED = {
+    "architectures": {"batch_top_k": {"checkpoints": [0.0, 0.1, 0.5]}},
+    "figures": {"mine": {"sweeps": ["demo/L3/*"], "y": "sae_bench_core.mse"}},
+}
 
 
 @functools.cache
@@ -148,6 +152,7 @@ def artifacts() -> st.SearchStrategy[Artifact]:
         ),
         st.builds(HubFolder, entries.map(lambda entry: entry.hub_folder)),
         st.builds(HubFolder, entries.map(lambda entry: f"hub/{entry.repository}")),
+        st.builds(OwnFigureFile, st.just("mine"), formats),
         st.builds(RepositoryFile, entries.map(lambda entry: entry.repository)),
         st.builds(
             SaeFile,

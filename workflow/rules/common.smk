@@ -21,16 +21,14 @@ from saemake.jobs import rules as job_rules
 from saemake.jobs import screen, turns
 from saemake.config.config import NUMBERED_WIDTH
 from saemake.jobs.rules import ONE_SAE, baselines_in, in_each, sae_in, setup_in, sweep_in
-from saemake.paths import catalogue, judged_by
+from saemake.paths import catalogue, judged_by, shown
 from saemake.paths.command_words import check_target
 from saemake.paths.files import (
     LAID_OUT_BY,
     SAELENS_VERSION,
     build_files,
-    checkpointed_sweeps,
     hub_folder_files,
     suite_files,
-    suite_sweeps,
     uses,
 )
 
@@ -98,6 +96,8 @@ def checked_config():
             for before, argument in pairwise(sys.argv)
             if before not in TAKES_A_PATH
         ]
+        for name in checked.figures:
+            shown.of_own(checked, name)
         return checked, catalogue.load(checked), [each for each in asked if each is not None]
     except SaemakeError as error:
         sys.exit(f"saemake: {error}")
@@ -265,34 +265,29 @@ def tokens_inputs(wildcards):
     return needed
 
 
-def figure_sweeps(wildcards):
-    """The sweeps that a figure of a suite shows, at one layer."""
-    training = figures.get(wildcards.figure).shows == "training"
-    find = checkpointed_sweeps if training else suite_sweeps
-    return find(CONFIG, wildcards.model, int(wildcards.layer))
+def shown_in(wildcards):
+    """What a figure of a suite shows."""
+    return shown.of_layer(CONFIG, wildcards.figure, wildcards.model, int(wildcards.layer))
 
 
-def figure_checkpoints(wildcards):
-    """The SAEs whose checkpoints a figure of the training shows; none of another figure."""
-    if figures.get(wildcards.figure).shows != "training":
-        return []
-    return [sae for sweep in figure_sweeps(wildcards) for sae in members(CONFIG, sweep)]
-
-
-def figure_evaluations(wildcards):
-    """The evaluation that a figure shows, if the suite has it not, with each sweep that it can
-    judge."""
-    name = figures.get(wildcards.figure).evaluation
-    return [(name, each) for each in judged_by.judged_apart(CONFIG, name, figure_sweeps(wildcards))]
+def shown_recipes(what):
+    """Short hash of the recipes of all that a figure shows (see `evaluated`)."""
+    hashes = [*map(evaluated, what.subjects)]
+    for name, judged in what.apart:
+        hashes += evaluation_hashes(CONFIG, judged, name)
+    return short(hashes)
 
 
 def figure_recipes(wildcards):
-    """Short hash of the recipes of all that a figure shows (see `evaluated`)."""
-    parts = [baselines_in(wildcards), *figure_sweeps(wildcards)]
-    hashes = [*map(evaluated, [*parts, *map(SaeCheckpoints, figure_checkpoints(wildcards))])]
-    for name, sweep in figure_evaluations(wildcards):
-        hashes += evaluation_hashes(CONFIG, sweep, name)
-    return short(hashes)
+    """The same of a figure of a suite."""
+    return shown_recipes(shown_in(wildcards))
+
+
+def own_figure_recipes(wildcards):
+    """The same of a figure of the config, and how it is drawn."""
+    name = wildcards.own_figure
+    drawn = digest(CONFIG.figures[name].model_dump(mode="json"))
+    return short([shown_recipes(shown.of_own(CONFIG, name)), drawn])
 
 
 def published_figure_recipes(wildcards):
@@ -307,16 +302,8 @@ def published_figure_recipes(wildcards):
 
 
 def figure_tables(wildcards):
-    """What a figure shows: the tables of every sweep; of the training's figures, also those of the
-    checkpoints; of an evaluation that is not of the suite, its own tables."""
-    tables = [f"{sweep.folder}/{METRICS}" for sweep in figure_sweeps(wildcards)]
-    checkpoints = figure_checkpoints(wildcards)
-    tables += [f"{sae.folder}/checkpoints/{METRICS}" for sae in checkpoints]
-    return tables + [
-        f"{sae.folder}/{evaluation}.json"
-        for evaluation, sweep in figure_evaluations(wildcards)
-        for sae in members(CONFIG, sweep)
-    ]
+    """What a figure of a suite reads."""
+    return shown_in(wildcards).files(CONFIG)
 
 
 wildcard_constraints:
@@ -327,10 +314,8 @@ wildcard_constraints:
     use="|".join(uses(CONFIG)),
     evaluation="|".join(CONFIG.text_evaluations),
     dataset="|".join(map(re.escape, CONFIG.datasets)),
-    figure="|".join(
-        f"{name}{figures.AT_WIDTH}[^/]+" if figures.get(name).at_width else name
-        for name in figures.names()
-    ),
+    figure="|".join(figures.patterns()),
+    own_figure="|".join(map(re.escape, CONFIG.figures)) or "(?!)",
     published_figure="|".join(figures.PUBLISHED),
     # Only as the catalogue has them: a wildcard of its own would take any path under hub/.
     folder="|".join(re.escape(f"{entry.repository}/{entry.path}") for entry in CATALOGUE.entries),

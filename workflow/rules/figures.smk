@@ -1,8 +1,9 @@
-"""Figures of a model's suite at one layer."""
+"""Figures of a model's suite at one layer, and those that the config describes."""
 
 
 localrules:
     figure,
+    own_figure,
 
 
 rule figure:
@@ -22,3 +23,21 @@ rule figure:
         "draw {wildcards.figure} of {wildcards.model} L{wildcards.layer}{params.replaced}"
     script:
         "../scripts/figure.py"
+
+
+rule own_figure:
+    input:
+        lambda wildcards: shown.of_own(CONFIG, wildcards.own_figure).files(CONFIG),
+    output:
+        pdf="results/figures/{own_figure}.pdf",
+        svg="results/figures/{own_figure}.svg",
+    log:
+        "logs/figures/own/{own_figure}.log",
+    conda:
+        "../../envs/saemake.yaml"
+    params:
+        recipes=own_figure_recipes,
+    message:
+        "draw {wildcards.own_figure}"
+    script:
+        "../scripts/own_figure.py"

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from saemake import figures
 from saemake.jobs.draw import draw
 from saemake.jobs.job import job
 
 with job(snakemake):
-    title = f"{snakemake.wildcards.model}, layer {snakemake.wildcards.layer}"
     outputs = dict(snakemake.output.items())
-    draw(Path(outputs["pdf"]).stem, title, snakemake.input, outputs)
+    figure = figures.get(Path(outputs["pdf"]).stem)
+    title = f"{snakemake.wildcards.model}, residual stream after layer {snakemake.wildcards.layer}"
+    draw(figure, title, snakemake.input, outputs)
