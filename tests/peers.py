@@ -211,7 +211,7 @@ def make_saes(
 def _widen_gaps(dictionary: Dictionary, activations_ND: Tensor) -> None:
     """Put each threshold into the middle of the widest gap between the latents within 2 % of it."""
     if isinstance(dictionary, KeptDictionary):
-        columns = [dictionary.activations(activations_ND).flatten()]
+        columns = [dictionary.every_latent(activations_ND).flatten()]
     elif isinstance(dictionary, JumpReluDictionary):
         columns = list(dictionary.before_jump(activations_ND).T)
     else:

@@ -5,10 +5,24 @@ Shapes: D is the model's width, F the number of latents, R a number of tokens.
 
 import abc
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from saemake.base.errors import SaemakeError
+
+if TYPE_CHECKING:
+    import os
+
+
+class Origin(Protocol):
+    """Where a dictionary was read from (see saemake.notebook.opening.Origin)."""
+
+    @property
+    def metrics(self) -> Any: ...
+    def lm(self, place: "str | os.PathLike[str] | None") -> Any: ...
+    def activations(self, text: str, place: "str | os.PathLike[str] | None") -> Any: ...
 
 
 class Dictionary(nn.Module, abc.ABC):
@@ -29,9 +43,41 @@ class Dictionary(nn.Module, abc.ABC):
     # Whether a latent below 0 counts as active.
     negative_fires: ClassVar[bool] = True
     config: Mapping[str, Any] | None = None
+    origin: Origin | None = None
     # Copies of both matrices [F, D] in the dtype of training, where its optimizer keeps them.
     encoder_copy: Tensor | None = None
     decoder_copy: Tensor | None = None
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The row of metrics.json beside the file that the dictionary was read from, for its way of
+        choosing latents. Raises SaemakeError if the table is not built, or the dictionary was not
+        read by saemake.load."""
+        found: dict[str, Any] = self._origin.metrics
+        return found
+
+    def lm(self, place: "str | os.PathLike[str] | None" = None) -> Any:
+        """The language model that the SAE is of, and its tokenizer, as transformers has them:
+        `model, tokenizer = sae.lm()`. It is on the SAE's device, in the dtype of the training.
+
+        It is found by what lies beside the SAE's files; `place`, a folder or a Hub id, is for an LM
+        that moved. Raises SaemakeError if it is not there, or another LM: its checksums, width or
+        number of layers differ.
+        """
+        return self._origin.lm(place)
+
+    def activations(self, text: str, place: "str | os.PathLike[str] | None" = None) -> Any:
+        """What the SAE sees of a text, tokenised as in the training: an object with `tokens`,
+        `ids`, `x` [tokens, D], `f` [tokens, F], and `top()`, a table of the most active latents of
+        each token. The LM up to the SAE's layer is kept for the next text. Raises SaemakeError as
+        `lm` does."""
+        return self._origin.activations(text, place)
+
+    @property
+    def _origin(self) -> Origin:
+        if self.origin is None:
+            raise SaemakeError("this SAE was not read from files; saemake.load reads one")
+        return self.origin
 
     @property
     def tokens_apart(self) -> bool:

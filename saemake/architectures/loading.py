@@ -32,8 +32,8 @@ SUMS = {"provenance.json": ("ae_sha256",), "source.json": ("sha256", "ae.pt")}
 def load(
     place: str | os.PathLike[str], device: str | torch.device, inference: str | None
 ) -> Dictionary:
-    """`saemake.load`, which documents it."""
-    path = _weights_file(Path(place))
+    """The SAE of `saemake.load`, which documents it."""
+    path = weights_file(Path(place))
     folder = path.parent.parent if path.parent.name == CHECKPOINTS else path.parent
     config = read_config(folder)
     try:
@@ -161,7 +161,7 @@ def _choices(kind: type[Architecture]) -> str:
     return f"{kind.dict_class} has {' and '.join(kind.inferences)}"
 
 
-def _weights_file(place: Path) -> Path:
+def weights_file(place: Path) -> Path:
     """The file that `place` names: an SAE's folder, its ae.pt or a checkpoint."""
     if place.is_file():
         if place.suffix == ".pt":

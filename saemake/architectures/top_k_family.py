@@ -53,7 +53,7 @@ class KeptDictionary(Dictionary):
         return self.biases[0]
 
     @abc.abstractmethod
-    def activations(self, x: Tensor) -> Tensor:
+    def every_latent(self, x: Tensor) -> Tensor:
         """All latents [..., F] before any is dropped, float32."""
 
     @abc.abstractmethod
@@ -70,7 +70,7 @@ class KeptDictionary(Dictionary):
         self.k.fill_(k)
 
     def encode(self, x: Tensor) -> Tensor:
-        f = self.activations(x)
+        f = self.every_latent(x)
         return f * (f > self.threshold) if self.inference == "threshold" else self.keep_top(f)
 
     def decode(self, f: Tensor) -> Tensor:

@@ -155,10 +155,16 @@ def _folder(config: Config, model: Model, revision: str | None) -> Path:
     if model.hub is None:
         return config.path_of(model)
     assert revision is not None
+    return of_hub(model.hub, revision)
+
+
+def of_hub(hub: str, revision: str) -> Path:
+    """The folder of a Hub model's files at a revision, from the cache, else from the Hub. Raises
+    SaemakeError if neither has it."""
     try:
-        return _snapshot(model.hub, revision, offline=True)
+        return _snapshot(hub, revision, offline=True)
     except LocalEntryNotFoundError:  # the cache was emptied, or this is another machine
-        return _fetched(model.hub, revision)
+        return _fetched(hub, revision)
 
 
 def _fetched(hub: str, revision: str) -> Path:

@@ -6,10 +6,10 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-import saemake
 from saemake import evaluation
 from saemake.activations.drop_settings import TrainingDrop
 from saemake.architectures import elsewhere
+from saemake.base.version import __version__
 from saemake.config import rebuilding
 from saemake.config.config import Config, lm_name
 from saemake.metrics import rows
@@ -94,7 +94,7 @@ def render(config: Config, model: str, repo: str) -> str:
         config=REBUILDING,
         columns=_columns_described(config, model),
         metrics="\n".join(_metrics(config, model, layer) for layer in suite.layers).rstrip(),
-        version=saemake.__version__,
+        version=__version__,
         results=f"{RESULTS}/{model}",
         folders=_folders(config, model),
         provenance=_table(_provenance(saes)),

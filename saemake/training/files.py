@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-import saemake
 from saemake import architectures, kernels
 from saemake.architectures import loading
 from saemake.architectures.trainer import Dictionary, Trainer
 from saemake.base import devices
 from saemake.base.errors import SaemakeError, build_again, first_line
 from saemake.base.store import sha256
+from saemake.base.version import __version__
 from saemake.recipes.kinds import SaeRecipe
 
 PROVENANCE_PACKAGES = ("torch", "transformers", "nnsight", "datasets", "snakemake")
@@ -75,7 +75,7 @@ def provenance_json(recipe: SaeRecipe, device: torch.device, more: dict[str, Any
         **more,
         "device": devices.describe(device),
         "software": {
-            "saemake": saemake.__version__,
+            "saemake": __version__,
             "python": platform.python_version(),
             **{name: _version(name) for name in PROVENANCE_PACKAGES},
             **triton_on(device),

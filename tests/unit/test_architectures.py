@@ -145,7 +145,7 @@ def test_batch_top_k_keeps_k_a_token_on_average_in_training_and_a_threshold_afte
     dictionary.threshold.fill_(0.2)
     x = next(data(1))
     with torch.no_grad():
-        f, activations = dictionary.encode(x), dictionary.activations(x)
+        f, activations = dictionary.encode(x), dictionary.every_latent(x)
     torch.testing.assert_close(f, torch.where(activations > 0.2, activations, 0))
 
 
@@ -386,7 +386,7 @@ def test_the_two_inferences_differ_and_each_is_what_it_says(name):
         found = {}
         for dictionary.inference in ("top_k", "threshold"):
             found[dictionary.inference] = dictionary.encode(x)
-        activations = dictionary.activations(x)
+        activations = dictionary.every_latent(x)
     above = torch.where(activations > dictionary.threshold, activations, 0)
     torch.testing.assert_close(found["threshold"], above)
     assert (found["top_k"] > 0).sum() <= 3 * len(x)

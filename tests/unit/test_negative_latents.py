@@ -23,7 +23,7 @@ from saemake.publishing import readers, saelens
 
 
 class AbsTopKDictionary(TopKDictionary):
-    def activations(self, x):
+    def every_latent(self, x):
         return (x - self.b_dec) @ self.encoder.weight.T + self.encoder.bias
 
     def listed(self, x_RD):

@@ -42,7 +42,7 @@ def snippet() -> str:
 def test_the_snippet_runs_and_gives_what_it_says(workflow):
     """In a tree whose SAE is trained for few steps only."""
     workflow.configure({"models": {"demo": {"architectures": {"top_k": {"sweep": [8]}}}}})
-    workflow.succeed(f"{K_8}/ae.pt")
+    workflow.succeed("results/demo/L3/top_k/1k/metrics.json")
     (workflow.folder / "resources").symlink_to(PROJECT / "resources")
     assert K_8 in snippet()
     done = subprocess.run(
@@ -66,6 +66,27 @@ def test_the_snippet_runs_and_gives_what_it_says(workflow):
     assert len(set(found["latents"])) == 5
     assert found["values"] == sorted(found["values"], reverse=True)
     assert found["values"][-1] > 0
+    check_page(workflow)
+
+
+def check_page(workflow):
+    """docs/python.md's blocks run one after the other, and print what they say."""
+    page = (PROJECT / "docs" / "python.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 4
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks)],
+        cwd=workflow.folder,
+        env=workflow.environment(PYTHONPATH=str(PROJECT)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("8 top_k\n0.")
+    printed = " ".join(done.stdout.split())
+    assert "position token latent activation 0 0 The" in printed
+    assert "sparsity inference sae_bench_core.l0 sae_bench_core.ce_loss_score k_8" in printed
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,7 @@ class BatchTopKDictionary(KeptDictionary):
     def biases(self) -> tuple[nn.Parameter, nn.Parameter]:
         return self.encoder.bias, self.b_dec
 
-    def activations(self, x: Tensor) -> Tensor:
+    def every_latent(self, x: Tensor) -> Tensor:
         return torch.relu_(linear(x - self.b_dec, self.encoder.weight, self.encoder.bias))
 
     def decode_unbiased(self, f: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ class MatryoshkaDictionary(KeptDictionary):
     def biases(self) -> tuple[nn.Parameter, nn.Parameter]:
         return self.b_enc, self.b_dec
 
-    def activations(self, x: Tensor) -> Tensor:
+    def every_latent(self, x: Tensor) -> Tensor:
         return torch.relu(linear(x - self.b_dec, self.encoder_weight, None) + self.b_enc)
 
     def decode_unbiased(self, f: Tensor) -> Tensor:

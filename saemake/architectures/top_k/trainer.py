@@ -44,13 +44,13 @@ class TopKDictionary(KeptDictionary):
     def biases(self) -> tuple[nn.Parameter, nn.Parameter]:
         return self.encoder.bias, self.b_dec
 
-    def activations(self, x: Tensor) -> Tensor:
+    def every_latent(self, x: Tensor) -> Tensor:
         return torch.relu_(linear(x - self.b_dec, self.encoder.weight, self.encoder.bias))
 
     def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor] | None:
         if self.inference != "top_k":
             return None
-        f_RF = self.activations(x_RD)
+        f_RF = self.every_latent(x_RD)
         indices_RK = top_indices(f_RF, self.kept)
         starts_R = torch.arange(len(f_RF), device=f_RF.device).mul_(self.width)
         return (indices_RK + starts_R[:, None]).flatten(), f_RF.gather(1, indices_RK).flatten()
