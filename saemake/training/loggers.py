@@ -74,10 +74,13 @@ class Wandb:
                 resume="allow",
                 reinit="create_new",
                 # Only what is logged, and the machine's load: not the console, the code, the
-                # command, the user, nor the remote of git, whose address may have a token.
+                # command, the user, the host, nor git's remote, whose address may have a token.
                 settings=wandb.Settings(
                     console="off",
                     silent=True,
+                    host="",
+                    username="",
+                    program="saemake",
                     disable_git=True,
                     disable_code=True,
                     save_code=False,

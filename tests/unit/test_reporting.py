@@ -2,15 +2,18 @@
 
 import csv
 import dataclasses
+import getpass
 import io
 import json
 import re
+import socket
 import struct
 import textwrap
 import time
 from pathlib import Path
 
 import pytest
+import wandb_server
 from conftest import CONFIG_FILE, DEMO_IN_BFLOAT16, PROJECT, SMALL, merged, raw_config
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from unit.test_architectures import data, make
@@ -19,10 +22,12 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from saemake import architectures
 from saemake.base.errors import SaemakeError
+from saemake.commands import verify
 from saemake.config.checks import read
 from saemake.config.config import Config
 from saemake.config.rebuilding import config_yaml
 from saemake.config.sections import Logging
+from saemake.paths.names import Sweep
 from saemake.training import reporting
 from saemake.training.members import Member
 
@@ -205,6 +210,7 @@ RUN = reporting.Run("0" * 16, "demo/L3/top_k/256/k_4", "demo/L3/top_k/256", [], 
 def test_a_killed_pass_goes_on_with_its_runs(inputs, tmp_path, monkeypatch, plain):  # noqa: F811
     config = asking(wandb={"mode": "offline"}, tensorboard="curves")
     saes = wanted(config)[:1]
+    monkeypatch.setattr(reporting, "INTERRUPTED_S", 60.0)  # of a busy machine
     with monkeypatch.context() as patch:
         kill_before(patch, 15)
         with pytest.raises(Killed):
@@ -222,27 +228,30 @@ def test_a_killed_pass_goes_on_with_its_runs(inputs, tmp_path, monkeypatch, plai
     assert [point.step for point in points] == list(rows)
 
 
-def test_a_run_that_wandb_has_gets_only_later_steps(tmp_path, monkeypatch):
-    fake_wandb(
-        monkeypatch,
-        tmp_path,
-        """
-        class Settings:
-            def __init__(self, **settings): pass
-        class Run:
-            offline, url, starting_step = False, "https://wandb.example/run", 11
-            def log(self, figures, step): print(step, file=open("steps", "a"))
-            def finish(self, exit_code): print("end", exit_code, file=open("steps", "a"))
-        def init(**arguments):
-            assert (arguments["resume"], arguments["mode"]) == ("allow", "online")
-            return Run()
-        """,
-    )
-    with reporting.reported(asking(wandb={}).logging, "here", [RUN]) as reports:
-        for step in (0, 10, 20):
-            reports.row(RUN.id, {"step": step, "loss": 1.0, "l0": 1.0})
-        reports.trained([RUN.id])
-    assert Path("steps").read_text() == "20\nend 0\n"
+def test_online_a_run_goes_on_where_wandb_has_it(monkeypatch, capfd):
+    """The real wandb, with a server on this machine."""
+    monkeypatch.setenv("WANDB_API_KEY", 40 * "a")
+    config = asking(wandb={"project": "saes", "tags": ["mine"]})
+    rows = [{"step": step, "loss": 1.0 + step, "l0": 2.0} for step in (0, 10, 20)]
+    with wandb_server.serving() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        for sent, status in ((rows[:2], 1), (rows, 0)):
+            with reporting.reported(config.logging, "here", [RUN]) as reports:
+                for row in sent:
+                    reports.row(RUN.id, row)
+                if status == 0:
+                    reports.trained([RUN.id])
+            assert server.rows(RUN.id) == {row["step"]: reporting.figures(row) for row in sent}
+    assert "wandb" not in capfd.readouterr().err
+    first = server.opened[0]
+    assert (first["displayName"], first["project"]) == (RUN.name, "saes")
+    assert (first["groupName"], first["tags"]) == (RUN.group, ["mine"])
+    assert not [first[key] for key in ("host", "repo", "commit") if first[key]]
+    # Nothing of the machine but its load: no user, no name of it, no path.
+    sent_text = "\n".join(server.received)
+    for private in (socket.gethostname(), getpass.getuser(), str(PROJECT)):
+        assert f'"{private}' not in sent_text
+    assert 40 * "a" not in sent_text
 
 
 def test_a_pass_does_not_wait_for_a_logger_that_reads_nothing(tmp_path, monkeypatch, capfd):
@@ -308,6 +317,16 @@ def test_a_pushed_config_does_not_say_whose_wandb():
     config = asking(wandb={"entity": "somebody"}, tensorboard="/home/somebody")
     assert "somebody" not in config_yaml(config, "demo")
     assert "every_steps" in config_yaml(config, "demo")
+
+
+def test_verify_logs_nothing(monkeypatch, tmp_path):
+    config, given = asking(wandb={}, tensorboard=True), []
+    monkeypatch.setattr(
+        verify.train, "into", lambda stores, config, *rest, **more: given.append(config)
+    )
+    monkeypatch.setattr(verify, "_manifest", lambda model, use: tmp_path)
+    verify._rebuild(config, Sweep("demo", 3, "top_k", "256"), [], tmp_path)
+    assert reporting.Reports(given[0].logging, "here", [RUN]).loggers == []
 
 
 def test_nothing_is_started_by_default(config):
