@@ -58,6 +58,8 @@ bench-gpu: $(VENV)/acceptance $(VENV)-dictionary-learning/peers
 	$(BIN)/python benchmarks/gpu.py logs/gpu
 
 $(VENV)/runs: envs/requirements.txt pyproject.toml
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { echo \
+	"saemake needs Python 3.11 or later: install it, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -r envs/requirements.txt
 	$(BIN)/pip install --quiet --no-deps --editable .

@@ -21,3 +21,9 @@ def bar(total: int, label: str, unit: str, initial: int = 0) -> tqdm:
         mininterval=TERMINAL_INTERVAL_S if terminal else FILE_INTERVAL_S,
         dynamic_ncols=terminal,
     )
+
+
+def say(words: str) -> None:
+    """Say a line on stderr while bars are shown, from any thread."""
+    tqdm.write(f"saemake: {words}", file=sys.stderr)
+    sys.stderr.flush()

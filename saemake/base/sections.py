@@ -35,7 +35,7 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
-def _flag(value: Any) -> Any:
+def flag(value: Any) -> Any:
     """Converts the strings 'true' and 'false', for the same reason as `whole`."""
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
@@ -50,7 +50,7 @@ def _name(value: Any) -> Any:
 
 Reference = Annotated[str, BeforeValidator(_name)]
 Name = Annotated[Reference, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-Flag = Annotated[bool, BeforeValidator(_flag)]
+Flag = Annotated[bool, BeforeValidator(flag)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Rate = Annotated[Number, Field(gt=0)]
 Whole = Annotated[int, BeforeValidator(whole), Field(ge=0, lt=2**63)]

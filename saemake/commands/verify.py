@@ -99,7 +99,7 @@ def _rebuild(
     stores, model = Stores.under(temporary / "store"), trained.model
     train.into(
         stores,
-        config,
+        config.model_copy(update={"logging": config.logging.without_loggers}),
         saes,
         f"verify {trained}",
         Path(RESULTS, model, "model.json"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import yaml
@@ -50,6 +51,8 @@ def fields_beside(model: Any, location: list[str]) -> list[str]:
             current = current.model_fields[part].annotation
         else:  # dict[str, Section]: its last argument is the section
             current = current.__args__[-1]
+        if isinstance(current, UnionType):  # Section | None
+            current = current.__args__[0]
     return [name for name in current.model_fields if name != "root"]
 
 

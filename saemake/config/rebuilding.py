@@ -25,7 +25,9 @@ def config_yaml(config: Config, model: str) -> str:
         "texts": {text: _portable(said["texts"][text]) for text in _texts(config, model)},
         "widths": {width: config.latents(width) for width in suite.widths},
         "architectures": {name: said["architectures"][name] for name in suite.architectures},
-        "logging": said["logging"],
+        "logging": config.logging.without_loggers.model_dump(
+            mode="json", exclude={"wandb", "tensorboard"}
+        ),
     }
     if datasets := _datasets(config, model):
         content["datasets"] = {name: _portable(said["datasets"][name]) for name in datasets}

@@ -4,9 +4,9 @@ users.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from saemake.base.sections import Closed, Count, Flag, Number, Rate, Reference, Whole
+from saemake.base.sections import Closed, Count, Flag, Number, Rate, Reference, Whole, flag
 from saemake.llm.shape import Shape
 
 DType = Literal["float32", "bfloat16", "float16"]
@@ -119,11 +119,39 @@ class Published(Closed):
     tolerances: Tolerances
 
 
+class Wandb(Closed):
+    """Where wandb has its runs, one an SAE. The key is wandb's own affair."""
+
+    project: str = Field(default="saemake", min_length=1)
+    entity: str | None = None
+    mode: Literal["online", "offline"] = "online"
+    tags: list[str] = Field(default=[])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_key(cls, values: Any) -> Any:
+        for key in values if isinstance(values, dict) else ():
+            if "key" in str(key).lower() or "token" in str(key).lower():
+                raise ValueError(
+                    f"'{key}' is refused, since a config is no place for an access key: remove it,"
+                    " and run `wandb login` or set the environment variable WANDB_API_KEY"
+                )
+        return values
+
+
 class Logging(Closed):
-    """What training reports; never part of a recipe."""
+    """What training reports; never part of a recipe. `tensorboard` is the folder of its files, or
+    whether there are any."""
 
     every_steps: Count
     dead_after_tokens: Count
+    wandb: Wandb | None = None
+    tensorboard: Annotated[bool | str, BeforeValidator(flag)] = False
+
+    @property
+    def without_loggers(self) -> Self:
+        """The same, in files only."""
+        return self.model_copy(update={"wandb": None, "tensorboard": False})
 
 
 class Snapshots(Closed):

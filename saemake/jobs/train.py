@@ -62,6 +62,7 @@ def into(
             str(sae),
             sae_recipe(config, sae),
             checkpoint_steps(config, sae) if checkpoints else (),
+            str(sae.sweep),
         )
         for sae in saes
     ]

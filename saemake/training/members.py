@@ -38,11 +38,12 @@ class Stores:
 @dataclasses.dataclass(frozen=True)
 class Wanted:
     """An SAE to train: its name for messages, its recipe, and the steps before which a checkpoint
-    is saved."""
+    is saved. `sweep` groups its run with others in wandb."""
 
     name: str
     recipe: SaeRecipe
     checkpoint_steps: Sequence[int] = ()
+    sweep: str | None = None
 
     def is_in(self, stores: Stores) -> bool:
         """Whether the stores have the SAE and all its checkpoints. Drops damaged ones."""
@@ -123,7 +124,8 @@ class Member:
 
     @torch.no_grad()
     def row(self, step: int, x_BD: Tensor, forward: Forward, report: Logging) -> dict[str, float]:
-        """One row of training.csv, from the results of the step's forward pass."""
+        """One row of training.csv, from the results of the step's forward pass. The parts of the
+        loss stand between `loss` and `l0`, which is how `reporting` knows them."""
         x_BD, x_hat_BD = x_BD.float(), forward.x_hat_BD.float()
         unexplained = (x_BD - x_hat_BD).var(dim=0).sum() / x_BD.var(dim=0).sum()
         trainer = self.trainer

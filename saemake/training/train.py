@@ -25,7 +25,7 @@ from saemake.recipes.kinds import SaeRecipe
 from saemake.recipes.training import checkpoint_key
 from saemake.text.prefetch import prefetched
 from saemake.text.shards import Tokens
-from saemake.training import files
+from saemake.training import files, reporting
 from saemake.training.members import Member, Stores, Wanted
 from saemake.training.snapshots import Clock, Snapshot
 
@@ -180,6 +180,16 @@ class _Pass:
 
     def run(self) -> list[str]:
         """Train to the end and store the finished SAEs. Returns a line per SAE that failed."""
+        runs = [reporting.run_of(m.name, m.recipe, m.wanted.sweep) for m in self.members]
+        with reporting.reported(self.conduct.report, self.conduct.label, runs) as self.reports:
+            for member in self.members:  # rows before the snapshot, of which a logger may lack some
+                for row in member.rows:
+                    self.reports.row(member.recipe.hash, row)
+            self._train()
+            self._finish()
+        return list(self.faults.values())
+
+    def _train(self) -> None:
         label = f"{self.conduct.label} ({len(self.members)} SAEs)"
         batch_tokens = self.training.batch_tokens
         clock = Clock(self.conduct.snapshot_seconds, time.monotonic)
@@ -200,8 +210,6 @@ class _Pass:
                     loss = self.members[-1].rows[-1]["loss"]
                     bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
                 bar.update(batch_tokens)
-        self._finish()
-        return list(self.faults.values())
 
     def _step(self) -> None:
         report, step = self.conduct.report, self.step
@@ -215,6 +223,7 @@ class _Pass:
                 row = member.row(step, x_BD, forward, report)
                 log.info("%s, step %d of %d: %s", member.name, step, self.steps, row)
                 member.rows.append(row)
+                self.reports.row(member.recipe.hash, row)
                 if int(member.bad_step) >= 0:
                     fault = f"the loss is not finite from step {int(member.bad_step)} on: lower"
                     fault += " training.learning_rate, or take it out of the sweep"
@@ -256,6 +265,7 @@ class _Pass:
             else:
                 saes.put(member.recipe.hash, content)
         self.stores.snapshots.prune([*self.names, *saes.entries()])
+        self.reports.trained(member.recipe.hash for member in self.members)
         log.info("trained %d SAEs in %.0f s", len(self.members), seconds)
 
     def _drop_checkpoints(self, member: Member) -> None:

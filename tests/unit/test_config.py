@@ -23,6 +23,7 @@ from saemake.config.sections import (
     Suite,
     Text,
     Tolerances,
+    Wandb,
 )
 from saemake.evaluation.sae_bench.autointerp import Judge
 from saemake.llm.shape import Shape
@@ -76,6 +77,10 @@ def test_yaml_exponents_without_a_dot_are_numbers():
 @pytest.mark.parametrize(
     ("over", "message"),
     [
+        (
+            {"models": {"gemma-2-2b": {"shape": {"d_modell": 5}}}},
+            "'models.gemma-2-2b.shape.d_modell': unknown; did you mean 'd_model'?",
+        ),
         ({"modles": {}}, "'modles': unknown; did you mean 'models'?"),
         ({"training": {"lerning_rate": 1}}, "'training.lerning_rate': unknown; did you mean"),
         (
@@ -311,7 +316,7 @@ def test_every_key_is_explained_in_the_readme():
     """A key is explained where the README has it in backticks at the start of a table's row."""
     text = (PROJECT / "config" / "README.md").read_text()
     explained = set(re.findall(r"^\| `([a-zA-Z_0-9]+)`", text, flags=re.MULTILINE))
-    sections = [Config, Model, Text, Dataset, Judge, Suite, Training, Logging, Snapshots]
+    sections = [Config, Model, Text, Dataset, Judge, Suite, Training, Logging, Wandb, Snapshots]
     sections += [*(evaluation.get(name).Settings for name in evaluation.names()), Baselines]
     sections += [Published, Tolerances, Publishing, OwnFigure, Shape, Device, TrainingDrop]
     sections += [architectures.get(name).Settings for name in architectures.names()]

@@ -7,6 +7,8 @@ from conftest import PROJECT
 
 PAGES = [
     PROJECT / "README.md",
+    PROJECT / "CONTRIBUTING.md",
+    PROJECT / "CHANGELOG.md",
     PROJECT / "config" / "README.md",
     *sorted((PROJECT / "docs").glob("*.md")),
 ]
