@@ -95,6 +95,17 @@ class FigureFile:
 
 
 @dataclass(frozen=True)
+class ReportFile:
+    """The report of a model's suite at one layer."""
+
+    model: str
+    layer: int
+
+    def __str__(self) -> str:
+        return f"{RESULTS}/{self.model}/L{self.layer}/{files.REPORT}"
+
+
+@dataclass(frozen=True)
 class OwnFigureFile:
     """A figure that the config describes."""
 
@@ -220,6 +231,7 @@ Artifact = (
     | DatasetFile
     | FigureFile
     | OwnFigureFile
+    | ReportFile
     | SweepTable
     | SaeFile
     | CheckpointsFile

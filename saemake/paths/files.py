@@ -23,6 +23,15 @@ from saemake.paths.sweeps import members
 
 # A folder of figures: of a layer, of published SAEs, of the config's own.
 FIGURES = "figures"
+# Of a layer: the suite on one page, and the figures in it besides those of a plain run.
+REPORT = "report.html"
+IN_REPORT = (
+    "overview",
+    "dead_latents_vs_l0",
+    "latent_densities",
+    "decoder_similarities",
+    "training_curves",
+)
 FIGURE_FORMATS = ("pdf", "svg")
 LATENTS_SUFFIX, DETAILS_SUFFIX = "_latents.parquet", "_details.json"
 # Of an SAE laid out as published, and of a published SAE itself.
@@ -171,6 +180,35 @@ def figure_files(config: Config, model: str, layer: int) -> list[str]:
     ]
 
 
+def report_figure_names(config: Config, model: str) -> list[str]:
+    """The figures in the report of a model's suite: those of a plain run, and those that say more
+    of the SAEs."""
+    evaluated = config.suite_evaluations(model)
+    more = [name for name in IN_REPORT if figures.FIGURES[name].evaluation in ("", *evaluated)]
+    return list(dict.fromkeys([*more[:1], *figures_of(config, model), *more[1:]]))
+
+
+def report_figures(config: Config, model: str, layer: int) -> list[str]:
+    """The files of those figures, at one layer."""
+    return [
+        f"{RESULTS}/{model}/L{layer}/{FIGURES}/{figure}.{suffix}"
+        for figure in report_figure_names(config, model)
+        for suffix in FIGURE_FORMATS
+    ]
+
+
+def report_tables(config: Config, model: str, layer: int) -> list[str]:
+    """What the tables of a report are made of: the sweeps' tables, and each SAE's provenance."""
+    return [
+        path
+        for sweep in suite_sweeps(config, model, layer)
+        for path in (
+            f"{sweep.folder}/{METRICS}",
+            *(f"{sae.folder}/provenance.json" for sae in members(config, sweep)),
+        )
+    ]
+
+
 def own_figure_files(config: Config) -> list[str]:
     """The files of the figures that the config describes."""
     return [
@@ -181,12 +219,17 @@ def own_figure_files(config: Config) -> list[str]:
 
 
 def build_files(config: Config) -> list[str]:
-    """What a plain `snakemake` builds: the figures and checkpoints of the models under `build`."""
+    """What a plain `snakemake` builds: the figures, checkpoints and reports of the models under
+    `build`."""
     return [
         path
         for model in config.build
         for layer in config.models[model].suite.layers
-        for path in (*figure_files(config, model, layer), *_checkpoints(config, model, layer))
+        for path in (
+            *figure_files(config, model, layer),
+            *_checkpoints(config, model, layer),
+            f"{RESULTS}/{model}/L{layer}/{REPORT}",
+        )
     ]
 
 

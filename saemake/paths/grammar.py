@@ -5,6 +5,7 @@
     results/{model}/L{layer}/baselines/{file}
     results/{model}/L{layer}/setups/{evaluation}/seed_{n}.json
     results/{model}/L{layer}/figures/{figure}.{pdf, svg}
+    results/{model}/L{layer}/report.html
     results/figures/{figure}.{pdf, svg}            a figure that the config describes
     results/{sweep}/metrics.json                   {sweep}: {model}/L{layer}/{architecture}/{width}
     results/{sae}/{file}                           {sae}: {sweep}/{sparsity}, or {sae}/seed_{n}
@@ -41,6 +42,7 @@ from saemake.paths.artifacts import (
     ModelFile,
     OwnFigureFile,
     PushFile,
+    ReportFile,
     RepositoryFile,
     SaeFile,
     SetupFile,
@@ -152,6 +154,9 @@ def a_figure(config: Config, model: str) -> str:
 
 def _in_layer(config: Config, model: str, layer: int, below: list[str]) -> Artifact:
     match below:
+        case [files.REPORT]:
+            check_in_model(config, model, layer)
+            return ReportFile(model, layer)
         case ["figures", file]:
             figure, _, suffix = file.rpartition(".")
             if suffix not in files.FIGURE_FORMATS:

@@ -19,13 +19,14 @@ from saemake.paths.artifacts import (
     HubFolder,
     ModelFile,
     OwnFigureFile,
+    ReportFile,
     SaeFile,
     SetupFile,
     SweepTable,
     TokensFile,
 )
 from saemake.paths.command_words import artifact_of, check_target, plain
-from saemake.paths.files import LAID_OUT_BY, evaluation_in
+from saemake.paths.files import LAID_OUT_BY, evaluation_in, report_figure_names
 from saemake.paths.grammar import saes_in_hub, trained_file
 from saemake.paths.names import (
     CHECKPOINTS,
@@ -145,6 +146,10 @@ def _of_target(config: Config, target: str) -> list[Job]:
             return [FetchData(dataset)]
         case FigureFile(top, model, layer, figure) if top == RESULTS:
             return _of_shown(config, shown.of_layer(config, figure, model, layer))
+        case ReportFile(model, layer):
+            names = report_figure_names(config, model)
+            what = [shown.of_layer(config, name, model, layer) for name in names]
+            return [job for each in what for job in _of_shown(config, each)]
         case OwnFigureFile(figure):
             return _of_shown(config, shown.of_own(config, figure))
         case BaselinesFile(baselines, file):

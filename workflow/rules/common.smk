@@ -28,6 +28,9 @@ from saemake.paths.files import (
     SAELENS_VERSION,
     build_files,
     hub_folder_files,
+    report_figure_names,
+    report_figures,
+    report_tables,
     suite_files,
     uses,
 )
@@ -38,6 +41,7 @@ from saemake.paths.names import Checkpoints as SaeCheckpoints
 from saemake.paths.spelling import sae_of
 from saemake.paths.sweeps import members, trained_with
 from saemake.plan import messages
+from saemake.report import captions
 from saemake.recipes.inputs import dataset_recipe, model_recipe, tokens_recipe
 from saemake.recipes.judging import evaluation_hashes, sae_evaluation_recipe, setup_recipe
 from saemake.recipes.training import baselines_recipe, sae_recipe, training_hashes
@@ -288,6 +292,14 @@ def own_figure_recipes(wildcards):
     name = wildcards.own_figure
     drawn = digest(CONFIG.figures[name].model_dump(mode="json"))
     return short([shown_recipes(shown.of_own(CONFIG, name)), drawn])
+
+
+def report_recipes(wildcards):
+    """The same of a report. Names of the catalogue and tolerances are in it too."""
+    layer = int(wildcards.layer)
+    names = report_figure_names(CONFIG, wildcards.model)
+    what = [shown.of_layer(CONFIG, name, wildcards.model, layer) for name in names]
+    return short([*map(shown_recipes, what), digest(COMPARED_BY)])
 
 
 def published_figure_recipes(wildcards):

@@ -112,13 +112,19 @@ rule published_figure:
         published_figure_tables,
     output:
         pdf="published/{model}/L{layer}/figures/{published_figure}.pdf",
-        svg="published/{model}/L{layer}/figures/{published_figure}.svg",
+        svg=report(
+            "published/{model}/L{layer}/figures/{published_figure}.svg",
+            caption="../report/figure.rst",
+            category="Beside published SAEs",
+            labels={"figure": "{published_figure}"},
+        ),
     log:
         "logs/figures/published/{model}/L{layer}/{published_figure}.log",
     conda:
         "../../envs/saemake.yaml"
     params:
         recipes=published_figure_recipes,
+        caption=lambda wildcards, output: captions.caption(wildcards.published_figure),
     message:
         "draw {wildcards.published_figure} of {wildcards.model} L{wildcards.layer}"
     script:

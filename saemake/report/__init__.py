@@ -1,0 +1,1 @@
+"""The report of a suite: one page with its figures, tables, comparison and provenance."""

@@ -1,0 +1,101 @@
+"""report.html: one file that works without a network and without scripts. Scripts only sort and
+filter its tables."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from saemake.base.html import document
+from saemake.report.tables import Cell, Table
+
+STYLE, SCRIPT = (
+    Path(__file__).with_name(name).read_text(encoding="utf-8")
+    for name in ("report.css", "report.js")
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure: its name, its SVG, and how to read it."""
+
+    name: str
+    svg: bytes
+    caption: str
+
+
+def html(
+    title: str, facts: dict[str, str], pictures: Sequence[Picture], tables: Sequence[Table]
+) -> str:
+    """The report with that title. `facts` stand below it."""
+    parts = [("figures", "Figures"), *((table.id, table.title) for table in tables)]
+    links = "".join(f'<li><a href="#{id_}">{escape(name)}</a></li>' for id_, name in parts)
+    terms = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in facts.items()
+    )
+    body = f"""<a class="skip" href="#figures">Skip to the figures</a>
+<header class="page">
+<h1>{escape(title)}</h1>
+<dl class="facts">{terms}</dl>
+<nav aria-label="Parts of the report"><ul>{links}</ul></nav>
+</header>
+<main>
+<section aria-labelledby="figures">
+<h2 id="figures" tabindex="-1">Figures</h2>
+{"".join(map(_picture, pictures))}
+</section>
+{"".join(map(_table, tables))}
+</main>
+<footer><p>Written by saemake. Each figure is a file beside this page, as PDF and as SVG.</p>
+</footer>"""
+    return document(title, STYLE, SCRIPT, body)
+
+
+def _picture(picture: Picture) -> str:
+    # As an image: the ids in one SVG would be those of another, were they in the page itself.
+    content = base64.b64encode(picture.svg).decode()
+    name = escape(picture.name.replace("_", " "))
+    return f"""<figure id="{escape(picture.name)}">
+<img src="data:image/svg+xml;base64,{content}" alt="{name}; the tables have its figures">
+<figcaption><strong>{name}.</strong> {escape(picture.caption)}</figcaption>
+</figure>
+"""
+
+
+def _table(table: Table) -> str:
+    heads = "".join(
+        f'<th scope="col" aria-sort="none"><button type="button">{escape(head)}</button></th>'
+        for head in table.heads
+    )
+    count = len(table.rows)
+    return f"""<section aria-labelledby="{table.id}">
+<h2 id="{table.id}" tabindex="-1">{escape(table.title)}</h2>
+<p>{escape(table.about)}</p>
+<div class="tools">
+<label for="filter-{table.id}">Show rows that have</label>
+<input id="filter-{table.id}" type="search" autocomplete="off" spellcheck="false">
+<p class="count" role="status">{count:,} rows</p>
+</div>
+<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}">
+<table>
+<thead><tr>{heads}</tr></thead>
+<tbody>
+{"".join(map(_row, table.rows))}</tbody>
+</table>
+</div>
+</section>
+"""
+
+
+def _row(cells: Iterable[Cell]) -> str:
+    first, *others = cells
+    body = "".join(map(_cell, others))
+    return f'<tr><th scope="row">{escape(first.text)}</th>{body}</tr>\n'
+
+
+def _cell(cell: Cell) -> str:
+    if cell.number is None:
+        return f"<td>{escape(cell.text)}</td>"
+    return f'<td class="number" data-value="{cell.number!r}">{escape(cell.text)}</td>'
