@@ -201,7 +201,7 @@ class Shown:
         start, end = self.text.starts_C[context : context + 2].tolist()
         first = max(start + position - self.recipe.window, start)
         last = min(start + position + self.recipe.window + 1, end)
-        kept, rows = self.text.kept_T[first:last], self.text.rows_T[first:last]
+        kept, rows = self.text.kept_T[first:last], self.text.rows[first:last]
         return {
             "first": first - start,
             "tokens": self.texts.of(self.text.ids_T[first:last].tolist()),

@@ -52,7 +52,7 @@ class Peaks:
 def peaks_of(f_NF: Tensor, piece: Piece) -> Peaks:
     """The largest activation of each latent in each context of a piece, [F, C]. Contexts without
     used positions are left out."""
-    positions_N, first = piece.positions_N.to(f_NF.device), piece.starts[0]
+    positions_N, first = piece.positions.to(f_NF.device), piece.starts[0]
     values, contexts, positions = [], [], []
     for context, (start, end) in enumerate(zip(piece.starts, piece.starts[1:], strict=False)):
         if start == end:
@@ -77,7 +77,7 @@ class Seen:
 
 def activations(codec: Codec, piece: Piece, device: torch.device) -> Tensor:
     """The latents of a piece's used positions, each times the norm of its direction; [N, F]."""
-    f_NF = codec.encode(piece.x_ND.to(device).float())
+    f_NF = codec.encode(piece.activations.to(device).float())
     return f_NF * codec.decoder_rows.norm(dim=-1)
 
 

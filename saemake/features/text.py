@@ -36,8 +36,8 @@ class Captured:
         return len(self.starts_C) - 1
 
     @property
-    def rows_T(self) -> Tensor:
-        """The place of each used token in `x_ND`; of others that of the used one before."""
+    def rows(self) -> Tensor:
+        """The place of each used token in `x_ND`, [T]; of others that of the used one before."""
         return self.kept_T.cumsum(0) - 1
 
     def pieces(self, width: int) -> Iterator["Piece"]:
@@ -69,12 +69,13 @@ class Piece:
     starts: list[int]
 
     @property
-    def x_ND(self) -> Tensor:
+    def activations(self) -> Tensor:
+        """The activations of its used positions, [N, D]."""
         return self.text.x_ND[self.starts[0] : self.starts[-1]]
 
     @property
-    def positions_N(self) -> Tensor:
-        """The position of each used token in its context."""
+    def positions(self) -> Tensor:
+        """The position of each used token in its context, [N]."""
         begin, end = (int(self.text.starts_C[at]) for at in (self.first, self.last))
         lengths = self.text.starts_C[self.first : self.last + 1].diff()
         own_starts = self.text.starts_C[self.first : self.last].repeat_interleave(lengths)

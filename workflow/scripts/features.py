@@ -1,4 +1,4 @@
-"""Write what the pages of a job's SAEs show: of those that the store lacks, in one run of the LM."""
+"""Write what SAEs' pages show: of those that the store lacks, by one run of the LM."""
 
 from pathlib import Path
 
