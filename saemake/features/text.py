@@ -13,12 +13,8 @@ from torch import Tensor
 from saemake.activations.dropping import Dropping
 from saemake.base import progress
 from saemake.llm.model import LanguageModel, checked
+from saemake.recipes.features import positions_at_once
 from saemake.text.shards import Contexts, Tokens
-
-# Limits on positions whose latents are in memory together, and on these latents. At least one
-# context is.
-POSITIONS_AT_ONCE = 4096
-LATENTS_AT_ONCE = 2**26
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Captured:
 
     def pieces(self, width: int) -> Iterator["Piece"]:
         """The text in pieces of whole contexts that an SAE of that width encodes at once."""
-        most = min(POSITIONS_AT_ONCE, max(LATENTS_AT_ONCE // width, 1))
+        most = positions_at_once(width)
         used_C = self._used_before()
         first = 0
         while first < self.contexts:

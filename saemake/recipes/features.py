@@ -12,6 +12,9 @@ from saemake.recipes.training import sae_recipe
 
 # Raised by hand when a page's data change.
 FEATURES_VERSION = 1
+# Limits on positions whose latents are in memory together, and on these latents. Rounding may
+# depend on them.
+POSITIONS_AT_ONCE, LATENTS_AT_ONCE = 4096, 2**26
 
 
 class FeaturesRecipe(Recipe):
@@ -30,6 +33,11 @@ class FeaturesRecipe(Recipe):
     contexts: int
     window: int
     latents: list[int]
+
+
+def positions_at_once(width: int) -> int:
+    """Positions that an SAE of so many latents encodes together; at least a context is."""
+    return min(POSITIONS_AT_ONCE, max(LATENTS_AT_ONCE // width, 1))
 
 
 def features_recipe(config: Config, sae: SaeName) -> FeaturesRecipe:

@@ -14,6 +14,7 @@ from saemake.config.sections import (
     Baselines,
     Dataset,
     Device,
+    Features,
     Logging,
     Model,
     Published,
@@ -291,7 +292,7 @@ def test_every_key_is_explained_in_the_readme():
     """A key is explained where the README has it in backticks at the start of a table's row."""
     text = (PROJECT / "config" / "README.md").read_text()
     explained = set(re.findall(r"^\| `([a-zA-Z_0-9]+)`", text, flags=re.MULTILINE))
-    sections = [Config, Model, Text, Dataset, Judge, Suite, Training, Logging, Snapshots]
+    sections = [Config, Model, Text, Dataset, Judge, Suite, Training, Logging, Snapshots, Features]
     sections += [*(evaluation.get(name).Settings for name in evaluation.names()), Baselines]
     sections += [Published, Tolerances, Publishing, Shape, Device, TrainingDrop]
     sections += [architectures.get(name).Settings for name in architectures.names()]
