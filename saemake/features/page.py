@@ -23,7 +23,7 @@ STYLE, SCRIPT = (
 # Steps of shade.
 SHADES = 10
 # Tokens that a row of the list shows.
-IN_ROW = 3
+IN_ROW = 2
 
 
 def html(
@@ -117,7 +117,9 @@ def _list(rows: Sequence[dict[str, Any]], summary: Summary) -> str:
     alive = summary.latents - summary.dead
     asked = sum(row["asked"] for row in rows)
     sampled = min(summary.sample, alive)
-    if alive == 0:
+    if alive and not sampled:
+        words = f"None of the {alive:,} latents that fired on this text are sampled."
+    elif alive == 0:
         words = "No latent fired on this text: each was 0 at every position."
     elif sampled == alive:
         words = f"All {alive:,} latents that fired on this text."
