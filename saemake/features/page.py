@@ -13,7 +13,7 @@ from typing import Any
 
 from saemake.features.charts import bars, decade_bars
 from saemake.features.table import Summary
-from saemake.features.writing import in_list, in_text, number, percent
+from saemake.features.writing import in_list, in_text, number, percent, signed
 from saemake.paths.files import FEATURES, FEATURES_PAGE
 from saemake.paths.names import SaeName
 
@@ -188,7 +188,7 @@ def _card(row: dict[str, Any], summary: Summary, shown: set[int]) -> str:
     if row["fired"]:
         fires = (
             f"fires on {percent(row['density'])} of positions ({row['fired']:,} of"
-            f" {summary.positions:,}), with {number(row['mean'])} in the mean and"
+            f" {summary.positions:,}), with {number(row['mean'])} on average and"
             f" {number(row['largest'])} at most"
         )
     else:
@@ -261,7 +261,7 @@ def _lens(title: str, tokens: Sequence[dict[str, Any]], norm: str | None) -> str
         items = "<p>This LM's head is not one linear layer.</p>"
     else:
         items = "".join(
-            f"<li>{_tokens([token['token']])} <span>{token['logit']:+.2f}</span></li>"
+            f"<li>{_tokens([token['token']])} <span>{signed(token['logit'])}</span></li>"
             for token in tokens
         )
         items = f"<ol>{items}</ol>"
@@ -270,7 +270,7 @@ def _lens(title: str, tokens: Sequence[dict[str, Any]], norm: str | None) -> str
 
 def _nearest(nearest: Sequence[dict[str, Any]], shown: set[int]) -> str:
     items = "".join(
-        f"<li>{_link(other['latent'], shown)} <span>{other['cosine']:.2f}</span></li>"
+        f"<li>{_link(other['latent'], shown)} <span>{signed(other['cosine'])}</span></li>"
         for other in nearest
     )
     return f'<section class="tokens"><h4>Nearest latents</h4><ol>{items}</ol></section>'

@@ -36,7 +36,12 @@ def in_list(token: str) -> str:
 
 def number(value: float) -> str:
     """Three digits that count."""
-    return f"{value:.3g}"
+    return f"{value:.3g}".replace("-", "\u2212")
+
+
+def signed(value: float) -> str:
+    """Two decimals, with a sign."""
+    return f"{value:+.2f}".replace("-", "\u2212")
 
 
 def percent(share: float) -> str:
