@@ -345,6 +345,14 @@ def test_hostile_tokens_are_text(lm, texts, tmp_path):
     assert others == {"data:,", "../k_16/seed_3/features.html"}
 
 
+def test_the_page_of_another_seed_links_from_its_own_folder(lm, texts, tmp_path):
+    summary = show(lm, texts, tmp_path, Silent()).summary(held_out=True, dropped="")
+    seeded = replace(SAE, seed=3)
+    written = page.html(seeded, [], summary, [SAE, seeded])
+    assert 'href="../../k_8/features.html"' in written
+    assert "<dt>Seed</dt><dd>3</dd>" in written
+
+
 def test_tokens_by_themselves():
     written = [writing.in_list(token) for token in (" the", "\n\n", "  ", "a b ", "")]
     assert written == ["␣the", "↵↵", "␣␣", "a b␣", ""]

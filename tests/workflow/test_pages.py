@@ -1,36 +1,38 @@
 """The pages of SAEs through the workflow."""
 
 import json
-import subprocess
-import sys
 
 import pyarrow.parquet as pq
 import pytest
 from conftest import Workflow, copied
 
+from saemake.__main__ import main
+
 FOLDER = "results/demo/L3/top_k/256"
+PAGE = f"{FOLDER}/k_4/features.html"
 ASKED = {"features": {"tokens": 1000, "sample": 5, "latents": {"demo/L3/top_k/256/k_4": [7, 250]}}}
 
 
 @pytest.fixture(scope="module")
 def built(begun, tmp_path_factory) -> Workflow:
-    """The pages of a sweep, and that of an SAE that no sweep lists."""
+    """The pages of a sweep."""
     workflow = copied(begun, tmp_path_factory.mktemp("pages"))
     workflow.configure(ASKED)
-    workflow.said = workflow.succeed(
-        f"{FOLDER}/k_4/features.html", f"{FOLDER}/k_7/seed_3/features.html"
-    )
+    workflow.said = workflow.succeed(PAGE)
     return workflow
 
 
-def saemake(built: Workflow, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "saemake", *arguments, "--configfile", built.config_file],
-        cwd=built.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def saemake(monkeypatch, capsys):
+    """A command of `python -m saemake` in this process: its status and output."""
+
+    def run(workflow: Workflow, *arguments: str) -> tuple[int, str]:
+        monkeypatch.chdir(workflow.folder)
+        status = main([*arguments, "--configfile", workflow.config_file])
+        written = capsys.readouterr()
+        return status, written.out + written.err
+
+    return run
 
 
 def test_pages_of_a_sweep_are_made_together_and_link_to_each_other(built):
@@ -44,48 +46,44 @@ def test_pages_of_a_sweep_are_made_together_and_link_to_each_other(built):
     rows = pq.read_table(built.folder / FOLDER / "k_4" / "features.parquet").to_pylist()
     assert [row["latent"] for row in rows if row["asked"]] == [7, 250]
     assert 'id="latent-250"' in pages["k_4"].read_text()
-    assert "Seed</dt><dd>3<" in built.read(f"{FOLDER}/k_7/seed_3/features.html").decode()
 
 
-def test_pages_are_current_and_named_and_planned_for_nothing(built):
-    done = saemake(built, "why", f"{FOLDER}/k_4/features.html", f"{FOLDER}/k_7/seed_3")
-    assert done.stdout.count(": current") == 2, done.stdout + done.stderr
-    assert "not named by this config" not in saemake(built, "store").stdout
-    planned = json.loads(saemake(built, "plan", f"{FOLDER}/k_4/features.html", "--json").stdout)
-    assert planned["jobs"] == []
-    wanted = [f"{FOLDER}/k_4/features.html", f"{FOLDER}/k_9/features.html"]
-    planned = json.loads(saemake(built, "plan", *wanted, "--json").stdout)
+def test_commands_know_them(built, saemake):
+    assert saemake(built, "why", f"{FOLDER}/k_4") == (0, f"{FOLDER}/k_4: current\n")
+    status, said = saemake(built, "store")
+    assert status == 0
+    assert "\nfeatures " in said
+    assert "not named by this config" not in said
+    status, said = saemake(built, "plan", PAGE, f"{FOLDER}/k_9/features.html", "--json")
+    assert status == 0, said
+    planned = json.loads(said)
     assert [job["stage"] for job in planned["jobs"]] == ["training", "pages"]
-    assert planned["jobs"][1]["flops"]["saes"] == 4 * 128 * 256 * planned_tokens(built)
+    # Each token is encoded twice. The first 1,000 are in the one batch of this text.
+    text = json.loads(built.read("results/demo/tokens/dictionary_learning/manifest.json"))
+    assert planned["jobs"][1]["flops"]["saes"] == 2 * 2 * 128 * 256 * text["tokens"]
+    assert planned["processes"]["heavy"] == 2
+    assert planned["disk"]["pages"] > 0
 
 
-def planned_tokens(built: Workflow) -> int:
-    """Tokens of the whole batch that the first 1,000 are in."""
-    path = built.folder / "results/demo/tokens/dictionary_learning/manifest.json"
-    return json.loads(path.read_text())["tokens"]
-
-
-def test_a_latent_over_the_width_is_refused_before_anything_runs(built, tmp_path):
+def test_a_latent_over_the_width_is_refused_before_anything_runs(built, tmp_path, saemake):
     copy = copied(built, tmp_path)
     copy.configure({"features": {"latents": {"demo/L3/top_k/256/k_4": [256]}}})
     words = (
         "config key 'features.latents.demo/L3/top_k/256/k_4': demo/L3/top_k/256/k_4 has no latent"
         " 256: its width 256 has latents 0 to 255"
     )
-    said = copy.fail(f"{FOLDER}/k_4/features.html")
+    said = copy.fail(PAGE)
     assert words in said
     assert "Job stats" not in said
-    done = saemake(copy, "store")
-    assert done.returncode != 0
-    assert words in done.stderr
+    status, said = saemake(copy, "store")
+    assert status == 2
+    assert words in said
 
 
-def test_other_settings_make_pages_stale_and_nothing_else(built, tmp_path):
+def test_other_settings_make_pages_stale_and_nothing_else(built, tmp_path, saemake):
     copy = copied(built, tmp_path)
-    copy.configure({"features": {"tokens": 500}})
-    said = copy.succeed("-n", f"{FOLDER}/k_4/features.html", f"{FOLDER}/k_4/ae.pt")
-    assert "features__demo__top_k " in said
-    assert "pages__demo__top_k " in said
-    assert "train__" not in said
-    done = saemake(copy, "why", f"{FOLDER}/k_4/features.html")
-    assert "tokens: 1000 -> 500" in done.stdout, done.stdout
+    copy.configure({"features": {**ASKED["features"], "tokens": 500}})
+    status, said = saemake(copy, "why", PAGE, f"{FOLDER}/k_4/ae.pt")
+    assert status == 1
+    assert "tokens: 1000 -> 500" in said
+    assert f"{FOLDER}/k_4/ae.pt: current" in said
