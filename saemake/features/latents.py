@@ -3,8 +3,8 @@
 A latent fires where it is not 0, as L0 counts. Its activations are multiplied by the norm of its
 decoder direction, as SAEDashboard does, so that they are in the units of the LM's activations.
 
-Shapes: N positions of a piece, C its contexts, T tokens of the text, S chosen latents, F latents, K
-kept contexts, D the model's width.
+Shapes: N positions of a piece, C its contexts, M activations that are not 0, S chosen latents, F
+latents, K kept contexts, D the model's width.
 """
 
 from collections.abc import Sequence
@@ -49,22 +49,54 @@ class Peaks:
         return self.values, self.contexts, self.positions
 
 
-def peaks_of(f_NF: Tensor, piece: Piece) -> Peaks:
-    """The largest activation of each latent in each context of a piece, [F, C]. Contexts without
-    used positions are left out."""
-    positions_N, first = piece.positions.to(f_NF.device), piece.starts[0]
-    values, contexts, positions = [], [], []
-    for context, (start, end) in enumerate(zip(piece.starts, piece.starts[1:], strict=False)):
-        if start == end:
-            continue
-        # Of equal activations torch gives the first.
-        peak_F, place_F = f_NF[start - first : end - first].max(dim=0)
-        values.append(peak_F.clamp(min=0))
-        contexts.append(torch.full_like(place_F, piece.first + context))
-        positions.append(positions_N[start - first : end - first][place_F])
-    if not values:
-        return Peaks.none(f_NF.shape[1], f_NF.device)
-    return Peaks(*(torch.stack(each, dim=1) for each in (values, contexts, positions)))
+@dataclass(frozen=True)
+class Firing:
+    """The M activations of a piece that are not 0: the used position of each, counted from the
+    piece's first, its latent and its value."""
+
+    places_M: Tensor
+    latents_M: Tensor
+    values_M: Tensor
+
+
+def firing(codec: Codec, piece: Piece, device: torch.device) -> Firing:
+    """Where the latents of a piece fire. A dense pass over all latents takes a CPU longer than
+    encoding does, so there is one at most."""
+    x_ND = piece.activations.to(device).float()
+    listed = codec.listed(x_ND)
+    if listed is None:
+        f_NF = codec.encode(x_ND).flatten()
+        flat_M = f_NF.nonzero()[:, 0]
+        values_M = f_NF.take(flat_M)
+    else:
+        flat_P, values_P = listed
+        fires_P = values_P != 0
+        flat_M, values_M = flat_P[fires_P], values_P[fires_P]
+    places_M = flat_M.div(codec.width, rounding_mode="floor")
+    latents_M = flat_M - places_M * codec.width
+    return Firing(places_M, latents_M, values_M * codec.decoder_rows.norm(dim=-1)[latents_M])
+
+
+def peaks_of(fired: Firing, piece: Piece, width: int) -> Peaks:
+    """The largest activation of each latent in each context of a piece, and its first position;
+    [F, C]."""
+    device, contexts = fired.values_M.device, piece.last - piece.first
+    lengths_C = torch.tensor(piece.starts).diff()
+    context_N = torch.arange(contexts).repeat_interleave(lengths_C).to(device)
+    cells_M = context_N[fired.places_M] * width + fired.latents_M
+    # Maxima and minima do not depend on the order in which a GPU takes them.
+    values = torch.zeros(contexts * width, device=device)
+    values.scatter_reduce_(0, cells_M, fired.values_M, "amax")
+    first_M = fired.values_M == values[cells_M]
+    positions_M = piece.positions.to(device)[fired.places_M[first_M]]
+    positions = torch.full((contexts * width,), torch.iinfo(torch.long).max, device=device)
+    positions.scatter_reduce_(0, cells_M[first_M], positions_M, "amin")
+    numbers_C = torch.arange(piece.first, piece.last, device=device)
+    return Peaks(
+        values.view(contexts, width).T,
+        numbers_C.expand(width, contexts),
+        positions.view(contexts, width).T,
+    )
 
 
 @dataclass(frozen=True)
@@ -75,21 +107,15 @@ class Seen:
     peaks: Peaks
 
 
-def activations(codec: Codec, piece: Piece, device: torch.device) -> Tensor:
-    """The latents of a piece's used positions, each times the norm of its direction; [N, F]."""
-    f_NF = codec.encode(piece.activations.to(device).float())
-    return f_NF * codec.decoder_rows.norm(dim=-1)
-
-
 @torch.no_grad()
 def seen(codec: Codec, text: Captured, device: torch.device, top_contexts: int) -> Seen:
     """Encode a text once, in pieces. Memory does not grow with the text."""
     fired_F = torch.zeros(codec.width, dtype=torch.long, device=device)
     peaks = Peaks.none(codec.width, device)
     for piece in text.pieces(codec.width):
-        f_NF = activations(codec, piece, device)
-        fired_F += (f_NF != 0).sum(dim=0)
-        peaks = peaks.merged(peaks_of(f_NF, piece), top_contexts)
+        fired = firing(codec, piece, device)
+        fired_F += fired.latents_M.bincount(minlength=codec.width)
+        peaks = peaks.merged(peaks_of(fired, piece, codec.width), top_contexts)
     return Seen(fired_F.cpu(), peaks)
 
 
@@ -97,11 +123,16 @@ def seen(codec: Codec, text: Captured, device: torch.device, top_contexts: int) 
 def activations_of(codec: Codec, text: Captured, device: torch.device, chosen_S: Tensor) -> Tensor:
     """The activations of chosen latents at every used position, [S, N], on the CPU. The text is
     encoded again in the same pieces, so the activations are those that `seen` saw."""
-    parts = [
-        activations(codec, piece, device)[:, chosen_S.to(device)].T.cpu()
-        for piece in text.pieces(codec.width)
-    ]
-    return torch.cat(parts, dim=1).contiguous()
+    values_SN = torch.zeros(len(chosen_S), len(text.x_ND))
+    row_F = torch.full((codec.width,), -1, device=device)
+    row_F[chosen_S.to(device)] = torch.arange(len(chosen_S), device=device)
+    for piece in text.pieces(codec.width):
+        fired = firing(codec, piece, device)
+        rows_M = row_F[fired.latents_M]
+        shown_M = rows_M >= 0
+        places = fired.places_M[shown_M].cpu() + piece.starts[0]
+        values_SN[rows_M[shown_M].cpu(), places] = fired.values_M[shown_M].cpu()
+    return values_SN
 
 
 def sample(fired_F: Tensor, count: int, asked: Sequence[int]) -> list[int]:

@@ -10,8 +10,10 @@ import torch
 from conftest import CONFIG_FILE, PROJECT, raw_config
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from unit.test_architectures import make
 from unit.test_evaluation import tokens, tokens_recipe
 
+from saemake import architectures
 from saemake.activations.dropping import Dropping
 from saemake.base.errors import SaemakeError
 from saemake.base.store import Store
@@ -146,6 +148,32 @@ def test_a_page_is_what_a_plain_loop_finds(lm, texts, tmp_path, monkeypatch, dro
     summary = shown.summary(held_out=True, dropped="")
     assert summary.dead == codec.width - len(rows)
     assert summary.l0 == sum(map(bool, values.values())) / positions
+
+
+@pytest.mark.parametrize("name", architectures.names())
+def test_every_architecture_fires_where_it_encodes(name):
+    """Whether it lists its latents or encodes all of them."""
+    dictionary, generator = make(name).dictionary, torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in dictionary.parameters():
+            parameter.normal_(generator=generator)
+    x_ND = torch.randn(12, 16, generator=generator)
+    kept = torch.ones(12, dtype=torch.bool)
+    captured = page_text.Captured(torch.arange(12), kept, x_ND, torch.tensor([0, 5, 5, 12]))
+    with torch.no_grad():
+        expected = dictionary.encode(x_ND) * dictionary.decoder_rows.norm(dim=-1)
+    found = latents.activations_of(dictionary, captured, CPU, torch.arange(64))
+    torch.testing.assert_close(found.T, expected)
+    seen = latents.seen(dictionary, captured, CPU, 4)
+    assert seen.fired_F.equal((expected != 0).sum(dim=0))
+    assert seen.fired_F.any()
+    for context, (start, end) in {0: (0, 5), 2: (5, 12)}.items():
+        peak_F, place_F = expected[start:end].max(dim=0)
+        for latent in (peak_F > 0).nonzero()[:, 0].tolist():
+            at = seen.peaks.contexts[latent].tolist().index(context)
+            assert seen.peaks.values[latent, at].item() == pytest.approx(peak_F[latent].item())
+            assert seen.peaks.positions[latent, at] == place_F[latent]
+    assert not seen.peaks.values[seen.peaks.contexts == 1].any()
 
 
 def test_lens_and_nearest_are_what_plain_loops_find(lm, texts, tmp_path):
