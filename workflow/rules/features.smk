@@ -49,6 +49,6 @@ for paged in job_rules.page_rules(CONFIG):
             recipes=partial(page_recipes, paged.trained),
             trained=partial(without_comparing, paged.trained),
         message:
-            "write the pages of the SAEs"
+            f"write the pages of {paged.place.replace('{', '{wildcards.')}"
         script:
             "../scripts/pages.py"
