@@ -117,18 +117,13 @@ found.searching = await searching(page);
 found.tabbing = await tabbing(await open());
 found.reading = await reading(await open());
 found.without = (await shown(await open({ javaScriptEnabled: false }))).cards.length;
-for (const width of [1280, 390]) {
-  for (const colorScheme of ["light", "dark"]) {
-    const viewport = { width, height: 900 };
-    const plain = await open({ viewport, colorScheme });
-    const name = `${width}-${colorScheme}`;
-    await plain.screenshot({ path: `${shots}/${name}.png` });
-    found.overflow[name] = await plain.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    found.axe[name] = await violations(await open({ viewport, colorScheme, bypassCSP: true }));
-  }
+for (const [width, colorScheme] of [[1280, "light"], [390, "dark"]]) {
+  const look = { viewport: { width, height: 900 }, colorScheme };
+  const plain = await open(look);
+  const name = `${width}-${colorScheme}`;
+  await plain.screenshot({ path: `${shots}/${name}.png` });
+  found.overflow[name] = await plain.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  found.axe[name] = await violations(await open({ ...look, bypassCSP: true }));
 }
-const printed = await open();
-await printed.emulateMedia({ media: "print" });
-await printed.screenshot({ path: `${shots}/print.png` });
 await browser.close();
 console.log(JSON.stringify({ ...found, said, requests: [...requests] }));
