@@ -32,7 +32,7 @@ lint: $(VENV)/tests
 	$(BIN)/snakemake --lint
 
 # Some of the tests that are marked long measure times, or kill processes: they run one by one.
-acceptance: $(VENV)/acceptance $(VENV)-saebench/peers $(VENV)-dictionary-learning/peers
+acceptance: $(VENV)/acceptance $(VENV)-saebench/peers $(VENV)-dictionary-learning/peers $(VENV)-browser/peers
 	$(if $(filter acceptance,$(SELECT)),$(BIN)/pytest tests -m "acceptance and not long" -n 2 --dist loadfile)
 	$(if $(filter long,$(SELECT)),$(BIN)/pytest tests -m long -s)
 
@@ -92,6 +92,13 @@ $(VENV)-dictionary-learning/peers: envs/dictionary-learning.txt
 	$(VENV)-dictionary-learning/bin/pip install --quiet --no-compile $$(grep '^torch==' $<)
 	$(VENV)-dictionary-learning/bin/pip install --quiet --no-compile --no-deps -r $<
 	touch $@
+
+# What drives a browser over the page of an SAE, and looks at it. Without npm or Debian's chromium
+# the tests of it are skipped, and say so.
+$(VENV)-browser/peers: envs/browser/package-lock.json
+	mkdir -p $(VENV)-browser
+	cp envs/browser/package.json envs/browser/package-lock.json $(VENV)-browser
+	npm ci --prefix $(VENV)-browser --ignore-scripts --no-audit --no-fund && touch $@ || true
 
 # What eai-sparsify runs in, for make bench.
 $(VENV)-sparsify/peers: envs/sparsify.txt

@@ -28,7 +28,7 @@ from saemake.plan.totals import Plan, plan
 # Snakemake's own part. Measured on two cores of an AMD EPYC (docs/benchmarks.md).
 HEAVY = (
     *("model", "tokens", "train", "baselines", "evaluate", "evaluate_baselines"),
-    *("evaluate_checkpoints", "published", "compare", "saelens", "set_up", "sae_bench"),
+    *("features", "evaluate_checkpoints", "published", "compare", "saelens", "set_up", "sae_bench"),
 )
 HEAVY_S, LIGHT_S = 4.0, 1.0
 UNITS = ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))

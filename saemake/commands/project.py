@@ -10,6 +10,7 @@ from saemake.base import source, yaml_file
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.config.config import Config
+from saemake.paths.asked_latents import check_asked_latents
 from saemake.paths.names import RESULTS, STORE
 
 
@@ -19,7 +20,9 @@ def load_config(over: list[Path]) -> Config:
     raw: dict[str, Any] = {}
     for path in files:
         update_config(raw, yaml_file.read(path))
-    return read(raw, source.ROOT, files)
+    config = read(raw, source.ROOT, files)
+    check_asked_latents(config)
+    return config
 
 
 def folder(here: Path) -> Path:

@@ -44,7 +44,7 @@ from saemake.training.snapshots import Snapshots
 
 KINDS = (
     *("saes", "evaluations", "checkpoints", "baselines", "tokens", "snapshots", "revisions"),
-    *("setups", "datasets"),
+    *("features", "setups", "datasets"),
 )
 
 
@@ -158,7 +158,7 @@ def _is_named(
 ) -> bool:
     """Whether the config names an entry. An evaluation counts as named if its subject is, a
     snapshot if it has a named SAE that is not finished yet."""
-    if kind == "evaluations":
+    if kind in ("evaluations", "features"):
         return judged_subject(store, key) in named["evaluations"]
     if kind == "datasets":
         return digest(json.loads(store.read(key, ROWS_RECIPE))) in named["datasets"]

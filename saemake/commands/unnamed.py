@@ -55,6 +55,7 @@ class Described:
         return {
             "saes": self._sae,
             "evaluations": self._evaluation,
+            "features": self._features,
             "checkpoints": self._checkpoint,
             "baselines": self._baselines,
             "tokens": self._tokens,
@@ -167,6 +168,13 @@ class Described:
             return UNKNOWN
         subject = self._subjects.get(recipe["subject"]) or self._judged_otherwise(recipe["subject"])
         return f"{recipe['evaluation']} of {subject}"
+
+    def _features(self, key: str) -> str:
+        recipe = self._read("features", key, RECIPE)
+        if recipe is None:
+            return UNKNOWN
+        subject = self._subjects.get(recipe["subject"], "what the store no longer has")
+        return f"what the page of {subject} shows"
 
     def _judged_otherwise(self, subject: str) -> str:
         """The name of a judged baseline or checkpoint."""

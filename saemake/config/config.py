@@ -17,6 +17,7 @@ from saemake.config.sections import (
     Baselines,
     Dataset,
     Device,
+    Features,
     Logging,
     Model,
     OwnFigure,
@@ -57,6 +58,7 @@ class Config(Closed):
     evaluations: dict[str, dict[str, Any]]
     datasets: dict[DatasetName, Dataset]
     baselines: Baselines
+    features: Features
     published: Published
     logging: Logging
     snapshots: Snapshots

@@ -139,6 +139,17 @@ class Wandb(Closed):
         return values
 
 
+class Features(Closed):
+    """The pages of SAEs: how much text they look at, and how much they show of it. `latents` are
+    always shown, by the name of their SAE."""
+
+    tokens: Count
+    sample: Whole
+    contexts: Count
+    window: Whole
+    latents: dict[str, list[Whole]]
+
+
 class Logging(Closed):
     """What training reports; never part of a recipe. `tensorboard` is the folder of its files, or
     whether there are any."""

@@ -83,6 +83,7 @@ class LanguageModel:
         self.dtype: torch.dtype = getattr(torch, weights.dtype)
         self.device = device
         self.layer = layer
+        self._blocks_name = blocks
         self._traced = NNsight(self.model)
         self._blocks = functools.reduce(getattr, blocks.split("."), self._traced)
 
@@ -191,6 +192,16 @@ class LanguageModel:
         ours = head.logits(last)
         same = ours.shape == logits.shape and bool((ours == logits).all())
         return head if same and logits.any() else None
+
+    @functools.cached_property
+    def final_norm(self) -> nn.Module | None:
+        """The norm between the last block and the head: the last norm beside the list of blocks
+        and after it. None if there is none."""
+        parent, _, last = self._blocks_name.rpartition(".")
+        children = list(self.model.get_submodule(parent).named_children())
+        after = children[[name for name, _ in children].index(last) + 1 :]
+        norms = [module for _, module in after if "norm" in type(module).__name__.lower()]
+        return norms[-1] if norms else None
 
     @functools.cached_property
     def _gives_tuples(self) -> bool:

@@ -45,6 +45,9 @@ REPOSITORIES = "repositories"
 # Raised when other bytes are written for the same SAE.
 SAELENS_VERSION = 1
 SAELENS_FILES = ("sae_weights.safetensors", "cfg.json")
+# The page of an SAE and its data; the text that they are of is that of this evaluation.
+FEATURES, FEATURES_PAGE = "features.parquet", "features.html"
+FEATURES_TEXT = LAID_OUT_BY
 # Of a push. Sent beside the suite: the model card, and the config that rebuilds the suite, by which
 # a repository is known as saemake's.
 PLAN, CARD, REBUILDING, RECEIPT = "plan.txt", "README.md", "saemake.yaml", "receipt.json"
@@ -80,7 +83,8 @@ def _beside_tables(config: Config) -> list[str]:
 
 def sae_files(config: Config) -> list[str]:
     """The files of an SAE, but its checkpoints."""
-    return [*SAE_FILES, *tables(config), *_beside_tables(config)]
+    of_page = [FEATURES, FEATURES_PAGE]
+    return [*SAE_FILES, *tables(config), *_beside_tables(config), *of_page]
 
 
 def baseline_files(config: Config) -> list[str]:

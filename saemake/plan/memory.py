@@ -16,6 +16,7 @@ from saemake.evaluation.description import Cost
 from saemake.llm.model import LOGITS_TOGETHER, POSITIONS_TOGETHER
 from saemake.llm.shape import Shape
 from saemake.plan.storage import FLOAT32_BYTES, sae_bytes
+from saemake.recipes.features import positions_at_once
 from saemake.recipes.kinds import SaeRecipe
 
 MIB = 2**20
@@ -141,6 +142,28 @@ def of_fitting(config: Config, name: str, shape: Shape, layer: int) -> Memory:
             for device, block in _blocks(
                 model.dtype, shape, model.llm_batch_contexts, model.context_tokens
             ).items()
+        },
+        loaded=lm_bytes(model.dtype, shape, model.layers),
+    )
+
+
+def of_looking(
+    config: Config, name: str, shape: Shape, layer: int, tokens: int, latents: Sequence[int]
+) -> Memory:
+    """Pages of SAEs of so many latents each: the text's activations stay in the process."""
+    model, widest = config.models[name], max(latents)
+    rows = max(positions_at_once(widest), model.context_tokens)
+    coded = round(LIVE_JUDGED * rows * widest * FLOAT32_BYTES)
+    activations = tokens * shape.d_model * ELEMENT_BYTES[model.dtype]
+    shown = tokens * config.features.sample * FLOAT32_BYTES
+    blocks = _blocks(model.dtype, shape, model.llm_batch_contexts, model.context_tokens)
+    return Memory(
+        lm=lm_bytes(model.dtype, shape, layer + 1),
+        saes=sum(sae_bytes(shape.d_model, count) for count in latents),
+        buffer=0,
+        live={
+            "cuda": max(blocks["cuda"], coded),
+            "cpu": activations + max(blocks["cpu"], coded + shown),
         },
         loaded=lm_bytes(model.dtype, shape, model.layers),
     )

@@ -74,6 +74,20 @@ def _count(saes: Sequence[SaeName]) -> str:
     return f"{len(saes)} SAE" + "s" * (len(saes) != 1)
 
 
+def of_features(config: Config, trained: Trained, outputs: Sequence[str] = ()) -> Said:
+    """Of the data of pages: of how many SAEs, on how much text."""
+
+    def say() -> str:
+        stored = stored_now(STORE).paged(config, trained)
+        if all(stored):
+            return f"copy what the pages of {trained} show from the store"
+        also = f", {sum(stored)} of {len(stored)} from the store" if any(stored) else ""
+        words = f"look at the latents of {trained} on up to {config.features.tokens:,} tokens{also}"
+        return words + at_hand.replaced(config, outputs)
+
+    return Said(say)
+
+
 def of_evaluation(
     config: Config, evaluation: str, subjects: Subjects, outputs: Sequence[str] = ()
 ) -> Said:

@@ -4,6 +4,8 @@ addition, as torch counts them (causal attention like full attention). The rest 
 Shapes: D the model's width, F latents, N tokens.
 """
 
+from collections.abc import Sequence
+
 from saemake.architectures import Architecture, Settings
 from saemake.architectures.training_settings import Training
 from saemake.llm.cost import Lm, Operations, Reading
@@ -28,3 +30,9 @@ def of_training(
 def of_fitting(lm: Lm, reading: Reading) -> Operations:
     """Baselines: the products of the activations with themselves."""
     return Operations(lm.to_layer(reading), 2 * reading.tokens * lm.shape.d_model**2)
+
+
+def of_looking(lm: Lm, reading: Reading, latents: Sequence[int]) -> Operations:
+    """Pages: SAEs of so many latents each encode the text twice."""
+    encoded = 2 * reading.tokens * lm.shape.d_model * sum(latents)
+    return Operations(lm.to_layer(reading), 2 * encoded)

@@ -14,6 +14,8 @@ FLOAT32_BYTES = 4
 # Of each latent and way of choosing latents, in an evaluation's parquet: the floats of SAE Bench's
 # core, and the index.
 LATENT_BYTES = 64
+# Of each latent that a page shows, in the page and its parquet: 10 kB of the demo's.
+SHOWN_BYTES = 10_000
 # The widest that a model's file holds its weights in.
 FILE_BYTES = 4
 
@@ -29,11 +31,12 @@ class Disk:
     evaluations: int
     snapshots: int
     setups: int
+    pages: int
 
     @property
     def total(self) -> int:
         of_saes = self.saes + self.checkpoints + self.evaluations + self.snapshots
-        return self.tokens + of_saes + self.setups
+        return self.tokens + of_saes + self.setups + self.pages
 
 
 def sae_bytes(d_model: int, latents: int) -> int:
@@ -63,6 +66,7 @@ def disk(config: Config, work: Work, shapes: dict[str, Shape], texts: Texts) -> 
         evaluations=sum(_latent_bytes(job, work, shapes) for job in work.evaluate),
         snapshots=snapshots,
         setups=_setup_bytes(config, work, shapes),
+        pages=SHOWN_BYTES * config.features.sample * sum(map(len, work.look.values())),
     )
 
 

@@ -21,11 +21,12 @@ from saemake.paths.names import (
     Trained,
 )
 from saemake.paths.sweeps import members
+from saemake.recipes.features import features_recipes
 from saemake.recipes.judging import evaluation_key, evaluation_recipes
 from saemake.recipes.kinds import JudgedBy
 from saemake.recipes.training import baselines_recipe, checkpoint_key, sae_recipe
 
-KINDS = ("saes", "checkpoints", "baselines", "evaluations", "tokens", "setups")
+KINDS = ("saes", "checkpoints", "baselines", "evaluations", "features", "tokens", "setups")
 
 
 def stored_now(root: Path) -> "Stored":
@@ -92,13 +93,25 @@ class Stored:
     def has_evaluation(self, recipe: JudgedBy, kind: str, key: str, file: str) -> bool:
         """Whether an evaluation of an entry's file is there; not of a damaged entry, which a job
         makes again."""
+        judged = self._sum(kind, key, file)
+        return judged is not None and self.has("evaluations", evaluation_key(recipe.hash, judged))
+
+    def _sum(self, kind: str, key: str, file: str) -> str | None:
+        """The recorded sha256 of an entry's file; None if the entry is not there, or damaged."""
         if not self.has(kind, key):
-            return False
+            return None
         try:
-            judged = self._stores[kind].sum_of(key, file)
+            return self._stores[kind].sum_of(key, file)
         except (OSError, ValueError, LookupError, TypeError):
-            return False
-        return self.has("evaluations", evaluation_key(recipe.hash, judged))
+            return None
+
+    def paged(self, config: Config, trained: Trained) -> list[bool]:
+        """Whether the data of each page that one job makes is there, in the job's order."""
+        return [
+            (judged := self._sum("saes", recipe.subject, "ae.pt")) is not None
+            and self.has("features", evaluation_key(recipe.hash, judged))
+            for recipe in features_recipes(config, trained).values()
+        ]
 
     def lacks(self, config: Config, trained: Trained) -> list[SaeName]:
         """The SAEs that a job has to train: not there, or not all their checkpoints."""

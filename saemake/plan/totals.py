@@ -10,6 +10,7 @@ from saemake.config.config import Config
 from saemake.config.sections import Device, DType
 from saemake.inputs import weights
 from saemake.llm.cost import NOTHING, Lm, Operations
+from saemake.paths.files import FEATURES_TEXT
 from saemake.paths.names import Baselines, SaeName, SetupName, Trained
 from saemake.plan import memory, operations, sae_bench
 from saemake.plan.hours import Traffic, hours
@@ -18,7 +19,7 @@ from saemake.plan.sae_bench import NO_HOURS, NO_JUDGE, JudgeCost, PaperHours
 from saemake.plan.storage import Disk, Download, disk, download, sae_bytes
 from saemake.plan.stored import Stored
 from saemake.plan.text import Texts
-from saemake.plan.work import Evaluate, Fit, Work, work
+from saemake.plan.work import Evaluate, Fit, Look, Work, work
 from saemake.recipes.training import sae_recipe
 
 
@@ -104,6 +105,7 @@ class _Costs:
         jobs += [self._fit(job) for job in needed.fit]
         jobs += [self._set_up(setup) for setup in needed.set_up]
         jobs += [self._evaluate(job, latents) for job, latents in needed.evaluate.items()]
+        jobs += [self._look(job, latents) for job, latents in needed.look.items()]
         cached = {name for name in needed.fetch if weights.cached(config, name)}
         return Plan(
             needed,
@@ -153,6 +155,24 @@ class _Costs:
             operations.of_fitting(self._lm(job.model, job.layer), reading),
             memory.of_fitting(self.config, job.model, self.shapes[job.model], job.layer),
             Traffic(0),
+            model.dtype,
+            "float32",
+        )
+
+    def _look(self, job: Look, latents: list[int]) -> JobCost:
+        """At latents of SAEs, for their pages: each SAE encodes the text twice."""
+        config, trained = self.config, job.trained
+        model, shape = config.models[job.model], self.shapes[job.model]
+        reading = self.texts.reading(
+            job.model, FEATURES_TEXT, model.llm_batch_contexts, config.features.tokens
+        )
+        lm = self._lm(job.model, trained.layer)
+        return JobCost(
+            "pages",
+            f"pages of {trained}",
+            operations.of_looking(lm, reading, latents),
+            memory.of_looking(config, job.model, shape, trained.layer, reading.tokens, latents),
+            Traffic.of_judging(2 * sum(latents), reading.tokens, shape.vocabulary, 0),
             model.dtype,
             "float32",
         )

@@ -26,7 +26,14 @@ from saemake.paths.artifacts import (
     TokensFile,
 )
 from saemake.paths.command_words import artifact_of, check_target, plain
-from saemake.paths.files import LAID_OUT_BY, evaluation_in, report_figure_names
+from saemake.paths.files import (
+    FEATURES,
+    FEATURES_PAGE,
+    FEATURES_TEXT,
+    LAID_OUT_BY,
+    evaluation_in,
+    report_figure_names,
+)
 from saemake.paths.grammar import saes_in_hub, trained_file
 from saemake.paths.names import (
     CHECKPOINTS,
@@ -100,6 +107,17 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Look:
+    """At the latents of all SAEs of a pass, for their pages."""
+
+    trained: Trained
+
+    @property
+    def model(self) -> str:
+        return self.trained.model
+
+
+@dataclass(frozen=True)
 class SetUp:
     """What an evaluation of SAE Bench sets up."""
 
@@ -117,7 +135,7 @@ class FetchData:
     dataset: str
 
 
-Job = Fetch | Tokenise | Train | Fit | Evaluate | SetUp | FetchData
+Job = Fetch | Tokenise | Train | Fit | Evaluate | Look | SetUp | FetchData
 
 
 def behind(config: Config, paths: Iterable[str]) -> list[Job]:
@@ -207,6 +225,8 @@ def _of_sweep(config: Config, sweep: Sweep) -> list[Job]:
 
 def _of_sae(config: Config, sae: SaeName, file: str) -> list[Job]:
     trained = trained_with(config, sae)
+    if file in (FEATURES, FEATURES_PAGE):
+        return [Look(trained)]
     return [Train(trained)] if trained_file(file) else _evaluations(config, trained, file)
 
 
@@ -228,6 +248,8 @@ class Work:
     fit: list[Fit]
     # Latents of all that an evaluation judges, one a codec: a thing and a way of choosing latents.
     evaluate: dict[Evaluate, list[int]]
+    # Latents of each SAE whose latents are looked at.
+    look: dict[Look, list[int]]
     set_up: list[SetupName]
     data: list[str]
 
@@ -250,6 +272,11 @@ class _Lack:
             for job in wanted
             if isinstance(job, Evaluate) and (codecs := self._codecs(job))
         }
+        look = {
+            job: latents
+            for job in wanted
+            if isinstance(job, Look) and (latents := self._looked_at(job.trained))
+        }
         first = sorted(wanted, key=lambda job: not isinstance(job, Train))
         wanted_training = [self._training(job) for job in first]
         passes = [trained for trained in dict.fromkeys(wanted_training) if trained is not None]
@@ -262,14 +289,16 @@ class _Lack:
         ]
         train = {trained: saes for trained, saes in missing.items() if saes}
         fit = self._unfitted(wanted)
-        tokenise = self._untokenised(wanted, evaluate, train, fit)
+        tokenise = self._untokenised(wanted, [*evaluate, *look], train, fit)
         set_up = self._not_set_up(wanted, evaluate)
         models = [job.model for job in tokenise] + [trained.model for trained in train]
         models += [job.model for job in fit] + [job.model for job in evaluate]
+        models += [job.model for job in look]
         models += [job.model for job in wanted if isinstance(job, Fetch)]
         models += [self.config.sae_bench_lm(each.model, each.evaluation) for each in set_up]
         data = self._unfetched(wanted, set_up)
-        return Work(list(dict.fromkeys(models)), tokenise, train, done, fit, evaluate, set_up, data)
+        models = list(dict.fromkeys(models))
+        return Work(models, tokenise, train, done, fit, evaluate, look, set_up, data)
 
     def _not_set_up(self, wanted: list[Job], evaluate: Iterable[Evaluate]) -> list[SetupName]:
         """Of the setups that are wanted or that what there is to do needs, those not in the store;
@@ -316,7 +345,7 @@ class _Lack:
     def _untokenised(
         self,
         wanted: list[Job],
-        evaluate: Iterable[Evaluate],
+        judging: Iterable[Evaluate | Look],
         train: Iterable[Trained],
         fit: Iterable[Fit],
     ) -> list[Tokenise]:
@@ -324,7 +353,12 @@ class _Lack:
         and before one that goes on after another, that other."""
         uses = [(job.model, job.use) for job in wanted if isinstance(job, Tokenise)]
         on_text = self.config.text_evaluations
-        uses += [(job.model, job.evaluation) for job in evaluate if job.evaluation in on_text]
+        for job in judging:
+            if isinstance(job, Look):
+                # It also leaves out what the training does, whose text says which tokens these are.
+                uses += [(job.model, FEATURES_TEXT), (job.model, "train")]
+            elif job.evaluation in on_text:
+                uses.append((job.model, job.evaluation))
         uses += [(trained.model, "train") for trained in train] + [
             (job.model, "train") for job in fit
         ]
@@ -336,6 +370,12 @@ class _Lack:
                     missing.append(Tokenise(model, "train"))
                 missing.append(Tokenise(model, use))
         return list(dict.fromkeys(missing))
+
+    def _looked_at(self, trained: Trained) -> list[int]:
+        """The latents of each SAE of a pass without data for its page."""
+        width = (trained.sweep if isinstance(trained, SaeName) else trained).width
+        stored = self.stored.paged(self.config, trained)
+        return [self.config.latents(width) for done in stored if not done]
 
     def _codecs(self, job: Evaluate) -> list[int]:
         """The latents of each codec that a job has to judge, one for each way of choosing latents;
@@ -380,7 +420,7 @@ ALL_COMPONENTS = 2**63
 def _trained_behind(job: Job) -> Trained | None:
     """What is trained before something is judged."""
     match job:
-        case Train(trained) | Evaluate(_, Sweep() | SaeName() as trained):
+        case Train(trained) | Look(trained) | Evaluate(_, Sweep() | SaeName() as trained):
             return trained
         case Evaluate(_, Checkpoints(sae)):
             return sae

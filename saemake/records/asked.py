@@ -29,6 +29,7 @@ from saemake.paths.artifacts import (
 from saemake.paths.files import evaluation_in
 from saemake.paths.grammar import parse, trained_file
 from saemake.paths.names import BASELINES, PCA, PUBLISHED, RESULTS, SAELENS, Baselines, SaeName
+from saemake.recipes.features import features_recipe
 from saemake.recipes.inputs import dataset_recipe, model_recipe, tokens_recipe
 from saemake.recipes.judging import (
     baseline_evaluation_recipes,
@@ -115,6 +116,8 @@ def _sae(config: Config, sae: SaeName, file: str) -> Named:
         yield str(sae), sae_recipe(config, sae)
     elif evaluation := evaluation_in(config, file):
         yield from _by_seed(str(sae), sae_evaluation_recipes(config, sae, evaluation))
+    elif file == files.FEATURES:
+        yield str(sae), features_recipe(config, sae)
 
 
 def _checkpoints(config: Config, sae: SaeName, file: str) -> Named:

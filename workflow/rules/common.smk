@@ -22,8 +22,12 @@ from saemake.jobs import screen, turns
 from saemake.config.config import NUMBERED_WIDTH
 from saemake.jobs.rules import ONE_SAE, baselines_in, in_each, sae_in, setup_in, sweep_in
 from saemake.paths import catalogue, judged_by, shown
+from saemake.paths.asked_latents import check_asked_latents
 from saemake.paths.command_words import check_target
 from saemake.paths.files import (
+    FEATURES,
+    FEATURES_PAGE,
+    FEATURES_TEXT,
     LAID_OUT_BY,
     SAELENS_VERSION,
     build_files,
@@ -42,6 +46,7 @@ from saemake.paths.spelling import sae_of
 from saemake.paths.sweeps import members, trained_with
 from saemake.plan import messages
 from saemake.report import captions
+from saemake.recipes.features import features_hashes
 from saemake.recipes.inputs import dataset_recipe, model_recipe, tokens_recipe
 from saemake.recipes.judging import evaluation_hashes, sae_evaluation_recipe, setup_recipe
 from saemake.recipes.training import baselines_recipe, sae_recipe, training_hashes
@@ -95,6 +100,7 @@ def checked_config():
     others = [Path(path) for path in workflow.configfiles if Path(path) != base]
     try:
         checked = read(config, Path(workflow.basedir), [base, *others])
+        check_asked_latents(checked)
         asked = [
             check_target(checked, argument)
             for before, argument in pairwise(sys.argv)
@@ -171,6 +177,16 @@ def training_plan(trained, wildcards, output):
 def evaluation_plan(subjects, wildcards, output):
     """A job's message."""
     return messages.of_evaluation(CONFIG, wildcards.evaluation, subjects(wildcards), output)
+
+
+def page_recipes(trained, wildcards):
+    """The recipes of the pages that a job makes."""
+    return short(features_hashes(CONFIG, trained(wildcards)))
+
+
+def page_plan(trained, wildcards, output):
+    """A job's message."""
+    return messages.of_features(CONFIG, trained(wildcards), output)
 
 
 def setup_inputs(wildcards):
