@@ -61,12 +61,13 @@ class Dataset(Source):
 
 class Suite(Closed):
     """What `rule all` and a model's figures show. `evaluations` are those of metrics.json; null are
-    all that read a text."""
+    all that read a text. `pages` says whether each SAE has its page, too."""
 
     layers: list[Whole] = Field(min_length=1)
     architectures: list[str] = Field(min_length=1)
     widths: list[Reference] = Field(min_length=1)
     evaluations: list[str] | None = Field(default=None, min_length=1)
+    pages: Flag = False
 
 
 class Model(Source):

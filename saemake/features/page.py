@@ -1,16 +1,14 @@
 """features.html: the page of an SAE, one file that works without a network and without scripts.
 
-Scripts only sort, search and read out activations. All text is escaped, and a content security
-policy allows this page's own style and script by their hashes and nothing else.
+Scripts only sort, search and read out activations. All text is escaped.
 """
 
-import base64
-import hashlib
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from saemake.base.html import document
 from saemake.features.charts import bars, decade_bars
 from saemake.features.table import Summary
 from saemake.features.writing import in_list, in_text, number, percent, signed
@@ -32,18 +30,7 @@ def html(
     """The page of an SAE. `sweep` are the SAEs whose pages the same job writes, itself among
     them."""
     shown = {row["latent"] for row in rows}
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{_policy()}">
-<title>Latents of {escape(str(sae))}</title>
-<link rel="icon" href="data:,">
-<style>{STYLE}</style>
-</head>
-<body>
-<a class="skip" href="#latents">Skip to the latents</a>
+    body = f"""<a class="skip" href="#latents">Skip to the latents</a>
 {_header(sae, summary, sweep)}
 <main>
 {_list(rows, summary)}
@@ -53,20 +40,8 @@ def html(
 </section>
 </main>
 <footer><p>Written by saemake from {FEATURES}, which lies beside this page and has the same
-figures.</p></footer>
-<script>{SCRIPT}</script>
-</body>
-</html>
-"""
-
-
-def _policy() -> str:
-    style, script = (
-        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        for text in (STYLE, SCRIPT)
-    )
-    own = f"style-src 'sha256-{style}'; script-src 'sha256-{script}'"
-    return f"default-src 'none'; img-src data:; {own}; base-uri 'none'; form-action 'none'"
+figures.</p></footer>"""
+    return document(f"Latents of {sae}", STYLE, SCRIPT, body)
 
 
 def _header(sae: SaeName, summary: Summary, sweep: Sequence[SaeName]) -> str:
@@ -144,7 +119,7 @@ def _list(rows: Sequence[dict[str, Any]], summary: Summary) -> str:
         table = f"""<div class="tools">
 <label for="search">Search tokens, contexts and numbers of latents</label>
 <input id="search" type="search" autocomplete="off" spellcheck="false">
-<p id="count" role="status">{len(rows):,} latents</p>
+<p class="count" id="count" role="status">{len(rows):,} latents</p>
 </div>
 <div class="scroll" tabindex="0" role="region" aria-label="List of latents">
 <table>

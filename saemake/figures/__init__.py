@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 from saemake.base.errors import SaemakeError, nearest
 
+# Whoever changes how figures look raises it: they are drawn again.
+VERSION = 2
+
 Kind = Literal[
     "frontier",
     "training",

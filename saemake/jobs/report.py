@@ -10,7 +10,7 @@ from saemake.config.config import Config
 from saemake.metrics import rows
 from saemake.metrics.rows import Row
 from saemake.paths import catalogue
-from saemake.paths.files import suite_sweeps
+from saemake.paths.files import FEATURES_PAGE, suite_sweeps
 from saemake.paths.names import METRICS, SaeName
 from saemake.paths.sweeps import members
 from saemake.published.compare import against_catalogue
@@ -25,7 +25,9 @@ def report(config: Config, model: str, layer: int, figures: Iterable[str], outpu
     found = [row for sweep in sweeps for row in rows.read_file(Path(sweep.folder, METRICS))]
     unique = list({(row.name, row.inference): row for row in found}.values())
     saes = [sae for sweep in sweeps for sae in members(config, sweep)]
-    shown = [tables.of_saes(unique)]
+    has_pages = config.models[model].suite.pages
+    pages = {str(sae): f"{_below(sae)}/{FEATURES_PAGE}" for sae in saes if has_pages}
+    shown = [tables.of_saes(unique, pages)]
     if compared := list(_compared(config, saes, unique)):
         shown.append(tables.of_comparisons(compared))
     records = [(sae, json.loads(Path(sae.folder, "provenance.json").read_text())) for sae in saes]

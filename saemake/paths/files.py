@@ -222,18 +222,35 @@ def own_figure_files(config: Config) -> list[str]:
     ]
 
 
+def layer_files(config: Config, model: str, layer: int) -> list[str]:
+    """What a plain run builds of a model's suite at one layer: its figures, checkpoints, report,
+    and the pages of its SAEs."""
+    return [
+        *figure_files(config, model, layer),
+        *_checkpoints(config, model, layer),
+        *_pages(config, model, layer),
+        f"{RESULTS}/{model}/L{layer}/{REPORT}",
+    ]
+
+
 def build_files(config: Config) -> list[str]:
-    """What a plain `snakemake` builds: the figures, checkpoints and reports of the models under
-    `build`."""
+    """What a plain `snakemake` builds: the suites of the models under `build`."""
     return [
         path
         for model in config.build
         for layer in config.models[model].suite.layers
-        for path in (
-            *figure_files(config, model, layer),
-            *_checkpoints(config, model, layer),
-            f"{RESULTS}/{model}/L{layer}/{REPORT}",
-        )
+        for path in layer_files(config, model, layer)
+    ]
+
+
+def _pages(config: Config, model: str, layer: int) -> list[str]:
+    """The pages of the SAEs, where the suite has them."""
+    if not config.models[model].suite.pages:
+        return []
+    return [
+        f"{sae.folder}/{FEATURES_PAGE}"
+        for sweep in suite_sweeps(config, model, layer)
+        for sae in members(config, sweep)
     ]
 
 

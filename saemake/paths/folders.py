@@ -25,7 +25,7 @@ A_FILE = re.compile(r"\.[a-z]+[0-9]*$")
 def files_for(config: Config, path: str) -> list[str]:
     """The files to build of a path: itself if it is a file's (or a folder under hub/), else those
     that stand for the folder. Of an SAE and of a sweep this is the table of all evaluations; of a
-    layer and of a model, the figures and the report of the suite.
+    layer and of a model, what a plain run builds of the suite.
 
     Raises SaemakeError if the config has no such file or folder.
     """
@@ -36,11 +36,11 @@ def files_for(config: Config, path: str) -> list[str]:
         case [top, model] if top == RESULTS and model != files.FIGURES:
             check_model(config, model)
             layers = config.models[model].suite.layers
-            return [file for layer in layers for file in _of_layer(config, model, layer)]
+            return [file for layer in layers for file in files.layer_files(config, model, layer)]
         case [top, model, name] if top == RESULTS and (layer := LAYER.fullmatch(name)):
             check_model(config, model)
             check_in_model(config, model, int(layer[1]))
-            return _of_layer(config, model, int(layer[1]))
+            return files.layer_files(config, model, int(layer[1]))
     try:
         return [_parsed(config, path)]
     except SaemakeError as error:
@@ -53,11 +53,6 @@ def files_for(config: Config, path: str) -> list[str]:
     except SaemakeError as error:
         # The name of a file without its ending says more as a file than as a folder.
         raise (not_a_file if "has no file" in str(error) else error) from None
-
-
-def _of_layer(config: Config, model: str, layer: int) -> list[str]:
-    report = f"{RESULTS}/{model}/L{layer}/{files.REPORT}"
-    return [*files.figure_files(config, model, layer), report]
 
 
 def _parsed(config: Config, path: str) -> str:

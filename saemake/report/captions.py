@@ -3,6 +3,9 @@
 
 from saemake import figures
 
+# Whoever changes what a report says or how it looks raises it: reports are written again.
+VERSION = 1
+
 L0 = "L0 is the mean number of active latents a token: fewer are easier to look at one by one."
 BASELINES = (
     " Grey lines are baselines: PCA with as many components as L0, PCA with all, and the identity."

@@ -44,7 +44,9 @@ def html(
 <main>
 <section aria-labelledby="figures">
 <h2 id="figures" tabindex="-1">Figures</h2>
+<div class="figures">
 {"".join(map(_picture, pictures))}
+</div>
 </section>
 {"".join(map(_table, tables))}
 </main>
@@ -78,7 +80,7 @@ def _table(table: Table) -> str:
 <input id="filter-{table.id}" type="search" autocomplete="off" spellcheck="false">
 <p class="count" role="status">{count:,} rows</p>
 </div>
-<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}">
+<div class="scroll" tabindex="0" role="region" aria-label="Table of {escape(table.title)}">
 <table>
 <thead><tr>{heads}</tr></thead>
 <tbody>
@@ -91,8 +93,10 @@ def _table(table: Table) -> str:
 
 def _row(cells: Iterable[Cell]) -> str:
     first, *others = cells
-    body = "".join(map(_cell, others))
-    return f'<tr><th scope="row">{escape(first.text)}</th>{body}</tr>\n'
+    name = escape(first.text)
+    if first.link:
+        name = f'<a href="{escape(first.link)}">{name}</a>'
+    return f'<tr><th scope="row">{name}</th>{"".join(map(_cell, others))}</tr>\n'
 
 
 def _cell(cell: Cell) -> str:

@@ -28,10 +28,12 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, and the number that it is sorted by, if it is one."""
+    """A cell of a table: its text, the number that it is sorted by, if it is one, and the page that
+    it leads to."""
 
     text: str
     number: float | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ def _number(value: float | None) -> Cell:
     return Cell("", None) if value is None else Cell(f"{value:.4g}", float(value))
 
 
-def of_saes(rows: Sequence[Row]) -> Table:
-    """The SAEs and the baselines with their figures: those columns that a row has."""
+def of_saes(rows: Sequence[Row], pages: Mapping[str, str]) -> Table:
+    """The SAEs and the baselines with their figures: those columns that a row has. `pages` are the
+    links to pages of SAEs, by their names."""
     shown = [
         (evaluation, column, head)
         for evaluation, column, head in COLUMNS
@@ -62,7 +65,7 @@ def of_saes(rows: Sequence[Row]) -> Table:
     ]
     body = [
         [
-            _words(row.name.removeprefix(f"{row.model}/L{row.layer}/")),
+            Cell(row.name.removeprefix(f"{row.model}/L{row.layer}/"), link=pages.get(row.name, "")),
             _words(row.inference),
             *(_number(row.figure(evaluation, column)) for evaluation, column, _ in shown),
             _words("; ".join(row.warnings)),
@@ -74,6 +77,8 @@ def of_saes(rows: Sequence[Row]) -> Table:
         "A row is an SAE and a way of choosing its latents. Rows of baselines/ are the identity and"
         " PCA. docs/metrics.schema.json says what each figure is."
     )
+    if pages:
+        about += " The name of an SAE leads to its page: what its latents fire on."
     return Table("saes", "The SAEs", about, heads, body)
 
 

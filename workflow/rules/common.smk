@@ -295,7 +295,7 @@ def shown_recipes(what):
     hashes = [*map(evaluated, what.subjects)]
     for name, judged in what.apart:
         hashes += evaluation_hashes(CONFIG, judged, name)
-    return short(hashes)
+    return short([*hashes, str(figures.VERSION)])
 
 
 def figure_recipes(wildcards):
@@ -315,7 +315,9 @@ def report_recipes(wildcards):
     layer = int(wildcards.layer)
     names = report_figure_names(CONFIG, wildcards.model)
     what = [shown.of_layer(CONFIG, name, wildcards.model, layer) for name in names]
-    return short([*map(shown_recipes, what), digest(COMPARED_BY)])
+    pages = CONFIG.models[wildcards.model].suite.pages
+    said = digest([COMPARED_BY, captions.VERSION, pages])
+    return short([*map(shown_recipes, what), said])
 
 
 def published_figure_recipes(wildcards):
