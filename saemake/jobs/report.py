@@ -28,6 +28,8 @@ def report(config: Config, model: str, layer: int, figures: Iterable[str], outpu
     has_pages = config.models[model].suite.pages
     pages = {str(sae): f"{_below(sae)}/{FEATURES_PAGE}" for sae in saes if has_pages}
     shown = [tables.of_saes(unique, pages)]
+    if any(row.warnings for row in unique):
+        shown.append(tables.of_warnings(unique))
     if compared := list(_compared(config, saes, unique)):
         shown.append(tables.of_comparisons(compared))
     records = [(sae, json.loads(Path(sae.folder, "provenance.json").read_text())) for sae in saes]

@@ -68,7 +68,7 @@ def of_saes(rows: Sequence[Row], pages: Mapping[str, str]) -> Table:
             Cell(row.name.removeprefix(f"{row.model}/L{row.layer}/"), link=pages.get(row.name, "")),
             _words(row.inference),
             *(_number(row.figure(evaluation, column)) for evaluation, column, _ in shown),
-            _words("; ".join(row.warnings)),
+            Cell(str(len(row.warnings)), len(row.warnings)),
         ]
         for row in rows
     ]
@@ -80,6 +80,17 @@ def of_saes(rows: Sequence[Row], pages: Mapping[str, str]) -> Table:
     if pages:
         about += " The name of an SAE leads to its page: what its latents fire on."
     return Table("saes", "The SAEs", about, heads, body)
+
+
+def of_warnings(rows: Sequence[Row]) -> Table:
+    """What a reader should know of the figures: a row for each warning."""
+    body = [
+        [_words(row.name.removeprefix(f"{row.model}/L{row.layer}/")), _words(row.inference), text]
+        for row in rows
+        for text in map(_words, row.warnings)
+    ]
+    about = "What to know before these SAEs are compared by their figures."
+    return Table("warnings", "Warnings", about, ["SAE", "chosen by", "warning"], body)
 
 
 def of_comparisons(comparisons: Sequence[Mapping[str, Any]]) -> Table:
