@@ -44,7 +44,7 @@ SMALL: dict[str, Any] = {
             "architectures": {
                 name: dict(architectures.get(name).example) for name in architectures.names()
             },
-            "suite": {"widths": ["256"]},
+            "suite": {"widths": ["256"], "pages": False},
         }
     },
     "widths": {"256": 256},

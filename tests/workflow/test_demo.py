@@ -29,7 +29,12 @@ def test_all_builds_the_figures_and_a_second_run_does_nothing(fresh):
         f"{name}.{suffix}"
         for name in (
             "core_loss_recovered_vs_l0",
+            "dead_latents_vs_l0",
+            "decoder_similarities",
+            "latent_densities",
             "loss_recovered_vs_l0",
+            "overview",
+            "training_curves",
             "variance_explained_vs_l0",
         )
         for suffix in ("pdf", "svg")
@@ -37,7 +42,24 @@ def test_all_builds_the_figures_and_a_second_run_does_nothing(fresh):
     assert (figures / "loss_recovered_vs_l0.pdf").read_bytes().startswith(b"%PDF")
     assert "train demo/L3/top_k/256 (2 SAEs): 100%" in first  # progress is seen
     assert re.search(r"saemake: train demo/L3/top_k/256: at most about 0\.\d GiB of memory", first)
+    report = workflow.read("results/demo/L3/report.html").decode()
+    assert report.count("<img src") == 8
+    assert "standard_new/256/penalty_" in report
     assert "Nothing to be done" in workflow.succeed()
+    check_reports_of_snakemake(workflow)
+
+
+def check_reports_of_snakemake(workflow):
+    """--report has the report, the figures and how to read them; nothing of what is not built."""
+    workflow.succeed("--report", "all.html")
+    content = workflow.read("all.html").decode()
+    for part in ("report.html", "overview.svg", "The suite at a glance", "Start with the report"):
+        assert part in content
+    other = f"{SWEEP}/k_99/metrics.json"
+    assert workflow.fail(other, "--report", "other.html").splitlines()[-1] == (
+        f"saemake: {other} of the report: not built yet; run the same command without --report"
+        " first"
+    )
 
 
 def test_from_a_path_to_metrics_and_back_from_the_store(workflow):

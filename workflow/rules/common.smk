@@ -74,6 +74,8 @@ def wait_for_turn(checked, artifacts):
         return []
     asked, _ = get_argument_parser().parse_known_args(sys.argv[1:])
     report_only = asked.report is not None and not asked.report_after_run
+    if report_only:
+        check_built(targets_of(asked))
     if report_only or any(getattr(asked, option) for option in LOOKS_ONLY):
         return []
     try:
@@ -84,6 +86,21 @@ def wait_for_turn(checked, artifacts):
         sys.exit("saemake: interrupted while it waited; nothing was started")
     except SaemakeError as error:
         sys.exit(f"saemake: {error}")
+
+
+def check_built(targets):
+    """End where a report is asked for of what is not built: Snakemake names one of its files and
+    not the way out."""
+    wanted = [
+        path for each in targets for path in (build_files(CONFIG) if each == "all" else [each])
+    ]
+    missing = [path for path in wanted if not Path(path).exists()]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        sys.exit(
+            f"saemake: {missing[0]}{more} of the report: not built yet; run the same command without"
+            " --report first"
+        )
 
 
 def targets_of(asked):
