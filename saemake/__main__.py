@@ -2,20 +2,28 @@
 
 import argparse
 import contextlib
+import importlib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from saemake.base.errors import SaemakeError, first_line
-from saemake.commands import command_line, find, plan, project, store, verify, why
+from saemake.commands import command_line, project
+
+# A module of saemake.commands each.
+COMMANDS = ("find", "plan", "status", "why", "verify", "store")
+NEED_RESULTS = {"why", "verify", "store"}
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Of the command that is named, or of all: their modules take seconds to import."""
     parser = argparse.ArgumentParser(prog="python -m saemake", description=__doc__)
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (find, plan, why, verify, store):
-        name = module.__name__.rpartition(".")[2]
+    named = next((word for word in words if not word.startswith("-")), None)
+    for name in [named] if named in COMMANDS else COMMANDS:
+        module = importlib.import_module(f"saemake.commands.{name}")
         about = (module.__doc__ or "").partition("\n\n")[0]
         command = subparsers.add_parser(name, help=about, description=module.__doc__)
         command.add_argument(
@@ -27,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
             help="laid over the project's config, as snakemake's",
         )
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, command=name)
     return parser
 
 
@@ -39,9 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SaemakeError as error:
         _tell(str(error))
         return 2
-    options = _parser().parse_args(words)
+    options = _parser(words).parse_args(words)
     try:
-        if options.run in (why.run, verify.run, store.run):
+        if options.command in NEED_RESULTS:
             project.check_folder()
         status: int = options.run(project.load_config(options.configfile), options)
     except BrokenPipeError:  # `| head` has read enough
