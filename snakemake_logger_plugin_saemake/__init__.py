@@ -53,8 +53,10 @@ class LogHandler(LogHandlerBase):
                 from saemake.jobs import display
 
                 self.shown = display.choose(self.run, self.common_settings.nocolor)
-                # Jobs inherit it, and draw no bars.
+                # Jobs inherit these, and draw no bars.
                 os.environ[progress.SHOWN] = "1"
+                for library in ("HF_HUB", "HF_DATASETS"):
+                    os.environ.setdefault(f"{library}_DISABLE_PROGRESS_BARS", "1")
         if self.shown is None:
             self.shown = self._snakemake()
 

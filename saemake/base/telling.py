@@ -62,14 +62,14 @@ class Told:
             self.locked = None
 
 
-def living(folder: Path, kind: str) -> list[dict[str, Any]]:
-    """What living processes tell, the oldest first. Files of dead ones are removed."""
+def living(folder: Path, kind: str, *, clean: bool = False) -> list[dict[str, Any]]:
+    """What living processes tell, the oldest first. `clean` removes the files of dead ones."""
     told = []
     for path in _files(folder, kind):
         with contextlib.suppress(OSError), path.open() as opened:
             if _is_dead(opened):
                 # The file may have been replaced since it was opened, by a process that lives.
-                if path.stat().st_ino == os.fstat(opened.fileno()).st_ino:
+                if clean and path.stat().st_ino == os.fstat(opened.fileno()).st_ino:
                     path.unlink(missing_ok=True)
             elif (content := _content(opened)) is not None:
                 told.append(content)

@@ -27,6 +27,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
 
 def lines(look: board.Look) -> list[str]:
     """Each run that lives, with its process, and how far its jobs are."""
+    runs.clean()
     shown, passes = runs.shown(), runs.passes()
     if not shown and not passes:
         return ["nothing is running in this folder"]

@@ -11,8 +11,10 @@ from rich.text import Text
 from saemake.base import progress
 from saemake.jobs.runs import Job, Pass, Shown, duration
 
-# Narrower than this nothing is shown that would make sense.
+# Narrower than this there is no table.
 LEAST_WIDTH = 20
+# From here on there is room for the bars and the time since a job's start. A terminal of 80 columns
+# has 79, since the last stays free.
 WIDE = 100
 BAR_CELLS = 16
 UNITS = (("", 1), ("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000))
@@ -114,7 +116,7 @@ def hundredths(value: float) -> str:
 def span(values: Sequence[float], digits: Callable[[float], str]) -> str:
     """Smallest and largest, once where they look alike."""
     low, high = digits(values[0]), digits(values[-1])
-    return low if low == high else f"{low}-{high}"
+    return low if low == high else f"{low}..{high}"
 
 
 def clock(seconds: float) -> str:
@@ -151,19 +153,20 @@ FIGURES = {
 }
 COLUMNS = (
     _Column("", _progress, always=True),
-    _Column("time", _elapsed, 72, always=True),
+    _Column("time", _elapsed, WIDE, always=True),
     _Column("left", _left, 40, always=True),
     _Column("speed", _speed, 64),
-    _Column("L0", FIGURES["L0"], 76),
-    _Column("explained", FIGURES["variance explained"], 80),
-    _Column("recovered", FIGURES["loss recovered"], 80),
+    _Column("L0", FIGURES["L0"], 70),
+    _Column("explained", FIGURES["variance explained"], 79),
+    _Column("recovered", FIGURES["loss recovered"], 79),
 )
 
 
 def _table(rows: Sequence[Row], look: Look) -> list[str]:
     if not rows:
         return []
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim", expand=False)
+    gap = 2 if look.width >= WIDE else 1
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
     table.add_column("running", overflow="fold", ratio=1)
     columns = [
         column

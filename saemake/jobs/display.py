@@ -16,7 +16,7 @@ from rich.text import Text
 
 from saemake.base import interrupts, saying
 from saemake.jobs import board
-from saemake.jobs.runs import Job, Run, Shown, duration, event_of, fault_of, passes
+from saemake.jobs.runs import Job, Run, Shown, duration, event_of, passes
 from saemake.jobs.screen import NOT_ALL, ShortFailures
 from saemake.jobs.terminal import Terminal
 
@@ -114,7 +114,7 @@ class Display(logging.Handler):
 
     def _failure(self) -> str:
         first = self.run.failed[0]
-        fault = fault_of(first.log) or f"{first.label} failed"
+        fault = first.fault or f"{first.label} failed"
         log = f"; its log is {first.log}" if first.log and first.log not in fault else ""
         count = len(self.run.failed)
         return f"{count} jobs failed; the first: {fault}{log}" if count > 1 else f"{fault}{log}"

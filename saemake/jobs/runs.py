@@ -53,6 +53,8 @@ class Job:
     log: str | None
     started: float
     ended: float | None = None
+    # Its last words, if it failed and had time for any.
+    fault: str | None = None
 
     @property
     def seconds(self) -> float:
@@ -92,6 +94,12 @@ class Pass:
 def passes(folder: Path = RUNNING) -> dict[str | None, Pass]:
     """What the living jobs of this folder tell, by their log files."""
     return {each.log: each for each in map(_pass, living(folder, progress.KIND)) if each}
+
+
+def clean(folder: Path = RUNNING) -> None:
+    """Remove the files of processes that have ended."""
+    for kind in (KIND, progress.KIND):
+        living(folder, kind, clean=True)
 
 
 def fault_of(log: str | None, folder: Path = RUNNING) -> str | None:
@@ -134,6 +142,7 @@ class Run:
         elif event == "JOB_ERROR":
             job = self._end(getattr(record, "jobid", None), record.created)
             if job is not None and job not in self.failed:
+                job.fault = fault_of(job.log)
                 self.failed.append(job)
         elif event == "PROGRESS":
             self.done = int(getattr(record, "done", self.done))
@@ -170,8 +179,7 @@ class Run:
 
     def close(self) -> None:
         self.told.close()
-        # Removes those of processes that were killed.
-        living(self.told.path.parent, progress.KIND)
+        clean(self.told.path.parent)
 
 
 @dataclass

@@ -31,7 +31,9 @@ class Terminal:
     def __init__(self, wanted: Callable[[str], bool] = lambda line: True) -> None:
         self.wanted = wanted
         self.lock = threading.RLock()
-        self.painted: list[int] = []
+        # What is painted, and how many cells of each line.
+        self.lines: list[str] = []
+        self.widths: list[int] = []
         self.painting = False
         self.broken = False
         self.partial = ""
@@ -60,20 +62,18 @@ class Terminal:
         width = self.size.columns
         with self.lock:
             lines = [part for line in words.splitlines() for part in _wrapped(line, width)]
-            self._write(self._erased() + "".join(f"{colour.format(line)}\n" for line in lines))
-            self.painted = []
+            above = "".join(f"{colour.format(line)}\n" for line in lines)
+            self._write(self._erased() + above + self._picture())
 
     def paint(self, lines: Sequence[str], widths: Sequence[int]) -> None:
         """Replace the last lines by these, of so many cells each."""
         with self.lock:
             self.painting = True
-            rows = self.size.lines - 1
-            lines, widths = lines[:rows], widths[:rows]
             up = self._rows_painted()
             start = "\r" + (UP.format(up) if up else "")
-            text = "".join(f"{line}{TO_END_OF_LINE}\n" for line in lines)
-            self._write(start + text + TO_END_OF_SCREEN)
-            self.painted = list(widths)
+            rows = self.size.lines - 1
+            self.lines, self.widths = list(lines[:rows]), list(widths[:rows])
+            self._write(start + self._picture() + TO_END_OF_SCREEN)
 
     def give_back(self) -> None:
         """Show what is left of others' words, remove the painted lines, and leave the terminal to
@@ -90,7 +90,7 @@ class Terminal:
         self.reader.join(DRAIN_S)
         with self.lock:
             self._write(self._erased())
-            self.painted = []
+            self.lines, self.widths = [], []
 
     def _read(self) -> None:
         left, decoder = b"", codecs.getincrementaldecoder("utf-8")("replace")
@@ -124,7 +124,10 @@ class Terminal:
     def _rows_painted(self) -> int:
         """Rows that the painted lines take now: a terminal that became narrower wraps them."""
         columns = self.size.columns
-        return sum(max(1, -(-width // columns)) for width in self.painted)
+        return sum(max(1, -(-width // columns)) for width in self.widths)
+
+    def _picture(self) -> str:
+        return "".join(f"{line}{TO_END_OF_LINE}\n" for line in self.lines)
 
     def _erased(self) -> str:
         up = self._rows_painted()
