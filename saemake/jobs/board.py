@@ -45,11 +45,19 @@ def lines(
     for run in runs:
         rows = [(job, passes.get(job.log)) for job in run.jobs if job.log or job.label]
         of = f"Process {run.pid}: " if processes else ""
-        shown += [*_cut(Text(of + run.headline, style="bold"), look), *_table(rows, look)]
+        shown += [*_cut(Text(_headline(of, run, look), style="bold"), look), *_table(rows, look)]
     others = [(_alone(each), each) for log, each in passes.items() if log not in known]
     if others:
         shown += [*_cut(Text("Jobs of no known run", style="bold"), look), *_table(others, look)]
     return shown
+
+
+def _headline(of: str, run: Shown, look: Look) -> str:
+    """What is built, shortened where the rest would have no room, and how far it is."""
+    room = look.width - len(of) - len("Building : ") - len(run.state)
+    dots = "…" if look.unicode else "..."
+    what = run.what if len(run.what) <= room else run.what[: max(0, room - len(dots))] + dots
+    return f"{of}Building {what}: {run.state}"
 
 
 def _alone(told: Pass) -> Job:
@@ -74,7 +82,7 @@ class _Column:
 def _progress(row: Row, look: Look) -> str:
     told = row[1]
     if told is None or told.fraction is None:
-        return "starts"
+        return "" if look.width >= WIDE else f"{clock(row[0].seconds)} so far"
     percent = f"{int(100 * told.fraction)} %"
     if look.width < WIDE:
         return percent

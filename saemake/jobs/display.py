@@ -28,7 +28,7 @@ GREEN, RED, UNCOLOURED = "\x1b[32m{}\x1b[0m", "\x1b[31m{}\x1b[0m", "{}"
 NOISE = re.compile(
     r"None$|Building DAG of jobs|Using shell: |Provided (cores|remote nodes|resources)"
     r"|Rules claiming|Group jobs: |Conda environments: |Singularity containers: |Select jobs to"
-    r"|Execute \d+ jobs|Complete log\(s\): |Assuming unrestricted|Elapsed time: |host: "
+    r"|Execute \d+ jobs|Complete log\(s\): |Assuming unrestricted|Elapsed time: "
     r"|Updating checkpoint|Config file .* is extended|Exiting because a job execution failed"
 )
 SILENT_EVENTS = {
@@ -46,7 +46,7 @@ class Display(logging.Handler):
         self.failures = ShortFailures(self)
         self.addFilter(self.failures)
         self.begun = False
-        self.interrupted = False
+        self.interrupted = self.ended = False
         self.ending = threading.Event()
         self.ticker = threading.Thread(target=self._tick, name="progress", daemon=True)
 
@@ -61,6 +61,9 @@ class Display(logging.Handler):
 
     def job_starts(self, job: Job) -> None:
         """A job starts."""
+
+    def job_ends(self, job: Job) -> None:
+        """A job has ended well."""
 
     def tick(self) -> None:
         """Called again and again."""
@@ -77,26 +80,28 @@ class Display(logging.Handler):
                 self.job_starts(job)
         elif event == "JOB_FINISHED":
             if job := self.run.jobs.get(getattr(record, "job_id", -1)):
-                self.write(self.done(job), GREEN)
+                self.job_ends(job)
         elif words == interrupts.MESSAGE:
             self.interrupted = True  # it is said last
-        elif event in SILENT_EVENTS or (event == "ERROR" and NOT_ALL in words and self.run.failed):
+        elif event in SILENT_EVENTS or NOISE.match(words):
             pass
-        elif record.levelno >= logging.ERROR:
-            self.write(words, RED)
-        elif record.levelno >= logging.WARNING or not NOISE.match(words):
-            self.write(words)
-
-    def done(self, job: Job) -> str:
-        return f"done  {job.label}, {duration(job.seconds)}"
+        elif event == "ERROR" and NOT_ALL in words and self.run.failed:
+            pass
+        else:
+            self.write(words, RED if record.levelno >= logging.ERROR else UNCOLOURED)
 
     def close(self) -> None:
-        """Say the last words."""
+        """Say the last words, once: logging closes what Snakemake has closed."""
+        if not self.ended:
+            self.ended = True
+            self.end()
+        super().close()
+
+    def end(self) -> None:
         self.ending.set()
         if self.ticker.is_alive():
             self.ticker.join(PAINT_S * 4)
         self.run.close()
-        super().close()
 
     def last_words(self) -> list[tuple[str, str]]:
         """What is said at the end, and in which colour. Of a failure our line comes last."""
@@ -144,11 +149,11 @@ class Plain(Display):
     def job_starts(self, job: Job) -> None:
         self.write(f"{_time(job.started)} Job {job.number}: {job.message}")
 
-    def done(self, job: Job) -> str:
+    def job_ends(self, job: Job) -> None:
         ended = sum(each.ended is not None for each in self.run.jobs.values())
         count = f"{ended - len(self.run.failed)} of {self.run.total}"
         words = f"done: {job.label}, {duration(job.seconds)} ({count})"
-        return f"{_time(job.ended or time.time())} Job {job.number} {words}"
+        self.write(f"{_time(job.ended or time.time())} Job {job.number} {words}")
 
     def tick(self) -> None:
         now, told = time.time(), passes()
@@ -160,8 +165,8 @@ class Plain(Display):
                 self.reported[job.number] = now
                 self.write(f"{_time(now)} Job {job.number}: {job.label}: {board.words(each)}")
 
-    def close(self) -> None:
-        super().close()
+    def end(self) -> None:
+        super().end()
         for words, _ in self.last_words():
             self.write(words)
 
@@ -193,6 +198,10 @@ class Live(Display):
     def job_starts(self, job: Job) -> None:
         self.tick()
 
+    def job_ends(self, job: Job) -> None:
+        if job.log:  # only a name for files has none
+            self.write(f"done  {job.label}, {duration(job.seconds)}", GREEN)
+
     def tick(self) -> None:
         if self.ending.is_set():
             return
@@ -206,9 +215,8 @@ class Live(Display):
         logs = {job.log for job in self.run.running}
         return {log: each for log, each in passes().items() if log in logs}
 
-    def close(self) -> None:
-        self.ending.set()
-        super().close()
+    def end(self) -> None:
+        super().end()
         self.terminal.give_back()
         for words, colour in self.last_words():
             self.terminal.say(words, colour if self.colour else UNCOLOURED)

@@ -200,8 +200,9 @@ class Shown:
         return cls(run.what, os.getpid(), started, run.done, run.total, failed, run.running)
 
     @property
-    def headline(self) -> str:
-        parts = [f"Building {self.what}: {self.done} of {self.total} jobs done"]
+    def state(self) -> str:
+        """How far it is, in words."""
+        parts = [f"{self.done} of {self.total} jobs done"]
         if self.failed:
             parts.append(f"{self.failed} failed")
         return ", ".join([*parts, duration(time.time() - self.started)])

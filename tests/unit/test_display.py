@@ -130,6 +130,7 @@ def test_outside_a_terminal_an_event_is_a_line(feed, lines):
     feed.ends(1)
     feed.ends(2)
     feed.shown.close()
+    feed.shown.close()
     assert without_times(lines) == [
         "Building the suite of demo: 2 jobs",
         f"Job 1: {TRAIN}",
@@ -159,6 +160,7 @@ def test_outside_a_terminal_long_jobs_say_how_far_they_are(feed, lines):
 
 def test_nothing_to_do_is_said_and_no_more(feed, lines):
     feed(record(msg="Building DAG of jobs..."), record(msg="Nothing to be done (all is there)."))
+    feed.shown.close()
     feed.shown.close()
     assert lines == ["Nothing to be done (all is there)."]
 
@@ -285,6 +287,14 @@ def test_what_training_knows_is_not_called_loss_recovered():
     assert "explained" in title
     assert "recovered" not in title
     assert row.split()[-2:] == ["2..64", "0.71..0.93"]
+
+
+def test_where_many_targets_are_built_the_counts_have_room():
+    shown = runs.Shown("results/demo/L3/top_k/1k/metrics.json, " * 3, 1, time.time(), 3, 9, 1, [])
+    (line,) = board.lines([shown], {}, board.Look(79))
+    assert len(line) <= 79
+    assert line.startswith("Building results/demo/L3/top_k/1k/metri")
+    assert line.endswith("…: 3 of 9 jobs done, 1 failed, 0 s")
 
 
 def test_a_terminal_that_becomes_narrower_is_followed(terminal):
@@ -416,7 +426,7 @@ def test_status_shows_living_runs_and_jobs(capsys, monkeypatch):
     )
     assert lines[2].startswith("train demo/L3/top_k/1k (6 SAEs)")
     assert "62 %" in lines[2]
-    assert "starts" in lines[3]
+    assert lines[3].split()[-1] == "0:00"
     assert lines[-3] == "Jobs of no known run"
     assert lines[-1].startswith("by hand")
     assert max(map(len, lines)) <= 100
