@@ -81,10 +81,13 @@ class LogHandler(LogHandlerBase):
         from snakemake.settings.enums import Quietness
 
         asked, settings = self.common_settings, self.settings
-        silent = {Quietness.ALL, Quietness.PROGRESS, Quietness.RULES} & set(asked.quiet or ())
+        quiet = set(asked.quiet or ())
+        silent = {Quietness.ALL, Quietness.PROGRESS, Quietness.RULES} & quiet
+        # `--quiet host` asks for the reasons of jobs, which the profile leaves out.
+        reasons = Quietness.HOST in quiet and Quietness.REASON not in quiet
         off = isinstance(settings, LogHandlerSettings) and settings.off
         more = asked.verbose or asked.debug_dag or asked.printshellcmds or asked.show_failed_logs
-        return bool(silent or off or more)
+        return bool(silent or reasons or off or more)
 
     def _snakemake(self) -> logging.Handler:
         """What Snakemake would show without a plugin."""

@@ -82,7 +82,7 @@ class _Column:
 def _progress(row: Row, look: Look) -> str:
     told = row[1]
     if told is None or told.fraction is None:
-        return "" if look.width >= WIDE else f"{clock(row[0].seconds)} so far"
+        return "" if look.width >= WIDE else f"for {clock(row[0].seconds)}"
     percent = f"{int(100 * told.fraction)} %"
     if look.width < WIDE:
         return percent
@@ -160,7 +160,7 @@ FIGURES = {
     "loss recovered": _figure(progress.RECOVERED, hundredths),
 }
 COLUMNS = (
-    _Column("", _progress, always=True),
+    _Column("done", _progress, always=True),
     _Column("time", _elapsed, WIDE, always=True),
     _Column("left", _left, 40, always=True),
     _Column("speed", _speed, 64),

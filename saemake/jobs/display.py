@@ -62,6 +62,10 @@ class Display(logging.Handler):
     def job_starts(self, job: Job) -> None:
         """A job starts."""
 
+    def _is_noise(self, event: str | None, words: str) -> bool:
+        said_by_us = event == "ERROR" and NOT_ALL in words and bool(self.run.failed)
+        return said_by_us or event in SILENT_EVENTS or NOISE.match(words) is not None
+
     def job_ends(self, job: Job) -> None:
         """A job has ended well."""
 
@@ -83,11 +87,7 @@ class Display(logging.Handler):
                 self.job_ends(job)
         elif words == interrupts.MESSAGE:
             self.interrupted = True  # it is said last
-        elif event in SILENT_EVENTS or NOISE.match(words):
-            pass
-        elif event == "ERROR" and NOT_ALL in words and self.run.failed:
-            pass
-        else:
+        elif not self._is_noise(event, words):
             self.write(words, RED if record.levelno >= logging.ERROR else UNCOLOURED)
 
     def close(self) -> None:

@@ -357,7 +357,8 @@ def test_a_terminal_that_is_gone_ends_the_screen_only(terminal):
 
 def settings(**more):
     names = ("printshellcmds", "debug_dag", "verbose", "show_failed_logs", "stdout", "dryrun")
-    content = {**dict.fromkeys(names, False), "nocolor": False, "quiet": {Quietness.HOST}}
+    content = {**dict.fromkeys(names, False), "nocolor": False}
+    content["quiet"] = {Quietness.HOST, Quietness.REASON}
     return SimpleNamespace(**{**content, **more})
 
 
@@ -370,6 +371,7 @@ def settings(**more):
         {"show_failed_logs": True},
         {"quiet": {Quietness.ALL}},
         {"quiet": {Quietness.RULES}},
+        {"quiet": {Quietness.HOST}},
     ],
     ids=str,
 )
