@@ -21,6 +21,7 @@ from saemake.jobs.screen import NOT_ALL, ShortFailures
 from saemake.jobs.terminal import Terminal
 
 PAINT_S = 0.5
+TRACEBACK, HELD_LINES = "Traceback (most recent call last):", 200
 # Outside a terminal a long job says this often how far it is.
 REPORT_S = 60.0
 GREEN, RED, UNCOLOURED = "\x1b[32m{}\x1b[0m", "\x1b[31m{}\x1b[0m", "{}"
@@ -178,14 +179,23 @@ class Live(Display):
         super().__init__(run)
         encoding = getattr(sys.stderr, "encoding", None) or ""
         self.colour, self.unicode = colour, encoding.lower().startswith("utf")
-        self.terminal = Terminal(self._wanted)
+        self.held: list[str] = []
+        self.terminal = Terminal(self._shown)
 
-    def _wanted(self, line: str) -> bool:
-        """Whether a line of a job is shown where it comes."""
+    def _shown(self, line: str) -> list[str]:
+        """What is shown of what a job writes. A traceback waits for its last line: one that Ctrl-C
+        caused, in a job that had not yet started its work, is left out."""
         if line == interrupts.MESSAGE:
-            self.interrupted = True
-            return False
-        return True
+            self.interrupted = True  # it is said last
+            return []
+        if line != TRACEBACK and not self.held:
+            return [line]
+        self.held.append(line)
+        goes_on = line == TRACEBACK or line.startswith(" ")
+        if goes_on and len(self.held) < HELD_LINES:
+            return []
+        held, self.held = self.held, []
+        return [] if line == "KeyboardInterrupt" else held
 
     def write(self, words: str, colour: str = UNCOLOURED) -> None:
         self.terminal.say(words, colour if self.colour else UNCOLOURED)

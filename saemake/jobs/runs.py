@@ -135,6 +135,7 @@ class Run:
         if event == "RUN_INFO":
             self.total = int(getattr(record, "stats", {}).get("total", 0))
             self.what = BUILDS or self.what
+            self.started = record.created  # it may have waited for its turn before
         elif event == "JOB_INFO":
             self._start(record)
         elif event == "JOB_FINISHED":

@@ -22,14 +22,14 @@ DRAIN_S = 2.0
 
 
 class Terminal:
-    """The terminal behind stderr. `wanted` says of each line of others whether it is shown.
+    """The terminal behind stderr. `shown` gives what is shown of each line of others.
 
     Nothing raises where the terminal cannot be written to: nothing is shown then, and what others
     write is read and dropped, so that they go on.
     """
 
-    def __init__(self, wanted: Callable[[str], bool] = lambda line: True) -> None:
-        self.wanted = wanted
+    def __init__(self, shown: Callable[[str], Sequence[str]] = lambda line: [line]) -> None:
+        self.shown = shown
         self.lock = threading.RLock()
         # What is painted, and how many cells of each line.
         self.lines: list[str] = []
@@ -115,11 +115,11 @@ class Terminal:
             for line in lines:
                 # A bar that others draw writes its line again and again; the last time counts.
                 line = line.rstrip("\r").rpartition("\r")[2]
-                if self.wanted(line):
+                for each in self.shown(line):
                     if self.painting:
-                        self.say(line or " ")
+                        self.say(each or " ")
                     else:
-                        self._write(f"{line}\n")
+                        self._write(f"{each}\n")
 
     def _rows_painted(self) -> int:
         """Rows that the painted lines take now: a terminal that became narrower wraps them."""

@@ -328,6 +328,21 @@ def test_what_others_write_is_shown_above_the_table_once(terminal):
     assert "a part" in lines
 
 
+def test_a_traceback_is_left_out_if_ctrl_c_caused_it(terminal):
+    on = terminal(80)
+    feed = Feed(lambda run: display.Live(run, colour=False))
+    feed.begins()
+    for how in ("KeyboardInterrupt", "ValueError('x')"):
+        child = f"def f():\n    raise {how}\nf()"
+        subprocess.run([sys.executable, "-c", child], check=False)
+    time.sleep(0.2)
+    feed.shown.close()
+    said = "\n".join(on.lines())
+    assert "KeyboardInterrupt" not in said
+    assert said.count("Traceback") == 1
+    assert "ValueError: x" in said
+
+
 def test_the_terminal_is_given_back(terminal):
     on = terminal(80)
     before = os.fstat(2)

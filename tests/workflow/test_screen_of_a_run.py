@@ -51,7 +51,7 @@ def test_on_a_terminal_a_table_shows_what_runs(workflow):
     assert max(map(len, own)) <= 80, own
     assert re.fullmatch(rf"Built {SAE}: 1 job, \d+ s", own[-1]), own
     assert any(line.startswith("train demo/L3/top_k/256 (2 SAEs)") for line in own)
-    assert any(re.match(r"running +(left|speed)", line) for line in own)
+    assert any(re.match(r"running +done +left", line) for line in own)
     assert any(re.fullmatch(r"done  train demo/L3/top_k/256 \(2 SAEs\), \d+ s", o) for o in own)
     # No list of files, and nothing that only Snakemake says.
     for noise in ("Building DAG", "input:", "Select jobs", "ae.pt, ", "it/s"):
