@@ -16,7 +16,7 @@ LEAST_WIDTH = 20
 # From here on there is room for the bars and the time since a job's start. A terminal of 80 columns
 # has 79, since the last stays free.
 WIDE = 100
-BAR_CELLS = 16
+BAR_CELLS = 10
 UNITS = (("", 1), ("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000))
 
 
