@@ -2,23 +2,32 @@
 
 import argparse
 import contextlib
+import importlib
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 from saemake.base.errors import SaemakeError, first_line
-from saemake.commands import build, command_line, find, plan, project, store, verify, why
+from saemake.commands import build, command_line, project
+
+# A module of saemake.commands each.
+COMMANDS = ("find", "plan", "status", "why", "verify", "store")
+# They look at what was built, in the folder where it was.
+NEED_RESULTS = {"why", "verify", "store"}
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Of the command that is named, or of all: their modules take seconds to import."""
     parser = argparse.ArgumentParser(prog="saemake", description=__doc__)
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     # Only for the list of commands: `main` hands its words to snakemake before they are parsed.
     subparsers.add_parser("build", help=_about(build))
-    for module in (find, plan, why, verify, store):
-        name = module.__name__.rpartition(".")[2]
+    named = next((word for word in words if not word.startswith("-")), None)
+    for name in [named] if named in COMMANDS else COMMANDS:
+        module = importlib.import_module(f"saemake.commands.{name}")
         command = subparsers.add_parser(name, help=_about(module), description=module.__doc__)
         command.add_argument(
             "--configfile",
@@ -29,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
             help="laid over the project's config, as snakemake's",
         )
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, command=name)
     return parser
 
 
@@ -48,11 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
     except SaemakeError as error:
         _tell(str(error))
         return 2
-    options = _parser().parse_args(words)
+    options = _parser(words).parse_args(words)
     try:
-        if options.run in (why.run, verify.run, store.run):
-            options.configfile = [path.absolute() for path in options.configfile]
+        options.configfile = [path.absolute() for path in options.configfile]
+        if options.command in NEED_RESULTS:
             project.enter()
+        elif options.command == "status":
+            os.chdir(project.folder(Path.cwd()))
         status: int = options.run(project.load_config(options.configfile), options)
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterator
 from types import FrameType, TracebackType
 
-MESSAGE = "saemake: interrupted; the same command goes on"
+WORDS = "interrupted; the same command goes on"
+MESSAGE = f"saemake: {WORDS}"
 
 
 class Interrupts:

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from saemake.base import interrupts
+from saemake.base import interrupts, progress
 from saemake.base.errors import SaemakeError, first_line
+from saemake.base.saying import say
 from saemake.base.store import disk_fault
 from saemake.config.checks import read
 from saemake.config.config import Config
+from saemake.paths.names import RUNNING
 from saemake.records import asked, made
 
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
@@ -35,9 +37,10 @@ class Script(Protocol):
 def job(script: Script) -> Iterator[Config]:
     """Around a job's work; gives it the config.
 
-    Logs to the job's log, and when the block has ended well, records what its outputs were made
-    from (see records.made). Where the block fails, ends the process with status 1 and one line on
-    stderr. The traceback of an unforeseen error goes to the log, whose path the line gives.
+    Tells the screen what it does. Logs to the job's log, and when the block has ended well, records
+    what its outputs were made from (see records.made). Where the block fails, ends the process with
+    status 1 and one line on stderr. The traceback of an unforeseen error goes to the log, whose
+    path the line gives.
     """
     _end_with_parent()
     path = Path(script.log[0])
@@ -50,6 +53,11 @@ def job(script: Script) -> Iterator[Config]:
         force=True,
     )
     logging.getLogger("httpx2").setLevel(logging.WARNING)
+    with progress.telling(RUNNING, {"log": str(path)}):
+        yield from _work(script, path)
+
+
+def _work(script: Script, path: Path) -> Iterator[Config]:
     try:
         # Before the work: another process may replace an input while it is going on.
         inputs = made.sums(script.input)
@@ -61,18 +69,19 @@ def job(script: Script) -> Iterator[Config]:
         if isinstance(error, OSError):
             error = disk_fault(error, Path(error.filename or path))
         if isinstance(error, SaemakeError):
-            print(f"saemake: {error}", file=sys.stderr, flush=True)
+            _fail(str(error))
         elif isinstance(error, Exception):
-            print(
-                f"saemake: {type(error).__name__}: {first_line(error)} (traceback in {path})",
-                file=sys.stderr,
-                flush=True,
-            )
+            _fail(f"{type(error).__name__}: {first_line(error)} (traceback in {path})")
         elif isinstance(error, KeyboardInterrupt):
-            print(interrupts.MESSAGE, file=sys.stderr, flush=True)
+            say(interrupts.WORDS)
         else:
             raise
         sys.exit(1)
+
+
+def _fail(words: str) -> None:
+    progress.failed(words)
+    say(words)
 
 
 def _record(config: Config, script: Script, inputs: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from saemake import evaluation
-from saemake.base import devices
+from saemake.base import devices, progress
 from saemake.base.errors import SaemakeError
 from saemake.base.saying import say
 from saemake.base.store import Store
@@ -115,6 +115,7 @@ class Bench:
         with (
             self._setup_folder() as setup,
             self._worker(data=self.described.reads_data) as (worker, job),
+            progress.bar(len(keys), f"{self.setup}: judging", "SAE") as bar,
         ):
             for number, (subject, _) in enumerate(judged.values()):
                 place = worker.work / "saes" / str(number)
@@ -135,6 +136,7 @@ class Bench:
                 else:
                     store.put(key, self._entry(recipe, result, sources))
                 say(f"{self.setup}: {number + 1} of {len(keys)} judged")
+                bar.update(1)
 
             saes = [str(worker.work / "saes" / str(number)) for number in range(len(keys))]
             worker.run("judge", {**job, "setup": str(setup), "saes": saes}, self._keys(), put)

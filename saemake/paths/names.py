@@ -12,6 +12,8 @@ DATASETS = "datasets"
 # The folders of artifacts.
 TOPS = (RESULTS, HUB, PUBLISHED, SAELENS, PUBLISHED_TO, DATASETS)
 STORE = Path(RESULTS, ".store")
+# Where running processes tell what they do.
+RUNNING = STORE / "running"
 SAE_FILES = ("ae.pt", "config.json", "training.csv", "provenance.json")
 METRICS = "metrics.json"
 CHECKPOINTS = "checkpoints"

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from saemake.activations.norms import Norms, warned
 from saemake.base import devices, interrupts, progress, source
 from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError
+from saemake.base.saying import say
 from saemake.base.store import Store
 from saemake.config.sections import Logging
 from saemake.llm.model import LanguageModel
@@ -99,7 +99,7 @@ def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct
 
 def _warn(conduct: Conduct, line: str) -> None:
     log.warning("%s", line)
-    print(f"saemake: {conduct.label}: {line}", file=sys.stderr, flush=True)
+    say(f"{conduct.label}: {line}")
 
 
 def _groups(
@@ -164,11 +164,7 @@ class _Pass:
                 key: shared["faults"][key] for key in self.names if key in shared["faults"]
             }
             log.info("going on at step %d, from snapshot %s", self.step, snapshot.key)
-            print(
-                f"saemake: {conduct.label}: goes on at step {self.step:,} of {self.steps:,}",
-                file=sys.stderr,
-                flush=True,
-            )
+            say(f"{conduct.label}: goes on at step {self.step:,} of {self.steps:,}")
         self.members = [
             Member(sae, lm.d_model, self.device)
             for sae in wanted
@@ -193,8 +189,9 @@ class _Pass:
         label = f"{self.conduct.label} ({len(self.members)} SAEs)"
         batch_tokens = self.training.batch_tokens
         clock = Clock(self.conduct.snapshot_seconds, time.monotonic)
+        done, total = self.step * batch_tokens, self.steps * batch_tokens
         with (
-            progress.bar(self.steps * batch_tokens, label, "tok", self.step * batch_tokens) as bar,
+            progress.bar(total, label, "tok", done, self._figures) as bar,
             interrupts.watched() as interrupt,
         ):
             while self.step < self.steps and self.members:
@@ -205,11 +202,16 @@ class _Pass:
                 faults_before = len(self.faults)
                 self._step()
                 for fault in list(self.faults.values())[faults_before:]:
-                    bar.write(f"saemake: {fault}; the others go on", file=sys.stderr)
-                if self.members and self.members[-1].rows:
-                    loss = self.members[-1].rows[-1]["loss"]
-                    bar.set_postfix(loss=f"{loss:.3g}", refresh=False)
+                    say(f"{fault}; the others go on")
                 bar.update(batch_tokens)
+
+    def _figures(self) -> progress.Figures:
+        """What the SAEs' last rows of training.csv say: nothing is computed for it."""
+        rows = [member.rows[-1] for member in self.members if member.rows]
+        return {
+            progress.L0: [row["l0"] for row in rows],
+            progress.EXPLAINED: [row["frac_variance_explained"] for row in rows],
+        }
 
     def _step(self) -> None:
         report, step = self.conduct.report, self.step
@@ -250,7 +252,7 @@ class _Pass:
             log.info("snapshot before step %d", self.step)
         except SaemakeError as error:  # training goes on without the snapshot
             log.warning("%s", error)
-            print(f"saemake: no snapshot: {error}", file=sys.stderr, flush=True)
+            say(f"no snapshot: {error}")
 
     def _finish(self) -> None:
         seconds = self.seconds + time.monotonic() - self.started

@@ -221,7 +221,7 @@ def test_ctrl_c_leaves_our_line_and_the_same_command_goes_on(workflow):
     workflow.succeed("results/demo/tokens/train/manifest.json")
     log = workflow.folder / "logs/train/demo/L3/top_k/256.log"
     run = Started(workflow, target)
-    run.until("train demo/L3/top_k/256 (2 SAEs)")
+    run.until("train 2 SAEs demo/L3/top_k/256")
     while not (log.exists() and "snapshot before step" in log.read_text()):
         assert run.process.poll() is None, run.said
         time.sleep(0.05)

@@ -18,7 +18,7 @@ from saemake.config import rebuilding
 from saemake.config.checks import read
 from saemake.jobs import before as before_work
 from saemake.jobs import rules as job_rules
-from saemake.jobs import screen, turns
+from saemake.jobs import runs, screen, turns
 from saemake.config.config import NUMBERED_WIDTH
 from saemake.jobs.rules import ONE_SAE, baselines_in, in_each, sae_in, setup_in, sweep_in
 from saemake.paths import catalogue, judged_by, shown
@@ -81,7 +81,9 @@ def wait_for_turn(checked, artifacts):
     try:
         for line in before_work.check(checked, artifacts):
             print(f"saemake: {line}", file=sys.stderr)
-        return turns.take(turns.touched(checked, targets_of(asked)))
+        targets = targets_of(asked)
+        runs.set_targets(checked, targets)
+        return turns.take(turns.touched(checked, targets))
     except KeyboardInterrupt:
         sys.exit("saemake: interrupted while it waited; nothing was started")
     except SaemakeError as error:

@@ -39,7 +39,17 @@ def judge(
     clean, ablated = Mean(), Mean()
     dropping = Dropping.of(settings.drop, tokens)
     variance = Variance(lm.d_model, lm.device)
-    with progress.bar(tokens.count, label, "tok") as bar:
+
+    def so_far() -> progress.Figures:
+        if not clean.count:
+            return {}
+        losses = [figures.loss.value for figures in running.values()]
+        return {
+            progress.L0: [figures.l0.value for figures in running.values()],
+            progress.RECOVERED: [recovered(clean.value, loss, ablated.value) for loss in losses],
+        }
+
+    with progress.bar(tokens.count, label, "tok", figures=so_far) as bar:
         for contexts in tokens.contexts(batch_contexts):
             hidden_BLD, logits = lm.run(contexts)
             clean.add(token_losses(logits, contexts))

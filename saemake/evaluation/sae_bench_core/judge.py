@@ -57,7 +57,14 @@ def judge(
     ablated, clean = _Behaviour(mended), Mean()
     activities = {key: _Activity(codec, lm, mended) for key, codec in codecs.items()}
     batches = tokens.contexts(batch_contexts)
-    with progress.bar(tokens.count, label, "tok") as bar:
+
+    def so_far() -> progress.Figures:
+        if not clean.count:
+            return {}
+        scores = [each.figures(clean, ablated)["ce_loss_score"] for each in behaviours.values()]
+        return {progress.RECOVERED: scores}
+
+    with progress.bar(tokens.count, label, "tok", figures=so_far) as bar:
         for contexts in itertools.islice(batches, settings.reconstruction_batches):
             counted_BL = ~torch.isin(contexts.ids, ignored)
             hidden_BLD, logits = lm.run(contexts)

@@ -1,0 +1,235 @@
+"""What a run of snakemake has done so far, as its log records tell, and what its running jobs tell
+of themselves."""
+
+import contextlib
+import logging
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from saemake.base import progress
+from saemake.base.telling import Told, all_told, living
+from saemake.config.config import Config
+from saemake.paths.names import RUNNING
+
+KIND = "run"
+# Of more targets than these only the number is shown.
+TARGETS_SHOWN = 3
+# A job's message goes on with details that a row has no room for.
+DETAILS = re.compile(r" \(|: |; | on \d|, contexts of")
+COUNTED = re.compile(r"^(?P<verb>\w+) (?P<count>[\d,]+ SAEs?) (?P<what>\S+)")
+
+
+def short(message: str) -> str:
+    """A job's message without its details: `train 6 SAEs demo/L3/top_k/1k (...): ...` is `train
+    demo/L3/top_k/1k (6 SAEs)`."""
+    if counted := COUNTED.match(message):
+        return f"{counted['verb']} {counted['what'].rstrip(':')} ({counted['count']})"
+    return DETAILS.split(message.strip(), maxsplit=1)[0]
+
+
+def duration(seconds: float) -> str:
+    """58 s, 3 min 20 s, 2 h 5 min."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+@dataclass
+class Job:
+    """A job of a run. `log` is its log file, by which it is found among the processes. Times are
+    seconds since 1970."""
+
+    number: int
+    label: str
+    message: str
+    log: str | None
+    started: float
+    ended: float | None = None
+    # Its last words, if it failed and had time for any.
+    fault: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended or time.time()) - self.started
+
+
+@dataclass
+class Pass:
+    """How far a running job is, as it tells itself. Each figure is the smallest and the largest of
+    its SAEs."""
+
+    label: str = ""
+    unit: str = ""
+    done: int = 0
+    total: int = 0
+    rate: float | None = None
+    figures: dict[str, Sequence[float]] = field(default_factory=dict)
+    fault: str | None = None
+    log: str | None = None
+    pid: int = 0
+    started: float = 0.0
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> Self:
+        known = cls.__dataclass_fields__
+        return cls(**{key: value for key, value in told.items() if key in known})
+
+    @property
+    def fraction(self) -> float | None:
+        return min(1.0, self.done / self.total) if self.total else None
+
+    @property
+    def left_s(self) -> float | None:
+        return (self.total - self.done) / self.rate if self.rate and self.total else None
+
+
+def passes(folder: Path = RUNNING) -> dict[str | None, Pass]:
+    """What the living jobs of this folder tell, by their log files."""
+    return {each.log: each for each in map(_pass, living(folder, progress.KIND)) if each}
+
+
+def clean(folder: Path = RUNNING) -> None:
+    """Remove the files of processes that have ended."""
+    for kind in (KIND, progress.KIND):
+        living(folder, kind, clean=True)
+
+
+def fault_of(log: str | None, folder: Path = RUNNING) -> str | None:
+    """The last words of a job that has failed, if it had time for any."""
+    told = map(_pass, all_told(folder, progress.KIND))
+    return next((each.fault for each in told if each and each.log == log), None)
+
+
+def _pass(told: Mapping[str, Any]) -> Pass | None:
+    with contextlib.suppress(TypeError):
+        return Pass.read(told)
+    return None
+
+
+class Run:
+    """A run. It tells of itself by a file, which `python -m saemake status` reads."""
+
+    def __init__(self, folder: Path = RUNNING) -> None:
+        self.started = time.time()
+        self.what = "all"
+        self.total = self.done = 0
+        self.jobs: dict[int, Job] = {}
+        self.failed: list[Job] = []
+        self.told = Told(folder, KIND)
+
+    @property
+    def running(self) -> list[Job]:
+        return [job for job in self.jobs.values() if job.ended is None]
+
+    def see(self, record: logging.LogRecord) -> None:
+        """Take from a record of Snakemake's what it says on jobs."""
+        event = event_of(record)
+        if event == "RUN_INFO":
+            self.total = int(getattr(record, "stats", {}).get("total", 0))
+            self.what = BUILDS or self.what
+            self.started = record.created  # it may have waited for its turn before
+        elif event == "JOB_INFO":
+            self._start(record)
+        elif event == "JOB_FINISHED":
+            self._end(getattr(record, "job_id", None), record.created)
+        elif event == "JOB_ERROR":
+            job = self._end(getattr(record, "jobid", None), record.created)
+            if job is not None and job not in self.failed:
+                job.fault = fault_of(job.log)
+                self.failed.append(job)
+        elif event == "PROGRESS":
+            self.done = int(getattr(record, "done", self.done))
+            self.total = int(getattr(record, "total", self.total))
+        else:
+            return
+        self.tell()
+
+    def _start(self, record: logging.LogRecord) -> None:
+        number = int(getattr(record, "jobid", 0))
+        message = getattr(record, "rule_msg", None) or getattr(record, "rule_name", "")
+        message = " ".join(str(message).split())
+        log = next(iter(getattr(record, "log", None) or []), None)
+        self.jobs[number] = Job(number, short(message), message, log, record.created)
+
+    def _end(self, number: Any, at: float) -> Job | None:
+        job = self.jobs.get(number)
+        if job is not None and job.ended is None:
+            job.ended = at
+        return job
+
+    def tell(self) -> None:
+        self.told.write(
+            {
+                "pid": os.getpid(),
+                "what": self.what,
+                "started": self.started,
+                "done": self.done,
+                "total": self.total,
+                "failed": len(self.failed),
+                "jobs": [asdict(job) for job in self.running],
+            }
+        )
+
+    def close(self) -> None:
+        self.told.close()
+        clean(self.told.path.parent)
+
+
+@dataclass
+class Shown:
+    """A run as another process tells of it, or this one."""
+
+    what: str
+    pid: int
+    started: float
+    done: int
+    total: int
+    failed: int
+    jobs: list[Job]
+
+    @classmethod
+    def of(cls, run: Run) -> Self:
+        started, failed = run.started, len(run.failed)
+        return cls(run.what, os.getpid(), started, run.done, run.total, failed, run.running)
+
+    @property
+    def state(self) -> str:
+        """How far it is, in words."""
+        parts = [f"{self.done} of {self.total} jobs done"]
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        return ", ".join([*parts, duration(time.time() - self.started)])
+
+
+def shown(folder: Path = RUNNING) -> list[Shown]:
+    """The runs that live in this folder."""
+    found = []
+    for told in living(folder, KIND):
+        with contextlib.suppress(TypeError, KeyError):
+            jobs = [Job(**job) for job in told.pop("jobs")]
+            found.append(Shown(**told, jobs=jobs))
+    return found
+
+
+def event_of(record: logging.LogRecord) -> str | None:
+    """The name of a record's event, as Snakemake names events."""
+    return getattr(getattr(record, "event", None), "name", None)
+
+
+# What this process builds, in words. Set while the Snakefile is read.
+BUILDS = ""
+
+
+def set_targets(config: Config, targets: Sequence[str]) -> None:
+    """Say in this process's screen what is built."""
+    global BUILDS
+    named = [f"the suite of {', '.join(config.build)}" if t == "all" else t for t in targets]
+    BUILDS = ", ".join(named) if len(named) <= TARGETS_SHOWN else f"{len(named)} targets"
