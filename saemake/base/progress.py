@@ -1,6 +1,6 @@
 """How far a piece of work is: the one place where code reports it.
 
-A job tells it by a small file, which the screen and `python -m saemake status` read. Where no
+A job tells it by a small file, which the screen and `saemake status` read. Where no
 screen shows it, it is a bar on stderr, which refreshes often on a terminal and rarely in a file.
 """
 

@@ -115,7 +115,7 @@ def _pass(told: Mapping[str, Any]) -> Pass | None:
 
 
 class Run:
-    """A run. It tells of itself by a file, which `python -m saemake status` reads."""
+    """A run. It tells of itself by a file, which `saemake status` reads."""
 
     def __init__(self, folder: Path = RUNNING) -> None:
         self.started = time.time()

@@ -337,7 +337,7 @@ def _laid_out(config: Config, parts: list[str]) -> HubFile | HubFolder:
 
 def _check_hub_parts(parts: list[str]) -> None:
     if not parts or parts == [""]:
-        raise SaemakeError("name a file or folder in it; `python -m saemake find` lists them")
+        raise SaemakeError("name a file or folder in it; `saemake find` lists them")
     for part in parts:
         if not catalogue.PART.fullmatch(part):
             raise SaemakeError(f"'{part}' cannot be part of a path on the Hub")

@@ -278,7 +278,7 @@ class _Pass:
         self._drop(
             member,
             "trained again for its checkpoints, it differs from the SAE in the store, which another"
-            " device or software made (python -m saemake verify); the stored SAE is kept, the"
+            " device or software made (saemake verify); the stored SAE is kept, the"
             " checkpoints are not",
         )
 

@@ -1,4 +1,4 @@
-"""The plan's memory against what training jobs took, as `python -m saemake plan` says it."""
+"""The plan's memory against what training jobs took, as `saemake plan` says it."""
 
 import json
 import subprocess

@@ -308,7 +308,7 @@ def test_the_whole_published_suite(tmp_path):
 
 @pytest.fixture
 def said(tmp_path, monkeypatch, capsys):
-    """`python -m saemake plan` in an empty folder: its status and what it prints."""
+    """`saemake plan` in an empty folder: its status and what it prints."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, str, str]:

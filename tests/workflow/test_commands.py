@@ -1,4 +1,4 @@
-"""`python -m saemake`: why, verify, store, on what the workflow has built."""
+"""`saemake`: why, verify, store, on what the workflow has built."""
 
 import hashlib
 import io
@@ -323,7 +323,7 @@ def test_a_config_file_that_cannot_be_read_is_one_line(built, tmp_path):
 def test_a_path_after_configfile_is_one_line_with_the_command_put_right(built, command):
     assert line(built.folder, command, "--configfile", built.config_file, SAE) == (
         f"{SAE} comes after --configfile, which takes it as its own value; name targets first:"
-        f" python -m saemake {command} {SAE} --configfile {built.config_file}"
+        f" saemake {command} {SAE} --configfile {built.config_file}"
     )
 
 

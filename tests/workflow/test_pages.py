@@ -24,7 +24,7 @@ def built(begun, tmp_path_factory) -> Workflow:
 
 @pytest.fixture
 def saemake(monkeypatch, capsys):
-    """A command of `python -m saemake` in this process: its status and output."""
+    """A command of `saemake` in this process: its status and output."""
 
     def run(workflow: Workflow, *arguments: str) -> tuple[int, str]:
         monkeypatch.chdir(workflow.folder)
