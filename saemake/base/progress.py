@@ -128,7 +128,8 @@ class Bar:
         error: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        self._tell()
+        if error is None:  # else a figure might hide it by an error of its own
+            self._tell()
         if self.shown is not None:
             self.shown.close()
 
