@@ -1,5 +1,6 @@
 """The screen, fed with Snakemake's records."""
 
+import codecs
 import fcntl
 import logging
 import os
@@ -219,6 +220,8 @@ class Pty:
         os.dup2(slave, 2)
         os.close(slave)
         self.text = ""
+        # A read may end within a character.
+        self.decoder = codecs.getincrementaldecoder("utf-8")()
 
     def resize(self, columns):
         size = struct.pack("HHHH", 24, columns, 0, 0)
@@ -227,7 +230,7 @@ class Pty:
     def read(self):
         while True:
             try:
-                self.text += os.read(self.master, 65536).decode()
+                self.text += self.decoder.decode(os.read(self.master, 65536))
             except BlockingIOError:
                 return self.text.replace("\r\n", "\n")
 

@@ -70,7 +70,7 @@ def test_the_guide_names_every_attribute_and_member():
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
     assert set(Architecture.__annotations__) <= named
     assert Dictionary.__abstractmethods__ | Trainer.__abstractmethods__ <= named
-    set_by_the_loader = {"config"}
+    set_by_the_loader = {"config", "origin"}
     assert set(Dictionary.__annotations__) - set_by_the_loader <= named
 
 

@@ -348,7 +348,10 @@ def test_the_command_gives_json(said):
     assert len(found["saes_to_train"]) == 18
     # A model, three texts, three sweeps and the baselines, each judged twice; then joins, tables,
     # figures.
-    assert found["processes"] == {"heavy": 1 + 3 + 3 + 1 + 2 * 4, "light": 4 + 3 + 3}
+    assert found["processes"] == {
+        "heavy": 1 + 3 + 3 + 1 + 2 * 4 + 3,
+        "light": 4 + 3 + 8 + 3 + 1,
+    }
     start_up = found["hours"]["start-up"]
     assert 60 < 3600 * start_up < 120
     worked = sum(job["hours"] for job in found["jobs"])
