@@ -14,6 +14,7 @@ from saemake.commands import build, command_line, project
 
 # A module of saemake.commands each.
 COMMANDS = ("find", "plan", "status", "why", "verify", "store")
+TRACEBACK = "--traceback"
 # They look at what was built, in the folder where it was.
 NEED_RESULTS = {"why", "verify", "store"}
 
@@ -21,7 +22,7 @@ NEED_RESULTS = {"why", "verify", "store"}
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """Of the command that is named, or of all: their modules take seconds to import."""
     parser = argparse.ArgumentParser(prog="saemake", description=__doc__)
-    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    parser.add_argument(TRACEBACK, action="store_true", help="show where an error comes from")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     # Only for the list of commands: `main` hands its words to snakemake before they are parsed.
     subparsers.add_parser("build", help=_about(build))
@@ -50,21 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; its exit status. One line on stderr where it cannot be done."""
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        if words[:1] == ["build"]:
-            build.run(words[1:])
-            return 0
-        _check_order(words)
-    except SaemakeError as error:
-        _tell(str(error))
-        return 2
-    options = _parser(words).parse_args(words)
-    try:
-        options.configfile = [path.absolute() for path in options.configfile]
-        if options.command in NEED_RESULTS:
-            project.enter()
-        elif options.command == "status":
-            os.chdir(project.folder(Path.cwd()))
-        status: int = options.run(project.load_config(options.configfile), options)
+        return _run(words)
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -72,10 +59,26 @@ def main(arguments: list[str] | None = None) -> int:
         _tell("interrupted")
         return 130
     except Exception as error:
-        if options.traceback:
+        if words[:1] == [TRACEBACK]:
             raise
         _tell(_said(error))
         return 2
+
+
+def _run(words: list[str]) -> int:
+    # Its options are snakemake's, which the parser does not know.
+    rest = words[1:] if words[:1] == [TRACEBACK] else words
+    if rest[:1] == ["build"]:
+        build.run(rest[1:])
+        return 0
+    _check_order(words)
+    options = _parser(words).parse_args(words)
+    options.configfile = [path.absolute() for path in options.configfile]
+    if options.command in NEED_RESULTS:
+        project.enter()
+    elif options.command == "status":
+        os.chdir(project.folder(Path.cwd()))
+    status: int = options.run(project.load_config(options.configfile), options)
     return status
 
 

@@ -1,7 +1,8 @@
 """Build targets: runs snakemake with this project's Snakefile and profile.
 
 A target is a file that README.md lists, or a folder: an SAE or a sweep (all its evaluations), a
-layer or a model (the figures of its suite). `results/` may be left out: `demo/L3/top_k/1k/k_8`.
+layer or a model (what a plain run builds of its suite). `results/` may be left out:
+`demo/L3/top_k/1k/k_8`.
 Without a target it builds what the config lists under `build`. Targets and snakemake's options may
 come in any order: -n plans only, --cores N, --configfile FILE, --directory FOLDER, ...
 
@@ -9,9 +10,10 @@ It builds in the folder whose results/ the working directory is in or has, else 
 folder. On a machine with an NVIDIA GPU one job at a time uses it; --resources gpu=N changes that.
 """
 
+import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from saemake.base import source
@@ -19,11 +21,14 @@ from saemake.base.saying import say
 from saemake.commands import command_line, project
 from saemake.config.config import Config
 from saemake.paths.folders import files_for
+from saemake.paths.names import TOPS
 
 USAGE = "usage: saemake build [TARGET ...] [OPTION OF SNAKEMAKE ...]"
 HELP = {"-h", "--help"}
-# Options of snakemake that say where to build.
+# Options of snakemake that say where to build; those whose value is a file or folder of the user's.
 FOLDER_OPTIONS = {"--directory", "-d"}
+FILE_OPTIONS = {"--report", "--archive", "--profile", "--workflow-profile"}
+RESOURCES, GPU = {"--resources", "--res"}, "gpu=1"
 YAML = {".yaml", ".yml", ".json"}
 # The driver lists the GPUs of a machine here. To ask torch would take seconds.
 GPUS = Path("/proc/driver/nvidia/gpus")
@@ -48,7 +53,7 @@ def snakemake_command(words: Sequence[str], here: Path) -> list[str]:
     config_files = [here / path for path in command_line.config_files(options)]
     config = project.load_config([path for path in config_files if path.suffix in YAML])
     names, options = command_line.separated(words, config.models)
-    options = [_absolute(word, here) for word in options]
+    options = list(_absolute(options, config, here))
     folder = _enter(options, here)
     targets = [
         file for name in names for file in files_for(config, _inside(config, name, here, folder))
@@ -57,22 +62,49 @@ def snakemake_command(words: Sequence[str], here: Path) -> list[str]:
     defaults = ["--snakefile", str(source.ROOT / "Snakefile")]
     if not any(word.startswith(("--workflow-profile", "--profile")) for word in options):
         defaults += ["--workflow-profile", str(source.ROOT / "profiles" / "default")]
-    if _has_gpu() and not any(word.startswith(("gpu=", "--resources=gpu=")) for word in options):
-        defaults += ["--resources", "gpu=1"]
-    return [*program, *defaults, *options]
+    return [*program, *defaults, *(_with_gpu(options) if _has_gpu() else options)]
 
 
-def _absolute(word: str, here: Path) -> str:
-    """A config file by its full path, since snakemake may run in another folder."""
-    option, equals, value = word.rpartition("=")
-    if Path(value).suffix in YAML and (here / value).is_file():
-        return f"{option}{equals}{here / value}"
-    return word
+def _absolute(options: Sequence[str], config: Config, here: Path) -> Iterator[str]:
+    """The options, with files that they name by their full paths, since snakemake may run in
+    another folder; and with results/ before paths that begin with a model."""
+    for before, word in itertools.pairwise(["", *options]):
+        option, equals, value = word.rpartition("=")
+        of_option = option if equals else before
+        is_config = Path(value).suffix in YAML and (here / value).is_file()
+        is_file = of_option in FILE_OPTIONS and value and not value.startswith("-")
+        if is_file or is_config:
+            yield f"{option}{equals}{here / value}"
+        elif "/" in word and word.split("/")[0] in config.models and before not in FOLDER_OPTIONS:
+            yield f"results/{word}"
+        else:
+            yield word
+
+
+def _with_gpu(options: Sequence[str]) -> list[str]:
+    """The options, which let one job at a time use a GPU if they do not say how many may."""
+    if any(word.startswith("gpu=") or "=gpu=" in word for word in options):
+        return [*options]
+    for place, word in enumerate(options):
+        # Snakemake takes the last --resources alone.
+        if word in RESOURCES:
+            return [*options[: place + 1], GPU, *options[place + 1 :]]
+        option, _, first = word.partition("=")
+        if option in RESOURCES:
+            return [*options[:place], option, first, GPU, *options[place + 1 :]]
+    return [*options, "--resources", GPU]
 
 
 def _enter(options: Sequence[str], here: Path) -> Path:
-    if any(word.partition("=")[0] in FOLDER_OPTIONS for word in options):
-        return here
+    """The folder to build in. It becomes the working directory, unless snakemake itself is told to
+    go there."""
+    for before, word in itertools.pairwise(["", *options]):
+        if before in FOLDER_OPTIONS:
+            return (here / word).resolve()
+        if word.startswith("--directory="):
+            return (here / word.partition("=")[2]).resolve()
+        if word.startswith("-d") and not word.startswith("--") and len(word) > 2:
+            return (here / word[2:]).resolve()
     folder = project.folder(here)
     if folder != here:
         say(f"builds in {folder}")
@@ -83,13 +115,19 @@ def _enter(options: Sequence[str], here: Path) -> Path:
 def _inside(config: Config, name: str, here: Path, folder: Path) -> str:
     """A target relative to the folder in which snakemake runs. One that begins with a model is
     under results/."""
-    if name.split("/")[0] in config.models:
-        return f"results/{name}"
     name = os.path.normpath(name)
+    top = name.split("/")[0]
+    if top in config.models:
+        return f"results/{name}"
     path = Path(os.path.normpath(here / name))
-    if (here != folder or Path(name).is_absolute()) and path.is_relative_to(folder):
+    # From another folder a target may be given as the README has it, too.
+    as_it_is = top in TOPS and not path.exists()
+    if (
+        not as_it_is
+        and (here != folder or Path(name).is_absolute())
+        and path.is_relative_to(folder)
+    ):
         inside = str(path.relative_to(folder))
-        # From another folder a target may be given as the README has it, too.
         return inside if path.exists() or command_line.is_artifact(inside) else name
     return name
 

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 
 from saemake.base import source, yaml_file
 from saemake.base.errors import SaemakeError
+from saemake.paths.files import FEATURES_PAGE, REPORT
 from saemake.paths.names import TOPS, misspelt_top
 
 CONFIG_FILES = {"--configfile", "--configfiles"}
@@ -35,8 +36,10 @@ TAKE_TARGETS = {
 }
 # These take a path that is no target.
 TAKE_A_PATH = {"--directory", "-d", "--snakefile", "-s", "--profile", "--workflow-profile"}
-# Endings of files that are not targets: config files and reports.
+# Endings of files that are not targets: config files and reports of snakemake's.
 NO_TARGET = {".yaml", ".yml", ".html", ".zip"}
+# Pages that are targets, and how many parts their paths have at least.
+PAGES = {REPORT: 4, FEATURES_PAGE: 7}
 
 
 def check(words: Sequence[str]) -> None:
@@ -132,6 +135,7 @@ def _option(word: str) -> str:
 def is_artifact(word: str) -> bool:
     """Whether a word looks like a path of an artifact, well spelt or not."""
     path = PurePath(word)
-    if len(path.parts) < 2 or path.suffix in NO_TARGET:
+    is_page = len(path.parts) >= PAGES.get(path.name, len(path.parts) + 1)
+    if len(path.parts) < 2 or (path.suffix in NO_TARGET and not is_page):
         return False
     return path.parts[0] in TOPS or misspelt_top(word) is not None

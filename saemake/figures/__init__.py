@@ -28,6 +28,7 @@ Kind = Literal[
     "difference",
     "beside",
     "histogram",
+    "curves",
     "own",
 ]
 
@@ -55,11 +56,12 @@ class Figure:
     tables it reads: a suite's sweeps, these and their checkpoints ("training"), or the published
     SAEs of a layer. `table` is the name of the file that it reads of each. `x` and `y` are columns
     of these tables, and `label` names y on the axis. L0 is the column `l0`, whichever evaluation
-    has it. A figure of several evaluations has `panels`. One that is `at_width` shows a single
-    width, which its name ends with (`..._at_16k`); `get` gives it that `width`. One `by` a column
-    has a panel for each value of it. The column `hue` gives the colours of a figure of the config.
-    One of what lies `beside` the tables reads that file of each SAE. A plain run draws those that
-    are `by_default`, if the suite has their evaluation."""
+    has it; a frontier takes that of its own evaluation (x), where there is one. A figure of several
+    evaluations has `panels`. One that is `at_width` shows a single width, which its name ends with
+    (`..._at_16k`); `get` gives it that `width`. One `by` a column has a panel for each value of it.
+    The column `hue` gives the colours of a figure of the config. One of what lies `beside` the
+    tables reads that file of each SAE. A plain run draws those that are `by_default`, if the suite
+    has their evaluation."""
 
     kind: Kind
     shows: Literal["suite", "training", "published"]
@@ -196,7 +198,7 @@ FIGURES: dict[str, Figure] = {
         "largest decoder cosine with another latent",
     ),
     "training_curves": Figure(
-        "training",
+        "curves",
         "suite",
         "metrics.json",
         "",
@@ -287,7 +289,7 @@ def of_column(name: str) -> Figure | None:
         return Figure("scaling", "suite", file, label, x="latents", y=column, panels=panels)
     if match["x"] == "tokens":
         return Figure("training", "training", file, label, x="tokens", y=column)
-    return Figure("frontier", "suite", file, label, x="l0", y=column)
+    return Figure("frontier", "suite", file, label, x=f"{column.partition('.')[0]}.l0", y=column)
 
 
 def label_of(column: str) -> str:

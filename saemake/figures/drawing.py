@@ -41,9 +41,7 @@ def _which_saes(figure: Figure, rows: pd.DataFrame) -> Iterator[str]:
     saes = style.saes(rows)
     if saes.empty:
         return
-    identity = [name for name in ("name", "seed") if name in saes]
-    identity = identity if figure.shows != "published" else ["architecture", "width", "sparsity"]
-    names = saes[identity].astype(str).agg(" ".join, axis=1)
+    names = saes["name"]
     count = names.str.replace(r"/checkpoints/ae_\d+", "", regex=True).nunique()
     widths = list(dict.fromkeys(saes.sort_values("latents")["width"] if "latents" in saes else []))
     widths = widths or sorted(saes["width"].unique())
@@ -108,7 +106,7 @@ def _beside(figure: Figure, rows: pd.DataFrame, paths: Sequence[Path]) -> pd.Dat
         of_sae = _read(path, figure, row.get("inference"))
         lacking = [column for column in OF_ROW if column not in of_sae]
         more = {column: row[column] for column in (*OF_SAE, *lacking)}
-        found.append(of_sae.assign(**more))
+        found.append(of_sae.assign(**more, sae_l0=row["l0"]))
     if not found:
         raise SaemakeError(f"no SAE has a file {figure.beside}")
     return pd.concat(found, ignore_index=True)
@@ -130,8 +128,11 @@ def _merged(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         key = (row["name"], row.get("inference"))
         first = merged.setdefault(key, row)
         if first is not row:
-            noise = {**first.get("noise", {}), **row.get("noise", {})}
-            merged[key] = {**row, **first, "noise": noise}
+            both = {
+                section: {**(first.get(section) or {}), **(row.get(section) or {})}
+                for section in ("noise", "evaluations")
+            }
+            merged[key] = {**row, **first, **both}
     return list(merged.values())
 
 

@@ -12,6 +12,8 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
     A quality that was measured from several seeds has bars of a standard deviation. Grey lines show
     the baselines: PCA with as many components as L0, all components, and the identity."""
     panel = figure.panels[0] if figure.panels else Panel(figure.y, figure.label)
+    if figure.x in rows:
+        rows = rows.assign(l0=pd.to_numeric(rows[figure.x]).combine_first(rows["l0"]))
     saes = style.with_l0(rows)
     style.shown([panel], saes)
     by_width = figure.by == "width"

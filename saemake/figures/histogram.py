@@ -5,21 +5,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib import figure as mpl
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize
 
 from saemake.base.errors import SaemakeError
-from saemake.figures import Figure, style
+from saemake.figures import Figure, shades, style
 
 BINS = 40
 # The column of densities, whose axis is logarithmic.
 DENSITY = "feature_density"
-# The lighter end of the colours is left out: it is hard to see on white.
-COLOURS = colormaps["viridis_r"]
-LIGHTEST, DARKEST = 0.15, 1.0
 
 
 def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
@@ -33,18 +27,17 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
     groups = list(latents.groupby(["architecture", "width"], sort=True))
     drawn, all_axes = style.grid(style.two_columns(len(groups)), 7.5, 2.1)
     edges, zero = _bins(latents[figure.x], logarithmic=figure.x == DENSITY)
-    norm = _norm(latents["l0"])
+    scale = shades.Scale(latents["l0"])
     for axes, ((architecture, width), of_group) in zip(all_axes, groups, strict=True):
         for _, of_sae in of_group.groupby("name", sort=True):
-            colour = COLOURS(LIGHTEST + (DARKEST - LIGHTEST) * float(norm(of_sae["l0"].iloc[0])))
+            colour = scale.colour(of_sae["l0"].iloc[0])
             _draw_sae(axes, of_sae[figure.x].to_numpy(float), edges, zero, colour)
         if figure.x == DENSITY:
             _density_axis(axes, edges, zero)
         axes.set_title(f"{architecture} {width}", fontsize="medium")
         axes.set_ylabel("share of latents")
     style.finish_grid(drawn, title, figure.label, [])
-    bar = drawn.colorbar(ScalarMappable(norm, _shades()), ax=all_axes, label="L0", shrink=0.8)
-    _l0_ticks(bar.ax, latents["l0"])
+    scale.key(drawn, all_axes)
     return drawn
 
 
@@ -60,7 +53,8 @@ def _bins(values: "pd.Series[float]", *, logarithmic: bool) -> tuple[np.ndarray,
 
 
 def _draw_sae(axes: Axes, values: np.ndarray, edges: np.ndarray, zero: float, colour: Any) -> None:
-    counts, _ = np.histogram(values, edges)
+    # Rounding puts a cosine of two directions that are the same a little over 1.
+    counts, _ = np.histogram(np.minimum(values, edges[-1]), edges)
     axes.stairs(counts / len(values), edges, color=colour, linewidth=1.3)
     if not math.isnan(zero) and (never := (values == 0).mean()):
         axes.plot([zero], [never], color=colour, marker="_", markersize=9, markeredgewidth=2)
@@ -78,23 +72,3 @@ def _density_axis(axes: Axes, edges: np.ndarray, zero: float) -> None:
     axes.set_xticks([zero, *decades], ["never", *labels])
     axes.minorticks_off()
     axes.set_xlim(zero / 2.5, 1.3)
-
-
-def _norm(l0: "pd.Series[float]") -> Normalize:
-    """L0 from the smallest to the largest, on a logarithmic scale."""
-    smallest, largest = max(float(l0.min()), 1e-3), float(l0.max())
-    return LogNorm(smallest / 1.01, max(largest, smallest) * 1.01)
-
-
-def _shades() -> Colormap:
-    """The colours of the lines, for the legend."""
-    return ListedColormap(COLOURS(np.linspace(LIGHTEST, DARKEST, 256)))
-
-
-def _l0_ticks(axes: Axes, l0: "pd.Series[float]") -> None:
-    """A tick at each power of 2, or at the SAEs' own L0 where there are few."""
-    values = sorted({float(f"{value:.2g}") for value in l0})
-    if len(values) > 8:
-        values = values[:: math.ceil(len(values) / 8)]
-    axes.set_yticks(values, [f"{value:g}" for value in values])
-    axes.minorticks_off()

@@ -33,6 +33,8 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
     counts = [1] if len(places) == 1 else style.in_rows(len(places), _columns(figure, columns))
     drawn, all_axes = style.grid(counts, width, 3.2 if len(places) == 1 else 2.3)
     marks = _marks(saes, figure.hue)
+    varying = _varying(saes, figure)
+    dashes = style.dashes(_names(saes, varying))
     keys: dict[str, Line2D] = {}
     for axes, (value, panel) in zip(all_axes, places, strict=True):
         shown = saes if value is None else saes[saes[figure.by] == value]
@@ -42,7 +44,7 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
             )
             beside = rows[of_layer & rows["width"].isna()]
             keys |= style.draw_baselines(axes, pd.concat([shown, beside]), panel)
-        keys = _draw_lines(axes, shown, panel, figure, marks) | keys
+        keys = _draw_lines(axes, shown, panel, figure, marks, varying, dashes) | keys
         _x_axis(axes, figure.x)
         axes.set_ylabel(panel.label)
         if value is not None:
@@ -82,23 +84,40 @@ def _marks(saes: pd.DataFrame, hue: str) -> dict[Any, palette.Mark]:
     }
 
 
+def _varying(saes: pd.DataFrame, figure: Figure) -> list[str]:
+    """What tells lines of one colour apart: a sweep's parts that differ, but not along the x axis.
+    Where that runs over sweeps, a line has one sparsity."""
+    along = {"layer": {"layer"}, "latents": {"width"}}.get(figure.x, set())
+    parts = [*SWEEP, "sparsity"] if along else SWEEP
+    seen = {figure.hue, figure.by, *along}
+    return [name for name in parts if name not in seen and saes[name].nunique() > 1]
+
+
+def _names(saes: pd.DataFrame, varying: list[str]) -> list[tuple[Any, ...]]:
+    """The lines of one colour, by what tells them apart, in their order."""
+    rows = saes[varying].drop_duplicates().sort_values(varying) if varying else saes[[]].head(1)
+    return [tuple(row) for row in rows.itertuples(index=False)]
+
+
 def _draw_lines(
-    axes: Axes, saes: pd.DataFrame, panel: Panel, figure: Figure, marks: dict[Any, palette.Mark]
+    axes: Axes,
+    saes: pd.DataFrame,
+    panel: Panel,
+    figure: Figure,
+    marks: dict[Any, palette.Mark],
+    varying: list[str],
+    dashes: dict[Any, Any],
 ) -> dict[str, Line2D]:
     """Returns the legend's entries by their labels."""
     points = _means(style.points(saes, panel, figure.x), panel.column, figure.x)
-    varying = [
-        name for name in SWEEP if name not in (figure.hue, figure.by) and points[name].nunique() > 1
-    ]
     keys = {}
     for hue, of_hue in points.groupby(figure.hue, sort=False):
         lines = of_hue.groupby(varying, sort=True) if varying else [((), of_hue)]
-        dashes = style.dashes(range(len(lines)))
-        for place, (names, line) in enumerate(lines):
+        for names, line in lines:
             line = line.sort_values(figure.x)
             label = " ".join([_named(figure.hue, hue), *map(str, names)])
             drawn = style.draw_marked(
-                axes, line[figure.x], line[panel.column], marks[hue], dash=dashes[place]
+                axes, line[figure.x], line[panel.column], marks[hue], dash=dashes[tuple(names)]
             )
             style.draw_bars(axes, line[figure.x], line[panel.column], line["bar"], marks[hue])
             keys[label] = style.as_key(drawn, label)
@@ -114,15 +133,16 @@ def _means(points: pd.DataFrame, column: str, x: str) -> pd.DataFrame:
     spread of its evaluation over seeds, if there is one."""
     noise = f"noise.{column}.standard_deviation"
     points = points.assign(noise=pd.to_numeric(points[noise]) if noise in points else float("nan"))
-    groups = points.groupby([*SWEEP, "sparsity"], sort=False, as_index=False)
-    found = groups.agg(
+    parts = [*SWEEP, "sparsity"]
+    keep = {} if x in (*parts, "latents") else {x: (x, "mean")}
+    found = points.groupby(parts, sort=False, as_index=False).agg(
+        **keep,
         **{
-            x: (x, "mean"),
             column: (column, "mean"),
             "spread": (column, "std"),
             "noise": ("noise", "first"),
             "latents": ("latents", "first"),
-        }
+        },
     )
     return found.assign(bar=found["spread"].combine_first(found["noise"]))
 

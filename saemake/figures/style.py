@@ -45,8 +45,6 @@ MOST_TICKS = 9
 EDGE = "#333333"
 GREY = "#777777"
 L0_LABEL = "L0 (active latents a token)"
-# Of a line without markers of its own, how often one is drawn, as a share of the axes' diagonal.
-FEW_MARKERS = 0.3
 # The room in inches that an entry of a legend below a figure takes, across.
 KEY_WIDTH = 2.2
 # Letters of a note in an inch of a figure's width.
@@ -103,11 +101,10 @@ def draw_line(
     *,
     dash: Any = "solid",
     hollow: bool = False,
-    markers: bool = True,
 ) -> None:
     """A line in the colour and with the marker of its architecture (see draw_marked)."""
     mark = palette.mark(architecture)
-    draw_marked(axes, x, y, mark, dash=dash, hollow=hollow, markers=markers)
+    draw_marked(axes, x, y, mark, dash=dash, hollow=hollow)
 
 
 def draw_marked(
@@ -118,20 +115,17 @@ def draw_marked(
     *,
     dash: Any = "solid",
     hollow: bool = False,
-    markers: bool = True,
 ) -> Line2D:
     """A line in a colour and with a marker. Markers have an outline, which makes light ones
-    visible; hollow ones are white inside. A line without `markers` at its points has a few, to be
-    told apart without colours."""
+    visible; hollow ones are white inside."""
     (line,) = axes.plot(
         x,
         y,
         color=mark.colour,
         marker=mark.marker,
-        markevery=None if markers else FEW_MARKERS,
         linestyle=dash,
-        linewidth=1.5 if markers else 1.0,
-        markersize=6 if markers else 4,
+        linewidth=1.5,
+        markersize=6,
         markeredgewidth=1.0 if hollow else 0.5,
         markeredgecolor=mark.colour if hollow else EDGE,
         markerfacecolor="white" if hollow else mark.colour,
@@ -206,7 +200,8 @@ def finish_grid(drawn: Figure, title: str, x_label: str, keys: Sequence[Line2D])
         else:
             _label_above_unused(axes, x_label)
     width = int(drawn.get_figwidth() * TITLE_CHARACTERS)
-    drawn.suptitle("\n".join(textwrap.fill(line, width) for line in title.splitlines()))
+    wrapped = "\n".join(textwrap.fill(line, width) for line in title.splitlines())
+    drawn.suptitle(wrapped, parse_math=False)
     if not keys:
         return
     rows = math.ceil(len(keys) * KEY_WIDTH / drawn.get_figwidth())

@@ -56,8 +56,13 @@ def _of_path(config: Config, path: str) -> set[str]:
         case RepositoryFile() | DatasetFile():
             return set()
         case OwnFigureFile(figure):
-            models = {each.model for each in shown.of_own(config, figure).trained}
-            return {name for model in models for name in _models(config, model, model)}
+            what = shown.of_own(config, figure)
+            models = {name for each in what.trained for name in _models(config, each.model, "")}
+            return models | {
+                config.sae_bench_lm(judged.model, name)
+                for name, judged in what.apart
+                if name in config.sae_bench_evaluations
+            }
         case HubFolder(folder):
             return {entry.model for entry in hub_entries(config, folder)}
         case _:

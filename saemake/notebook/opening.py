@@ -31,7 +31,8 @@ def load(
     """`saemake.load`, which documents it."""
     dictionary = loading.load(place, device, inference)
     path = loading.weights_file(Path(place))
-    dictionary.origin = Origin(path.resolve(), dictionary)
+    # Not resolved: an SAE in the Hub's cache is of links to files that lie elsewhere.
+    dictionary.origin = Origin(path.absolute(), dictionary)
     return dictionary
 
 
@@ -60,11 +61,15 @@ class Origin:
             ) from None
         except (OSError, ValueError) as error:
             raise SaemakeError(f"{file}: cannot be read ({first_line(error)})") from None
-        if self.path.name != loading.WEIGHTS:
-            rows = [row for row in rows if row["name"].endswith(f"/{self.path.stem}")]
-        ways = [row for row in rows if row["inference"] in (None, self.dictionary.inference)]
-        found: dict[str, Any] = (ways or rows)[0]
-        return found
+        of_checkpoint = self.path.name != loading.WEIGHTS
+        way = self.dictionary.inference
+        for row in rows if isinstance(rows, list) else ():
+            of_this = not of_checkpoint or str(row.get("name")).endswith(f"/{self.path.stem}")
+            if of_this and row.get("inference") in (None, way):
+                found: dict[str, Any] = row
+                return found
+        chosen = f", its latents chosen by {way}" if way else ""
+        raise SaemakeError(f"{file}: has no row of {self.path.name}{chosen}; build it again")
 
     @functools.cached_property
     def provenance(self) -> dict[str, Any]:

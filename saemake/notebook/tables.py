@@ -18,11 +18,9 @@ CIRCUMSTANCES = "evaluations."
 def sweep(places: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
     """`saemake.sweep`, which documents it."""
     rows = [row for place in places for file in _tables(place) for row in _read(file)]
-    table = pd.json_normalize(rows)
-    table = table[[column for column in table if not str(column).startswith(CIRCUMSTANCES)]]
-    # Sweeps of one layer have the same baselines.
-    unique = table.drop_duplicates(["name", "inference"])
-    return unique.reset_index(drop=True)
+    # Sweeps of one layer have the same baselines. SAEs of one name may be of two projects.
+    table = pd.json_normalize(list({json.dumps(row): row for row in rows}.values()))
+    return table[[column for column in table if not str(column).startswith(CIRCUMSTANCES)]]
 
 
 def _tables(place: str | os.PathLike[str]) -> Iterator[Path]:

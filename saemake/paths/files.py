@@ -25,6 +25,8 @@ from saemake.paths.sweeps import members
 FIGURES = "figures"
 # Of a layer: the suite on one page, and the figures in it besides those of a plain run.
 REPORT = "report.html"
+# They are against L0, which these evaluations tell.
+HAVE_L0 = ("dictionary_learning", "sae_bench_core")
 IN_REPORT = (
     "overview",
     "dead_latents_vs_l0",
@@ -187,8 +189,12 @@ def figure_files(config: Config, model: str, layer: int) -> list[str]:
 def report_figure_names(config: Config, model: str) -> list[str]:
     """The figures in the report of a model's suite: those of a plain run, and those that say more
     of the SAEs."""
-    evaluated = config.suite_evaluations(model)
-    more = [name for name in IN_REPORT if figures.FIGURES[name].evaluation in ("", *evaluated)]
+    evaluated = {*config.suite_evaluations(model)}
+    more = [
+        name
+        for name in ([] if evaluated.isdisjoint(HAVE_L0) else IN_REPORT)
+        if figures.FIGURES[name].evaluation in ("", *evaluated)
+    ]
     return list(dict.fromkeys([*more[:1], *figures_of(config, model), *more[1:]]))
 
 
@@ -228,7 +234,7 @@ def layer_files(config: Config, model: str, layer: int) -> list[str]:
     return [
         *figure_files(config, model, layer),
         *_checkpoints(config, model, layer),
-        *_pages(config, model, layer),
+        *suite_pages(config, model, layer),
         f"{RESULTS}/{model}/L{layer}/{REPORT}",
     ]
 
@@ -243,7 +249,7 @@ def build_files(config: Config) -> list[str]:
     ]
 
 
-def _pages(config: Config, model: str, layer: int) -> list[str]:
+def suite_pages(config: Config, model: str, layer: int) -> list[str]:
     """The pages of the SAEs, where the suite has them."""
     if not config.models[model].suite.pages:
         return []

@@ -16,6 +16,8 @@ STANDS_FOR = {
     SAELENS: files.SAELENS_FILES[0],
     PUBLISHED_TO: files.PLAN,
 }
+# The target of a plain run.
+ALL = "all"
 # Of an SAE with a seed, below results/.
 MOST_PARTS = 6
 # `k_8` and `penalty_0.03` are folders.
@@ -30,22 +32,19 @@ def files_for(config: Config, path: str) -> list[str]:
     Raises SaemakeError if the config has no such file or folder.
     """
     path = path.rstrip("/")
-    match path.split("/"):
-        case [top, name] if top == RESULTS and name == files.FIGURES and config.figures:
-            return files.own_figure_files(config)
-        case [top, model] if top == RESULTS and model != files.FIGURES:
-            check_model(config, model)
-            layers = config.models[model].suite.layers
-            return [file for layer in layers for file in files.layer_files(config, model, layer)]
-        case [top, model, name] if top == RESULTS and (layer := LAYER.fullmatch(name)):
-            check_model(config, model)
-            check_in_model(config, model, int(layer[1]))
-            return files.layer_files(config, model, int(layer[1]))
+    if path == ALL:
+        return [path]
+    try:
+        of_suite = _of_suite(config, path)
+    except SaemakeError as error:
+        raise SaemakeError(f"{path}: {error}") from None
+    if of_suite:
+        return of_suite
     try:
         return [_parsed(config, path)]
     except SaemakeError as error:
         top, *inside = path.split("/")
-        if A_FILE.search(path) or top not in STANDS_FOR or len(inside) > MOST_PARTS:
+        if A_FILE.search(path) or top not in STANDS_FOR or not 0 < len(inside) <= MOST_PARTS:
             raise
         not_a_file = error
     try:
@@ -58,3 +57,20 @@ def files_for(config: Config, path: str) -> list[str]:
 def _parsed(config: Config, path: str) -> str:
     parse(config, path)
     return path
+
+
+def _of_suite(config: Config, path: str) -> list[str]:
+    """What a plain run builds of a model or a layer, or the figures of the config; empty of another
+    path."""
+    match path.split("/"):
+        case [top, name] if top == RESULTS and name == files.FIGURES and config.figures:
+            return files.own_figure_files(config)
+        case [top, model] if top == RESULTS and model != files.FIGURES:
+            check_model(config, model)
+            layers = config.models[model].suite.layers
+            return [file for layer in layers for file in files.layer_files(config, model, layer)]
+        case [top, model, name] if top == RESULTS and (layer := LAYER.fullmatch(name)):
+            check_model(config, model)
+            check_in_model(config, model, int(layer[1]))
+            return files.layer_files(config, model, int(layer[1]))
+    return []

@@ -9,7 +9,7 @@ from saemake.config.config import Config
 from saemake.figures import Figure, Panel
 from saemake.paths import judged_by
 from saemake.paths.artifacts import SaeFile, SweepTable
-from saemake.paths.files import checkpointed_sweeps, suite_sweeps
+from saemake.paths.files import checkpointed_sweeps, evaluation_files, suite_sweeps
 from saemake.paths.grammar import parse
 from saemake.paths.names import (
     CHECKPOINTS,
@@ -35,7 +35,7 @@ class Shown:
 
     trained: list[Trained]
     checkpoints: list[SaeName]
-    apart: list[tuple[str, Trained]]
+    apart: list[tuple[str, Subjects]]
     beside: str = ""
 
     @property
@@ -53,11 +53,8 @@ class Shown:
         """The files that the figure reads."""
         paths = [f"{each.folder}/{METRICS}" for each in self.trained]
         paths += [f"{sae.folder}/{CHECKPOINTS}/{METRICS}" for sae in self.checkpoints]
-        paths += [
-            f"{sae.folder}/{evaluation}.json"
-            for evaluation, judged in self.apart
-            for sae in members(config, judged)
-        ]
+        for evaluation, judged in self.apart:
+            paths += evaluation_files(config, judged, evaluation)
         if self.beside:
             saes = (sae for each in self.trained for sae in members(config, each))
             paths += [f"{sae.folder}/{self.beside}" for sae in saes]
@@ -69,15 +66,15 @@ def of_layer(config: Config, name: str, model: str, layer: int) -> Shown:
     figure = figures.get(name)
     find = checkpointed_sweeps if figure.shows == "training" else suite_sweeps
     sweeps = find(config, model, layer)
-    apart = judged_by.judged_apart(config, figure.evaluation, sweeps)
-    return Shown(
-        list(sweeps),
-        [sae for sweep in sweeps for sae in members(config, sweep)]
-        if figure.shows == "training"
-        else [],
-        [(figure.evaluation, sweep) for sweep in apart],
-        figure.beside,
-    )
+    in_course = figure.shows == "training"
+    saes = [sae for sweep in sweeps for sae in members(config, sweep)] if in_course else []
+    apart: list[tuple[str, Subjects]] = []
+    for sweep in judged_by.judged_apart(config, figure.evaluation, sweeps):
+        apart.append((figure.evaluation, sweep))
+        if in_course:
+            courses = map(Checkpoints, members(config, sweep))
+            apart += [(figure.evaluation, checkpoints) for checkpoints in courses]
+    return Shown(list(sweeps), saes, apart, figure.beside)
 
 
 def of_own(config: Config, name: str) -> Shown:
@@ -89,7 +86,7 @@ def of_own(config: Config, name: str) -> Shown:
     evaluations = dict.fromkeys(
         column.partition(".")[0] for column in (figure.x, *described.columns) if "." in column
     )
-    apart: list[tuple[str, Trained]] = []
+    apart: list[tuple[str, Subjects]] = []
     for evaluation in evaluations:
         lacking = [
             each for each in trained if evaluation not in config.suite_evaluations(each.model)

@@ -209,12 +209,15 @@ def _of_shown(config: Config, what: Shown) -> list[Job]:
         for job in (
             _of_sweep(config, each)
             if isinstance(each, Sweep)
-            else _evaluations(config, each, METRICS)
+            else _evaluations(config, trained_with(config, each), METRICS)
         )
     ]
     for sae in what.checkpoints:
         jobs += _evaluations(config, Checkpoints(sae), METRICS)
-    return jobs + [Evaluate(name, judged) for name, judged in what.apart]
+    for name, judged in what.apart:
+        with_ = trained_with(config, judged) if isinstance(judged, SaeName) else judged
+        jobs.append(Evaluate(name, with_))
+    return jobs
 
 
 def _of_sweep(config: Config, sweep: Sweep) -> list[Job]:

@@ -5,10 +5,12 @@ import sys
 
 import pytest
 
+from saemake.__main__ import main
 from saemake.base.errors import SaemakeError
 from saemake.base.source import ROOT
 from saemake.commands import build, project
 
+NINE = ROOT / "config" / "nine.yaml"
 SAE = "results/demo/L3/top_k/1k/k_8"
 FIXED = [
     *("--snakefile", str(ROOT / "Snakefile")),
@@ -63,7 +65,17 @@ def words_for(line, here):
         ("saelens/demo/L3/top_k/1k/k_8", "saelens/demo/L3/top_k/1k/k_8/sae_weights.safetensors"),
         (f"-R {SAE}/ae.pt -n", f"-R {SAE}/ae.pt -n"),
         (f"{SAE} -R {SAE}/ae.pt", f"{SAE}/metrics.json -R {SAE}/ae.pt"),
-        (f"{SAE} --report results/report.html", f"{SAE}/metrics.json --report results/report.html"),
+        ("all -n", "all -n"),
+        ("--cores 1 demo/L3/report.html", "results/demo/L3/report.html --cores 1"),
+        (
+            "--resources gpu=1 results/demo/L3/report.html",
+            "results/demo/L3/report.html --resources gpu=1",
+        ),
+        (
+            f"--configfile {ROOT}/config/nine.yaml {SAE}/features.html",
+            f"{SAE}/features.html --configfile {ROOT}/config/nine.yaml",
+        ),
+        ("-R demo/L3/top_k/1k/k_8/ae.pt -n", f"-R {SAE}/ae.pt -n"),
     ],
 )
 def test_targets_come_first_and_folders_stand_for_files(line, right, elsewhere):
@@ -86,6 +98,7 @@ def test_a_model_and_a_layer_stand_for_the_figures_of_the_suite(elsewhere):
         ("result/demo/L3/top_k", "did you mean 'results/demo/L3/top_k'?"),
         ("demo/L3/top_k/1k/k_8/checkpoints", "the config asks for no checkpoints of top_k"),
         ("nothing", "artifacts are under results/, hub/"),
+        ("results", "results: this is a folder; name a file in it, or a model's folder"),
     ],
 )
 def test_a_target_that_is_none_is_refused_in_one_line(target, message, elsewhere):
@@ -102,6 +115,10 @@ def test_it_builds_where_results_are(elsewhere, capfd):
     assert line == f"{SAE}/ae.pt -n"
     assert capfd.readouterr().err == f"saemake: builds in {elsewhere}\n"
     assert words_for(str(elsewhere / SAE), below) == f"{SAE}/metrics.json"
+    # As the README has it, and a page of the folder; a report goes to where it is asked for.
+    assert words_for(f"{SAE}/ae.pt", below) == f"{SAE}/ae.pt"
+    assert words_for("L3/report.html", below) == "results/demo/L3/report.html"
+    assert words_for("--report r.html", below) == f"--report {below}/r.html"
 
 
 def test_it_builds_in_the_project_where_nothing_was_built(tmp_path):
@@ -110,7 +127,9 @@ def test_it_builds_in_the_project_where_nothing_was_built(tmp_path):
 
 def test_an_option_says_where_to_build(elsewhere, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
-    assert words_for(f"{SAE} --directory x", other) == f"{SAE}/metrics.json --directory x"
+    for option in ("--directory x", "--directory=x", "-d x", "-dx"):
+        assert words_for(f"{SAE} {option}", other) == f"{SAE}/metrics.json {option}"
+        assert words_for(f"{other}/x/{SAE} {option}", other) == f"{SAE}/metrics.json {option}"
 
 
 def test_a_config_file_is_found_from_another_folder(elsewhere):
@@ -127,5 +146,18 @@ def test_one_job_at_a_time_uses_a_gpu(elsewhere, monkeypatch):
     monkeypatch.setattr(build, "GPUS", elsewhere)  # not empty
     assert words_for(SAE, elsewhere).endswith("--resources gpu=1")
     assert words_for(f"{SAE} --resources gpu=2", elsewhere).endswith("--resources gpu=2")
+    # Snakemake takes the last --resources alone.
+    with_others = words_for(f"{SAE} --resources mem_mb=8 -n", elsewhere)
+    assert with_others.endswith("--resources mem_mb=8 gpu=1 -n") or with_others.endswith(
+        "--resources gpu=1 mem_mb=8 -n"
+    )
+    assert words_for(f"{SAE} --res=mem_mb=8", elsewhere).endswith("--res mem_mb=8 gpu=1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert "gpu" not in words_for(SAE, elsewhere)
+
+
+def test_errors_of_build_are_one_line_unless_a_traceback_is_asked_for(elsewhere, capfd):
+    assert main(["build", "demo/L9"]) == 2
+    assert capfd.readouterr().err == "saemake: results/demo/L9: demo has layers L0 to L5, not L9\n"
+    with pytest.raises(SaemakeError):
+        main(["--traceback", "build", "demo/L9"])

@@ -18,7 +18,7 @@ DRAWN = [
     *(
         figures.at_width(name, "1k") if figure.at_width else name
         for name, figure in figures.FIGURES.items()
-        if figure.kind != "histogram"  # which has no colours of architectures
+        if figure.kind not in ("histogram", "curves")  # without colours of architectures
     ),
     "sae_bench_core.kl_div_score_vs_l0",
     "sae_bench_core.kl_div_score_vs_l0_by_width",
@@ -657,3 +657,107 @@ def test_many_lines_missing_values_and_long_names_are_drawn_the_same_twice(lines
     ]
     pictures = [style.render(draw(f"{KL}_vs_l0", rows), "svg") for _ in range(2)]
     assert pictures[0] == pictures[1]
+
+
+def test_a_frontier_takes_the_l0_of_its_own_evaluation():
+    rows = [sae(8, 9.0, {KL: 0.5, "sae_bench_core.l0": 8.0}), sae(16, 17.0, {KL: 0.6})]
+    (axes,) = draw(f"{KL}_vs_l0", rows).axes
+    assert marked(axes) == [[[8, 17], [0.5, 0.6]]]
+
+
+def test_an_own_figure_of_layers_has_a_line_for_each_sparsity():
+    rows = [
+        {**sae(k, k, {KL: k / 100 + layer / 10}), "layer": layer}
+        for layer in (0, 1, 2)
+        for k in (20, 40)
+    ]
+    drawn = own(rows, x="layer")
+    (axes,) = drawn.axes
+    assert marked(axes) == [[[0, 1, 2], [0.2, 0.3, 0.4]], [[0, 1, 2], [0.4, 0.5, 0.6]]]
+    assert keys(drawn) == ["top_k k_20", "top_k k_40"]
+    widths = [sae(8, 8, {KL: 0.5}, width=width) for width in ("4k", "16k")]
+    (axes,) = own(widths, x="latents").axes
+    assert marked(axes) == [[[4096, 16384], [0.5, 0.5]]]
+
+
+def test_dashes_mean_the_same_in_every_panel_of_an_own_figure():
+    rows = [
+        {**sae(k, k, {KL: 0.5}, width=width), "layer": layer}
+        for layer, widths in ((0, ("4k", "16k")), (1, ("16k", "65k")))
+        for width in widths
+        for k in (20, 40)
+    ]
+    drawn = own(rows, by="layer")
+    assert keys(drawn) == ["top_k 16k", "top_k 65k", "top_k 4k"]
+    legend = dict(zip(keys(drawn), drawn.legends[0].get_lines(), strict=True))
+    first, second = ([line.get_linestyle() for line in axes.lines] for axes in drawn.axes)
+    assert first == [legend["top_k 16k"].get_linestyle(), legend["top_k 4k"].get_linestyle()]
+    assert second == [legend["top_k 16k"].get_linestyle(), legend["top_k 65k"].get_linestyle()]
+
+
+def test_a_seed_of_its_own_stands_beside_the_configs():
+    """Whose rows have no seed."""
+    rows = [sae(20, 20, {KL: 0.5}), {**sae(20, 20, {KL: 0.75}), "seed": 3, "name": "lm/other"}]
+    drawn = own(rows)
+    assert marked(drawn.axes[0])[0] == [[20], [0.625]]
+    assert "2 SAEs of width 16k" in drawn.get_suptitle()
+
+
+def test_a_title_is_not_read_as_mathematics():
+    assert (
+        "cost $x_$ of $"
+        in drawing.draw(
+            figures.get(f"{KL}_vs_l0"), pd.DataFrame([sae(8, 8, {KL: 0.5})]), "cost $x_$ of $"
+        ).get_suptitle()
+    )
+    style.render(
+        drawing.draw(figures.get(f"{KL}_vs_l0"), pd.DataFrame([sae(8, 8, {KL: 0.5})]), "$x_$"),
+        "svg",
+    )
+
+
+def test_cosines_a_little_over_1_are_counted(tmp_path):
+    table = tmp_path / "metrics.json"
+    only = row("top_k", 2, 1000, "1k", [])
+    table.write_text(
+        json.dumps([{**only, "dictionary_learning": {"l0": 0.0}, "sae_bench_core": {}}])
+    )
+    path = tmp_path / only["name"] / "sae_bench_core_latents.parquet"
+    path.parent.mkdir(parents=True)
+    values = {"inference": None, "max_decoder_cosine_sim": [0.5, 1.0, 1.0000004, 1.0000001]}
+    pd.DataFrame(values).to_parquet(path)
+    figure = figures.get("decoder_similarities")
+    drawn = drawing.draw(figure, drawing.table(figure, [table, path]), "lm")
+    (step,) = [patch.get_data() for patch in drawn.axes[0].patches]
+    assert step.values[-1] == 0.75
+    assert step.values.sum() == 1
+    assert drawn.axes[0].patches[0].get_edgecolor()[3] == 1  # of an L0 of 0, too
+
+
+def test_training_curves_have_a_row_for_each_architecture_and_a_line_for_each_sae(tmp_path):
+    figure = figures.get("training_curves")
+    paths = tables(tmp_path, "training_curves", ["top_k", "gated"])
+    drawn = drawing.draw(figure, drawing.table(figure, paths), "lm")
+    *panels, bar = drawn.axes
+    assert bar.get_ylabel() == "L0"
+    assert titles(drawn)[:4] == ["loss", "variance explained", "L0", "dead latents"]
+    assert len(panels) == 4 * 2 * len(LATENTS)
+    assert panels[0].get_ylabel() == "gated\n1k"
+    assert [len(axes.lines) for axes in panels] == [2] * len(panels)
+    assert list(panels[0].lines[0].get_xdata()) == [0, 1000]
+    assert list(panels[0].lines[0].get_ydata()) == [0.5, 0.25]
+
+
+def test_what_is_warned_of_in_a_table_of_its_own_stands_below_the_figure(tmp_path):
+    both = []
+    for evaluation, more in (("sae_bench_core", {"l0": 8.0}), ("sae_bench_tpp", {})):
+        one = row("top_k", 2, 1000, "1k", [])
+        judged = {evaluation: {**more, TPP.partition(".")[2]: 0.5}}
+        only = {key: one[key] for key in ("name", "architecture", "width", "latents", "sparsity")}
+        caution = {"caution": "do not rank"} if evaluation == "sae_bench_tpp" else {}
+        both.append({**only, **judged, "tokens": 1000, "evaluations": {evaluation: caution}})
+        path = tmp_path / f"{evaluation}.json"
+        path.write_text(json.dumps([both[-1]]))
+    figure = figures.get("sae_bench_tpp_vs_l0")
+    found = drawing.table(figure, sorted(tmp_path.glob("*.json")))
+    assert drawing._cautions(figure, found) == ["sae_bench_tpp: do not rank"]

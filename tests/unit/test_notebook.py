@@ -147,6 +147,27 @@ def test_metrics_are_those_of_the_way_of_choosing_latents(folder):
     assert saemake.load(folder, inference="threshold").metrics["sae_bench_core"]["l0"] == 5
 
 
+def test_metrics_of_another_way_are_not_given(folder):
+    (folder / "metrics.json").write_text(json.dumps(rows("threshold")))
+    with pytest.raises(SaemakeError, match=r"has no row of ae\.pt, its latents chosen by top_k"):
+        _ = saemake.load(folder).metrics
+    (folder / "metrics.json").write_text("{}")
+    with pytest.raises(SaemakeError, match=r"has no row of ae\.pt"):
+        _ = saemake.load(folder).metrics
+
+
+def test_an_sae_of_links_has_what_lies_beside_them(folder, tmp_path):
+    """As in the Hub's cache."""
+    (folder / "metrics.json").write_text(json.dumps(rows("top_k")))
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for file in folder.iterdir():
+        (linked / file.name).symlink_to(file.absolute())
+    sae = saemake.load(linked)
+    assert sae.metrics["sae_bench_core"]["l0"] == 4
+    assert sae.origin.provenance["recipe"]
+
+
 def test_metrics_that_are_not_built_are_told(folder):
     with pytest.raises(SaemakeError, match=r"k_4/metrics\.json: not there; build it"):
         _ = saemake.load(folder).metrics
@@ -170,6 +191,12 @@ def test_a_sweep_is_a_table(tmp_path, monkeypatch):
     assert list(table.index) == list(range(5))
     one = saemake.sweep("results/demo/L3/gated/64/metrics.json", "results/demo/L3/gated/64")
     assert len(one) == 3
+    # Of another project: SAEs of the same names, other figures.
+    other = tmp_path / "other"
+    other.mkdir()
+    changed = (tmp_path / "results/demo/L3/gated/64/metrics.json").read_text().replace("4.0", "7.0")
+    (other / "metrics.json").write_text(changed)
+    assert len(saemake.sweep("results/demo/L3/gated/64", other)) == 3 + 2  # that differ
 
 
 def test_a_sweep_that_is_not_there_is_told(tmp_path):

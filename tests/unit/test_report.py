@@ -81,7 +81,10 @@ def test_comparisons_show_both_sides():
         },
     }
     assert texts(tables.of_comparisons([compared])) == [
-        ["top_k/16k/k_20", "within", "20", "20.5", "0.96", "", "me/saes/a/trainer_0"]
+        [
+            *("top_k/16k/k_20", "within", "20", "20.5", "0.96", ""),
+            *("sae_bench_core", "me/saes/a/trainer_0"),
+        ]
     ]
 
 

@@ -106,3 +106,11 @@ def test_an_own_figure_that_is_none_is_told_the_nearest():
         parse(checked, "results/figures/min.pdf")
     with pytest.raises(SaemakeError, match="the config describes no figure; give it one"):
         parse(config(), "results/figures/min.pdf")
+
+
+def test_a_course_of_an_evaluation_apart_judges_the_checkpoints_too():
+    checkpoints = {"architectures": {"top_k": {"checkpoints": [0, 0.5]}}}
+    tables = files("sae_bench_tpp.tpp_threshold_20_total_metric_vs_tokens", checkpoints)
+    assert f"{L3}/top_k/1k/k_8/sae_bench_tpp.json" in tables
+    assert f"{L3}/top_k/1k/k_8/checkpoints/sae_bench_tpp.json" in tables
+    assert not any("batch_top_k" in path for path in tables)

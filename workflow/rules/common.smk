@@ -35,6 +35,7 @@ from saemake.paths.files import (
     report_figure_names,
     report_figures,
     report_tables,
+    suite_pages,
     suite_files,
     uses,
 )
@@ -335,7 +336,13 @@ def report_recipes(wildcards):
     names = report_figure_names(CONFIG, wildcards.model)
     what = [shown.of_layer(CONFIG, name, wildcards.model, layer) for name in names]
     pages = CONFIG.models[wildcards.model].suite.pages
-    said = digest([COMPARED_BY, captions.VERSION, pages])
+    entries = [
+        repr(entry)
+        for sweep in CATALOGUE.sweeps()
+        if (sweep.model, sweep.layer) == (wildcards.model, layer)
+        for entry in CATALOGUE.of_sweep(sweep).values()
+    ]
+    said = digest([COMPARED_BY, captions.VERSION, pages, entries])
     return short([*map(shown_recipes, what), said])
 
 
@@ -343,11 +350,12 @@ def published_figure_recipes(wildcards):
     """The same of a figure of rebuilt and published SAEs."""
     layer = (wildcards.model, int(wildcards.layer))
     sweeps = [sweep for sweep in CATALOGUE.sweeps() if (sweep.model, sweep.layer) == layer]
-    return short(
+    hashes = [
         evaluated(subjects)
         for sweep in sweeps
         for subjects in (*rebuilt_beside(CATALOGUE.of_sweep(sweep)), PublishedSweep(sweep))
-    )
+    ]
+    return short([*hashes, str(figures.VERSION)])
 
 
 def figure_tables(wildcards):

@@ -66,6 +66,8 @@ rule report:
             if path.endswith(".svg")
         ],
         tables=lambda wildcards: report_tables(CONFIG, wildcards.model, int(wildcards.layer)),
+        # It leads to them.
+        pages=lambda wildcards: suite_pages(CONFIG, wildcards.model, int(wildcards.layer)),
     output:
         report(
             "results/{model}/L{layer}/report.html",
