@@ -158,7 +158,10 @@ class Bar:
             self.shown.set_postfix(words, refresh=False)
 
 
-def _tqdm(total: int, label: str, unit: str, initial: int) -> tqdm:
+def _tqdm(total: int, label: str, unit: str, initial: int) -> tqdm | None:
+    """The bar; None where stderr is closed."""
+    if sys.stderr is None:
+        return None
     terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
@@ -173,6 +176,8 @@ def _tqdm(total: int, label: str, unit: str, initial: int) -> tqdm:
 
 
 def say(words: str) -> None:
-    """Say a line on stderr while bars are shown, from any thread."""
-    tqdm.write(f"saemake: {words}", file=sys.stderr)
-    sys.stderr.flush()
+    """Say a line on stderr while bars are shown, from any thread; nothing where nobody can read it
+    any more."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        tqdm.write(f"saemake: {words}", file=sys.stderr)
+        sys.stderr.flush()

@@ -177,9 +177,10 @@ class Shown:
         if extremes is None:
             return []
         ids, logits = extremes.ids[place].tolist(), extremes.logits[place].tolist()
+        texts = self.texts.of(ids, of_text=False)
         return [
             {"id": token, "token": shown, "logit": logit}
-            for token, shown, logit in zip(ids, self.texts.of(ids), logits, strict=True)
+            for token, shown, logit in zip(ids, texts, logits, strict=True)
         ]
 
     def _contexts(self, peaks: Peaks, place: int, values_N: Tensor) -> list[dict[str, Any]]:

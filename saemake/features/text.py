@@ -43,7 +43,11 @@ class Captured:
         first = 0
         while first < self.contexts:
             last = first + 1
-            while last < self.contexts and used_C[last + 1] - used_C[first] <= most:
+            while (
+                last < self.contexts
+                and last - first < most
+                and used_C[last + 1] - used_C[first] <= most
+            ):
                 last += 1
             yield Piece(self, first, last, used_C[first : last + 1])
             first = last

@@ -19,14 +19,15 @@ class TokenTexts:
         self.tokenizer, self.model = tokenizer, model
         self._texts: dict[int, str] = {}
 
-    def of(self, ids: Iterable[int]) -> list[str]:
+    def of(self, ids: Iterable[int], *, of_text: bool = True) -> list[str]:
         """The text of each token, with its leading space. A token that is no whole character, or
-        decodes to nothing, is shown as its name in the vocabulary.
+        decodes to nothing, is shown as its name in the vocabulary. An id that the tokenizer does
+        not use is shown as `#5` where it is not `of_text`: the unembedding has rows for such ids.
 
         Raises SaemakeError if the tokenizer cannot show tokens.
         """
         try:
-            return [self._text(int(token)) for token in ids]
+            return [self._text(int(token), of_text) for token in ids]
         except SaemakeError:
             raise
         except Exception as error:  # whatever a tokenizer's own code raises
@@ -36,10 +37,12 @@ class TokenTexts:
                 " was trained with into its folder"
             ) from None
 
-    def _text(self, token: int) -> str:
+    def _text(self, token: int, of_text: bool) -> str:
         if token not in self._texts:
             name = self.tokenizer.convert_ids_to_tokens(token)
             if not isinstance(name, str):
+                if not of_text:
+                    return f"#{token}"
                 raise SaemakeError(
                     f"model '{self.model}': its tokenizer cannot show token {token}, which the text"
                     " has; put the tokenizer that the model was trained with into its folder"

@@ -228,6 +228,9 @@ class Live(Display):
     def end(self) -> None:
         super().end()
         self.terminal.give_back()
+        if not self.interrupted:  # of a process that ended before its last words
+            for line in self.held:
+                self.terminal.say(line)
         for words, colour in self.last_words():
             self.terminal.say(words, colour if self.colour else UNCOLOURED)
 

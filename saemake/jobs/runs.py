@@ -103,9 +103,11 @@ def clean(folder: Path = RUNNING) -> None:
 
 
 def fault_of(log: str | None, folder: Path = RUNNING) -> str | None:
-    """The last words of a job that has failed, if it had time for any."""
-    told = map(_pass, all_told(folder, progress.KIND))
-    return next((each.fault for each in told if each and each.log == log), None)
+    """The last words of a job that has failed, if it had time for any: of several with that log the
+    last to have started."""
+    told = [each for each in map(_pass, all_told(folder, progress.KIND)) if each]
+    of_job = [each for each in told if each.log == log]
+    return max(of_job, key=lambda each: each.started).fault if of_job else None
 
 
 def _pass(told: Mapping[str, Any]) -> Pass | None:

@@ -45,7 +45,7 @@ class Terminal:
         for fd in taken:
             os.dup2(write, fd)
         os.close(write)
-        self.end = f"\0{uuid.uuid4()}".encode()
+        self.end, self.ended = f"\0{uuid.uuid4()}".encode(), threading.Event()
         self.reader = threading.Thread(target=self._read, name="screen", daemon=True)
         self.reader.start()
 
@@ -87,7 +87,7 @@ class Terminal:
             os.dup2(old, fd)
             os.close(old)
         self.before = {}
-        self.reader.join(DRAIN_S)
+        self.ended.wait(DRAIN_S)
         with self.lock:
             self._write(self._erased())
             self.lines, self.widths = [], []
@@ -107,6 +107,10 @@ class Terminal:
                 break
         with contextlib.suppress(Exception):
             self._take("\n" if self.partial else "")
+        self.ended.set()
+        # A process that outlives the screen still writes to the pipe, and would wait for good.
+        while chunk := os.read(self.pipe, 65536):
+            self._write(chunk.decode(errors="replace"))
 
     def _take(self, text: str) -> None:
         """Show what others wrote: whole lines above the painted ones."""

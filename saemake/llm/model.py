@@ -195,12 +195,16 @@ class LanguageModel:
 
     @functools.cached_property
     def final_norm(self) -> nn.Module | None:
-        """The norm between the last block and the head: the last norm beside the list of blocks
-        and after it. None if there is none."""
+        """The norm between the last block and the head: the last norm beside the list of blocks and
+        after it; or before it, if its name says that it is the final one (OPT). None if there is
+        none."""
         parent, _, last = self._blocks_name.rpartition(".")
         children = list(self.model.get_submodule(parent).named_children())
         after = children[[name for name, _ in children].index(last) + 1 :]
-        norms = [module for _, module in after if "norm" in type(module).__name__.lower()]
+        final = [each for each in children if "final" in each[0]]
+        norms = [
+            module for _, module in (*final, *after) if "norm" in type(module).__name__.lower()
+        ]
         return norms[-1] if norms else None
 
     @functools.cached_property

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import CONFIG_FILE, PROJECT, raw_config
+from transformers import OPTConfig, OPTForCausalLM
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from unit.test_architectures import make
@@ -490,3 +491,21 @@ def test_a_latent_that_no_sae_has_is_refused(asked, words):
 def test_a_negative_latent_is_refused():
     with pytest.raises(SaemakeError, match=r"features\.latents.*greater than or equal to 0"):
         configured({"demo/L3/top_k/1k/k_8": [-1]})
+
+
+def test_an_opt_models_final_norm_is_before_its_blocks():
+    config = OPTConfig(
+        vocab_size=32, hidden_size=8, num_hidden_layers=2, ffn_dim=16, num_attention_heads=2
+    )
+    lm = LanguageModel.__new__(LanguageModel)
+    lm.model = OPTForCausalLM(config)
+    lm._blocks_name = "model.decoder.layers"
+    assert lm.final_norm is lm.model.model.decoder.final_layer_norm
+
+
+def test_an_id_that_the_tokenizer_does_not_use_is_shown_by_its_number(demo_weights):
+    tokenizer = load_tokenizer(demo_weights)
+    unused = len(tokenizer) + 5
+    assert TokenTexts(tokenizer, "demo").of([unused], of_text=False) == [f"#{unused}"]
+    with pytest.raises(SaemakeError, match=f"cannot show token {unused}, which the text has"):
+        TokenTexts(tokenizer, "demo").of([unused])

@@ -160,3 +160,17 @@ def test_words_that_nobody_can_read_stop_nothing():
 def test_say_has_our_name_before_it(capfd):
     saying.say("x")
     assert capfd.readouterr().err == "saemake: x\n"
+
+
+def test_a_line_that_nobody_can_read_ends_no_work(monkeypatch):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as stream:  # noqa: PTH123
+        monkeypatch.setattr(sys, "stderr", stream)
+        progress.say("x")
+        monkeypatch.setattr(sys, "stderr", None)
+        progress.say("x")
+        with progress.bar(1, "label", "tok") as bar:
+            bar.update(1)
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), write)
