@@ -148,7 +148,7 @@ class Plain(Display):
         self.write(f"Building {self.run.what}: {_jobs(self.run.total)}")
 
     def job_starts(self, job: Job) -> None:
-        self.write(f"{_time(job.started)} Job {job.number}: {job.message}")
+        self.write("\n".join([f"{_time(job.started)} Job {job.number}: {job.message}", *job.notes]))
 
     def job_ends(self, job: Job) -> None:
         ended = sum(each.ended is not None for each in self.run.jobs.values())
@@ -206,6 +206,8 @@ class Live(Display):
         self.tick()
 
     def job_starts(self, job: Job) -> None:
+        if job.notes:
+            self.write("\n".join([job.label, *job.notes]))
         self.tick()
 
     def job_ends(self, job: Job) -> None:

@@ -55,6 +55,8 @@ class Job:
     ended: float | None = None
     # Its last words, if it failed and had time for any.
     fault: str | None = None
+    # Further lines of the message, such as what it replaces.
+    notes: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -156,10 +158,10 @@ class Run:
 
     def _start(self, record: logging.LogRecord) -> None:
         number = int(getattr(record, "jobid", 0))
-        message = getattr(record, "rule_msg", None) or getattr(record, "rule_name", "")
-        message = " ".join(str(message).split())
+        message = str(getattr(record, "rule_msg", None) or getattr(record, "rule_name", ""))
+        message, *notes = message.strip().splitlines() or [""]
         log = next(iter(getattr(record, "log", None) or []), None)
-        self.jobs[number] = Job(number, short(message), message, log, record.created)
+        self.jobs[number] = Job(number, short(message), message, log, record.created, notes=notes)
 
     def _end(self, number: Any, at: float) -> Job | None:
         job = self.jobs.get(number)

@@ -281,18 +281,19 @@ def suite_saes(config: Config, model: str) -> list[SaeName]:
 
 def suite_files(config: Config, model: str) -> list[str]:
     """The files under results/ of a model's suite that a push sends: of each SAE its own and its
-    metrics, and its checkpoints with theirs; tables, baselines and figures; the model's."""
+    metrics, and its checkpoints with theirs; tables, baselines, figures, reports and pages; the
+    model's."""
     paths = [f"{RESULTS}/{model}/model.json"]
     for layer in config.models[model].suite.layers:
         paths.append(f"{RESULTS}/{model}/L{layer}/{BASELINES}/{METRICS}")
-        paths += figure_files(config, model, layer)
+        paths += [*layer_files(config, model, layer), *report_figures(config, model, layer)]
         paths += [f"{sweep.folder}/{METRICS}" for sweep in suite_sweeps(config, model, layer)]
     for sae in suite_saes(config, model):
         checkpoints = checkpoint_files(config, model, sae.sweep.architecture)
         of_sae = [*SAE_FILES, METRICS, *checkpoints]
         of_sae += [f"{CHECKPOINTS}/{METRICS}"] if checkpoints else []
         paths += [f"{sae.folder}/{file}" for file in of_sae]
-    return paths
+    return list(dict.fromkeys(paths))
 
 
 def hub_files(config: Config, sae: SaeName) -> list[str]:

@@ -1,6 +1,7 @@
 """The pages of SAEs through the workflow."""
 
 import json
+import re
 
 import pyarrow.parquet as pq
 import pytest
@@ -36,7 +37,8 @@ def saemake(monkeypatch, capsys):
 
 
 def test_pages_of_a_sweep_are_made_together_and_link_to_each_other(built):
-    assert built.said.count("look at the latents of demo/L3/top_k/256 on up to 1,000 tokens") == 1
+    started = r"Job \d+: look at the latents of demo/L3/top_k/256 on up to 1,000 tokens"
+    assert len(re.findall(started, built.said)) == 1
     pages = {page.parent.name: page for page in (built.folder / FOLDER).glob("k_*/features.html")}
     assert len(pages) > 1
     for name, page in pages.items():

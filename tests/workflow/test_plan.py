@@ -35,7 +35,7 @@ def test_a_published_sweep_is_planned_with_its_tokens_and_steps(workflow):
 
 
 def test_no_line_on_the_screen_lists_files(fresh):
-    jobs = re.compile(r"^Job \d+: (.*)$", flags=re.MULTILINE)
+    jobs = re.compile(r"^(?:[\d:]+ )?Job \d+: (.*)$", flags=re.MULTILINE)
     planned = fresh.succeed("-n")
     assert {"fetch and check the model demo", "finish demo"} < set(jobs.findall(planned))
     assert "results/" not in planned

@@ -186,7 +186,7 @@ def test_laid_out_as_published(setting: Setting, tmp_path: Path) -> None:
     assert "Nothing to be done" in workflow.succeed(f"{HUB}/trainer_1/ae.pt")
 
     output = workflow.succeed(f"hub/{REPOSITORY}/")
-    assert "lay_out" in output
+    assert "lay out" in output
     for trainer in range(3):
         assert (workflow.folder / HUB / f"trainer_{trainer}" / "ae.pt").is_file()
 
