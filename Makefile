@@ -18,7 +18,7 @@ SELECT ?= acceptance long
 
 demo: $(VENV)/runs
 	$(BIN)/snakemake --cores $(CORES)
-	@echo "The frontier: results/demo/L3/figures/loss_recovered_vs_l0.pdf"
+	@echo "Open results/demo/L3/report.html in a browser: the figures, the tables, and a page of each SAE"
 
 test: $(VENV)/tests
 	$(BIN)/pytest tests -m "not acceptance and not long" -n 2 --dist loadfile --no-loadscope-reorder
