@@ -12,6 +12,9 @@ import pytest
 import torch
 from conftest import copied
 
+from saemake.__main__ import main
+from saemake.base import source
+
 # One worker's: what they share is built once.
 SWEEP = "results/demo/L3/top_k/256"
 TABLE = f"{SWEEP}/metrics.json"
@@ -328,9 +331,14 @@ def test_a_path_after_configfile_is_one_line_with_the_command_put_right(built, c
 
 
 @pytest.mark.parametrize("command", [["why", SAE], ["verify", SAE], ["store"]])
-def test_a_folder_without_results_is_named(tmp_path, command):
-    assert line(tmp_path, *command) == (
-        f"there is no folder results/ in {tmp_path}; run this in the folder where you ran snakemake"
+def test_a_folder_without_results_is_named(tmp_path, monkeypatch, capsys, command):
+    """Where nothing was built in the project's folder either."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(source, "ROOT", tmp_path)
+    assert main(command) == 2
+    assert capsys.readouterr().err == (
+        f"saemake: there is no folder results/ in {tmp_path}; run this in the folder where you ran"
+        " snakemake\n"
     )
 
 
