@@ -18,12 +18,12 @@ SUITE = {"architectures": ["top_k", "standard_new"], "widths": ["256"]}
 BUILT = {"models": {"demo": {"suite": SUITE}}}
 BASELINES = {"evaluate_baselines": 2, "join_baselines": 1}
 # One sweep; a sweep of top_k, whose ks are also those of the baselines; all.
-SWEEP = {"train": 1, "evaluate": 2, "join": 1, "metrics": 1, "figure": 3}
+SWEEP = {"train": 1, "evaluate": 2, "join": 1, "metrics": 1, "figure": 8, "report": 1}
 TOP_K = {**SWEEP, **BASELINES, "metrics": 2}
-SUITE_JOBS = {"train": 2, "evaluate": 4, "join": 2, "metrics": 2, "figure": 3}
+SUITE_JOBS = {"train": 2, "evaluate": 4, "join": 2, "metrics": 2, "figure": 8, "report": 1}
 JUDGED = {
     **{"evaluate": 2, "evaluate_baselines": 1, "join_baselines": 1},
-    **{"join": 2, "metrics": 2, "figure": 3},
+    **{"join": 2, "metrics": 2, "figure": 8, "report": 1},
 }
 
 
@@ -70,7 +70,7 @@ EDITS = {
     ),
     "checkpoints asked for": (
         of("top_k", checkpoints=[0, 0.5]),
-        {**SWEEP, "figure": 4, "evaluate_checkpoints": 4, "join_checkpoints": 2},
+        {**SWEEP, "figure": 9, "evaluate_checkpoints": 4, "join_checkpoints": 2},
         0,
     ),
 }
@@ -139,4 +139,4 @@ def test_an_edited_comment_or_module_plans_nothing(built):
 
 def test_a_lost_figure_is_drawn_again_and_nothing_else(built):
     (built.folder / "results/demo/L3/figures/loss_recovered_vs_l0.pdf").unlink()
-    assert planned(built) == {"figure": 1}
+    assert planned(built) == {"figure": 1, "report": 1}
