@@ -12,7 +12,7 @@ from conftest import PROJECT
 pytestmark = pytest.mark.long
 
 TUTORIAL = (PROJECT / "docs" / "tutorial.md").read_text()
-PART = re.compile(r"^```(python|yaml)\n(.*?)^```|^    (saemake .*)$", re.DOTALL | re.MULTILINE)
+PART = re.compile(r"^```(python|yaml)\n(.*?)^```|^    (saemake [^\n]*)$", re.DOTALL | re.MULTILINE)
 
 
 def test_the_tutorial_does_what_it_says(tmp_path):
