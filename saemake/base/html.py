@@ -6,6 +6,7 @@ token or a name that is HTML does nothing, even where it were not escaped.
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def document(title: str, style: str, script: str, body: str) -> str:
 </body>
 </html>
 """
+
+
+def facts(described: Mapping[str, str]) -> str:
+    """A list of facts, each below its name."""
+    terms = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in described.items()
+    )
+    return f'<dl class="facts">{terms}</dl>'
 
 
 def _policy(style: str, script: str) -> str:

@@ -14,10 +14,7 @@ from saemake.architectures.description import Settings
 from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config, content_files, identifier
 from saemake.config.faults import ConfigError, fields_beside, override_place, saying_file, validated
-from saemake.config.sections import SUBJECT_COLUMNS, Model, Source
-
-# A folder under results/ that is not a model's.
-RESERVED = "figures"
+from saemake.config.sections import FIGURES, SUBJECT_COLUMNS, Model, Source
 
 
 def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
@@ -115,8 +112,8 @@ def _check_folders(config: Config) -> None:
 
 def _check_figures(config: Config) -> None:
     """Every column of a figure is there, and no model has the name of their folder."""
-    if RESERVED in config.models:
-        raise ConfigError(f"models.{RESERVED}", f"results/{RESERVED}/ holds figures; rename it")
+    if FIGURES in config.models:
+        raise ConfigError(f"models.{FIGURES}", f"results/{FIGURES}/ holds figures; rename it")
     columns = [
         *SUBJECT_COLUMNS,
         *(f"{name}.{column}" for name in config.evaluations for column in config.columns_of(name)),

@@ -200,6 +200,8 @@ class OwnFigure(Closed):
         return [self.y] if isinstance(self.y, str) else self.y
 
 
+# The folder of the config's figures under results/, which no model can have the name of.
+FIGURES = "figures"
 # What a figure can show besides an evaluation's columns.
 SUBJECT_COLUMNS = ("l0", "tokens", "latents", "layer")
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from saemake.architectures.places import Listed, most_listed, starts_of
 from saemake.architectures.products import part_tokens
+from saemake.base.errors import SaemakeError
 
 
 class Codec(Protocol):
@@ -37,6 +38,14 @@ class Codec(Protocol):
     def encode(self, x: Tensor) -> Tensor: ...
     def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor] | None: ...
     def decode(self, f: Tensor) -> Tensor: ...
+
+
+def check_lm_width(name: str, codec: Codec, lm_name: str, d_model: int) -> None:
+    """Raise SaemakeError where a codec is not of activations of the LM's width."""
+    if codec.d_model != d_model:
+        raise SaemakeError(
+            f"{name}: of activations of width {codec.d_model}; the model {lm_name} has {d_model}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from saemake.activations.dropping import Dropping
 from saemake.base import devices
 from saemake.base.errors import SaemakeError
 from saemake.base.store import Store
-from saemake.evaluation.codecs import Codec
+from saemake.evaluation.codecs import Codec, check_lm_width
 from saemake.features import table
 from saemake.features.latents import Peaks, Seen, activations_of, histogram, sample, seen
 from saemake.features.lens import Extremes, Lens, lens_of
@@ -79,11 +79,7 @@ def gather(
         label = f"features of {len(missing)} on {weights.name}/L{layer}"
         lm = LanguageModel(weights, layer, device, whole=False)
         for key, codec in codecs.items():
-            if codec.d_model != lm.d_model:
-                raise SaemakeError(
-                    f"{missing[key].name}: of activations of width {codec.d_model}; the model"
-                    f" {weights.name} has {lm.d_model}"
-                )
+            check_lm_width(missing[key].name, codec, weights.name, lm.d_model)
         text = captured(lm, tokens, dropping, recipe.batch_contexts, recipe.tokens, label)
         if len(text.x_ND) == 0:
             raise SaemakeError(

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from saemake.base.html import document
+from saemake.base.html import document, facts
 from saemake.features.charts import bars, decade_bars
 from saemake.features.table import Summary
 from saemake.features.writing import in_list, in_text, number, percent, signed
@@ -48,7 +48,7 @@ def _header(sae: SaeName, summary: Summary, sweep: Sequence[SaeName]) -> str:
     kept = f"{summary.positions:,} of {summary.tokens:,}" if summary.dropped else ""
     left_out = f" Left out: {summary.dropped}." if summary.dropped else ""
     text = "held-out text" if summary.held_out else "the training text (not held out)"
-    facts = {
+    about = {
         "Model": sae.model,
         "Site": f"residual stream after block {sae.layer}",
         "Architecture": sae.sweep.architecture,
@@ -60,14 +60,13 @@ def _header(sae: SaeName, summary: Summary, sweep: Sequence[SaeName]) -> str:
         **({"Positions used": kept} if kept else {}),
         "Dead on this text": f"{summary.dead:,} ({percent(summary.dead / summary.latents)})",
     }
-    terms = "".join(f"<div><dt>{k}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items())
     parts = "<wbr>/".join(escape(part) for part in str(sae).split("/"))
     return f"""<header class="page">
 <h1>{parts}</h1>
 <p class="lede">What the latents of this sparse autoencoder fire on in {text}, and which tokens they
 promote.{escape(left_out)}</p>
 <div class="about">
-<dl class="facts">{terms}</dl>
+{facts(about)}
 {decade_bars(summary)}
 </div>
 {_sweep(sae, sweep)}

@@ -225,12 +225,6 @@ def train_rules(config: Config) -> list[TrainRule]:
     return [TrainRule(config, *pair, alone) for pair in _pairs(config) for alone in (False, True)]
 
 
-def page_rules(config: Config) -> list[TrainRule]:
-    """The rules that make what SAEs' pages show, and that write the pages: those of the passes,
-    since one run of the LM serves all SAEs of a sweep."""
-    return train_rules(config)
-
-
 def evaluate_rules(config: Config) -> Iterator[EvaluateRule]:
     """The rules that judge."""
     for each in train_rules(config):

@@ -17,9 +17,8 @@ import torch
 
 from saemake import evaluation
 from saemake.base import devices, onednn
-from saemake.base.errors import SaemakeError
 from saemake.base.store import Store
-from saemake.evaluation.codecs import Codec, Judgement
+from saemake.evaluation.codecs import Codec, Judgement, check_lm_width
 from saemake.evaluation.description import Settings
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
@@ -89,11 +88,7 @@ def evaluate(
         with products(recipe):
             lm = LanguageModel(weights, layer, device, whole=True)
             for (key, _), codec in codecs.items():
-                if codec.d_model != lm.d_model:
-                    raise SaemakeError(
-                        f"{missing[key].subject.name}: of activations of width {codec.d_model}; the"
-                        f" model {weights.name} has {lm.d_model}"
-                    )
+                check_lm_width(missing[key].subject.name, codec, weights.name, lm.d_model)
             judgements = judge_by(recipe, codecs, lm, tokens, label)
         for key, subject in missing.items():
             ways = {way: judgements[key, way] for way in subject.recipe.inferences}

@@ -19,9 +19,10 @@ from saemake.inputs.weights import of_hub
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.notebook.first_look import Activations, Lm
+from saemake.paths.names import METRICS
 from saemake.text.shards import Contexts
 
-METRICS, PROVENANCE = "metrics.json", "provenance.json"
+PROVENANCE = "provenance.json"
 CHECKPOINTS = loading.CHECKPOINTS
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from saemake.base.errors import SaemakeError, first_line
+from saemake.paths.names import METRICS
 
-METRICS = "metrics.json"
 # Of a row of metrics.json: what an evaluation was made with. A tidy table is about figures.
 CIRCUMSTANCES = "evaluations."
 

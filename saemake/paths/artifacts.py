@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from saemake.config.sections import FIGURES
 from saemake.paths import files
 from saemake.paths.names import (
     CHECKPOINTS,
@@ -90,7 +91,7 @@ class FigureFile:
     suffix: str
 
     def __str__(self) -> str:
-        folder = f"{self.top}/{self.model}/L{self.layer}/{files.FIGURES}"
+        folder = f"{self.top}/{self.model}/L{self.layer}/{FIGURES}"
         return f"{folder}/{self.figure}.{self.suffix}"
 
 
@@ -113,7 +114,7 @@ class OwnFigureFile:
     suffix: str
 
     def __str__(self) -> str:
-        return f"{RESULTS}/{files.FIGURES}/{self.figure}.{self.suffix}"
+        return f"{RESULTS}/{FIGURES}/{self.figure}.{self.suffix}"
 
 
 @dataclass(frozen=True)

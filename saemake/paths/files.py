@@ -2,6 +2,7 @@
 
 from saemake import figures
 from saemake.config.config import Config
+from saemake.config.sections import FIGURES
 from saemake.paths import catalogue
 from saemake.paths.names import (
     BASELINES,
@@ -21,8 +22,6 @@ from saemake.paths.names import (
 )
 from saemake.paths.sweeps import members
 
-# A folder of figures: of a layer, of published SAEs, of the config's own.
-FIGURES = "figures"
 # Of a layer: the suite on one page, and the figures in it besides those of a plain run.
 REPORT = "report.html"
 # They are against L0, which these evaluations tell.

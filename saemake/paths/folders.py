@@ -4,6 +4,7 @@ import re
 
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
+from saemake.config.sections import FIGURES
 from saemake.paths import files
 from saemake.paths.grammar import LAYER, parse
 from saemake.paths.names import METRICS, PUBLISHED, PUBLISHED_TO, RESULTS, SAELENS
@@ -63,9 +64,9 @@ def _of_suite(config: Config, path: str) -> list[str]:
     """What a plain run builds of a model or a layer, or the figures of the config; empty of another
     path."""
     match path.split("/"):
-        case [top, name] if top == RESULTS and name == files.FIGURES and config.figures:
+        case [top, name] if top == RESULTS and name == FIGURES and config.figures:
             return files.own_figure_files(config)
-        case [top, model] if top == RESULTS and model != files.FIGURES:
+        case [top, model] if top == RESULTS and model != FIGURES:
             check_model(config, model)
             layers = config.models[model].suite.layers
             return [file for layer in layers for file in files.layer_files(config, model, layer)]

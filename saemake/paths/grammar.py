@@ -29,6 +29,7 @@ from collections.abc import Callable, Sequence
 from saemake import figures
 from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config
+from saemake.config.sections import FIGURES
 from saemake.paths import catalogue, files, judged_by
 from saemake.paths.artifacts import (
     Artifact,
@@ -110,7 +111,7 @@ def _result(config: Config, parts: list[str]) -> Artifact:
     if not parts or parts == [""]:
         raise SaemakeError("this is a folder; name a file in it, or a model's folder")
     model, *below = parts
-    if model == files.FIGURES:
+    if model == FIGURES:
         return _own_figure(config, "/".join(below))
     check_model(config, model)
     match below:

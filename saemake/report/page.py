@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from saemake.base.html import document
+from saemake.base.html import document, facts
 from saemake.report.tables import Cell, Table
 
 STYLE, SCRIPT = (
@@ -26,19 +26,15 @@ class Picture:
 
 
 def html(
-    title: str, facts: dict[str, str], pictures: Sequence[Picture], tables: Sequence[Table]
+    title: str, about: dict[str, str], pictures: Sequence[Picture], tables: Sequence[Table]
 ) -> str:
-    """The report with that title. `facts` stand below it."""
+    """The report with that title. `about` are facts that stand below it."""
     parts = [("figures", "Figures"), *((table.id, table.title) for table in tables)]
     links = "".join(f'<li><a href="#{id_}">{escape(name)}</a></li>' for id_, name in parts)
-    terms = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in facts.items()
-    )
     body = f"""<a class="skip" href="#figures">Skip to the figures</a>
 <header class="page">
 <h1>{escape(title)}</h1>
-<dl class="facts">{terms}</dl>
+{facts(about)}
 <nav aria-label="Parts of the report"><ul>{links}</ul></nav>
 </header>
 <main>

@@ -59,6 +59,11 @@ def _number(value: float | None) -> Cell:
     return Cell("", None) if value is None else Cell(f"{value:.4g}", float(value))
 
 
+def _below(row: Row) -> str:
+    """A row's name below its layer."""
+    return row.name.removeprefix(f"{row.model}/L{row.layer}/")
+
+
 def of_saes(rows: Sequence[Row], pages: Mapping[str, str]) -> Table:
     """The SAEs and the baselines with their figures: those columns that a row has. `pages` are the
     links to pages of SAEs, by their names."""
@@ -69,7 +74,7 @@ def of_saes(rows: Sequence[Row], pages: Mapping[str, str]) -> Table:
     ]
     body = [
         [
-            Cell(row.name.removeprefix(f"{row.model}/L{row.layer}/"), link=pages.get(row.name, "")),
+            Cell(_below(row), link=pages.get(row.name, "")),
             _words(row.inference),
             *(_number(row.figure(evaluation, column)) for evaluation, column, _ in shown),
             Cell(str(len(row.warnings)), len(row.warnings)),
@@ -89,7 +94,7 @@ def of_saes(rows: Sequence[Row], pages: Mapping[str, str]) -> Table:
 def of_warnings(rows: Sequence[Row]) -> Table:
     """What a reader should know of the figures: a row for each warning."""
     body = [
-        [_words(row.name.removeprefix(f"{row.model}/L{row.layer}/")), _words(row.inference), text]
+        [_words(_below(row)), _words(row.inference), text]
         for row in rows
         for text in map(_words, row.warnings)
     ]

@@ -1,30 +1,6 @@
 // Opens the page of an SAE in Chromium and prints as JSON what it does there.
 //   node open_a_page.mjs FOLDER_OF_NODE_MODULES CHROMIUM URL FOLDER_FOR_SCREENSHOTS
-import { createRequire } from "node:module";
-import { readFileSync } from "node:fs";
-
-const [, , modules, executablePath, url, shots] = process.argv;
-const require = createRequire(`${modules}/node_modules/`);
-const { chromium } = require("playwright-core");
-const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
-
-const quiet = [
-  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-  "--disable-background-networking", "--disable-component-update",
-];
-const browser = await chromium.launch({ executablePath, args: quiet });
-const said = [];
-const requests = new Set();
-
-async function open(options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, ...options });
-  const page = await context.newPage();
-  page.on("console", (message) => said.push(`${message.type()}: ${message.text()}`));
-  page.on("pageerror", (error) => said.push(`error: ${error.message}`));
-  page.on("request", (request) => requests.add(request.url().split("#")[0]));
-  await page.goto(url);
-  return page;
-}
+import { axe, browser, open, requests, said, shots } from "./in_chromium.mjs";
 
 // The latents that the list shows, and those of the cards, in their order.
 const shown = (page) => page.evaluate(() => {

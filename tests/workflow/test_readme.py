@@ -39,14 +39,10 @@ def snippet() -> str:
     return code
 
 
-def test_the_snippet_runs_and_gives_what_it_says(workflow):
-    """In a tree whose SAE is trained for few steps only."""
-    workflow.configure({"models": {"demo": {"architectures": {"top_k": {"sweep": [8]}}}}})
-    workflow.succeed("results/demo/L3/top_k/1k/metrics.json")
-    (workflow.folder / "resources").symlink_to(PROJECT / "resources")
-    assert K_8 in snippet()
+def run(workflow, code):
+    """Code of the docs in the folder of a workflow: what it prints."""
     done = subprocess.run(
-        [sys.executable, "-c", snippet() + SHOWN],
+        [sys.executable, "-c", code],
         cwd=workflow.folder,
         env=workflow.environment(PYTHONPATH=str(PROJECT)),
         capture_output=True,
@@ -54,7 +50,17 @@ def test_the_snippet_runs_and_gives_what_it_says(workflow):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    return done.stdout
+
+
+def test_the_snippet_runs_and_gives_what_it_says(workflow):
+    """In a tree whose SAE is trained for few steps only."""
+    workflow.configure({"models": {"demo": {"architectures": {"top_k": {"sweep": [8]}}}}})
+    workflow.succeed("results/demo/L3/top_k/1k/metrics.json")
+    (workflow.folder / "resources").symlink_to(PROJECT / "resources")
+    assert K_8 in snippet()
+    printed = run(workflow, snippet() + SHOWN)
+    found = json.loads(printed.splitlines()[-1])
     tokenizer = AutoTokenizer.from_pretrained(DEMO_LM)
     tokens = len(tokenizer("The state of the Union is strong").input_ids)
     assert found["shapes"] == [[tokens, 128], [tokens, 1024], [tokens, 128]]
@@ -74,17 +80,9 @@ def check_page(workflow):
     page = (PROJECT / "docs" / "python.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
     assert len(blocks) == 4
-    done = subprocess.run(
-        [sys.executable, "-c", "\n".join(blocks)],
-        cwd=workflow.folder,
-        env=workflow.environment(PYTHONPATH=str(PROJECT)),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("8 top_k\n0.")
-    printed = " ".join(done.stdout.split())
+    printed = run(workflow, "\n".join(blocks))
+    assert printed.startswith("8 top_k\n0.")
+    printed = " ".join(printed.split())
     assert "position token latent activation 0 0 The" in printed
     assert "sparsity inference sae_bench_core.l0 sae_bench_core.ce_loss_score k_8" in printed
 

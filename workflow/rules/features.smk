@@ -1,6 +1,6 @@
 """The pages of SAEs: one run of the LM for all of a sweep, and then the pages, without the LM."""
 
-for paged in job_rules.page_rules(CONFIG):
+for paged in job_rules.train_rules(CONFIG):
 
     rule:
         name:
