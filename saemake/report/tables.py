@@ -130,7 +130,8 @@ def of_comparisons(comparisons: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def of_provenance(records: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
-    """How each SAE was made, from its provenance.json. `records` have its name first."""
+    """How each SAE was made, from its provenance.json, without its times: the same SAEs give the
+    same report. `records` have its name first."""
     body = [
         [
             _words(name),
@@ -139,18 +140,14 @@ def of_provenance(records: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
             _words(record["device"]),
             _words(_software(record)),
             _words(_commits(record)),
-            _number(record.get("pass_wall_time_s")),
         ]
         for name, record in records
     ]
-    heads = [
-        *("SAE", "recipe", "ae.pt, sha256", "device", "software", "saemake's commit"),
-        "seconds of its pass",
-    ]
+    heads = ["SAE", "recipe", "ae.pt, sha256", "device", "software", "saemake's commit"]
     about = (
         "The first 16 digits of the hash of each SAE's recipe and of the sha256 of its weights. The"
         " same recipe gives the same bytes on the same kind of device. provenance.json beside each"
-        " SAE has all of it."
+        " SAE has all of it, the time that it took too."
     )
     return Table("provenance", "Provenance", about, heads, body)
 
