@@ -54,8 +54,6 @@ def gather(
     tokens: Tokens,
     dropping: Dropping,
     store: Store,
-    *,
-    held_out: bool,
     dropped: str,
 ) -> None:
     """Put what the pages show into the store: what it lacks. `dropped` says in words which
@@ -89,7 +87,7 @@ def gather(
         lens = lens_of(lm, len(texts.tokenizer))
         for key, each in missing.items():
             shown = Shown(each.recipe, codecs[key], text, texts, lens, device)
-            summary = shown.summary(held_out=held_out, dropped=dropped)
+            summary = shown.summary(dropped)
             log.info("%s: %d latents shown, %d dead", each.name, len(shown.chosen), summary.dead)
             store.put(
                 key,
@@ -118,7 +116,7 @@ class Shown:
         self.seen: Seen = seen(codec, text, device, recipe.contexts)
         self.chosen = sample(self.seen.fired_F, recipe.sample, recipe.latents)
 
-    def summary(self, *, held_out: bool, dropped: str) -> table.Summary:
+    def summary(self, dropped: str) -> table.Summary:
         """Of the whole SAE."""
         fired_F, positions = self.seen.fired_F, len(self.text.x_ND)
         lowest, densities = decades(fired_F, positions)
@@ -130,7 +128,7 @@ class Shown:
             tokens=len(self.text.ids_T),
             positions=positions,
             dropped=dropped,
-            held_out=held_out,
+            held_out=self.recipe.held_out,
             sample=self.recipe.sample,
             lowest_decade=lowest,
             densities=densities,

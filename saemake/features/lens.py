@@ -17,9 +17,7 @@ from torch import Tensor, nn
 
 from saemake.features.ranking import largest
 from saemake.llm.model import LanguageModel
-
-# Logits that are in memory together.
-LOGITS_AT_ONCE = 2**24
+from saemake.recipes.features import RANKED_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Lens:
     def extremes(self, directions_SD: Tensor, count: int) -> tuple["Extremes", "Extremes"]:
         """The tokens that each direction promotes most, and those that it suppresses most."""
         promoted, suppressed = [], []
-        for part_SD in directions_SD.split(max(LOGITS_AT_ONCE // len(self.unembedding_VD), 1)):
+        for part_SD in directions_SD.split(max(RANKED_AT_ONCE // len(self.unembedding_VD), 1)):
             logits_SV = self.logits(part_SD)
             promoted.append(largest(logits_SV, count))
             values_SN, ids_SN = largest(-logits_SV, count)

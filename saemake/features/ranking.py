@@ -6,8 +6,7 @@ Shapes: S rows, F columns, N kept of each row; D the model's width.
 import torch
 from torch import Tensor, nn
 
-# Cosines that are in memory together.
-COSINES_AT_ONCE = 2**24
+from saemake.recipes.features import RANKED_AT_ONCE
 
 
 def largest(values_SF: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -22,7 +21,7 @@ def nearest(rows_FD: Tensor, chosen_S: Tensor, count: int) -> tuple[Tensor, Tens
     themselves left out: cosines and latents, [S, N] each, on the CPU."""
     unit_FD = nn.functional.normalize(rows_FD.float(), dim=-1)
     parts = []
-    for part_R in chosen_S.split(max(COSINES_AT_ONCE // len(unit_FD), 1)):
+    for part_R in chosen_S.split(max(RANKED_AT_ONCE // len(unit_FD), 1)):
         cosines_RF = unit_FD[part_R] @ unit_FD.T
         cosines_RF[torch.arange(len(part_R), device=part_R.device), part_R] = -torch.inf
         parts.append(largest(cosines_RF, min(count, len(unit_FD) - 1)))

@@ -53,8 +53,7 @@ def features(config: Config, trained: Trained, model: Path, tokens: Path, train:
         text,
         dropping_of(config, trained.model, text, trained_on),
         store,
-        held_out=judged.held_out,
-        dropped="; ".join(filter(None, drops)),
+        "; ".join(filter(None, drops)),
     )
     for sae, each in wanted.items():
         # No link: it would be older than the job's inputs.

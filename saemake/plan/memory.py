@@ -16,7 +16,7 @@ from saemake.evaluation.description import Cost
 from saemake.llm.model import LOGITS_TOGETHER, POSITIONS_TOGETHER
 from saemake.llm.shape import Shape
 from saemake.plan.storage import FLOAT32_BYTES, sae_bytes
-from saemake.recipes.features import positions_at_once
+from saemake.recipes.features import RANKED_AT_ONCE, positions_at_once
 from saemake.recipes.kinds import SaeRecipe
 
 MIB = 2**20
@@ -29,6 +29,9 @@ PROCESS_BYTES = 470 * MIB
 LIVE_GRADIENTS = 1.25
 # Of a codec's latents [N, F] in float32 as it judges.
 LIVE_JUDGED = 4.0
+# Of the logits or cosines that are ranked together, in float32: themselves, and a stable sort's
+# values, places (8 bytes each) and workspace.
+LIVE_RANKED = 7
 
 
 @dataclass(frozen=True)
@@ -156,14 +159,17 @@ def of_looking(
     coded = round(LIVE_JUDGED * rows * widest * FLOAT32_BYTES)
     activations = tokens * shape.d_model * ELEMENT_BYTES[model.dtype]
     shown = tokens * config.features.sample * FLOAT32_BYTES
+    # In float32: the unembedding for logits or a decoder for cosines, and what is ranked.
+    matrix = max(shape.head_weights, widest * shape.d_model)
+    ranked = FLOAT32_BYTES * (matrix + LIVE_RANKED * RANKED_AT_ONCE)
     blocks = _blocks(model.dtype, shape, model.llm_batch_contexts, model.context_tokens)
     return Memory(
         lm=lm_bytes(model.dtype, shape, layer + 1),
         saes=sum(sae_bytes(shape.d_model, count) for count in latents),
         buffer=0,
         live={
-            "cuda": max(blocks["cuda"], coded),
-            "cpu": activations + max(blocks["cpu"], coded + shown),
+            "cuda": max(blocks["cuda"], coded, ranked),
+            "cpu": activations + max(blocks["cpu"], shown + max(coded, ranked)),
         },
         loaded=lm_bytes(model.dtype, shape, model.layers),
     )

@@ -12,19 +12,20 @@ from saemake.recipes.training import sae_recipe
 
 # Raised by hand when a page's data change.
 FEATURES_VERSION = 1
-# Limits on positions whose latents are in memory together, and on these latents. Rounding may
-# depend on them.
-POSITIONS_AT_ONCE, LATENTS_AT_ONCE = 4096, 2**26
+# Limits on positions whose latents are in memory together, on these latents, and on the logits or
+# cosines that are ranked together. Rounding may depend on them.
+POSITIONS_AT_ONCE, LATENTS_AT_ONCE, RANKED_AT_ONCE = 4096, 2**26, 2**24
 
 
 class FeaturesRecipe(Recipe):
     """What is seen of the latents of one SAE: `subject` is the hash of its recipe. `drop` is the
     evaluation's. What training leaves out is in the SAE's own recipe. `latents` are always
-    shown."""
+    shown. `held_out`: nothing of the text was trained on."""
 
     version: int
     subject: str
     text: TokensRecipe
+    held_out: bool
     drop: RecordedDrop = Drop()
     batch_contexts: int
     cpu_threads: int
@@ -43,11 +44,13 @@ def positions_at_once(width: int) -> int:
 def features_recipe(config: Config, sae: SaeName) -> FeaturesRecipe:
     """Of an SAE's page."""
     model, settings = config.models[sae.model], config.features
+    judged = config.evaluation_of(sae.model, FEATURES_TEXT)
     return FeaturesRecipe(
         version=FEATURES_VERSION,
         subject=sae_recipe(config, sae).hash,
         text=tokens_recipe(config, sae.model, FEATURES_TEXT),
-        drop=config.evaluation_of(sae.model, FEATURES_TEXT).drop,
+        held_out=judged.held_out,
+        drop=judged.drop,
         batch_contexts=model.llm_batch_contexts,
         cpu_threads=config.training_of(sae.model).cpu_threads,
         tokens=settings.tokens,

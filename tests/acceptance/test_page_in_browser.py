@@ -46,7 +46,7 @@ def written(folder: Path, weights) -> Path:
     over = {"sample": 12, "window": 20, "contexts": 3, "latents": [200]}
     codec = Relu(width=256, bias=-1.0)
     shown = gather.Shown(recipe(**over), codec, seen, texts, lens.lens_of(lm, vocabulary), device)
-    rows, summary = shown.rows(), shown.summary(held_out=True, dropped="")
+    rows, summary = shown.rows(), shown.summary("")
     assert len(rows) >= 12
     path = folder / "features.html"
     path.write_text(page.html(SAE, rows, summary, [SAE]))

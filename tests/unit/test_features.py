@@ -62,6 +62,7 @@ def recipe(**over):
             "version": 1,
             "subject": "",
             "text": tokens_recipe(),
+            "held_out": True,
             "batch_contexts": 2,
             "cpu_threads": 1,
             "tokens": 1000,
@@ -146,7 +147,7 @@ def test_a_page_is_what_a_plain_loop_finds(lm, texts, tmp_path, monkeypatch, dro
             expected = [own.get((each["context"], first + at)) for at in range(len(window))]
             assert each["activations"] == pytest.approx(expected, abs=1e-4)
     assert ties > 0
-    summary = shown.summary(held_out=True, dropped="")
+    summary = shown.summary("")
     assert summary.dead == codec.width - len(rows)
     assert summary.l0 == sum(map(bool, values.values())) / positions
 
@@ -240,7 +241,7 @@ def test_scale_of_each_kind_of_norm():
 
 def test_an_lm_whose_head_is_not_linear_has_no_lens(lm, texts, tmp_path):
     shown = gather.Shown(recipe(), Relu(), capture(lm, tmp_path), texts, None, CPU)
-    rows, summary = shown.rows(), shown.summary(held_out=True, dropped="")
+    rows, summary = shown.rows(), shown.summary("")
     assert summary.norm is None
     assert {len(row["promoted"]) for row in rows} == {0}
     assert "head is not one linear layer" in page.html(SAE, rows, summary, [SAE])
@@ -254,7 +255,7 @@ def test_equal_values_keep_their_order():
 
 def test_nearest_by_hand_and_in_parts(monkeypatch):
     rows_FD = torch.tensor([[1.0, 0], [0, 5], [3, 3], [-1, 0]])
-    monkeypatch.setattr(ranking, "COSINES_AT_ONCE", 4)
+    monkeypatch.setattr(ranking, "RANKED_AT_ONCE", 4)
     cosines, latents_ = ranking.nearest(rows_FD, torch.tensor([0, 3]), 2)
     assert latents_.tolist() == [[2, 1], [1, 2]]
     torch.testing.assert_close(cosines, torch.tensor([[0.5**0.5, 0], [0, -(0.5**0.5)]]))
@@ -294,8 +295,8 @@ def test_contexts_that_begin_within_the_tokens_are_read(tmp_path):
 
 
 def test_an_sae_that_never_fires_has_a_page_that_says_so(lm, texts, tmp_path):
-    shown = show(lm, texts, tmp_path, Silent(), latents=[5])
-    summary = shown.summary(held_out=False, dropped="bos")
+    shown = show(lm, texts, tmp_path, Silent(), latents=[5], held_out=False)
+    summary = shown.summary("bos")
     written = page.html(SAE, shown.rows(), summary, [SAE])
     assert (summary.dead, summary.l0) == (24, 0)
     assert "No latent fired on this text" in written
@@ -315,9 +316,7 @@ def test_a_latent_that_is_never_above_0_has_no_contexts(lm, texts, tmp_path):
     rows = shown.rows()
     assert rows
     assert all(row["fired"] and row["contexts"] == [] for row in rows)
-    assert "above 0 nowhere" in page.html(
-        SAE, rows, shown.summary(held_out=True, dropped=""), [SAE]
-    )
+    assert "above 0 nowhere" in page.html(SAE, rows, shown.summary(""), [SAE])
 
 
 class Elements(HTMLParser):
@@ -351,7 +350,7 @@ def hostile_page(lm, texts, folder):
             token["token"] = bad
         for context in row["contexts"]:
             context["tokens"] = [bad] * len(context["tokens"])
-    summary = shown.summary(held_out=True, dropped="<b>")
+    summary = shown.summary("<b>")
     return rows, page.html(SAE, rows, summary, [SAE, replace(SAE, sparsity=16, seed=3)])
 
 
@@ -375,7 +374,7 @@ def test_hostile_tokens_are_text(lm, texts, tmp_path):
 
 
 def test_the_page_of_another_seed_links_from_its_own_folder(lm, texts, tmp_path):
-    summary = show(lm, texts, tmp_path, Silent()).summary(held_out=True, dropped="")
+    summary = show(lm, texts, tmp_path, Silent()).summary("")
     seeded = replace(SAE, seed=3)
     written = page.html(seeded, [], summary, [SAE, seeded])
     assert 'href="../../k_8/features.html"' in written
@@ -427,7 +426,7 @@ def test_a_tokenizer_that_cannot_show_tokens_is_refused_before_the_lm_runs(
 def gathered(wanted, demo_weights, folder, dropping=Dropping()):  # noqa: B008
     store = Store(folder / "store", "features")
     read_ = tokens(folder, DOCUMENTS)
-    gather.gather(wanted, 3, demo_weights, read_, dropping, store, held_out=True, dropped="all")
+    gather.gather(wanted, 3, demo_weights, read_, dropping, store, "all")
     return store
 
 
