@@ -90,8 +90,7 @@ class Passes:
 
     def buffered_own(self) -> int:
         buffer = ActivationBuffer(
-            self.alike(),
-            self.lm.capture,
+            self.lm.captured(self.alike()),
             d_model=self.lm.d_model,
             capacity_tokens=BUFFER_TOKENS,
             batch_tokens=BATCH_TOKENS,

@@ -137,8 +137,7 @@ def measure(name: str, asked: argparse.Namespace, device: torch.device) -> dict[
         lm = LanguageModel(given.weights(root / "lm"), given.layer, device, whole=False)
         text = write_text(root, case)
         buffer = ActivationBuffer(
-            prefetched(text.alike(given.llm_batch), device),
-            lm.capture,
+            lm.captured(prefetched(text.alike(given.llm_batch), device)),
             d_model=lm.d_model,
             capacity_tokens=case.buffer_tokens,
             batch_tokens=asked.batch_tokens,

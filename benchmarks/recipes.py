@@ -100,8 +100,7 @@ def main() -> None:
         lm = LanguageModel(weights, LAYER, device, whole=False)
         model = config.models[MODEL]
         buffer = ActivationBuffer(
-            tokens["train"].alike(model.llm_batch_contexts),
-            lm.capture,
+            lm.captured(tokens["train"].alike(model.llm_batch_contexts)),
             d_model=lm.d_model,
             capacity_tokens=model.buffer_tokens,
             batch_tokens=training.batch_tokens,

@@ -122,8 +122,7 @@ def pass_case(shape: Shape, run: Run) -> dict[str, Any]:
         lm_tokens = sum(each.tokens for each in contexts[2:])
         lm_kernels, lm_busy_ms = run.profiled(lambda: lm.capture(contexts[2]), "LM")
         buffer = ActivationBuffer(
-            prefetched(text.alike(shape.contexts), run.device),
-            lm.capture,
+            lm.captured(prefetched(text.alike(shape.contexts), run.device)),
             d_model=lm.d_model,
             capacity_tokens=capacity,
             batch_tokens=2048,

@@ -7,7 +7,7 @@ and drains at the end of the text.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,10 +17,13 @@ from saemake.activations.dropping import Dropping
 from saemake.base.errors import SaemakeError
 from saemake.text.shards import Contexts
 
+END = object()
+
 
 class ActivationBuffer:
-    """Batches of activations [batch_tokens, D] of the tokens of `contexts`, without padding and
-    without the positions that `dropping` leaves out.
+    """Batches of activations [batch_tokens, D] of a text, without padding and without the positions
+    that `dropping` leaves out. `captured` gives the text's contexts with their activations
+    [B, L, D].
 
     The draws come from a CPU generator seeded with `seed`, so they are the same on every device
     and do not depend on the SAEs that train on them. The buffer holds activations in `dtype`.
@@ -28,8 +31,7 @@ class ActivationBuffer:
 
     def __init__(
         self,
-        contexts: Iterator[Contexts],
-        capture: Callable[[Contexts], Tensor],
+        captured: Iterator[tuple[Contexts, Tensor]],
         *,
         d_model: int,
         capacity_tokens: int,
@@ -40,8 +42,7 @@ class ActivationBuffer:
         dropping: Dropping | None = None,
     ) -> None:
         self.dropping = dropping or Dropping()
-        self.contexts = contexts
-        self.capture = capture
+        self.captured = captured
         self.capacity_tokens = capacity_tokens
         self.batch_tokens = batch_tokens
         self.generator = torch.Generator().manual_seed(seed)
@@ -55,7 +56,7 @@ class ActivationBuffer:
         self.counted = self.kept = 0
 
     def state(self) -> dict[str, Any]:
-        """All that the next batches depend on, except for the contexts. The first `batches_read`
+        """All that the next batches depend on, except for the text. The first `batches_read`
         batches of contexts have been read."""
         return {
             "unread": self.activations_ND[self.order_N[self.cursor :]],
@@ -67,7 +68,7 @@ class ActivationBuffer:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from a result of `state`. `contexts` must start after its `batches_read`."""
+        """Continue from a result of `state`. `captured` must start after its `batches_read`."""
         self.activations_ND = state["unread"].to(self.device)
         self.order_N = torch.arange(len(self.activations_ND), device=self.device)
         self.cursor = 0
@@ -85,10 +86,15 @@ class ActivationBuffer:
     def unread(self) -> int:
         return len(self.order_N) - self.cursor
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the next batch fills the buffer first."""
+        few = self.unread < max(self.capacity_tokens // 2, self.batch_tokens)
+        return few and not self.exhausted
+
     def batch(self) -> Tensor:
         """The next batch, [batch_tokens, D]. Raises SaemakeError if the text ends before it."""
-        if not self.exhausted and self.unread < max(self.capacity_tokens // 2, self.batch_tokens):
-            self._fill()
+        fill([self])
         if self.unread < self.batch_tokens:
             raise SaemakeError(
                 f"the tokenised text has ended with {self.unread} tokens left, fewer than a batch"
@@ -119,16 +125,17 @@ class ActivationBuffer:
             return []
         return [f"the text may end before the training does: so far {self._dropped_too_much()}"]
 
-    def _fill(self) -> None:
+    def filling(self) -> Iterator[None]:
+        """Fill the buffer, in as many steps as it reads batches of contexts."""
         parts = [self.activations_ND[self.order_N[self.cursor :]]]
         held = len(parts[0])
         while held < max(self.capacity_tokens, self.batch_tokens):
-            contexts = next(self.contexts, None)
-            if contexts is None:
+            read = next(self.captured, None)
+            if read is None:
                 self.exhausted = True
                 break
             self.batches_read += 1
-            hidden_BLD = self.capture(contexts)
+            contexts, hidden_BLD = read
             # Without a limit on norms the mask is on the CPU. Selecting by index then spares the
             # device a synchronisation.
             kept_BL = self.dropping.kept(contexts, hidden_BLD)
@@ -138,9 +145,18 @@ class ActivationBuffer:
             held += len(kept_ND)
             self.kept += len(kept_ND)
             self.counted += int(self.dropping.counted(contexts).sum())
+            yield
         self.activations_ND = torch.cat(parts)
         self.order_N = torch.randperm(held, generator=self.generator).to(self.device)
         self.cursor = 0
+
+
+def fill(buffers: Sequence[ActivationBuffer]) -> None:
+    """Fill those that are due, a batch of contexts each in turn: buffers that share their captures
+    (see SharedCaptures) then keep no more than one batch waiting for each other."""
+    working = [buffer.filling() for buffer in buffers if buffer.is_due]
+    while working:
+        working = [each for each in working if next(each, END) is not END]
 
 
 def norm_factor(batches: Iterator[Tensor], count: int) -> float:
@@ -152,5 +168,10 @@ def norm_factor(batches: Iterator[Tensor], count: int) -> float:
     """
     total = 0.0
     for _ in range(count):
-        total += next(batches).float().pow(2).sum(dim=-1).mean().item()
+        total += mean_squared_norm(next(batches))
     return (total / count) ** 0.5
+
+
+def mean_squared_norm(x_BD: Tensor) -> float:
+    """The mean squared norm of a batch of activations [B, D]."""
+    return x_BD.float().pow(2).sum(dim=-1).mean().item()

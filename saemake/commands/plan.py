@@ -102,6 +102,7 @@ def as_json(made: Plan, device: Device | None, started: Processes) -> dict[str, 
     hours = made.hours_by_stage(device) | {"start-up": started.hours} if device else {}
     return {
         "saes_to_train": [str(sae) for saes in made.work.train.values() for sae in saes],
+        "passes": [list(map(str, each.saes)) for each in made.passes],
         "saes_in_store": [str(sae) for sae in made.work.stored],
         "tokens_to_tokenise": made.tokens,
         "text_known": made.known,
@@ -132,9 +133,11 @@ def _lines(made: Plan, device: Device | None, name: str | None, started: Process
 
 def _saes(made: Plan) -> list[tuple[str, str]]:
     trained = sum(map(len, made.work.train.values()))
-    passes = f" in {_count(len(made.work.train), 'pass')}" if made.work.train else ""
+    passes = f" in {_count(len(made.passes), 'pass')}" if made.passes else ""
+    shared = [each for each in made.passes if each.shared]
     return [
         ("SAEs to train", f"{trained}{passes}"),
+        *(("", f"{_count(len(each.saes), 'SAE')} of {each}") for each in shared),
         ("SAEs in the store", str(len(made.work.stored))),
     ]
 

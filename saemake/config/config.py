@@ -21,6 +21,7 @@ from saemake.config.sections import (
     Logging,
     Model,
     OwnFigure,
+    Passes,
     Published,
     Publishing,
     Snapshots,
@@ -62,6 +63,7 @@ class Config(Closed):
     published: Published
     logging: Logging
     snapshots: Snapshots
+    passes: Passes
     publishing: Publishing
     devices: dict[Name, Device]
     figures: dict[Name, OwnFigure] = Field(default={})

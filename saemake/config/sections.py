@@ -172,6 +172,28 @@ class Snapshots(Closed):
     every_seconds: Annotated[Number, Field(ge=0)]
 
 
+Shared = Literal["sparsities", "widths", "architectures", "layers", "seeds"]
+
+
+class Passes(Closed):
+    """Which SAEs train on one run of the LM; never part of a recipe. SAEs may share one that differ
+    in nothing but what `share` lists. `memory_gib` is the most that a pass may take."""
+
+    share: list[Shared]
+    memory_gib: Annotated[Number, Field(gt=0)] | None
+
+    @model_validator(mode="after")
+    def _sparsities(self) -> Self:
+        if "sparsities" not in self.share:
+            raise ValueError("'share' must list sparsities: one job trains a whole sweep")
+        return self
+
+    @property
+    def across_jobs(self) -> bool:
+        """Whether SAEs of several jobs may share one."""
+        return set(self.share) != {"sparsities"}
+
+
 class Publishing(Closed):
     """How a suite is pushed to the Hub; never part of a recipe."""
 

@@ -1,9 +1,9 @@
 """Train the SAEs of a job that the store lacks, and link all of them under results/."""
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -14,35 +14,46 @@ from saemake.base.errors import SaemakeError
 from saemake.base.saying import say
 from saemake.config.config import Config, lm_name
 from saemake.inputs import weights
+from saemake.jobs import passes
 from saemake.llm.shape import Shape
 from saemake.paths.names import CHECKPOINT, SAE_FILES, STORE, SaeName, Trained, checkpoint_file
 from saemake.paths.sweeps import members
 from saemake.plan import memory
+from saemake.plan.passes import fewest
 from saemake.recipes.kinds import SaeRecipe
 from saemake.recipes.training import checkpoint_key, sae_recipe
 from saemake.text.shards import Tokens
 from saemake.training import files
 from saemake.training.members import Stores, Wanted
-from saemake.training.train import Conduct, Inputs, train_pass
+from saemake.training.train import Conduct, FailedSaesError, Inputs, train_pass
 
 log = logging.getLogger(__name__)
 GIB = 2**30
 
 
 def train(config: Config, trained: Trained, model: Path, tokens: Path) -> None:
-    """Train the SAEs of one pass that the store lacks, and link the files of all of them, and their
-    checkpoints.
+    """Train the SAEs of a job that the store lacks, and what else is to train on the same run of
+    the LM. Link the job's own files, and their checkpoints.
 
     `model` is the model.json of their LM, `tokens` the manifest of the training text. Raises
     SaemakeError as train_pass does.
     """
     saes, stores = members(config, trained), Stores.under(STORE)
-    # Held until all is linked, so that nobody prunes it in between.
-    with stores.saes.lock(sae_recipe(config, sae).hash for sae in saes):
-        label, seconds = f"train {trained}", config.snapshots.every_seconds
-        into(stores, config, saes, label, model, tokens, snapshot_seconds=seconds)
-        for sae in saes:
-            _link(config, sae, stores)
+    seconds = config.snapshots.every_seconds
+    for group in passes.together(config, trained):
+        # Held until what is its own is linked, so that nobody prunes it in between.
+        with stores.saes.lock(sae_recipe(config, sae).hash for sae in group):
+            label = f"train {passes.name(group, trained)}"
+            try:
+                into(stores, config, group, label, model, tokens, snapshot_seconds=seconds)
+            except FailedSaesError as error:
+                if {sae_recipe(config, sae).hash for sae in saes} & set(error.faults):
+                    raise
+                # Their own job tries again, and fails.
+                say(f"{label}: {error}")
+            for sae in group:
+                if sae in saes:
+                    _link(config, sae, stores)
 
 
 def into(
@@ -85,30 +96,30 @@ def _parts(
     missing = [sae for sae in wanted if not sae.is_in(stores)]
     if not missing:
         return [wanted]
-    room = torch.cuda.mem_get_info()[0]
-    at_once = most_that_fit(missing[0].recipe, shape, len(missing), room)
-    if at_once == 0:
-        needed = memory.of_training(missing[0].recipe, shape, 1).on_gpu
+    room, recipes = torch.cuda.mem_get_info()[0], [sae.recipe for sae in missing]
+    places = parts_that_fit(recipes, shape, room)
+    if places is None:
+        needed = max(memory.of_training([recipe], shape).on_gpu for recipe in recipes)
         raise SaemakeError(
             f"{label}: one SAE takes at most about {needed / GIB:.1f} GiB of a GPU, and"
             f" {room / GIB:.1f} GiB are free: end what else uses the GPU, take a larger one, or"
             f" lower models.{model}.buffer_tokens or the width"
         )
-    if at_once < len(missing):
+    parts: list[Sequence[Wanted]] = [missing[first:last] for first, last in pairwise(places)]
+    if len(parts) > 1:
         say(
             f"{label}: {len(missing)} SAEs do not fit into the {room / GIB:.1f} GiB that are free;"
-            f" {at_once} train at a time, and the LM runs again for each part"
+            f" at most {max(map(len, parts))} train at a time, and the LM runs again for each part"
         )
-    return [missing[first : first + at_once] for first in range(0, len(missing), at_once)]
+    return parts
 
 
-def most_that_fit(recipe: SaeRecipe, shape: Shape, saes: int, room: int) -> int:
-    """How many SAEs like this one, of so many, a pass can train in so many bytes of a GPU: parts of
-    about the same size. 0 if there is no room for one."""
-    fit = next(
-        (n for n in range(saes, 0, -1) if memory.of_training(recipe, shape, n).on_gpu <= room), 0
+def parts_that_fit(recipes: Sequence[SaeRecipe], shape: Shape, room: int) -> list[int] | None:
+    """Where to cut SAEs into passes that take at most so many bytes of a GPU (see `fewest`)."""
+    return fewest(
+        len(recipes),
+        lambda first, last: memory.of_training(recipes[first:last], shape).on_gpu <= room,
     )
-    return math.ceil(saes / math.ceil(saes / fit)) if fit else 0
 
 
 def checkpoint_steps(config: Config, sae: SaeName) -> list[int]:
@@ -133,7 +144,7 @@ def _announce(
     shape = weights.shape_if_known(config, model)
     if shape is None:
         return
-    needed = memory.of_training(wanted[0].recipe, shape, len(wanted))
+    needed = memory.of_training([sae.recipe for sae in wanted], shape)
     bytes_needed = needed.on_gpu if device.type == "cuda" else needed.on_cpu
     words = f"{label}: at most about {bytes_needed / GIB:.1f} GiB of memory, on {device}"
     if device.type == "cuda":

@@ -6,11 +6,11 @@ positions, R positions of a part, D the model's width, V the vocabulary.
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from nnsight import NNsight
+from nnsight import NNsight, save
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -94,16 +94,28 @@ class LanguageModel:
             "use_cache": False,
         }
 
-    @torch.no_grad()
     def capture(self, contexts: Contexts) -> Tensor:
         """The residual stream after the layer, [B, L, D]. The LM stops there."""
-        hidden_pieces = []
+        return self.captures(contexts, [self.layer])[self.layer]
+
+    @torch.no_grad()
+    def captures(self, contexts: Contexts, layers: Sequence[int]) -> dict[int, Tensor]:
+        """The residual stream after each of these layers, [B, L, D], from one run of the LM, which
+        stops at the last of them. `layers` are in order, up to `layer`."""
+        pieces: list[list[Tensor]] = []
         for piece in self._pieces(contexts):
             with self._traced.trace(**self._inputs(piece)) as tracer:
-                output = self._blocks[self.layer].output.save()
+                outputs: list[Any] = save([])
+                for layer in layers:
+                    outputs.append(self._blocks[layer].output)
                 tracer.stop()
-            hidden_pieces.append(_hidden(output))
-        return torch.cat(hidden_pieces)
+            pieces.append(list(map(_hidden, outputs)))
+        joined = [torch.cat(of_layer) for of_layer in zip(*pieces, strict=True)]
+        return dict(zip(layers, joined, strict=True))
+
+    def captured(self, texts: Iterable[Contexts]) -> Iterator[tuple[Contexts, Tensor]]:
+        """Batches of contexts, each with its `capture`."""
+        return ((contexts, self.capture(contexts)) for contexts in texts)
 
     @torch.no_grad()
     def run(self, contexts: Contexts) -> tuple[Tensor, Iterator[Tensor]]:

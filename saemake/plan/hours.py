@@ -25,11 +25,12 @@ class Traffic:
 
     @classmethod
     def of_training(
-        cls, parameters: int, latents: int, batch_tokens: int, autocast: str, steps: int, saes: int
+        cls, parameters: int, latents: int, batch_tokens: int, autocast: str, steps: int
     ) -> "Traffic":
+        """Of all steps of an SAE."""
         element = 2 if autocast == "bfloat16" else 4
         step = 4 * PARAMETER_PASSES * parameters + element * LATENT_PASSES * batch_tokens * latents
-        return cls(steps * saes * step)
+        return cls(steps * step)
 
     @classmethod
     def of_judging(cls, latents: int, tokens: int, vocabulary: int, predicted: int) -> "Traffic":

@@ -18,6 +18,7 @@ from saemake.llm.shape import Shape
 from saemake.plan.storage import FLOAT32_BYTES, sae_bytes
 from saemake.recipes.features import RANKED_AT_ONCE, positions_at_once
 from saemake.recipes.kinds import SaeRecipe
+from saemake.recipes.training import stream_key
 
 MIB = 2**20
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -61,25 +62,23 @@ class Memory:
         return self.lm + self.saes + self.buffer
 
 
-def of_training(recipe: SaeRecipe, shape: Shape, saes: int) -> Memory:
-    """A pass over so many SAEs like this one."""
-    model, training = recipe.tokens.model, recipe.training
-    sae = sae_bytes(shape.d_model, recipe.width)
-    buffer = recipe.buffer_tokens * shape.d_model * ELEMENT_BYTES[training.autocast]
-    contexts, length = recipe.llm_batch_contexts, recipe.tokens.context_tokens
-    # While it is refilled: what was unread, what is new, and both together.
-    refilled = 2 * buffer
-    batch = training.batch_tokens * recipe.width * FLOAT32_BYTES
-    live_latents = architectures.get(recipe.architecture).live_latents
-    live = round(live_latents * batch + LIVE_GRADIENTS * sae)
-    # On a GPU each SAE's matrices are there in bfloat16 too, and its last step's latents (in
-    # float32 with their mask). What a step holds is not given back while the buffer is refilled.
-    half = training.autocast == "bfloat16"
-    kept = saes * ((sae + batch) // 2 if half else 5 * batch // 4)
+def of_training(recipes: Sequence[SaeRecipe], shape: Shape) -> Memory:
+    """A pass over these SAEs."""
+    model, first = recipes[0].tokens.model, recipes[0]
+    streams = {stream_key(recipe): recipe for recipe in recipes}.values()
+    buffers = [
+        recipe.buffer_tokens * shape.d_model * ELEMENT_BYTES[recipe.training.autocast]
+        for recipe in streams
+    ]
+    contexts, length = first.llm_batch_contexts, first.tokens.context_tokens
+    # While they are refilled: what was unread, what is new, and of one at a time both together.
+    refilled = sum(buffers) + max(buffers)
+    live = max(_step(recipe, shape) for recipe in recipes)
+    kept = sum(_kept(recipe, shape) for recipe in recipes)
     return Memory(
-        lm=lm_bytes(model.dtype, shape, recipe.layer + 1),
-        saes=3 * saes * sae,
-        buffer=buffer,
+        lm=lm_bytes(model.dtype, shape, max(recipe.layer for recipe in recipes) + 1),
+        saes=3 * sum(sae_bytes(shape.d_model, recipe.width) for recipe in recipes),
+        buffer=sum(buffers),
         live={
             device: refilled + block + live + kept
             if device == "cuda"
@@ -88,6 +87,26 @@ def of_training(recipe: SaeRecipe, shape: Shape, saes: int) -> Memory:
         },
         loaded=lm_bytes(model.dtype, shape, model.layers),
     )
+
+
+def _latents(recipe: SaeRecipe) -> int:
+    """A batch's latents in float32."""
+    return recipe.training.batch_tokens * recipe.width * FLOAT32_BYTES
+
+
+def _step(recipe: SaeRecipe, shape: Shape) -> int:
+    """A step of an SAE at work, besides what stays."""
+    live_latents = architectures.get(recipe.architecture).live_latents
+    sae = sae_bytes(shape.d_model, recipe.width)
+    return round(live_latents * _latents(recipe) + LIVE_GRADIENTS * sae)
+
+
+def _kept(recipe: SaeRecipe, shape: Shape) -> int:
+    """What is kept of an SAE's step on a GPU: its matrices in bfloat16 too, and its latents (in
+    float32 with their mask). It is not given back while the buffer is refilled."""
+    if recipe.training.autocast == "bfloat16":
+        return (sae_bytes(shape.d_model, recipe.width) + _latents(recipe)) // 2
+    return 5 * _latents(recipe) // 4
 
 
 def of_judging(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from saemake.config.config import Config
 from saemake.paths.names import STORE, PublishedSweep, SaeName, Subjects, Trained
 from saemake.paths.sweeps import members
+from saemake.plan.passes import Pass
 from saemake.plan.stored import stored_now
 from saemake.recipes.inputs import tokens_recipe
 from saemake.recipes.training import sae_recipe
@@ -39,9 +40,31 @@ def of_tokens(config: Config, model: str, use: str) -> str:
     )
 
 
-def of_training(config: Config, trained: Trained, outputs: Sequence[str] = ()) -> Said:
-    """Of a pass: which SAEs it trains, and which it takes from the store."""
-    return Said(lambda: _training(config, trained) + at_hand.replaced(config, outputs))
+def of_training(
+    config: Config,
+    trained: Trained,
+    outputs: Sequence[str] = (),
+    passes: Sequence[Pass] = (),
+) -> Said:
+    """Of a job: which SAEs it trains, and which it takes from the store. `passes` are those that it
+    may share with other jobs."""
+    return Said(
+        lambda: (
+            _training(config, trained)
+            + _shared(trained, passes)
+            + at_hand.replaced(config, outputs)
+        )
+    )
+
+
+def _shared(trained: Trained, passes: Sequence[Pass]) -> str:
+    """A clause on what else trains on the same run of the LM."""
+    own = [each for each in passes if trained in each.jobs]
+    others = [job for each in own for job in each.jobs if job != trained]
+    if not others:
+        return ""
+    saes = sum(len(each.saes) for each in own)
+    return f"; on one run of the LM with {', '.join(map(str, others))}: {saes} SAEs in all"
 
 
 def _training(config: Config, trained: Trained) -> str:

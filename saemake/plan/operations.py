@@ -9,22 +9,21 @@ from collections.abc import Sequence
 from saemake.architectures import Architecture, Settings
 from saemake.architectures.training_settings import Training
 from saemake.llm.cost import Lm, Operations, Reading
+from saemake.llm.shape import Shape
 
 
-def of_training(
-    lm: Lm,
-    reading: Reading,
+def of_steps(
+    shape: Shape,
     kind: type[Architecture],
     settings: Settings,
     training: Training,
     steps: int,
     latents: int,
-    saes: int,
 ) -> Operations:
-    """A pass that trains so many SAEs of one kind."""
-    product = 2 * training.batch_tokens * lm.shape.d_model * latents * steps * saes
+    """All steps of an SAE, without the LM."""
+    product = 2 * training.batch_tokens * shape.d_model * latents * steps
     dead = kind.dead_products(settings, training, steps)
-    return Operations(lm.to_layer(reading), kind.step_products * product, round(dead * product))
+    return Operations(0, kind.step_products * product, round(dead * product))
 
 
 def of_fitting(lm: Lm, reading: Reading) -> Operations:

@@ -11,10 +11,11 @@ from saemake.config.sections import Device, DType
 from saemake.inputs import weights
 from saemake.llm.cost import NOTHING, Lm, Operations
 from saemake.paths.files import FEATURES_TEXT
-from saemake.paths.names import Baselines, SaeName, SetupName, Trained
+from saemake.paths.names import Baselines, SetupName
 from saemake.plan import memory, operations, sae_bench
 from saemake.plan.hours import Traffic, hours
 from saemake.plan.memory import Memory
+from saemake.plan.passes import Pass, cut
 from saemake.plan.sae_bench import NO_HOURS, NO_JUDGE, JudgeCost, PaperHours
 from saemake.plan.storage import Disk, Download, disk, download, sae_bytes
 from saemake.plan.stored import Stored
@@ -48,6 +49,7 @@ class Plan:
     """What targets cost. `known` says whether all text was there to count."""
 
     work: Work
+    passes: list[Pass]
     tokens: dict[str, int]
     jobs: list[JobCost]
     disk: Disk
@@ -101,7 +103,8 @@ class _Costs:
             f"{job.model} {job.use}": texts.reading(job.model, job.use, 1).tokens
             for job in needed.tokenise
         }
-        jobs = [self._train(trained, saes) for trained, saes in needed.train.items()]
+        passes = cut(config, needed.train)
+        jobs = list(map(self._train, passes))
         jobs += [self._fit(job) for job in needed.fit]
         jobs += [self._set_up(setup) for setup in needed.set_up]
         jobs += [self._evaluate(job, latents) for job, latents in needed.evaluate.items()]
@@ -109,6 +112,7 @@ class _Costs:
         cached = {name for name in needed.fetch if weights.cached(config, name)}
         return Plan(
             needed,
+            passes,
             tokens,
             jobs,
             disk(config, needed, self.shapes, texts),
@@ -119,28 +123,33 @@ class _Costs:
     def _lm(self, model: str, layer: int) -> Lm:
         return Lm(self.shapes[model], self.config.models[model].layers, layer)
 
-    def _train(self, trained: Trained, missing: list[SaeName]) -> JobCost:
-        config, name, sweep, saes = self.config, trained.model, missing[0].sweep, len(missing)
+    def _train(self, of_pass: Pass) -> JobCost:
+        config, name, shape = self.config, of_pass.model, self.shapes[of_pass.model]
         model, training, steps = (
             config.models[name],
             config.training_of(name),
             config.steps_of(name),
         )
-        kind, latents = architectures.get(sweep.architecture), config.latents(sweep.width)
-        settings = config.settings_of(name, sweep.architecture)
-        recipe = sae_recipe(config, missing[0])
-        shape = self.shapes[name]
         reading = self.texts.reading(name, "train", model.llm_batch_contexts, alike=True)
-        lm = self._lm(name, sweep.layer)
-        parameters = sae_bytes(shape.d_model, latents) // 4
+        lm = self._lm(name, max(sae.layer for sae in of_pass.saes))
+        done, traffic = Operations(lm.to_layer(reading), 0), 0
+        for sae in of_pass.saes:
+            kind, latents = (
+                architectures.get(sae.sweep.architecture),
+                config.latents(sae.sweep.width),
+            )
+            settings = config.settings_of(name, sae.sweep.architecture)
+            done += operations.of_steps(shape, kind, settings, training, steps, latents)
+            parameters = sae_bytes(shape.d_model, latents) // 4
+            traffic += Traffic.of_training(
+                parameters, latents, training.batch_tokens, training.autocast, steps
+            ).amount
         return JobCost(
             "training",
-            str(trained),
-            operations.of_training(lm, reading, kind, settings, training, steps, latents, saes),
-            memory.of_training(recipe, shape, saes),
-            Traffic.of_training(
-                parameters, latents, training.batch_tokens, training.autocast, steps, saes
-            ),
+            str(of_pass),
+            done,
+            memory.of_training([sae_recipe(config, sae) for sae in of_pass.saes], shape),
+            Traffic(traffic),
             model.dtype,
             training.autocast,
         )

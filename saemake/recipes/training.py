@@ -78,6 +78,29 @@ def checkpoint_key(recipe: SaeRecipe, step: int) -> str:
     return digest([recipe.hash, step])
 
 
+def lm_run_key(recipe: SaeRecipe) -> str:
+    """SAEs with the same one can train on one run of the LM: the text and its batches, the steps
+    and their size, and the threads of the process are the same."""
+    training = recipe.training
+    return digest(
+        [
+            recipe.tokens.hash,
+            recipe.activations_version,
+            recipe.llm_batch_contexts,
+            recipe.steps,
+            training.batch_tokens,
+            training.cpu_threads,
+        ]
+    )
+
+
+def stream_key(recipe: SaeRecipe) -> str:
+    """SAEs of one pass with the same one train on the same batches of activations: of one layer,
+    shuffled by one seed."""
+    training = recipe.training.model_dump(mode="json")
+    return digest([recipe.layer, recipe.buffer_tokens, training])
+
+
 def training_hashes(config: Config, trained: Trained) -> list[str]:
     """Short hashes of the recipes of what one job trains: what Snakemake compares for staleness."""
     return [sae_recipe(config, member).hash[:16] for member in members(config, trained)]

@@ -3,16 +3,13 @@
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from saemake import kernels
-from saemake.activations.buffer import ActivationBuffer, norm_factor
-from saemake.activations.dropping import Dropping
-from saemake.activations.norms import Norms, warned
 from saemake.base import devices, interrupts, progress, source
 from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError
@@ -21,15 +18,16 @@ from saemake.base.store import Store
 from saemake.config.sections import Logging
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
-from saemake.recipes.kinds import SaeRecipe
-from saemake.recipes.training import checkpoint_key
-from saemake.text.prefetch import prefetched
+from saemake.recipes.training import checkpoint_key, stream_key
 from saemake.text.shards import Tokens
 from saemake.training import files, reporting
 from saemake.training.members import Member, Stores, Wanted
 from saemake.training.snapshots import Clock, Snapshot
+from saemake.training.streams import Stream, fill_all, scale_all, streams
 
 log = logging.getLogger(__name__)
+# Raised by hand when what is in a snapshot changes: passes start anew.
+SNAPSHOT_LAYOUT = 2
 
 
 @dataclass(frozen=True)
@@ -63,15 +61,26 @@ class Conduct:
     announce: Callable[[Sequence[Wanted], torch.device], None] = lambda wanted, device: None
 
 
+class FailedSaesError(SaemakeError):
+    """SAEs of a pass that failed, with what is wrong with each (`faults`, by recipe hash)."""
+
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        self.faults = faults
+        super().__init__(
+            f"{'; '.join(faults.values())}. No result of a failed SAE is kept under its name; all"
+            " other SAEs are in the store"
+        )
+
+
 def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct: Conduct) -> None:
     """Train the wanted SAEs that the stores lack, and put them into the stores with their
     checkpoints. If an earlier pass was interrupted, training resumes from its snapshot. The recipes
-    must belong to one pass: they differ only in the architecture and its settings. The caller holds
-    the locks of these SAEs.
+    must share the run of the LM (`lm_run_key`). The caller holds the locks of these SAEs.
 
-    Raises SaemakeError if the tokens were made by another recipe, or if the loss or a weight of an
-    SAE is not finite. Of such an SAE only earlier checkpoints are stored; the other SAEs are stored
-    before the error is raised. Raises KeyboardInterrupt on Ctrl-C and SIGTERM, after a snapshot.
+    Raises SaemakeError if the tokens were made by another recipe, and FailedSaesError if the loss
+    or a weight of an SAE is not finite. Of such an SAE only earlier checkpoints are stored; the
+    other SAEs are stored before the error is raised. Raises KeyboardInterrupt on Ctrl-C and
+    SIGTERM, after a snapshot.
     """
     missing = [sae for sae in wanted if not sae.is_in(stores)]
     stored = len(wanted) - len(missing)
@@ -84,17 +93,12 @@ def train_pass(wanted: Sequence[Wanted], inputs: Inputs, stores: Stores, conduct
     if device.type == "cuda" and not kernels.used_on(device):
         why = kernels.why_not_on(device)
         _warn(conduct, f"{why}: steps run by torch alone, several times more slowly")
-    made_with = digest([files.circumstances(device), inputs.checksums])
-    faults = [
-        fault
-        for group, snapshot in _groups(missing, stores, made_with)
-        for fault in _Pass(group, inputs, stores, conduct, device, made_with, snapshot).run()
-    ]
+    made_with = digest([SNAPSHOT_LAYOUT, files.circumstances(device), inputs.checksums])
+    faults: dict[str, str] = {}
+    for group, snapshot in _groups(missing, stores, made_with):
+        faults |= _Pass(group, inputs, stores, conduct, device, made_with, snapshot).run()
     if faults:
-        raise SaemakeError(
-            f"{'; '.join(faults)}. No result of a failed SAE is kept under its name; all other SAEs"
-            " are in the store"
-        )
+        raise FailedSaesError(faults)
 
 
 def _warn(conduct: Conduct, line: str) -> None:
@@ -140,25 +144,26 @@ class _Pass:
         self.device, self.made_with = device, made_with
         self.names = {sae.recipe.hash: sae.name for sae in wanted}
         self.started = time.monotonic()
-        recipe = wanted[0].recipe
-        self.training, self.steps = recipe.training, recipe.steps
+        recipes = [sae.recipe for sae in wanted]
+        self.batch_tokens, self.steps = recipes[0].training.batch_tokens, recipes[0].steps
         log.info("on %s", self.device)
         shared = stores.snapshots.shared(snapshot) if snapshot else None
-        lm = LanguageModel(inputs.weights, recipe.layer, self.device, whole=False)
-        self.buffer = _buffer(recipe, lm, inputs.tokens, shared["buffer"] if shared else None)
+        deepest = max(recipe.layer for recipe in recipes)
+        lm = LanguageModel(inputs.weights, deepest, self.device, whole=False)
+        states = shared["streams"] if shared else None
+        self.streams = streams(recipes, lm, inputs.tokens, states)
         self.faults: dict[str, str] = {}
         # One commit for each part of the pass; an interrupted pass has several parts.
         self.git = [*(shared["git"] if shared else []), source.describe()]
         if snapshot is None or shared is None:
             self.step, self.seconds, self.resumes = 0, 0.0, 0
-            batches = Norms(iter(self.buffer.batch, None))
-            self.scale = norm_factor(batches, self.training.norm_batches)
-            self.norms = batches.measured()
-            for line in (*warned(self.norms), *self.buffer.warned(self.training.drop.reserve)):
-                _warn(conduct, line)
+            scale_all(list(self.streams.values()))
+            for stream in self.streams.values():
+                where = f"L{stream.recipe.layer}, " if len(self.streams) > 1 else ""
+                for line in stream.warned():
+                    _warn(conduct, where + line)
         else:
-            self.norms = shared.get("norms", {})
-            self.step, self.scale = snapshot.step, shared["scale"]
+            self.step = snapshot.step
             self.seconds, self.resumes = shared["seconds"], shared["resumes"] + 1
             self.faults = {
                 key: shared["faults"][key] for key in self.names if key in shared["faults"]
@@ -170,12 +175,17 @@ class _Pass:
             for sae in wanted
             if sae.recipe.hash not in self.faults
         ]
-        if snapshot is not None:
-            for member in self.members:
+        for member in self.members:
+            self._stream(member).members.append(member)
+            if snapshot is not None:
                 member.load_state(stores.snapshots.member(snapshot, member.recipe.hash))
 
-    def run(self) -> list[str]:
-        """Train to the end and store the finished SAEs. Returns a line per SAE that failed."""
+    def _stream(self, member: Member) -> Stream:
+        return self.streams[stream_key(member.recipe)]
+
+    def run(self) -> dict[str, str]:
+        """Train to the end and store the finished SAEs. Returns a line for each SAE that failed, by
+        its recipe hash."""
         runs = [reporting.run_of(m.name, m.recipe, m.wanted.sweep) for m in self.members]
         with reporting.reported(self.conduct.report, self.conduct.label, runs) as self.reports:
             for member in self.members:  # rows before the snapshot, of which a logger may lack some
@@ -183,13 +193,12 @@ class _Pass:
                     self.reports.row(member.recipe.hash, row)
             self._train()
             self._finish()
-        return list(self.faults.values())
+        return self.faults
 
     def _train(self) -> None:
         label = f"{self.conduct.label} ({len(self.members)} SAEs)"
-        batch_tokens = self.training.batch_tokens
         clock = Clock(self.conduct.snapshot_seconds, time.monotonic)
-        done, total = self.step * batch_tokens, self.steps * batch_tokens
+        done, total = self.step * self.batch_tokens, self.steps * self.batch_tokens
         with (
             progress.bar(total, label, "tok", done, self._figures) as bar,
             interrupts.watched() as interrupt,
@@ -203,7 +212,7 @@ class _Pass:
                 self._step()
                 for fault in list(self.faults.values())[faults_before:]:
                     say(f"{fault}; the others go on")
-                bar.update(batch_tokens)
+                bar.update(self.batch_tokens)
 
     def _figures(self) -> progress.Figures:
         """What the SAEs' last rows of training.csv say: nothing is computed for it."""
@@ -215,36 +224,41 @@ class _Pass:
 
     def _step(self) -> None:
         report, step = self.conduct.report, self.step
-        x_BD = self.buffer.batch() / self.scale
         logged = step % report.every_steps == 0 or step == self.steps - 1
-        for member in list(self.members):
-            if step in member.wanted.checkpoint_steps:
-                member.save_checkpoint(step, self.scale, self.stores.checkpoints)
-            forward = member.update(step, x_BD)
-            if logged:
-                row = member.row(step, x_BD, forward, report)
-                log.info("%s, step %d of %d: %s", member.name, step, self.steps, row)
-                member.rows.append(row)
-                self.reports.row(member.recipe.hash, row)
-                if int(member.bad_step) >= 0:
-                    fault = f"the loss is not finite from step {int(member.bad_step)} on: lower"
-                    fault += " training.learning_rate, or take it out of the sweep"
-                    self._drop(member, fault)
+        used = [stream for stream in self.streams.values() if stream.members]
+        fill_all(used)
+        for stream in used:
+            x_BD = stream.batch()
+            for member in list(stream.members):
+                if step in member.wanted.checkpoint_steps:
+                    member.save_checkpoint(step, stream.scale, self.stores.checkpoints)
+                forward = member.update(step, x_BD)
+                if logged:
+                    self._log(member, member.row(step, x_BD, forward, report))
         self.step += 1
+
+    def _log(self, member: Member, row: dict[str, float]) -> None:
+        """Keep and report a row of training.csv. An SAE whose loss is not finite is dropped."""
+        log.info("%s, step %d of %d: %s", member.name, self.step, self.steps, row)
+        member.rows.append(row)
+        self.reports.row(member.recipe.hash, row)
+        if int(member.bad_step) >= 0:
+            fault = f"the loss is not finite from step {int(member.bad_step)} on: lower"
+            fault += " training.learning_rate, or take it out of the sweep"
+            self._drop(member, fault)
 
     def _drop(self, member: Member, fault: str) -> None:
         self.members.remove(member)
+        self._stream(member).drop(member)
         self.faults[member.recipe.hash] = f"{member.name}: {fault} {member.last_good()}"
 
     def _snapshot(self) -> None:
         shared = {
-            "scale": self.scale,
-            "norms": self.norms,
             "seconds": self.seconds + time.monotonic() - self.started,
             "resumes": self.resumes,
             "faults": self.faults,
             "git": self.git,
-            "buffer": self.buffer.state(),
+            "streams": {key: s.state() for key, s in self.streams.items() if s.members},
         }
         states = {member.recipe.hash: member.state() for member in self.members}
         try:
@@ -285,14 +299,14 @@ class _Pass:
     def _files(self, member: Member, seconds: float) -> dict[str, bytes]:
         """The files of a trained SAE. Its weights include the norm factor: it takes raw
         activations."""
-        recipe = member.recipe
-        weights = files.sae_bytes(member.trainer.finished(self.scale))
-        config = files.config_json(member.trainer, recipe, self.scale)
+        recipe, stream = member.recipe, self._stream(member)
+        weights = files.sae_bytes(member.trainer.finished(stream.scale))
+        config = files.config_json(member.trainer, recipe, stream.scale)
         more = {
             "ae_sha256": hashlib.sha256(weights).hexdigest(),
             **self.inputs.checksums,
-            **self.norms,
-            **self._dropped(),
+            **stream.norms,
+            **self._dropped(stream),
             "git": self.git,
             "pass_wall_time_s": round(seconds, 1),
             "resumes": self.resumes,
@@ -304,11 +318,11 @@ class _Pass:
             "provenance.json": files.provenance_json(recipe, self.device, more).encode(),
         }
 
-    def _dropped(self) -> dict[str, Any]:
+    def _dropped(self, stream: Stream) -> dict[str, Any]:
         """For provenance.json: the ids that were left out, and the fraction of the other tokens
         that was left out by norm."""
-        drop, manifest = self.training.drop, self.inputs.tokens.manifest
-        norms = {"dropped_by_norm": round(self.buffer.dropped_by_norm, 6)}
+        drop, manifest = stream.recipe.training.drop, self.inputs.tokens.manifest
+        norms = {"dropped_by_norm": round(stream.buffer.dropped_by_norm, 6)}
         return {
             **({"dropped_ids": manifest["dropped_ids"]} if drop.kinds else {}),
             **(norms if drop.norm_over_median is not None else {}),
@@ -317,26 +331,3 @@ class _Pass:
 
 def _same_sae(saes: Store, member: Member, content: dict[str, bytes]) -> bool:
     return saes.read(member.recipe.hash, "ae.pt") == content["ae.pt"]
-
-
-def _buffer(
-    recipe: SaeRecipe, lm: LanguageModel, tokens: Tokens, state: dict[str, Any] | None
-) -> ActivationBuffer:
-    """The shuffled activations of the text in autocast's dtype, from the start of the text or from
-    the state in a snapshot."""
-    batches_read = state["batches_read"] if state else 0
-    training = recipe.training
-    buffer = ActivationBuffer(
-        prefetched(tokens.alike(recipe.llm_batch_contexts, skip=batches_read), lm.device),
-        lm.capture,
-        d_model=lm.d_model,
-        capacity_tokens=recipe.buffer_tokens,
-        batch_tokens=training.batch_tokens,
-        seed=training.seed,
-        dtype=getattr(torch, training.autocast),
-        device=lm.device,
-        dropping=Dropping.of(training.drop, tokens),
-    )
-    if state is not None:
-        buffer.load_state(state)
-    return buffer

@@ -30,8 +30,7 @@ def capture(contexts):
 
 def make(documents, *, capacity=20, batch=4, seed=0):
     return ActivationBuffer(
-        stream(documents),
-        capture,
+        ((contexts, capture(contexts)) for contexts in stream(documents)),
         d_model=3,
         capacity_tokens=capacity,
         batch_tokens=batch,

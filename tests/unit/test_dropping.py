@@ -85,8 +85,7 @@ def test_what_is_no_number_is_not_left_out():
 def buffer_of(rows, batch, **drop):
     """Of LM batches that are given."""
     return ActivationBuffer(
-        iter([context(batch_rows) for batch_rows in rows]),
-        capture,
+        ((each, capture(each)) for each in map(context, rows)),
         d_model=2,
         capacity_tokens=1000,
         batch_tokens=batch,
@@ -321,8 +320,7 @@ def test_dropped_tokens_do_not_count_towards_the_budget(demo_weights, tmp_path):
     # What is judged after the training's documents begins after the last of these.
     assert text.manifest["rows_read"] > plain.manifest["rows_read"]
     buffer = ActivationBuffer(
-        text.alike(32),
-        lambda contexts: contexts.ids[..., None].float(),
+        ((contexts, contexts.ids[..., None].float()) for contexts in text.alike(32)),
         d_model=1,
         capacity_tokens=8192,
         batch_tokens=512,

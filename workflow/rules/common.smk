@@ -17,6 +17,7 @@ from saemake.base.errors import SaemakeError
 from saemake.config import rebuilding
 from saemake.config.checks import read
 from saemake.jobs import before as before_work
+from saemake.jobs import passes as job_passes
 from saemake.jobs import rules as job_rules
 from saemake.jobs import runs, screen, turns
 from saemake.config.config import NUMBERED_WIDTH
@@ -91,6 +92,21 @@ def wait_for_turn(checked, artifacts):
         sys.exit(f"saemake: {error}")
 
 
+def shared_passes(checked):
+    """The passes that jobs of this run share, which are written down for the jobs."""
+    if not workflow.is_main_process or not checked.passes.across_jobs:
+        return []
+    asked, _ = get_argument_parser().parse_known_args(sys.argv[1:])
+    targets = asked.targets or ["all"]
+    try:
+        passes = job_passes.of_run(checked, targets)
+        if TURN:
+            job_passes.write_down(passes, turns.touched(checked, targets))
+        return passes
+    except SaemakeError as error:
+        sys.exit(f"saemake: {error}")
+
+
 def check_built(targets):
     """End where a report is asked for of what is not built: Snakemake names one of its files and
     not the way out."""
@@ -140,6 +156,9 @@ if not (workflow.output_settings.verbose or workflow.output_settings.show_failed
 CONFIG, CATALOGUE, ASKED = checked_config()
 # Open files, as long as this process lives.
 TURN = wait_for_turn(CONFIG, ASKED)
+PASSES = shared_passes(CONFIG)
+for number in range(len(PASSES)):
+    workflow.register_resource(f"pass_{number}", 1)
 # Snakemake cannot see into what else a comparison depends on.
 COMPARED_BY = repr(CONFIG.published.tolerances)
 
@@ -191,7 +210,18 @@ def without_comparing(function, wildcards, output):
 
 def training_plan(trained, wildcards, output):
     """A job's message."""
-    return messages.of_training(CONFIG, trained(wildcards), output)
+    return messages.of_training(CONFIG, trained(wildcards), output, PASSES)
+
+
+def in_pass(number, trained, wildcards):
+    """Whether a job needs one of the shared passes: those of a pass run one after the other, since
+    the first trains for all."""
+    return int(trained(wildcards) in PASSES[number].jobs)
+
+
+def passes_of(trained):
+    """As resources, of which each is there once."""
+    return {f"pass_{number}": partial(in_pass, number, trained) for number in range(len(PASSES))}
 
 
 def evaluation_plan(subjects, wildcards, output):

@@ -1,0 +1,116 @@
+"""The batches of activations that a pass trains on. One run of the LM over the text feeds several
+streams: an SAE's layer and its training's settings, such as the seed, decide which is its own."""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from saemake.activations.buffer import ActivationBuffer, fill, mean_squared_norm
+from saemake.activations.dropping import Dropping
+from saemake.activations.norms import Norms, warned
+from saemake.activations.shared import Reader, SharedCaptures
+from saemake.llm.model import LanguageModel
+from saemake.recipes.kinds import SaeRecipe
+from saemake.recipes.training import stream_key
+from saemake.text.prefetch import prefetched
+from saemake.text.shards import Tokens
+from saemake.training.members import Member
+
+
+@dataclass
+class Stream:
+    """Batches [batch_tokens, D], the norm factor by which training divides them (`scale`), and the
+    SAEs that train on them. `norms` are for provenance.json."""
+
+    recipe: SaeRecipe
+    buffer: ActivationBuffer
+    captured: Reader
+    members: list[Member] = field(default_factory=list)
+    scale: float = math.nan
+    norms: dict[str, Any] = field(default_factory=dict)
+
+    def batch(self) -> Tensor:
+        """The next batch, divided by the norm factor."""
+        return self.buffer.batch() / self.scale
+
+    def warned(self) -> list[str]:
+        """What to know of its activations before training."""
+        return [*warned(self.norms), *self.buffer.warned(self.recipe.training.drop.reserve)]
+
+    def drop(self, member: Member) -> None:
+        """Take out an SAE. Without any the text's activations are no longer kept for the stream."""
+        self.members.remove(member)
+        if not self.members:
+            self.captured.close()
+
+    def state(self) -> dict[str, Any]:
+        """All that the next batches depend on, except for the text."""
+        return {"scale": self.scale, "norms": self.norms, "buffer": self.buffer.state()}
+
+
+def streams(
+    recipes: Iterable[SaeRecipe],
+    lm: LanguageModel,
+    tokens: Tokens,
+    states: dict[str, dict[str, Any]] | None,
+) -> dict[str, Stream]:
+    """The streams of the SAEs of a pass by `stream_key`, from the start of the text or from the
+    states in a snapshot. From the start, norm factors are still to be found (`scale_all`)."""
+    by_key = {stream_key(recipe): recipe for recipe in recipes}
+    read = {key: states[key]["buffer"]["batches_read"] if states else 0 for key in by_key}
+    first, batch_contexts = min(read.values()), next(iter(by_key.values())).llm_batch_contexts
+    texts = prefetched(tokens.alike(batch_contexts, skip=first), lm.device)
+    captures = SharedCaptures(texts, lm.captures)
+    made = {
+        key: _stream(recipe, captures.reader(recipe.layer), lm, tokens)
+        for key, recipe in by_key.items()
+    }
+    for key, stream in made.items():
+        # What a stream has read already, others may not have.
+        for _ in itertools.islice(stream.captured, read[key] - first):
+            pass
+        if states:
+            stream.scale, stream.norms = states[key]["scale"], states[key]["norms"]
+            stream.buffer.load_state(states[key]["buffer"])
+    return made
+
+
+def _stream(recipe: SaeRecipe, captured: Reader, lm: LanguageModel, tokens: Tokens) -> Stream:
+    training = recipe.training
+    buffer = ActivationBuffer(
+        captured,
+        d_model=lm.d_model,
+        capacity_tokens=recipe.buffer_tokens,
+        batch_tokens=training.batch_tokens,
+        seed=training.seed,
+        # The shuffled activations are in autocast's dtype.
+        dtype=getattr(torch, training.autocast),
+        device=lm.device,
+        dropping=Dropping.of(training.drop, tokens),
+    )
+    return Stream(recipe, buffer, captured)
+
+
+def fill_all(of_pass: Sequence[Stream]) -> None:
+    """Fill the buffers that are due, together."""
+    fill([stream.buffer for stream in of_pass])
+
+
+def scale_all(of_pass: Sequence[Stream]) -> None:
+    """Find the streams' norm factors, from batches that are not trained on, as `norm_factor` does;
+    together, so that no stream reads far ahead of another."""
+    measured = [Norms(iter(stream.buffer.batch, None)) for stream in of_pass]
+    totals = [0.0] * len(of_pass)
+    counts = [stream.recipe.training.norm_batches for stream in of_pass]
+    for number in range(max(counts)):
+        fill_all([stream for stream, count in zip(of_pass, counts, strict=True) if number < count])
+        for place, batches in enumerate(measured):
+            if number < counts[place]:
+                totals[place] += mean_squared_norm(next(batches))
+    for stream, norms, total, count in zip(of_pass, measured, totals, counts, strict=True):
+        stream.scale, stream.norms = (total / count) ** 0.5, norms.measured()
