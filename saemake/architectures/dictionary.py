@@ -61,8 +61,9 @@ class Dictionary(nn.Module, abc.ABC):
         `model, tokenizer = sae.lm()`. It is on the SAE's device, in the dtype of the training.
 
         It is found by what lies beside the SAE's files; `place`, a folder or a Hub id, is for an LM
-        that moved. Raises SaemakeError if it is not there, or another LM: its checksums, width or
-        number of layers differ.
+        that moved or that the project's config does not name, and is remembered. Raises
+        SaemakeError if it is not there, or another LM: its checksums, width or number of layers
+        differ.
         """
         return self._origin.lm(place)
 

@@ -45,6 +45,8 @@ class Origin:
         self.dictionary = dictionary
         of_checkpoint = path.parent.name == CHECKPOINTS
         self.folder = path.parent.parent if of_checkpoint else path.parent
+        # The LM's place, where it was given last.
+        self.place: str | os.PathLike[str] | None = None
         self._lms: dict[Any, tuple[LanguageModel, Any]] = {}
         assert dictionary.config is not None
         self.trainer: dict[str, Any] = dictionary.config["trainer"]
@@ -82,14 +84,17 @@ class Origin:
         return content
 
     def weights(self, place: str | os.PathLike[str] | None) -> Weights:
-        """The files of the LM that the SAE is of: at `place`, else where the SAE's files or the
-        project's config say. Raises SaemakeError where there is none, or it is another LM."""
+        """The files of the LM that the SAE is of: at `place`, else at the place given before, else
+        where the SAE's files or the project's config say. Raises SaemakeError where there is none,
+        or it is another LM."""
+        place = self.place if place is None else place
         model = self.provenance.get("recipe", {}).get("tokens", {}).get("model", {})
         folder = self._folder(place)
         weights = Weights(
             self.trainer["lm_name"], folder, model.get("gguf_file"), model.get("dtype", "float32")
         )
         self._check(weights)
+        self.place = place
         return weights
 
     def _folder(self, place: str | os.PathLike[str] | None) -> Path:
@@ -109,7 +114,7 @@ class Origin:
         if said is None or not (source.ROOT / said).is_dir():
             raise SaemakeError(
                 f"{self.folder}: its LM '{name}' was a local folder, and the project's config does"
-                " not say where; name it: sae.lm('FOLDER')"
+                " not say where; name it once: sae.lm('FOLDER') or sae.activations(text, 'FOLDER')"
             )
         return source.ROOT / str(said)
 
@@ -165,10 +170,11 @@ class Origin:
 
     def _capturing(self, place: str | os.PathLike[str] | None) -> tuple[LanguageModel, Any]:
         """The LM up to the SAE's layer, and its tokenizer. The last one is kept."""
-        key = (place, self._device)
+        key = (self.place if place is None else place, self._device)
         if key not in self._lms:
             weights = self.weights(place)
             lm = LanguageModel(weights, self.trainer["layer"], self._device, whole=False)
+            key = (self.place, self._device)
             self._lms = {key: (lm, self._tokenizer(weights))}
         return self._lms[key]
 

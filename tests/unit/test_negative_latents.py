@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from peers import SHARED
 from unit.test_evaluation import DOCUMENTS, core_recipe, recipe, tokens
 from unit.test_evaluation import lm as lm  # a fixture
 
@@ -173,6 +174,6 @@ def test_an_export_is_promised_only_where_there_is_one(registered, tmp_path, mon
     assert "which saemake reads and can write" in readers.described([sae])
 
 
-@pytest.mark.parametrize("name", architectures.names())
+@pytest.mark.parametrize("name", SHARED)
 def test_the_eight_are_read_by_peers(name):
     assert elsewhere.read_elsewhere(name)

@@ -74,6 +74,7 @@ def test_the_guide_names_every_attribute_and_member():
     assert set(Dictionary.__annotations__) - set_by_the_loader <= named
 
 
+@pytest.mark.long
 def test_a_new_architecture_passes_what_every_one_must(copy):
     before = (copy / "tests/unit/frozen.json").read_text().splitlines()
     run(copy, "tests/unit/test_frozen.py", NINTH)

@@ -97,7 +97,11 @@ def test_an_lm_that_moved_is_given_by_its_folder(tmp_path):
     with pytest.raises(SaemakeError, match=r"its LM 'mine' was a local folder.*sae\.lm\('FOLDER'"):
         sae.lm()
     assert type(sae.lm(moved).model).__name__ == "GPTNeoXForCausalLM"
-    assert sae.activations(TEXT, moved).x.shape[1] == 128
+    # It is remembered.
+    assert sae.activations(TEXT).x.shape[1] == 128
+    again = saemake.load(tmp_path / "sae")
+    assert again.activations(TEXT, moved).x.shape[1] == 128
+    assert type(again.lm().model).__name__ == "GPTNeoXForCausalLM"
 
 
 def test_another_lm_is_refused(tmp_path):

@@ -15,6 +15,8 @@ from conftest import copied
 from saemake.__main__ import main
 from saemake.base import source
 
+pytestmark = pytest.mark.acceptance
+
 # One worker's: what they share is built once.
 SWEEP = "results/demo/L3/top_k/256"
 TABLE = f"{SWEEP}/metrics.json"

@@ -8,6 +8,8 @@ import sys
 import pytest
 from conftest import Workflow, copied
 
+pytestmark = pytest.mark.acceptance
+
 FOLDER = "results/demo/L3/top_k/256"
 NAMES = ("k_7", "k_4/seed_3", "k_7/seed_3")
 CHECKPOINTS = {"models": {"demo": {"architectures": {"top_k": {"checkpoints": [0.0, 0.5]}}}}}

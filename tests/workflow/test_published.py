@@ -13,6 +13,8 @@ import pytest
 from conftest import LAYER, Workflow, copied, write_catalogue
 from hub_server import LocalHub
 
+pytestmark = pytest.mark.acceptance
+
 REPOSITORY, ARCHITECTURE = "someone/saes_width-2pow8", "TopK_demo/resid_post_layer_3"
 KS = [4, 8, 16]
 SWEEP = "demo/L3/top_k/256"

@@ -15,6 +15,8 @@ from safetensors.torch import load
 
 from saemake.base.store import sha256
 
+pytestmark = pytest.mark.acceptance
+
 REPO = "somebody/saes"
 PUSH = f"published-to/{REPO}/demo"
 SAE = "L3/top_k/256/k_4"

@@ -17,6 +17,8 @@ from conftest import PROJECT, SMALL, merged
 
 from saemake.evaluation.description import Evaluation, TextEvaluation
 
+pytestmark = pytest.mark.acceptance
+
 THIRD = "loss_by_position"
 COPIED = ("saemake", "config", "workflow", "profiles", "snakemake_logger_plugin_saemake")
 ENTRY = {"contexts": 8, "context_tokens": 32, "first": 4, "held_out": True}

@@ -205,7 +205,7 @@ def wanted(begun, tmp_path_factory):
 
 @pytest.mark.acceptance
 def test_pairs_of_runs_end_well_with_the_same_bytes(workflow, wanted):
-    pairs(workflow, 4, wanted)
+    pairs(workflow, 2, wanted)
 
 
 @pytest.mark.long
