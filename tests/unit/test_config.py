@@ -18,6 +18,7 @@ from saemake.config.sections import (
     Logging,
     Model,
     OwnFigure,
+    Passes,
     Published,
     Publishing,
     Snapshots,
@@ -318,7 +319,7 @@ def test_every_key_is_explained_in_the_readme():
     text = (PROJECT / "config" / "README.md").read_text()
     explained = set(re.findall(r"^\| `([a-zA-Z_0-9]+)`", text, flags=re.MULTILINE))
     sections = [Config, Model, Text, Dataset, Judge, Suite, Training, Logging, Wandb, Snapshots]
-    sections += [Features]
+    sections += [Features, Passes]
     sections += [*(evaluation.get(name).Settings for name in evaluation.names()), Baselines]
     sections += [Published, Tolerances, Publishing, OwnFigure, Shape, Device, TrainingDrop]
     sections += [architectures.get(name).Settings for name in architectures.names()]

@@ -172,6 +172,17 @@ def test_other_families_are_captured_and_replaced_too(family, contexts):
     assert (lm._head is None) == (name == "cohere")
 
 
+def test_captures_of_several_layers_are_those_of_each_alone(family, contexts):
+    """To the bit: no later block changes what an earlier one gave."""
+    name, folder = family
+    deepest = LanguageModel(Weights(name, folder, None, "float32"), 2, CPU, whole=False)
+    together = deepest.captures(contexts, [0, 1, 2])
+    for layer, found in together.items():
+        alone = LanguageModel(Weights(name, folder, None, "float32"), layer, CPU, whole=False)
+        assert alone.capture(contexts).equal(found)
+    assert list(deepest.captures(contexts, [1])) == [1]
+
+
 def test_logits_in_bfloat16_are_transformers_own(family, contexts):
     name, folder = family
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()

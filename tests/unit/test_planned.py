@@ -29,7 +29,7 @@ from saemake.inputs import weights
 from saemake.jobs.baselines import fit_baselines
 from saemake.jobs.evaluate import evaluate
 from saemake.jobs.inputs import fetch_model, tokenise
-from saemake.jobs.train import most_that_fit, train
+from saemake.jobs.train import parts_that_fit, train
 from saemake.llm.cost import Lm, Operations, Reading
 from saemake.llm.shape import Shape, shape_of
 from saemake.paths.files import build_files, uses
@@ -388,8 +388,8 @@ def test_a_model_of_no_known_shape_is_one_line(said, tmp_path):
 def test_a_pass_that_does_not_fit_is_cut_into_equal_parts():
     shape = shape_of(AutoConfig.from_pretrained(DEMO_LM))
     recipe = sae_recipe(read_config(SMALL), SaeName(Sweep("demo", 3, "top_k", "256"), 4))
-    needed = [memory.of_training(recipe, shape, saes).on_gpu for saes in range(8)]
+    needed = [memory.of_training([recipe] * saes, shape).on_gpu for saes in range(1, 8)]
     assert needed == sorted(needed)
-    for fit, at_once in {7: 7, 6: 4, 4: 4, 3: 3, 2: 2, 1: 1, 0: 0}.items():
-        room = needed[fit] if fit else needed[1] - 1
-        assert most_that_fit(recipe, shape, 7, room) == at_once
+    for fit, parts in {7: [0, 7], 6: [0, 4, 7], 3: [0, 2, 5, 7], 1: [*range(8)]}.items():
+        assert parts_that_fit([recipe] * 7, shape, needed[fit - 1]) == parts
+    assert parts_that_fit([recipe] * 7, shape, needed[0] - 1) is None

@@ -1,0 +1,296 @@
+"""SAEs of several widths, layers and seeds that train on one run of the LM are those of each alone;
+and what shares one."""
+
+import json
+
+import pytest
+import torch
+from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, merged, raw_config
+from texts import tokenised
+from transformers import AutoConfig
+from unit.test_snapshots import Killed, go, kill_before, stored
+
+from saemake import architectures
+from saemake.activations.buffer import ActivationBuffer, fill
+from saemake.activations.dropping import Dropping
+from saemake.activations.shared import SharedCaptures
+from saemake.base.errors import SaemakeError
+from saemake.config.checks import read
+from saemake.jobs import passes as noted
+from saemake.llm.model import LanguageModel
+from saemake.llm.shape import shape_of
+from saemake.paths.names import SaeName, Sweep
+from saemake.plan.passes import cut, fewest, needed
+from saemake.plan.totals import plan
+from saemake.recipes.training import sae_recipe
+from saemake.text.shards import Contexts
+from saemake.training.members import Stores, Wanted
+from saemake.training.train import FailedSaesError, Inputs
+
+CPU = torch.device("cpu")
+ALL = ["sparsities", "widths", "architectures", "layers", "seeds"]
+# Over this are some of the demo's norms, not as many at each layer: the buffers are filled at
+# different steps.
+DROP = {"models": {"demo": {"prepend_bos": True}}, "training": {"drop": {"bos": True}}}
+DROP["training"]["drop"] |= {"norm_over_median": 1.4, "reserve": 0.5}
+
+
+def config_of(over=None, *, share=ALL, memory_gib=None):
+    passes = {"passes": {"share": share, "memory_gib": memory_gib}}
+    widths = {"widths": {"128": 128}, "models": {"demo": {"suite": {"widths": ["256", "128"]}}}}
+    return read(
+        raw_config(merged(over or {}, merged(passes, merged(widths, SMALL)))),
+        PROJECT,
+        [CONFIG_FILE],
+    )
+
+
+def sae(architecture, layer=3, width="256", seed=None, place=0):
+    k = architectures.get(architecture).example["sweep"][place]
+    return SaeName(Sweep("demo", layer, architecture, width), k, seed)
+
+
+# Of each way in which SAEs of a pass may differ, more than one.
+SAES = [
+    sae("top_k"),
+    sae("gated"),
+    sae("batch_top_k", width="128"),
+    sae("top_k", layer=1),
+    sae("jump_relu", layer=5, width="128"),
+    sae("top_k", seed=7),
+]
+
+
+def wanted(config, saes=SAES, steps=()):
+    return [Wanted(str(each), sae_recipe(config, each), steps) for each in saes]
+
+
+@pytest.fixture(scope="module")
+def inputs(demo_weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokens")
+    return lambda config: Inputs(demo_weights, {}, tokenised(config, demo_weights, "train", folder))
+
+
+@pytest.mark.parametrize("over", [{}, DROP], ids=["all positions", "high norms left out"])
+def test_saes_of_one_pass_have_the_bytes_of_saes_alone(inputs, tmp_path, monkeypatch, over):
+    config = config_of(over)
+    given, saes = inputs(config), wanted(config)
+    for each in saes:
+        go([each], given, tmp_path / "alone", config, seconds=1e9)
+    runs, run = [], LanguageModel.captures
+
+    def counted(self, contexts, layers):
+        runs.append(list(layers))
+        return run(self, contexts, layers)
+
+    monkeypatch.setattr(LanguageModel, "captures", counted)
+    go(saes, given, tmp_path / "together", config, seconds=1e9)
+    assert stored(saes, tmp_path / "together") == stored(saes, tmp_path / "alone")
+    # The LM has run once: up to the last layer, over each batch of contexts once.
+    together = len(runs)
+    assert runs == [[1, 3, 5]] * together
+    runs.clear()
+    go(saes[:1], given, tmp_path / "once more", config, seconds=1e9)
+    assert together - len(runs) in range(4)
+    with monkeypatch.context() as patch:
+        kill_before(patch, 5)
+        with pytest.raises(Killed):
+            go(saes, given, tmp_path / "killed", config)
+        kill_before(patch, 33)
+        with pytest.raises(Killed):
+            go(saes, given, tmp_path / "killed", config)
+    go(saes, given, tmp_path / "killed", config)
+    assert stored(saes, tmp_path / "killed") == stored(saes, tmp_path / "alone")
+
+
+def test_an_sae_that_fails_leaves_the_others_of_its_pass_alone(inputs, tmp_path):
+    config = config_of({"logging": {"every_steps": 1}})
+    given, saes = inputs(config), wanted(config)
+    diverging = sae_recipe(config, SAES[3])
+    training = diverging.training.model_copy(update={"learning_rate": 1e30, "warmup_steps": 0})
+    bad = Wanted("bad", diverging.model_copy(update={"training": training}))
+    with pytest.raises(FailedSaesError, match="bad: the loss is not finite") as error:
+        go([*saes, bad], given, tmp_path / "together", config, seconds=1e9)
+    assert list(error.value.faults) == [bad.recipe.hash]
+    for each in saes:
+        go([each], given, tmp_path / "alone", config, seconds=1e9)
+    assert stored(saes, tmp_path / "together") == stored(saes, tmp_path / "alone")
+
+
+def contexts(rows):
+    ids = torch.tensor(rows)
+    return Contexts(ids, torch.ones_like(ids))
+
+
+def buffer(reader, **drop):
+    return ActivationBuffer(
+        reader,
+        d_model=1,
+        capacity_tokens=8,
+        batch_tokens=2,
+        seed=0,
+        dtype=torch.float32,
+        device=CPU,
+        dropping=Dropping(**drop),
+    )
+
+
+def test_readers_share_runs_and_keep_one_batch_at_most():
+    texts = [[[4 * n + 1, 4 * n + 2, 4 * n + 3, 4 * n + 4]] for n in range(12)]
+    runs = []
+
+    def capture(text, layers):
+        runs.append(text.ids[0, 0].item())
+        return {layer: (text.ids * 10**layer)[..., None].float() for layer in layers}
+
+    captures = SharedCaptures(map(contexts, texts), capture)
+    first, second = buffer(captures.reader(0)), buffer(captures.reader(2), ids=[2])
+    fill([first, second])
+    # 8 tokens are two batches of contexts, or three where a token is left out.
+    assert (first.batches_read, second.batches_read) == (2, 3)
+    assert runs == [1, 5, 9]
+    assert [len(reader.waiting) for reader in captures.readers] == [1, 0]
+    assert first.activations_ND.flatten().tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert second.activations_ND.flatten().tolist()[:4] == [100, 300, 400, 500]
+    captures.readers[0].close()
+    drawn = torch.cat([second.batch() for _ in range(20)])
+    assert len(captures.readers[0].waiting) == 0
+    assert runs == list(range(1, 4 * len(runs), 4))
+    assert sorted(drawn.flatten().tolist())[:3] == [100, 300, 400]
+
+
+def missing(*sweeps):
+    """As if the store lacked these sweeps' first SAEs and one more."""
+    return {sweep: [SaeName(sweep, 4), SaeName(sweep, 8)] for sweep in sweeps}
+
+
+TOP, WIDE, BATCH, DEEP = (
+    Sweep("demo", 3, "top_k", "128"),
+    Sweep("demo", 3, "top_k", "256"),
+    Sweep("demo", 3, "batch_top_k", "128"),
+    Sweep("demo", 4, "top_k", "128"),
+)
+
+
+@pytest.mark.parametrize(
+    ("share", "jobs"),
+    [
+        ([], [(TOP,), (WIDE,), (BATCH,), (DEEP,)]),
+        (["widths"], [(TOP, WIDE), (BATCH,), (DEEP,)]),
+        (["architectures"], [(TOP, BATCH), (WIDE,), (DEEP,)]),
+        (["layers"], [(TOP, DEEP), (WIDE,), (BATCH,)]),
+        (["widths", "architectures"], [(TOP, WIDE, BATCH), (DEEP,)]),
+        (["widths", "architectures", "layers"], [(TOP, WIDE, BATCH, DEEP)]),
+    ],
+)
+def test_what_may_share_a_pass(share, jobs):
+    config = config_of(share=["sparsities", *share])
+    assert [each.jobs for each in cut(config, missing(TOP, WIDE, BATCH, DEEP))] == jobs
+
+
+def test_other_seeds_share_a_pass_only_where_the_config_says_so():
+    one = sae("top_k", seed=7)
+    asked = {WIDE: [sae("top_k")], one: [one]}
+    alone = cut(config_of(share=["sparsities", "layers"]), asked)
+    assert [each.jobs for each in alone] == [(WIDE,), (one,)]
+    assert [each.jobs for each in cut(config_of(), asked)] == [(WIDE, one)]
+
+
+def test_other_texts_never_share_a_pass():
+    demo = raw_config(SMALL)["models"]["demo"]
+    config = config_of({"models": {"other": {**demo, "train_tokens": 40_960}}})
+    asked = missing(TOP, Sweep("other", 3, "top_k", "128"))
+    assert len(cut(config, asked)) == 2
+
+
+def test_passes_fit_into_the_memory_that_the_config_gives():
+    asked = missing(TOP, WIDE, BATCH, DEEP)
+    whole = cut(config_of(memory_gib=100), asked)
+    assert [len(each.saes) for each in whole] == [8]
+    shape = shape_of(AutoConfig.from_pretrained(DEMO_LM))
+    recipes = [sae_recipe(config_of(), each) for each in whole[0].saes]
+    less = (needed(recipes, shape) - 1) / 2**30
+    halves = cut(config_of(memory_gib=less), asked)
+    assert [len(each.saes) for each in halves] == [4, 4]
+    assert sorted(str(s) for each in halves for s in each.saes) == sorted(
+        str(s) for saes in asked.values() for s in saes
+    )
+    with pytest.raises(SaemakeError, match=r"passes.memory_gib 0.01 is too little for demo/L"):
+        cut(config_of(memory_gib=0.01), asked)
+
+
+def test_the_fewest_parts_of_even_size():
+    sizes = [1, 1, 1, 1, 1, 1, 1]
+    for room, places in {7: [0, 7], 6: [0, 4, 7], 4: [0, 4, 7], 3: [0, 2, 5, 7], 0: None}.items():
+        assert fewest(7, lambda a, b, room=room: sum(sizes[a:b]) <= room) == places
+    uneven = [5, 1, 1, 1, 1, 1]  # even parts do not fit: 5 + 1 + 1 are more than 6
+    assert fewest(6, lambda a, b: sum(uneven[a:b]) <= 6) == [0, 2, 6]
+
+
+def test_a_plan_counts_the_lm_once_a_pass(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    targets = [f"results/{sweep}/{sae_}/ae.pt" for sweep in (TOP, WIDE, DEEP) for sae_ in ("k_4",)]
+    apart = plan(config_of(share=["sparsities"]), targets, tmp_path)
+    together = plan(config_of(), targets, tmp_path)
+    assert (len(apart.passes), len(together.passes)) == (3, 1)
+    lm = [job.operations.lm for job in apart.jobs]
+    # Blocks up to the layer: 4, 4, 5.
+    assert lm[0] == lm[1]
+    assert lm[2] * 4 == lm[0] * 5
+    assert [job.operations.lm for job in together.jobs] == [lm[2]]
+    steps = [job.operations.saes for job in apart.jobs]
+    assert [job.operations.saes for job in together.jobs] == [sum(steps)]
+    # Two streams: a buffer more than one pass alone has.
+    buffers = [job.memory.buffer for job in apart.jobs]
+    assert together.jobs[0].memory.buffer == 2 * buffers[0]
+
+
+def test_what_a_run_writes_down_its_jobs_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = config_of()
+    targets = [f"results/{TOP}/k_4/ae.pt", f"results/{DEEP}/metrics.json", "published-to/a/b/demo"]
+    passes = noted.of_run(config, targets)
+    assert [each.jobs for each in passes] == [(TOP, DEEP)]
+    noted.write_down(passes, ["demo"])
+    assert noted.together(config, TOP) == noted.together(config, DEEP) == [list(passes[0].saes)]
+    # What no pass has trains by itself.
+    (alone,) = noted.together(config, WIDE)
+    assert {each.sweep for each in alone} == {WIDE}
+    noted.write_down([], ["demo"])
+    (own,) = noted.together(config, TOP)
+    assert {each.sweep for each in own} == {TOP}
+    assert noted.of_run(config_of(share=["sparsities"]), targets) == []
+
+
+def test_what_was_written_down_by_another_config_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = config_of()
+    (noted.FOLDER).mkdir(parents=True)
+    for content in ("", "[]", '{"passes": [["nobody/L3/top_k/128/k_4"]]}'):
+        (noted.FOLDER / "demo.json").write_text(content)
+        assert len(noted.together(config, TOP)) == 1
+    (noted.FOLDER / "demo.json").write_text(json.dumps({"passes": [[f"{TOP}/k_4"]]}))
+    first, rest = noted.together(config, TOP)
+    assert (len(first), len(rest) > 0) == (1, True)
+
+
+def test_stores_know_what_a_shared_pass_has_made(inputs, tmp_path):
+    config = config_of()
+    saes = wanted(config, SAES[:2], steps=(4,))
+    go(saes, inputs(config), tmp_path, config, seconds=1e9)
+    assert all(each.is_in(Stores.under(tmp_path)) for each in saes)
+
+
+@pytest.mark.parametrize(
+    ("passes", "message"),
+    [
+        ({"share": ["widths"]}, "'share' must list sparsities"),
+        ({"share": ["sparsities", "models"]}, "passes.share"),
+        ({"memory_gib": 0}, "passes.memory_gib"),
+        ({"memory_gib": "much"}, "passes.memory_gib"),
+    ],
+)
+def test_bad_passes_are_one_line(passes, message):
+    with pytest.raises(SaemakeError, match=message) as error:
+        read(raw_config({"passes": passes}), PROJECT, [CONFIG_FILE])
+    assert "\n" not in str(error.value)
