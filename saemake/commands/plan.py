@@ -103,6 +103,7 @@ def as_json(made: Plan, device: Device | None, started: Processes) -> dict[str, 
     return {
         "saes_to_train": [str(sae) for saes in made.work.train.values() for sae in saes],
         "passes": [list(map(str, each.saes)) for each in made.passes],
+        "unshared_lm_flops": made.unshared_lm,
         "saes_in_store": [str(sae) for sae in made.work.stored],
         "tokens_to_tokenise": made.tokens,
         "text_known": made.known,
@@ -138,8 +139,16 @@ def _saes(made: Plan) -> list[tuple[str, str]]:
     return [
         ("SAEs to train", f"{trained}{passes}"),
         *(("", f"{_count(len(each.saes), 'SAE')} of {each}") for each in shared),
+        *([("sharing saves", _saved(made))] if shared else []),
         ("SAEs in the store", str(len(made.work.stored))),
     ]
+
+
+def _saved(made: Plan) -> str:
+    """What SAEs of several jobs that train on one run of the LM save."""
+    done = sum(job.operations.lm for job in made.jobs if job.stage == "training")
+    apart = _count(len(made.work.train), "pass")
+    return f"LLM {_flop(made.unshared_lm - done)} of {_flop(made.unshared_lm)}, of {apart} apart"
 
 
 def _dropped(config: Config, made: Plan) -> list[str]:

@@ -50,6 +50,8 @@ class Plan:
 
     work: Work
     passes: list[Pass]
+    # Of the LM, were each job to run it by itself.
+    unshared_lm: int
     tokens: dict[str, int]
     jobs: list[JobCost]
     disk: Disk
@@ -113,6 +115,7 @@ class _Costs:
         return Plan(
             needed,
             passes,
+            sum(self._lm_of_pass(job.model, [job.layer]) for job in needed.train),
             tokens,
             jobs,
             disk(config, needed, self.shapes, texts),
@@ -130,9 +133,8 @@ class _Costs:
             config.training_of(name),
             config.steps_of(name),
         )
-        reading = self.texts.reading(name, "train", model.llm_batch_contexts, alike=True)
-        lm = self._lm(name, max(sae.layer for sae in of_pass.saes))
-        done, traffic = Operations(lm.to_layer(reading), 0), 0
+        lm_operations = self._lm_of_pass(name, [sae.layer for sae in of_pass.saes])
+        done, traffic = Operations(lm_operations, 0), 0
         for sae in of_pass.saes:
             kind, latents = (
                 architectures.get(sae.sweep.architecture),
@@ -153,6 +155,12 @@ class _Costs:
             model.dtype,
             training.autocast,
         )
+
+    def _lm_of_pass(self, model: str, layers: Iterable[int]) -> int:
+        """Operations of one run of an LM over its training text, up to the last of the layers."""
+        batch = self.config.models[model].llm_batch_contexts
+        reading = self.texts.reading(model, "train", batch, alike=True)
+        return self._lm(model, max(layers)).to_layer(reading)
 
     def _fit(self, job: Fit) -> JobCost:
         model = self.config.models[job.model]

@@ -238,6 +238,7 @@ def test_a_plan_counts_the_lm_once_a_pass(tmp_path, monkeypatch):
     assert lm[0] == lm[1]
     assert lm[2] * 4 == lm[0] * 5
     assert [job.operations.lm for job in together.jobs] == [lm[2]]
+    assert apart.unshared_lm == together.unshared_lm == sum(lm)
     steps = [job.operations.saes for job in apart.jobs]
     assert [job.operations.saes for job in together.jobs] == [sum(steps)]
     # Two streams: a buffer more than one pass alone has.

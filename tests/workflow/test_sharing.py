@@ -58,11 +58,11 @@ def test_the_first_job_trains_for_all_and_the_bytes_are_the_same(workflow, apart
 
 
 def test_an_sae_that_fails_stops_its_own_job_only(workflow, apart):
-    diverging = {"models": {"demo": {"architectures": {"standard_new": {"sweep": [1e35]}}}}}
+    diverging = {"models": {"demo": {"architectures": {"standard_new": {"sweep": [1e39]}}}}}
     workflow.configure({**WIDTHS, **SHARE, **diverging})
-    bad = "results/demo/L3/standard_new/256/penalty_1e+35/ae.pt"
+    bad = "results/demo/L3/standard_new/256/penalty_1e+39/ae.pt"
     said = workflow.fail(*TARGETS[:2], bad)
-    assert "penalty_1e+35: the loss is not finite" in said
+    assert "penalty_1e+39: the loss is not finite" in said
     assert sums(workflow).items() <= sums(apart).items()
     assert {TARGETS[0], TARGETS[1]} <= set(sums(workflow))
 
