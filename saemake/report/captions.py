@@ -12,17 +12,18 @@ BASELINES = (
 )
 BETTER_ABOVE = " Further up and further left is better."
 CHOSEN = (
-    " Where latents can be chosen in two ways, it is the way of the architecture's loader: top_k"
-    " keeps the k largest; batch_top_k and matryoshka_batch_top_k keep those above the threshold."
+    " Where latents can be chosen in two ways, the figure shows the loader's: the k largest for"
+    " top_k, those above the threshold for batch_top_k and matryoshka_batch_top_k."
 )
 TITLES = {
-    "overview": "The suite at a glance",
+    "overview": "Overview",
     "latent_densities": "How often latents fire",
     "decoder_similarities": "Latents with similar decoder directions",
     "training_curves": "The course of the training",
 }
 CAPTIONS = {
-    "overview": f"Each panel shows one figure against L0. {L0}{BASELINES}{CHOSEN}",
+    "overview": "The suite at a glance. Each panel shows one figure against L0."
+    f" {L0}{BASELINES}{CHOSEN}",
     "loss_recovered_vs_l0": "Loss recovered: how much of the language model's loss comes back when"
     " the SAE's reconstructions replace the activations. 0 is as bad as zeros, 1 as good as the"
     f" activations themselves. {L0}{BETTER_ABOVE}{BASELINES}{CHOSEN}",

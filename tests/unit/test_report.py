@@ -199,4 +199,4 @@ def test_figures_have_titles_in_words(name, words):
 def test_captions_say_which_way_of_choosing_latents_is_shown():
     shown = ["overview", "core_loss_recovered_vs_l0", "dead_latents_vs_l0", "latent_densities"]
     for name in [*shown, "sae_bench_core.mse_vs_l0"]:
-        assert "top_k keeps the k largest" in caption(name)
+        assert "the k largest for top_k, those above the threshold for" in caption(name)
