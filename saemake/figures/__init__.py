@@ -219,7 +219,7 @@ FIGURES: dict[str, Figure] = {
     "latent_densities": _histogram(
         f"sae_bench_core{LATENTS}",
         "feature_density",
-        "density: share of tokens on which a latent fires",
+        "share of tokens on which a latent fires",
     ),
     "decoder_similarities": _histogram(
         f"sae_bench_core{LATENTS}",

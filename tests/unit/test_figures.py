@@ -585,6 +585,17 @@ def test_a_histogram_has_the_share_of_latents_in_each_bin_and_of_those_that_neve
     assert bar.get_ylabel() == "L0"
 
 
+def test_the_first_decade_has_no_label_where_that_would_touch_never(tmp_path):
+    table = tmp_path / "metrics.json"
+    only = row("top_k", 2, 1000, "1k", [])
+    table.write_text(json.dumps([only]))
+    figure = figures.get("latent_densities")
+    paths = [table, densities(tmp_path, only["name"], [0.0, 0.0002, 0.9])]
+    axes, _ = drawing.draw(figure, drawing.table(figure, paths), "lm").axes
+    labels = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert labels == ["never", "", "", "$10^{-2}$", "", "1"]
+
+
 def test_a_file_beside_that_is_not_there_is_told():
     figure = figures.get("training_curves")
     with pytest.raises(SaemakeError, match=r"no SAE has a file training\.csv"):
