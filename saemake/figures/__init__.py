@@ -14,7 +14,7 @@ from typing import Any, Literal
 from saemake.base.errors import SaemakeError, nearest
 
 # Whoever changes how figures look raises it: they are drawn again.
-VERSION = 2
+VERSION = 3
 
 Kind = Literal[
     "frontier",
@@ -85,15 +85,14 @@ class Figure:
         return self.y.partition(".")[0]
 
 
-def _frontier(evaluation: str, quality: str, label: str) -> Figure:
-    x, y = f"{evaluation}.l0", f"{evaluation}.{quality}"
-    return Figure("frontier", "suite", "metrics.json", label, x=x, y=y)
+def _frontier(y: str) -> Figure:
+    x = f"{y.partition('.')[0]}.l0"
+    return Figure("frontier", "suite", "metrics.json", label_of(y), x=x, y=y)
 
 
-def _by_sae_bench(panel: Panel) -> Figure:
-    """The figure of one evaluation as it is, not flipped."""
-    label = f"{panel.label.removeprefix('1 - ')} (less is better)" if panel.flipped else panel.label
-    return Figure("frontier", "suite", "metrics.json", label, x="l0", y=panel.column)
+def _not_flipped(panel: Panel) -> str:
+    """The label of a panel's column as it is."""
+    return f"{panel.label.removeprefix('1 - ')} (less is better)" if panel.flipped else panel.label
 
 
 # What SAE Bench's paper shows of each evaluation. Of absorption it shows 1 - the figure.
@@ -136,16 +135,50 @@ SIZES = (
 )
 
 
+# Columns in plain words, the same in every figure. Columns of dictionary_learning name no owner.
+LABELS = {
+    "l0": "L0 (active latents a token)",
+    "tokens": "tokens trained on",
+    "latents": "latents",
+    "layer": "layer",
+    "dictionary_learning.l0": "L0",
+    "dictionary_learning.frac_recovered": "loss recovered",
+    "dictionary_learning.frac_variance_explained": "variance explained",
+    "dictionary_learning.frac_alive": "share of latents that fire",
+    "sae_bench_core.l0": "L0 (SAE Bench core)",
+    "sae_bench_core.ce_loss_score": "loss recovered (SAE Bench core)",
+    "sae_bench_core.kl_div_score": "KL score (SAE Bench core)",
+    "sae_bench_core.explained_variance": "variance explained (SAE Bench core)",
+    "sae_bench_core.frac_alive": "share of latents that fire (SAE Bench core)",
+    "sae_bench_core.freq_over_10_percent": "share of latents over 10 % of tokens",
+    "sae_bench_core.average_max_decoder_cosine_sim": "largest decoder cosine, mean",
+    "sae_bench_core.average_max_encoder_cosine_sim": "largest encoder cosine, mean",
+    **{panel.column: _not_flipped(panel) for panel in (*SIZES, *ALL) if panel is not CORE},
+}
+
+
+def label_of(column: str) -> str:
+    """A column of metrics.json as the label of an axis: in plain words, or else by its name, which
+    can be searched for."""
+    evaluation, _, figure = column.partition(".")
+    return LABELS.get(column, f"{figure} ({evaluation})" if figure else column)
+
+
+def _plain(column: str) -> Panel:
+    return Panel(column, label_of(column))
+
+
+DEAD = Panel("sae_bench_core.frac_alive", "share of dead latents", flipped=True)
 # A suite at a glance.
 OVERVIEW = (
-    Panel("dictionary_learning.frac_recovered", "loss recovered"),
-    Panel("sae_bench_core.ce_loss_score", "loss recovered (SAE Bench core)"),
-    Panel("sae_bench_core.kl_div_score", "KL score (SAE Bench core)"),
-    Panel("dictionary_learning.frac_variance_explained", "variance explained"),
-    Panel("sae_bench_core.frac_alive", "share of dead latents", flipped=True),
-    Panel("sae_bench_core.freq_over_10_percent", "share of latents over 10 % of tokens"),
-    Panel("sae_bench_core.average_max_decoder_cosine_sim", "largest decoder cosine, mean"),
-    Panel("sae_bench_core.average_max_encoder_cosine_sim", "largest encoder cosine, mean"),
+    _plain("dictionary_learning.frac_recovered"),
+    _plain("sae_bench_core.ce_loss_score"),
+    _plain("sae_bench_core.kl_div_score"),
+    _plain("dictionary_learning.frac_variance_explained"),
+    DEAD,
+    _plain("sae_bench_core.freq_over_10_percent"),
+    _plain("sae_bench_core.average_max_decoder_cosine_sim"),
+    _plain("sae_bench_core.average_max_encoder_cosine_sim"),
     *(panel for panel in ALL if panel is not CORE),
 )
 # Columns of training.csv.
@@ -153,7 +186,7 @@ TRAINING_CURVES = (
     Panel("loss", "loss"),
     Panel("frac_variance_explained", "variance explained"),
     Panel("l0", "L0"),
-    Panel("dead", "dead latents"),
+    Panel("dead", DEAD.label),
 )
 
 
@@ -169,28 +202,24 @@ def _of_paper(kind: Any, panels: tuple[Panel, ...], x: str, **more: Any) -> Figu
 
 
 FIGURES: dict[str, Figure] = {
-    "loss_recovered_vs_l0": _frontier("dictionary_learning", "frac_recovered", "loss recovered"),
-    "variance_explained_vs_l0": _frontier(
-        "dictionary_learning", "frac_variance_explained", "fraction of variance explained"
-    ),
-    "core_loss_recovered_vs_l0": _frontier(
-        "sae_bench_core", "ce_loss_score", "loss recovered (SAE Bench core)"
-    ),
+    "loss_recovered_vs_l0": _frontier("dictionary_learning.frac_recovered"),
+    "variance_explained_vs_l0": _frontier("dictionary_learning.frac_variance_explained"),
+    "core_loss_recovered_vs_l0": _frontier("sae_bench_core.ce_loss_score"),
     "dead_latents_vs_l0": Figure(
         "frontier",
         "suite",
         "metrics.json",
-        "share of latents that never fire",
+        DEAD.label,
         x="l0",
-        y="sae_bench_core.frac_alive",
-        panels=(Panel("sae_bench_core.frac_alive", "", flipped=True),),
+        y=DEAD.column,
+        panels=(DEAD,),
         by_default=False,
     ),
     "overview": _of_paper("panels", OVERVIEW, "l0"),
     "latent_densities": _histogram(
         f"sae_bench_core{LATENTS}",
         "feature_density",
-        "density: share of tokens on which a latent fires",
+        "share of tokens on which a latent fires",
     ),
     "decoder_similarities": _histogram(
         f"sae_bench_core{LATENTS}",
@@ -215,7 +244,7 @@ FIGURES: dict[str, Figure] = {
         x="tokens",
         y="dictionary_learning.frac_recovered",
     ),
-    **{f"{panel.evaluation}_vs_l0": _by_sae_bench(panel) for panel in ALL if panel is not CORE},
+    **{f"{panel.evaluation}_vs_l0": _frontier(panel.column) for panel in ALL if panel is not CORE},
     "evaluations_vs_l0": _of_paper("panels", ALL, "l0", at_width=True),
     "evaluations_vs_width": _of_paper("scaling", SCALED, "latents"),
     "evaluations_vs_tokens": _of_paper("course", ALL, "tokens", shows="training", at_width=True),
@@ -283,20 +312,12 @@ def of_column(name: str) -> Figure | None:
     if match is None:
         return None
     column = match["column"]
-    label, file = label_of(column), "metrics.json"
+    panel, file = _plain(column), "metrics.json"
     if match["x"] == "width":
-        panels = (Panel(column, label),)
-        return Figure("scaling", "suite", file, label, x="latents", y=column, panels=panels)
+        return Figure("scaling", "suite", file, panel.label, x="latents", y=column, panels=(panel,))
     if match["x"] == "tokens":
-        return Figure("training", "training", file, label, x="tokens", y=column)
-    return Figure("frontier", "suite", file, label, x=f"{column.partition('.')[0]}.l0", y=column)
-
-
-def label_of(column: str) -> str:
-    """A column of metrics.json as the label of an axis. The name itself, which can be searched
-    for."""
-    evaluation, _, figure = column.partition(".")
-    return f"{figure} ({evaluation})" if figure else column
+        return Figure("training", "training", file, panel.label, x="tokens", y=column)
+    return _frontier(column)
 
 
 def get(name: str) -> Figure:

@@ -13,7 +13,7 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
     """A row of panels for each architecture and width, a panel for each column of training.csv, a
     line for each SAE. `rows` are the lines of training.csv, with the SAE's own L0 as `sae_l0`.
     Darker lines are SAEs of larger L0."""
-    saes = style.saes(rows)
+    saes = _with_share_of_dead(style.saes(rows))
     panels = [each for each in figure.panels if each.column in saes and saes[each.column].any()]
     if not panels:
         raise SaemakeError("no training.csv has a figure of the training")
@@ -35,6 +35,11 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
     style.finish_grid(drawn, title, "tokens", [])
     scale.key(drawn, all_axes)
     return drawn
+
+
+def _with_share_of_dead(saes: pd.DataFrame) -> pd.DataFrame:
+    """training.csv counts dead latents. Other figures show their share."""
+    return saes.assign(dead=saes["dead"] / saes["latents"]) if "dead" in saes else saes
 
 
 def _bounds(axes: Axes, saes: pd.DataFrame, panel: Panel) -> None:

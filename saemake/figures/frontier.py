@@ -30,6 +30,7 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
         if by_width:
             axes.set_title(widths[place], fontsize="medium")
         axes.set_ylabel(figure.label)
+    style.share_y(all_axes)
     keys = style.architecture_keys(saes, [panel])
     if len(dashes) > 1:
         keys += style.width_keys(dashes)

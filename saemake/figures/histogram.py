@@ -64,9 +64,9 @@ def _density_axis(axes: Axes, edges: np.ndarray, zero: float) -> None:
     axes.set_xscale("log")
     low = round(math.log10(edges[0]))
     decades = [10.0**place for place in range(low, 1)]
-    # Every second decade has a label: one beside each other would touch.
+    # Every second decade has a label, but not the first: labels side by side would touch.
     labels = [
-        ("1" if place == 0 else f"$10^{{{place}}}$") if place % 2 == 0 else ""
+        ("1" if place == 0 else f"$10^{{{place}}}$") if place % 2 == 0 and place != low else ""
         for place in range(low, 1)
     ]
     axes.set_xticks([zero, *decades], ["never", *labels])

@@ -9,11 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from saemake.base.errors import SaemakeError
-from saemake.figures import Figure, Panel, palette, style
+from saemake.figures import Figure, Panel, label_of, palette, style
 
 # Axes on which a value is shown by its magnitude.
 LOGARITHMIC = {"tokens", "latents"}
-X_LABELS = {"l0": style.L0_LABEL, "tokens": "tokens trained on", "latents": "latents"}
 # What an SAE's line has in common, besides its colour and its panel.
 SWEEP = ("model", "layer", "architecture", "width")
 
@@ -22,7 +21,8 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
     """A panel for each column of `figure.panels`, and for each value of the column `figure.by`. A
     line is a sweep; its colour is its `figure.hue`. Lines of one colour differ in their dashes.
     SAEs that differ in their seed alone are one point, the mean, with a bar of a standard
-    deviation. The baselines are grey lines where a panel has one layer of one model."""
+    deviation. The baselines are grey lines where a panel has one layer of one model. Panels of one
+    column share their y axis."""
     saes = style.with_l0(rows) if figure.x == "l0" else style.saes(rows)
     columns = style.shown(figure.panels, saes)
     if figure.x not in saes or saes[figure.x].isna().all():
@@ -36,7 +36,8 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
     varying = _varying(saes, figure)
     dashes = style.dashes(_names(saes, varying))
     keys: dict[str, Line2D] = {}
-    for axes, (value, panel) in zip(all_axes, places, strict=True):
+    placed = list(zip(all_axes, places, strict=True))
+    for axes, (value, panel) in placed:
         shown = saes if value is None else saes[saes[figure.by] == value]
         if figure.x == "l0" and len(shown[["model", "layer"]].drop_duplicates()) == 1:
             of_layer = (rows["model"] == shown["model"].iloc[0]) & (
@@ -49,8 +50,9 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
         axes.set_ylabel(panel.label)
         if value is not None:
             axes.set_title(f"{figure.by} {value}", fontsize="medium")
-    label = X_LABELS.get(figure.x, figure.x)
-    style.finish_grid(drawn, title, label, list(keys.values()))
+    for panel in columns:
+        style.share_y([axes for axes, (_, shown_in) in placed if shown_in is panel])
+    style.finish_grid(drawn, title, label_of(figure.x), list(keys.values()))
     return drawn
 
 
@@ -111,7 +113,9 @@ def _draw_lines(
     """Returns the legend's entries by their labels."""
     points = _means(style.points(saes, panel, figure.x), panel.column, figure.x)
     keys = {}
-    for hue, of_hue in points.groupby(figure.hue, sort=False):
+    by_hue = dict(iter(points.groupby(figure.hue)))
+    for hue in (each for each in marks if each in by_hue):
+        of_hue = by_hue[hue]
         lines = of_hue.groupby(varying, sort=True) if varying else [((), of_hue)]
         for names, line in lines:
             line = line.sort_values(figure.x)
@@ -134,7 +138,7 @@ def _means(points: pd.DataFrame, column: str, x: str) -> pd.DataFrame:
     noise = f"noise.{column}.standard_deviation"
     points = points.assign(noise=pd.to_numeric(points[noise]) if noise in points else float("nan"))
     parts = [*SWEEP, "sparsity"]
-    keep = {} if x in (*parts, "latents") else {x: (x, "mean")}
+    keep = {} if x in (*parts, "latents", column) else {x: (x, "mean")}
     found = points.groupby(parts, sort=False, as_index=False).agg(
         **keep,
         **{

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from saemake.base.errors import SaemakeError
-from saemake.figures import Panel, palette
+from saemake.figures import LABELS, Panel, palette
 
 # The bytes of a figure depend on its data only: no date, no random ids.
 METADATA = {"pdf": {"CreationDate": None, "Creator": None}, "svg": {"Date": None, "Creator": None}}
@@ -44,13 +45,19 @@ DASHES = (
 MOST_TICKS = 9
 EDGE = "#333333"
 GREY = "#777777"
-L0_LABEL = "L0 (active latents a token)"
+L0_LABEL = LABELS["l0"]
 # The room in inches that an entry of a legend below a figure takes, across.
 KEY_WIDTH = 2.2
 # Letters of a note in an inch of a figure's width.
 NOTE_CHARACTERS = 17
 # Of a title.
 TITLE_CHARACTERS = 15
+# Of an axis' label, in an inch of the room that a grid has for a panel.
+LABEL_CHARACTERS = 12
+# The room of a figure that its title and legend take, in inches of its height.
+AROUND = 1.0
+# Panels share a y axis, if each panel's values take at least this part of it.
+SMALLEST_PART = 0.1
 # How far from the values of the SAEs a baseline is still drawn, in heights of their range.
 BASELINE_REACH = 1.0
 # A line for each baseline: PCA with as many components as L0; all components; the identity.
@@ -64,7 +71,7 @@ LABEL_PAD = 22
 def grid(counts: Sequence[int], width: float, row_height: float) -> tuple[Figure, list[Axes]]:
     """An empty figure of that width in inches, with rows of panels; `counts` has the number of
     panels in each row. All x axes have the same limits."""
-    drawn = Figure(figsize=(width, row_height * len(counts) + 1), layout="constrained")
+    drawn = Figure(figsize=(width, row_height * len(counts) + AROUND), layout="constrained")
     rows = drawn.subplots(len(counts), max(counts), sharex=True, squeeze=False)
     for row, count in zip(rows, counts, strict=True):
         for unused in row[count:]:
@@ -192,8 +199,10 @@ def finish_grid(drawn: Figure, title: str, x_label: str, keys: Sequence[Line2D])
         axes.grid(alpha=0.3)
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("")
+        axes.set_ylabel(_wrapped(axes.get_ylabel(), _row_height(axes)))
     specs = ((axes, axes.get_subplotspec()) for axes in drawn.axes)
     lowest = {spec.colspan.start: (axes, spec.is_last_row()) for axes, spec in specs if spec}
+    x_label = _wrapped(x_label, drawn.get_figwidth() / len(lowest))
     for axes, is_last_row in lowest.values():
         if is_last_row:
             axes.set_xlabel(x_label)
@@ -209,6 +218,40 @@ def finish_grid(drawn: Figure, title: str, x_label: str, keys: Sequence[Line2D])
     options: dict[str, Any] = {"ncols": columns, "frameon": False, "fontsize": "small"}
     options["handlelength"] = 3  # dashes and a marker fit in
     drawn.legend(handles=list(keys), loc="outside lower center", **options)
+
+
+def _row_height(axes: Axes) -> float:
+    """The height in inches that a grid has for each of its rows."""
+    spec, drawn = axes.get_subplotspec(), axes.get_figure()
+    assert spec is not None
+    assert isinstance(drawn, Figure)
+    return (drawn.get_figheight() - AROUND) / spec.get_gridspec().nrows
+
+
+def _wrapped(label: str, inches: float) -> str:
+    """A label in lines of that length. It breaks between words and after `_`, but not in
+    brackets."""
+    lines: list[str] = []
+    for given in label.splitlines():
+        lines.append("")
+        for piece in re.findall(r"\(.*?\)\s*|[^\s_]*_|[^\s_]+\s*", given):
+            if lines[-1] and len((lines[-1] + piece).rstrip()) > inches * LABEL_CHARACTERS:
+                lines.append("")
+            lines[-1] += piece
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def share_y(all_axes: Sequence[Axes]) -> None:
+    """Give panels of one column the same y axis, so that their values can be compared. Each keeps
+    its own where that would press a panel's values together."""
+    limits = [axes.get_ylim() for axes in all_axes]
+    low, high = min(least for least, _ in limits), max(most for _, most in limits)
+    # A panel of a single value has nothing that could be pressed together.
+    heights = [height for axes in all_axes if (height := axes.dataLim.height) > 0]
+    if min(heights, default=high - low) < SMALLEST_PART * (high - low):
+        return
+    for axes in all_axes:
+        axes.set_ylim(low, high)
 
 
 def _label_above_unused(axes: Axes, label: str) -> None:

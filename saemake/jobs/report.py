@@ -15,7 +15,7 @@ from saemake.paths.names import METRICS, SaeName
 from saemake.paths.sweeps import members
 from saemake.published.compare import against_catalogue
 from saemake.report import page, tables
-from saemake.report.captions import caption
+from saemake.report.captions import caption, title
 
 
 def report(config: Config, model: str, layer: int, figures: Iterable[str], output: str) -> None:
@@ -28,7 +28,7 @@ def report(config: Config, model: str, layer: int, figures: Iterable[str], outpu
     has_pages = config.models[model].suite.pages
     pages = {str(sae): f"{_below(sae)}/{FEATURES_PAGE}" for sae in saes if has_pages}
     shown = [tables.of_saes(unique, pages)]
-    if any(row.warnings for row in unique):
+    if any(map(tables.warnings, unique)):
         shown.append(tables.of_warnings(unique))
     if compared := list(_compared(config, saes, unique)):
         shown.append(tables.of_comparisons(compared))
@@ -36,7 +36,7 @@ def report(config: Config, model: str, layer: int, figures: Iterable[str], outpu
     named = [(_below(sae), record) for sae, record in records]
     shown.append(tables.of_provenance(named))
     pictures = [
-        page.Picture(path.stem, path.read_bytes(), caption(path.stem))
+        page.Picture(path.stem, title(path.stem), path.read_bytes(), caption(path.stem))
         for path in map(Path, figures)
     ]
     facts = _facts(model, layer, saes, [record for _, record in records], unique)

@@ -2,7 +2,7 @@
 filter its tables."""
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -18,9 +18,10 @@ STYLE, SCRIPT = (
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure: its name, its SVG, and how to read it."""
+    """A figure: its name, its title, its SVG, and how to read it."""
 
     name: str
+    title: str
     svg: bytes
     caption: str
 
@@ -46,18 +47,18 @@ def html(
 </section>
 {"".join(map(_table, tables))}
 </main>
-<footer><p>Written by saemake. Each figure is a file beside this page, as PDF and as SVG.</p>
-</footer>"""
+<footer><p>Written by saemake. Each figure is a file in figures/ beside this page, as PDF and
+as SVG.</p></footer>"""
     return document(title, STYLE, SCRIPT, body)
 
 
 def _picture(picture: Picture) -> str:
     # As an image: the ids in one SVG would be those of another, were they in the page itself.
     content = base64.b64encode(picture.svg).decode()
-    name = escape(picture.name.replace("_", " "))
-    return f"""<figure id="{escape(picture.name)}">
-<img src="data:image/svg+xml;base64,{content}" alt="{name}; the tables have its figures">
-<figcaption><strong>{name}.</strong> {escape(picture.caption)}</figcaption>
+    name, title = escape(picture.name), escape(picture.title)
+    return f"""<figure id="{name}">
+<img src="data:image/svg+xml;base64,{content}" alt="{title}; the tables have its figures">
+<figcaption><strong>{title}.</strong> {escape(picture.caption)} <code>{name}.pdf</code></figcaption>
 </figure>
 """
 
@@ -83,8 +84,16 @@ def _table(table: Table) -> str:
 {"".join(map(_row, table.rows))}</tbody>
 </table>
 </div>
+{_terms(table.terms)}
 </section>
 """
+
+
+def _terms(terms: Mapping[str, str]) -> str:
+    if not terms:
+        return ""
+    pairs = (f"<dt>{escape(name)}</dt><dd>{escape(told)}</dd>" for name, told in terms.items())
+    return f'<dl class="terms">{"".join(pairs)}</dl>'
 
 
 def _row(cells: Iterable[Cell]) -> str:

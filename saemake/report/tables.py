@@ -1,30 +1,79 @@
 """The tables of a report: the SAEs with their figures, beside published ones, and how they were
 made."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from saemake.metrics.rows import Row
 
-# The columns of the SAEs' figures, after what the SAE is: the evaluation, the column, the heading.
+
+class Column(NamedTuple):
+    """A column of metrics.json in the table of SAEs. `flipped` shows 1 - the figure."""
+
+    evaluation: str
+    column: str
+    head: str
+    flipped: bool = False
+
+    def of(self, row: Row) -> float | None:
+        """What a row has in this column."""
+        value = row.figure(self.evaluation, self.column)
+        return 1 - value if self.flipped and value is not None else value
+
+
+DEAD = Column("sae_bench_core", "frac_alive", "dead latents (core)", flipped=True)
+# The columns of the SAEs' figures, after what the SAE is.
 COLUMNS = (
-    ("sae_bench_core", "l0", "L0 (core)"),
-    ("dictionary_learning", "l0", "L0"),
-    ("dictionary_learning", "frac_recovered", "loss recovered"),
-    ("sae_bench_core", "ce_loss_score", "loss recovered (core)"),
-    ("dictionary_learning", "frac_variance_explained", "variance explained"),
-    ("sae_bench_core", "kl_div_score", "KL score"),
-    ("sae_bench_core", "frac_alive", "latents that fire"),
-    ("sae_bench_absorption", "mean_absorption_fraction_score", "absorption"),
-    ("sae_bench_autointerp", "autointerp_score", "autointerp"),
-    ("sae_bench_sparse_probing", "sae_top_1_test_accuracy", "sparse probing, 1"),
-    ("sae_bench_sae_probes", "sae_top_1_test_accuracy", "sae-probes, 1"),
-    ("sae_bench_scr", "scr_metric_threshold_20", "SCR, 20"),
-    ("sae_bench_tpp", "tpp_threshold_20_total_metric", "TPP, 20"),
-    ("sae_bench_ravel", "disentanglement_score", "RAVEL"),
-    ("sae_bench_unlearning", "unlearning_score", "unlearning"),
+    Column("sae_bench_core", "l0", "L0 (core)"),
+    Column("dictionary_learning", "l0", "L0"),
+    Column("dictionary_learning", "frac_recovered", "loss recovered"),
+    Column("sae_bench_core", "ce_loss_score", "loss recovered (core)"),
+    Column("dictionary_learning", "frac_variance_explained", "variance explained"),
+    Column("sae_bench_core", "kl_div_score", "KL score (core)"),
+    DEAD,
+    Column("sae_bench_absorption", "mean_absorption_fraction_score", "absorption"),
+    Column("sae_bench_autointerp", "autointerp_score", "autointerp"),
+    Column("sae_bench_sparse_probing", "sae_top_1_test_accuracy", "sparse probing, 1"),
+    Column("sae_bench_sae_probes", "sae_top_1_test_accuracy", "sae-probes, 1"),
+    Column("sae_bench_scr", "scr_metric_threshold_20", "SCR, 20"),
+    Column("sae_bench_tpp", "tpp_threshold_20_total_metric", "TPP, 20"),
+    Column("sae_bench_ravel", "disentanglement_score", "RAVEL"),
+    Column("sae_bench_unlearning", "unlearning_score", "unlearning"),
 )
+CORE = "(core)"
+# What the headings of the SAEs' table mean. A heading that ends with CORE has no entry of its own.
+TERMS = {
+    "chosen by": "How active latents are chosen: the k largest (top_k), or all above the threshold"
+    " that training found (threshold). Empty where there is one way only. Of two rows, the figures"
+    " show the one that says 'in figures': the way that the architecture's loader chooses them.",
+    CORE: "By SAE Bench's core evaluation, on packed contexts. L0, loss recovered and variance"
+    " explained without it are by dictionary_learning's evaluation, on documents."
+    " docs/evaluation.md compares the two.",
+    "L0": "Mean number of active latents a token.",
+    "loss recovered": "The share of the language model's loss that comes back when the SAE's"
+    " reconstructions replace the activations: 0 with zeros instead, 1 with the activations.",
+    "variance explained": "The share of the activations' variance that the reconstructions have.",
+    "KL score": "1 - the KL divergence of the language model's predictions with reconstructions,"
+    " over that with zeros. 1 is best: the predictions are the same.",
+    "dead latents": "The share of latents that never fire on the evaluation's text. A short text"
+    " makes it larger.",
+    "absorption": "SAE Bench: how much of a first letter other latents take over from its own"
+    " latents. Less is better.",
+    "autointerp": "SAE Bench: how often an LLM tells from a latent's description where it fires.",
+    "sparse probing, 1": "SAE Bench: accuracy of a probe that reads one latent.",
+    "sae-probes, 1": "SAE Bench: accuracy of a probe that reads one latent, on sae-probes' data.",
+    "SCR, 20": "SAE Bench, spurious correlation removal: how much of a classifier's bias goes when"
+    " 20 latents are set to zero.",
+    "TPP, 20": "SAE Bench, targeted probe perturbation: how much setting 20 latents of a class"
+    " to zero harms that class's probe, and no other's.",
+    "RAVEL": "SAE Bench: how well latents keep the attributes of an entity apart.",
+    "unlearning": "SAE Bench: how much knowledge of a topic goes when its latents are held down.",
+    "warnings": "How many warnings the row has. The table of warnings lists them.",
+}
+# A larger share of dead latents is told among the warnings.
+MANY_DEAD = 0.1
 
 # The evaluation whose figures stand beside published ones: the first that a comparison has.
 COMPARED_BY = ("sae_bench_core", "dictionary_learning")
@@ -42,13 +91,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: what it shows, its headings, its rows. The first cell of a row is its heading."""
+    """A table: what it shows, its headings, its rows. The first cell of a row is its heading.
+    `terms` are headings with what they mean."""
 
     id: str
     title: str
     about: str
     heads: list[str]
     rows: list[list[Cell]]
+    terms: dict[str, str] = field(default_factory=dict)
 
 
 def _words(text: object) -> Cell:
@@ -65,30 +116,56 @@ def _below(row: Row) -> str:
 
 
 def of_saes(rows: Sequence[Row], pages: Mapping[str, str]) -> Table:
-    """The SAEs and the baselines with their figures: those columns that a row has. `pages` are the
-    links to pages of SAEs, by their names."""
-    shown = [
-        (evaluation, column, head)
-        for evaluation, column, head in COLUMNS
-        if any(row.figure(evaluation, column) is not None for row in rows)
-    ]
+    """The SAEs, then the baselines, with their figures: those columns that a row has. `pages` are
+    the links to pages of SAEs, by their names."""
+    rows = sorted(rows, key=lambda row: row.width is None)
+    shown = [column for column in COLUMNS if any(column.of(row) is not None for row in rows)]
     body = [
         [
             Cell(_below(row), link=pages.get(row.name, "")),
-            _words(row.inference),
-            *(_number(row.figure(evaluation, column)) for evaluation, column, _ in shown),
-            Cell(str(len(row.warnings)), len(row.warnings)),
+            _words(chosen),
+            *(_number(column.of(row)) for column in shown),
+            Cell(str(len(warnings(row))), len(warnings(row))),
         ]
-        for row in rows
+        for row, chosen in zip(rows, _chosen_by(rows), strict=True)
     ]
-    heads = ["SAE", "chosen by", *(head for _, _, head in shown), "warnings"]
+    heads = ["SAE", "chosen by", *(column.head for column in shown), "warnings"]
     about = (
-        "A row is an SAE and a way of choosing its latents. Rows of baselines/ are the identity and"
-        " PCA. docs/metrics.schema.json says what each figure is."
+        "A row is an SAE and a way of choosing its latents. The last rows, of baselines/, are the"
+        " identity and PCA. What the columns mean stands below the table."
     )
     if pages:
         about += " The name of an SAE leads to its page: what its latents fire on."
-    return Table("saes", "The SAEs", about, heads, body)
+    return Table("saes", "The SAEs", about, heads, body, _terms(heads))
+
+
+def _chosen_by(rows: Sequence[Row]) -> list[str | None]:
+    """How each row's latents are chosen. Figures show the first of an SAE's rows."""
+    counts = Counter(row.name for row in rows)
+    first = {row.name: row for row in reversed(rows)}
+    return [
+        f"{row.inference}, in figures"
+        if counts[row.name] > 1 and row is first[row.name]
+        else row.inference
+        for row in rows
+    ]
+
+
+def _terms(heads: Sequence[str]) -> dict[str, str]:
+    """What these headings mean, in the order of TERMS."""
+    named = {head.removesuffix(f" {CORE}") for head in heads}
+    if any(head.endswith(CORE) for head in heads):
+        named.add(CORE)
+    return {name: meaning for name, meaning in TERMS.items() if name in named}
+
+
+def warnings(row: Row) -> list[str]:
+    """A row's warnings, and one of an SAE with many dead latents."""
+    dead = DEAD.of(row)
+    if row.width is None or dead is None or dead <= MANY_DEAD:
+        return row.warnings
+    told = f"{DEAD.evaluation}: {dead:.0%} of the latents are dead on the evaluation's text"
+    return [*row.warnings, told]
 
 
 def of_warnings(rows: Sequence[Row]) -> Table:
@@ -96,9 +173,12 @@ def of_warnings(rows: Sequence[Row]) -> Table:
     body = [
         [_words(_below(row)), _words(row.inference), text]
         for row in rows
-        for text in map(_words, row.warnings)
+        for text in map(_words, warnings(row))
     ]
-    about = "What to know before these SAEs are compared by their figures."
+    about = (
+        "What to know before these SAEs are compared by their figures. metrics.json has these"
+        " warnings too, but for those of dead latents."
+    )
     return Table("warnings", "Warnings", about, ["SAE", "chosen by", "warning"], body)
 
 
@@ -159,8 +239,10 @@ def _software(record: Mapping[str, Any]) -> str:
 
 
 def _commits(record: Mapping[str, Any]) -> str:
-    return ", ".join(
+    """The commits that trained an SAE: several, if its training was resumed with others."""
+    commits = (
         each["commit"][:12] + ("" if each["clean"] else " (edited)")
         for each in record.get("git") or []
         if each
     )
+    return ", ".join(dict.fromkeys(commits))

@@ -33,7 +33,7 @@ def written(folder: Path) -> Path:
         for k in (10, 4, 9, 40)
     ]
     drawn = drawing.draw(figures.get(f"{KL}_vs_l0"), pd.DataFrame([sae(8, 8, {KL: 0.5})]), "lm")
-    picture = page.Picture("overview", style.render(drawn, "svg"), "How to read it.")
+    picture = page.Picture("overview", "Overview", style.render(drawn, "svg"), "How to read it.")
     shown = [tables.of_saes(rows, {}), tables.of_warnings(rows)]
     path = folder / "report.html"
     path.write_text(page.html("SAEs of lm", {"SAEs": "8"}, [picture], shown))

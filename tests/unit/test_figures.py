@@ -497,7 +497,7 @@ def test_baselines_are_grey_lines_and_those_far_from_the_saes_are_left_out():
     ]
     drawn = draw(f"{KL}_vs_l0", rows)
     (axes,) = drawn.axes
-    assert axes.get_ylabel() == "kl_div_score (sae_bench_core)"
+    assert axes.get_ylabel() == "KL score (SAE Bench core)"
     assert marked(axes) == [[[20, 40], [0.8, 0.9]]]
     (curve,) = [line for line in axes.lines if line.get_marker() == "."]
     # At 10 components the figure is further below the SAEs' than theirs spread.
@@ -529,7 +529,7 @@ def test_dead_latents_are_one_minus_those_alive():
     column = "sae_bench_core.frac_alive"
     (axes,) = draw("dead_latents_vs_l0", [sae(8, 8, {column: 0.75})]).axes
     assert marked(axes) == [[[8], [0.25]]]
-    assert axes.get_ylabel() == "share of latents that never fire"
+    assert axes.get_ylabel() == "share of dead latents"
 
 
 @pytest.mark.parametrize(
@@ -585,6 +585,17 @@ def test_a_histogram_has_the_share_of_latents_in_each_bin_and_of_those_that_neve
     assert bar.get_ylabel() == "L0"
 
 
+def test_the_first_decade_has_no_label_where_that_would_touch_never(tmp_path):
+    table = tmp_path / "metrics.json"
+    only = row("top_k", 2, 1000, "1k", [])
+    table.write_text(json.dumps([only]))
+    figure = figures.get("latent_densities")
+    paths = [table, densities(tmp_path, only["name"], [0.0, 0.0002, 0.9])]
+    axes, _ = drawing.draw(figure, drawing.table(figure, paths), "lm").axes
+    labels = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert labels == ["never", "", "", "$10^{-2}$", "", "1"]
+
+
 def test_a_file_beside_that_is_not_there_is_told():
     figure = figures.get("training_curves")
     with pytest.raises(SaemakeError, match=r"no SAE has a file training\.csv"):
@@ -628,6 +639,64 @@ def test_an_own_figure_has_a_colour_for_each_hue_and_a_panel_for_each_value():
         marks["top_k"].colour,
         marks["gated"].colour,
     }
+
+
+def layers(*values):
+    """SAEs of a layer for each list of values."""
+    return [
+        {**sae(k, k, {KL: value}), "layer": layer}
+        for layer, of_layer in enumerate(values)
+        for k, value in zip((20, 40), of_layer, strict=True)
+    ]
+
+
+def test_panels_of_a_column_share_their_axes_unless_that_hides_the_values():
+    first, second = own(layers((0.5, 0.6), (0.8, 0.9)), by="layer").axes
+    assert first.get_ylim() == second.get_ylim()
+    assert first.get_xlim() == second.get_xlim()
+    assert first.get_ylim()[0] < 0.5 < 0.9 < first.get_ylim()[1]
+    first, second = own(layers((0.5, 0.6), (50, 60)), by="layer").axes
+    assert first.get_ylim()[1] < 1 < second.get_ylim()[0]
+    rows = [{**row, CORE: 100 * row[KL]} for row in layers((0.5, 0.6), (0.8, 0.9))]
+    kl, core, *_ = own(rows, by="layer", y=[KL, CORE]).axes
+    assert kl.get_ylim()[1] < 1 < core.get_ylim()[0]
+
+
+def test_widths_side_by_side_share_their_y_axis():
+    rows = [sae(k, k, {KL: k / 100}, width=width) for width, k in (("4k", 20), ("16k", 40))]
+    first, second = draw(f"{KL}_vs_l0_by_width", rows).axes
+    assert first.get_ylim() == second.get_ylim()
+
+
+def test_long_labels_are_wrapped():
+    rows = layers((0.5, 0.6), (0.8, 0.9))
+    long = "average_max_decoder_cosine_similarity_of_x (sae_bench_core)"
+    rows = [{**row, long: row[KL], CORE: row[KL]} for row in rows]
+    (axes,) = own(rows, y=[long]).axes
+    assert axes.get_ylabel() == "average_max_decoder_cosine_similarity_\nof_x (sae_bench_core)"
+    drawn = own(rows, y=[long, CORE], by="layer", x=CORE)
+    assert [axes.get_ylabel() for axes in drawn.axes[:2]] == [
+        "average_max_decoder_cosine_\nsimilarity_of_x\n(sae_bench_core)",
+        "sae_bench_core.ce_loss_\nscore",
+    ]
+    assert drawn.axes[2].get_xlabel() == "loss recovered (SAE Bench core)"
+
+
+@pytest.mark.parametrize(
+    ("column", "label"),
+    [
+        ("sae_bench_core.ce_loss_score", "loss recovered (SAE Bench core)"),
+        ("dictionary_learning.frac_recovered", "loss recovered"),
+        ("sae_bench_core.mse", "mse (sae_bench_core)"),
+        (ABSORPTION, "absorption (less is better)"),
+        (SCR, "SCR, 20 latents"),
+        ("l0", style.L0_LABEL),
+    ],
+)
+def test_a_column_has_one_label(column, label):
+    assert figures.label_of(column) == label
+    if "." in column:
+        assert figures.get(f"{column}_vs_l0").label == label
 
 
 def test_seeds_of_an_sae_are_one_point_with_a_bar():
@@ -740,7 +809,8 @@ def test_training_curves_have_a_row_for_each_architecture_and_a_line_for_each_sa
     drawn = drawing.draw(figure, drawing.table(figure, paths), "lm")
     *panels, bar = drawn.axes
     assert bar.get_ylabel() == "L0"
-    assert titles(drawn)[:4] == ["loss", "variance explained", "L0", "dead latents"]
+    assert titles(drawn)[:4] == [*("loss", "variance explained", "L0", "share of dead latents")]
+    assert list(panels[3].lines[0].get_ydata()) == [0.5 / 1024, 0.25 / 1024]
     assert len(panels) == 4 * 2 * len(LATENTS)
     assert panels[0].get_ylabel() == "gated\n1k"
     assert [len(axes.lines) for axes in panels] == [2] * len(panels)

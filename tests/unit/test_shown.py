@@ -58,6 +58,8 @@ def test_an_own_figure_names_sweeps_and_saes_and_patterns():
         f"results/{seed}/metrics.json",
         f"{L3}/top_k/1k/metrics.json",
     ]
+    outside = "demo/L3/top_k/1k/k_24"
+    assert own(sweeps=["demo/L3/*", outside]) == [*SWEEPS, f"results/{outside}/metrics.json"]
     tables = own(sweeps=["demo/L3/top_k/1k"], y=["sae_bench_tpp.tpp_threshold_20_total_metric"])
     assert f"{L3}/top_k/1k/k_8/sae_bench_tpp.json" in tables
 
