@@ -19,8 +19,8 @@ for pass_ in job_rules.train_rules(CONFIG):
             "../../envs/saemake.yaml"
         threads: CONFIG.training_of(pass_.model).cpu_threads
         resources:
-            gpu=1,
             **passes_of(pass_.trained),
+            gpu=1,
         params:
             # The one parameter that Snakemake compares; the rest takes `output` and is not.
             recipes=partial(training_recipes, pass_.trained),
