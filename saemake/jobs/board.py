@@ -22,12 +22,13 @@ BAR_CELLS = 10
 UNITS = (("", 1), ("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000))
 # A row has room for a short name: these words of a label are replaced.
 SHORTER = {
-    "evaluate ": "eval ",
-    " by sae_bench_": " by ",
-    "look at the latents of ": "read latents of ",
-    "join the evaluations of ": "join ",
-    "gather the sweep ": "gather ",
-    "write the pages of ": "write pages of ",
+    r"^evaluate ": "eval ",
+    r" by sae_bench_": " by ",
+    r"^look at the latents of ": "read latents of ",
+    r"^join the evaluations of ": "join ",
+    r"^gather the sweep ": "gather ",
+    r"^write the pages of ": "write pages of ",
+    r"^(tokenise [\d,]+ \w+) of .*": r"\1",
 }
 # What a job does after its text.
 WRITING = "writing"
@@ -92,7 +93,7 @@ def brief(label: str, place: str) -> str:
         spelt = "|".join(map(re.escape, (place, f"{model} {layer}".strip())))
         label = re.sub(rf" of (?:{spelt})(?!\S)", "", label)
     for words, shorter in SHORTER.items():
-        label = label.replace(words, shorter)
+        label = re.sub(words, shorter, label)
     return label
 
 

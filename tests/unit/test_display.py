@@ -546,6 +546,7 @@ def test_the_model_and_layer_of_all_targets(config, targets, place):
         ("evaluate baselines of demo/L3 by sae_bench_core", "demo/L3", "eval baselines by core"),
         ("join the evaluations of demo/L3/top_k/1k", "demo/L3", "join top_k/1k"),
         ("draw overview of demo L3", "demo/L3", "draw overview"),
+        ("tokenise 1,000 tokens of x", "demo/L3", "tokenise 1,000 tokens"),
         ("draw overview of demo L3", "demo", "draw overview of L3"),
         ("set up x of my-demo/L3", "demo/L3", "set up x of my-demo/L3"),
     ],

@@ -33,7 +33,7 @@ def test_what_is_left_out_is_said_everywhere(workflow):
     ).stdout
     assert "not trained on        demo: bos, norms over 5 x the median\n" in planned
     output = workflow.succeed(FIGURES, f"saelens/{SAE}/cfg.json")
-    # Before it trains, and where the figures are of what was left out.
+    # Before it trains; its rows say where the figures are of what was left out.
     assert "steps of 512, without bos, norms over 5 x the median" in output
     rows = json.loads(workflow.read(FIGURES))
     assert all("left out of training" in row["warnings"][0] for row in rows)
