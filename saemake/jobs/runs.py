@@ -24,7 +24,7 @@ KIND = "run"
 # Of more targets than these only the number is shown.
 TARGETS_SHOWN = 3
 # A job's message goes on with details that a row has no room for.
-DETAILS = re.compile(r" \(|: |; | on \d|, contexts of")
+DETAILS = re.compile(r" \(|: |; | on (?:up to )?\d|, contexts of")
 COUNTED = re.compile(
     r"^(?P<verb>\w+) (?P<count>[\d,]+ SAEs?) (?P<what>[^\s:]+):?( \((?P<names>[^)]*)\))?"
 )

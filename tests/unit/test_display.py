@@ -471,6 +471,7 @@ def test_status_imports_nothing_slow():
         ("link 1 SAE demo/L3/top_k/1k (k_2) from the store", "link demo/L3/top_k/1k/k_2"),
         (JUDGE, "evaluate demo/L3/matryoshka_batch_top_k/1k by dictionary_learning"),
         ("tokenise 1,000 tokens of x (train) for demo", "tokenise 1,000 tokens of x"),
+        ("look at the latents of a/1k on up to 9 tokens", "look at the latents of a/1k"),
         ("draw f of demo L3; replaces y", "draw f of demo L3"),
         ("gather the sweep demo/L3/top_k/1k", "gather the sweep demo/L3/top_k/1k"),
     ],
