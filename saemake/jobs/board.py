@@ -153,12 +153,10 @@ def _elapsed(row: Row, look: Look) -> str:
 
 def _speed(row: Row, look: Look) -> str:
     told = row[1]
-    return f"{counted(told.rate)} {told.unit}/s" if told and told.rate else ""
-
-
-def _speed_alone(row: Row, look: Look) -> str:
-    told = row[1]
-    return f"{counted(told.rate)}/s" if told and told.rate else ""
+    if told is None or not told.rate:
+        return ""
+    unit = f" {told.unit}" if look.width >= WIDE else ""
+    return f"{counted(told.rate)}{unit}/s"
 
 
 def _left(row: Row, look: Look) -> str:
@@ -209,9 +207,11 @@ def span(values: Sequence[float], digits: Callable[[float], str]) -> str:
 
 
 def clock(seconds: float) -> str:
-    """0:24, 1h05."""
+    """0:24, 1h05, 120h: at most five characters."""
     whole = max(0, round(seconds))
     hours, minutes = divmod(whole // 60, 60)
+    if hours >= 100:
+        return f"{hours}h"
     return f"{hours}h{minutes:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
@@ -219,13 +219,13 @@ def counted(value: float) -> str:
     """0.25, 950, 1.2k, 118k: at most four characters."""
     letter, unit = next((each for each in reversed(UNITS) if value >= each[1]), UNITS[0])
     scaled = value / unit
-    digits = 0 if scaled >= 10 else 1 if letter or scaled >= 1 else 2
+    digits = 0 if scaled >= 9.95 else 1 if letter or scaled >= 1 else 2
     return f"{scaled:.{digits}f}{letter}"
 
 
 def words(told: Pass) -> str:
     """The same of one job, in one line of words."""
-    look = Look(0)
+    look = Look(WIDE)
     row = (_alone(told), told)
     parts = [
         _percent(row, look),
@@ -253,7 +253,7 @@ COLUMNS = (
     _Column(_titled("done"), 5, _percent, below=WIDE),
     _Column(_titled("done"), BAR_CELLS + 6, _bar, WIDE),
     _Column(_titled("left"), 7, _left, 40),
-    _Column(_titled("speed"), 6, _speed_alone, 64, WIDE),
+    _Column(_titled("speed"), 6, _speed, 64, WIDE),
     _Column(_titled("speed"), 10, _speed, WIDE),
     _Column(_titled("L0"), 9, _l0, 70),
     _Column(_title_of_either, 10, _explained_or_recovered, 79, WIDE),

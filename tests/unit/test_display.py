@@ -482,7 +482,12 @@ def test_the_label_of_a_job_is_its_message_without_details(message, label):
 
 @pytest.mark.parametrize(
     ("seconds", "words", "clock"),
-    [(0.4, "0 s", "0:00"), (59.6, "1 min 0 s", "1:00"), (3725, "1 h 2 min", "1h02")],
+    [
+        (0.4, "0 s", "0:00"),
+        (59.6, "1 min 0 s", "1:00"),
+        (3725, "1 h 2 min", "1h02"),
+        (400_000, "111 h 6 min", "111h"),
+    ],
 )
 def test_times(seconds, words, clock):
     assert (runs.duration(seconds), board.clock(seconds)) == (words, clock)
@@ -490,7 +495,7 @@ def test_times(seconds, words, clock):
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(0.5, "0.50"), (950, "950"), (1234, "1.2k"), (118_234, "118k"), (2e6, "2.0M")],
+    [(0.5, "0.50"), (950, "950"), (1234, "1.2k"), (9960, "10k"), (118_234, "118k"), (2e6, "2.0M")],
 )
 def test_counts(value, words):
     assert board.counted(value) == words
