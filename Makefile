@@ -18,7 +18,7 @@ SELECT ?= acceptance long
 
 demo: $(VENV)/runs
 	$(BIN)/snakemake --cores $(CORES)
-	@echo "Open results/demo/L3/report.html in a browser: the figures, the tables, and a page of each SAE"
+	@echo "results/demo/L3/report.html has the figures, the tables, a page of each SAE"
 
 test: $(VENV)/tests
 	$(BIN)/pytest tests -m "not acceptance and not long" -n 2 --dist loadfile --no-loadscope-reorder
@@ -60,10 +60,11 @@ bench-gpu: $(VENV)/acceptance $(VENV)-dictionary-learning/peers
 $(VENV)/runs: envs/requirements.txt pyproject.toml
 	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { echo \
 	"saemake needs Python 3.11 or later: install it, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet -r envs/requirements.txt
-	$(BIN)/pip install --quiet --no-deps --editable .
-	touch $@
+	@$(PYTHON) -m venv $(VENV)
+	@echo "Installing PyTorch and more into $(VENV): 1 to 3 minutes if downloads are fast"
+	@$(BIN)/pip install --quiet -r envs/requirements.txt
+	@$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
 
 $(VENV)/tests: $(VENV)/runs envs/dev.txt
 	$(BIN)/pip install --quiet -r envs/dev.txt

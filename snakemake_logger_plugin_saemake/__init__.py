@@ -1,4 +1,5 @@
-"""Looks at snakemake's command line before snakemake does (see saemake.command_line).
+"""Shows a run, and looks at snakemake's command line before snakemake does (see
+saemake.commands.command_line).
 
 Snakemake imports every module of this name (snakemake_logger_plugin_*) while it makes its parser:
 the one documented place where a workflow's code runs before the parser fails.
@@ -8,15 +9,19 @@ import contextlib
 import itertools
 import logging
 import os
+import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TextIO, cast
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 
 from saemake.base.source import ROOT
 
+# What Snakemake says of this project's profile. It says more where the user names another one.
+PROFILE_LINE = re.compile(r"Using workflow specific profile (\S*/)?profiles/default for setting ")
 SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
 
 
@@ -133,4 +138,30 @@ def check(arguments: list[str]) -> None:
             sys.exit(f"saemake: {error}")
 
 
+class WithoutProfileLine:
+    """Stands for stderr until the first words are written to it, and leaves them out if they are
+    Snakemake's line on this project's profile. Snakemake prints it right after it has made its
+    parser, and has no option to leave it out."""
+
+    def __init__(self, stderr: TextIO) -> None:
+        self.stderr = stderr
+        self.left_out = False
+
+    def write(self, words: str) -> int:
+        if sys.stderr is self:
+            sys.stderr = self.stderr
+            self.left_out = PROFILE_LINE.match(words) is not None
+            if self.left_out:
+                return len(words)
+        if self.left_out:  # `print` writes the line's end by itself
+            self.left_out = False
+            words = words.removeprefix("\n")
+        return self.stderr.write(words)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stderr, name)
+
+
 check(sys.argv)
+if runs_saemake(sys.argv) and sys.stderr is not None:
+    sys.stderr = cast(TextIO, WithoutProfileLine(sys.stderr))

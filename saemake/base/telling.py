@@ -66,14 +66,23 @@ def living(folder: Path, kind: str, *, clean: bool = False) -> list[dict[str, An
     """What living processes tell, the oldest first. `clean` removes the files of dead ones."""
     told = []
     for path in _files(folder, kind):
-        with contextlib.suppress(OSError), path.open() as opened:
-            if _is_dead(opened):
-                # The file may have been replaced since it was opened, by a process that lives.
-                if clean and path.stat().st_ino == os.fstat(opened.fileno()).st_ino:
-                    path.unlink(missing_ok=True)
-            elif (content := _content(opened)) is not None:
+        with contextlib.suppress(OSError):
+            if (content := _living(path, clean)) is not None:
                 told.append(content)
     return sorted(told, key=lambda each: str(each.get("started")))
+
+
+def _living(path: Path, clean: bool) -> dict[str, Any] | None:
+    """What the file of a living process tells; None if the process is dead. A process may replace
+    its file after it was opened here, and unlock the old one: then the new one is read."""
+    while True:
+        with path.open() as opened:
+            if not _is_dead(opened):
+                return _content(opened)
+            if path.stat().st_ino == os.fstat(opened.fileno()).st_ino:
+                if clean:
+                    path.unlink(missing_ok=True)
+                return None
 
 
 def all_told(folder: Path, kind: str) -> list[dict[str, Any]]:

@@ -116,7 +116,8 @@ class Display(logging.Handler):
             return [(said, UNCOLOURED), (f"saemake: {self._failure()}", RED)]
         if run.done < run.total:
             return []
-        return [(f"Built {run.what}: {_jobs(run.total)}, {took}", GREEN)]
+        built = (f"Built {run.what}: {_jobs(run.total)}, {took}", GREEN)
+        return [built, *((f"open {report}", UNCOLOURED) for report in run.reports)]
 
     def _failure(self) -> str:
         first = self.run.failed[0]
@@ -180,6 +181,8 @@ class Live(Display):
         encoding = getattr(sys.stderr, "encoding", None) or ""
         self.colour, self.unicode = colour, encoding.lower().startswith("utf")
         self.held: list[str] = []
+        # How far the running jobs are, also when their processes have told it last.
+        self.known: dict[str | None, board.Pass] = {}
         self.terminal = Terminal(self._shown)
 
     def _shown(self, line: str) -> list[str]:
@@ -223,9 +226,12 @@ class Live(Display):
         self.terminal.paint(["", *lines], [0, *(_cells(line) for line in lines)])
 
     def _passes(self) -> dict[str | None, board.Pass]:
-        """Those of this run; others have screens of their own."""
+        """Those of this run; others have screens of their own. A job's process ends a little before
+        Snakemake says that the job has."""
+        told = self.known | {log: each for log, each in passes().items() if each.total}
         logs = {job.log for job in self.run.running}
-        return {log: each for log, each in passes().items() if log in logs}
+        self.known = {log: each for log, each in told.items() if log in logs}
+        return self.known
 
     def end(self) -> None:
         super().end()

@@ -17,7 +17,7 @@ from saemake.text.shards import Tokens
 def evaluate(
     config: Config, subjects: Subjects, evaluation: str, model: Path, tokens: Path
 ) -> None:
-    """Judge, and write the rows of each table. New warnings are told on stderr, the first in full.
+    """Judge, and write the rows of each table.
 
     `model` is the model.json of the LM, `tokens` the manifest of the evaluation's text. Raises
     SaemakeError where the tokens are of another recipe, or what is judged is damaged.

@@ -8,27 +8,35 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Self
 
 from saemake.base import progress
+from saemake.base.errors import SaemakeError
 from saemake.base.telling import Told, all_told, living
 from saemake.config.config import Config
-from saemake.paths.names import RUNNING
+from saemake.paths.files import REPORT
+from saemake.paths.folders import ALL, files_for
+from saemake.paths.grammar import LAYER
+from saemake.paths.names import RESULTS, RUNNING
 
 KIND = "run"
 # Of more targets than these only the number is shown.
 TARGETS_SHOWN = 3
 # A job's message goes on with details that a row has no room for.
-DETAILS = re.compile(r" \(|: |; | on \d|, contexts of")
-COUNTED = re.compile(r"^(?P<verb>\w+) (?P<count>[\d,]+ SAEs?) (?P<what>\S+)")
+DETAILS = re.compile(r" \(|: |; | on (?:up to )?\d|, contexts of")
+COUNTED = re.compile(
+    r"^(?P<verb>\w+) (?P<count>[\d,]+ SAEs?) (?P<what>[^\s:]+):?( \((?P<names>[^)]*)\))?"
+)
 
 
 def short(message: str) -> str:
     """A job's message without its details: `train 6 SAEs demo/L3/top_k/1k (...): ...` is `train
-    demo/L3/top_k/1k (6 SAEs)`."""
+    demo/L3/top_k/1k (6 SAEs)`, and `train 1 SAE demo/L3/top_k/1k (k_2): ...` is `train
+    demo/L3/top_k/1k/k_2`."""
     if counted := COUNTED.match(message):
-        return f"{counted['verb']} {counted['what'].rstrip(':')} ({counted['count']})"
+        verb, count, what, name = counted.group("verb", "count", "what", "names")
+        return f"{verb} {what}/{name}" if count == "1 SAE" and name else f"{verb} {what} ({count})"
     return DETAILS.split(message.strip(), maxsplit=1)[0]
 
 
@@ -123,10 +131,12 @@ class Run:
 
     def __init__(self, folder: Path = RUNNING) -> None:
         self.started = time.time()
-        self.what = "all"
+        self.what, self.place = "all", ""
         self.total = self.done = 0
         self.jobs: dict[int, Job] = {}
         self.failed: list[Job] = []
+        # Pages that its jobs write, each a whole suite.
+        self.reports: list[str] = []
         self.told = Told(folder, KIND)
 
     @property
@@ -138,7 +148,7 @@ class Run:
         event = event_of(record)
         if event == "RUN_INFO":
             self.total = int(getattr(record, "stats", {}).get("total", 0))
-            self.what = BUILDS or self.what
+            self.what, self.place = BUILDS or self.what, PLACE
             self.started = record.created  # it may have waited for its turn before
         elif event == "JOB_INFO":
             self._start(record)
@@ -161,6 +171,8 @@ class Run:
         message = str(getattr(record, "rule_msg", None) or getattr(record, "rule_name", ""))
         message, *notes = message.strip().splitlines() or [""]
         log = next(iter(getattr(record, "log", None) or []), None)
+        outputs = getattr(record, "output", None) or []
+        self.reports += [path for path in outputs if PurePath(path).name == REPORT]
         self.jobs[number] = Job(number, short(message), message, log, record.created, notes=notes)
 
     def _end(self, number: Any, at: float) -> Job | None:
@@ -174,6 +186,7 @@ class Run:
             {
                 "pid": os.getpid(),
                 "what": self.what,
+                "place": self.place,
                 "started": self.started,
                 "done": self.done,
                 "total": self.total,
@@ -198,11 +211,14 @@ class Shown:
     total: int
     failed: int
     jobs: list[Job]
+    # The model, or model and layer, that all its jobs have.
+    place: str = ""
 
     @classmethod
     def of(cls, run: Run) -> Self:
         started, failed = run.started, len(run.failed)
-        return cls(run.what, os.getpid(), started, run.done, run.total, failed, run.running)
+        counts = (run.done, run.total, failed)
+        return cls(run.what, os.getpid(), started, *counts, run.running, run.place)
 
     @property
     def state(self) -> str:
@@ -228,12 +244,40 @@ def event_of(record: logging.LogRecord) -> str | None:
     return getattr(getattr(record, "event", None), "name", None)
 
 
-# What this process builds, in words. Set while the Snakefile is read.
-BUILDS = ""
+# What this process builds, in words; and the model, or model and layer, that all of it is of ('' if
+# there are several). Set while the Snakefile is read.
+BUILDS, PLACE = "", ""
 
 
 def set_targets(config: Config, targets: Sequence[str]) -> None:
     """Say in this process's screen what is built."""
-    global BUILDS
-    named = [f"the suite of {', '.join(config.build)}" if t == "all" else t for t in targets]
-    BUILDS = ", ".join(named) if len(named) <= TARGETS_SHOWN else f"{len(named)} targets"
+    global BUILDS, PLACE
+    BUILDS = _folder(config, targets) or _listed(config, targets)
+    places = [place for target in targets for place in _places(config, target)]
+    PLACE = os.path.commonpath(places) if places else ""
+
+
+def _listed(config: Config, targets: Sequence[str]) -> str:
+    named = [f"the suite of {', '.join(config.build)}" if t == ALL else t for t in targets]
+    return ", ".join(named) if len(named) <= TARGETS_SHOWN else f"{len(named)} targets"
+
+
+def _folder(config: Config, targets: Sequence[str]) -> str | None:
+    """The model or layer whose files the targets are (see paths.folders)."""
+    for folder in _places(config, targets[0]):
+        for name in dict.fromkeys([folder.split("/")[0], folder]):
+            with contextlib.suppress(SaemakeError):
+                if name and set(files_for(config, f"{RESULTS}/{name}")) == set(targets):
+                    return name
+    return None
+
+
+def _places(config: Config, target: str) -> list[str]:
+    """The model and layer of a target, or its model alone; '' if its path names none."""
+    if target == ALL:
+        suites = {model: config.models[model].suite for model in config.build}
+        return [f"{model}/L{layer}" for model, suite in suites.items() for layer in suite.layers]
+    _, *inside = target.split("/")
+    if len(inside) < 2 or inside[0] not in config.models:
+        return [""]
+    return ["/".join(inside[:2]) if LAYER.fullmatch(inside[1]) else inside[0]]

@@ -1,6 +1,5 @@
 """Write what was judged as tables."""
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from saemake.base.files import write
 from saemake.base.store import Store
 from saemake.judging.evaluate import Judged
 from saemake.judging.subjects import Table
-from saemake.metrics import cautions, rows
+from saemake.metrics import rows
 
 
 def write_tables(
@@ -19,13 +18,9 @@ def write_tables(
     beside: str,
 ) -> None:
     """Write the rows of each table. Beside an SAE's, link the file `stored` of its evaluation in
-    the store under the name `beside`. Tell the SAEs' new warnings on stderr, the first in full."""
-    new_rows = []
+    the store under the name `beside`."""
     for table in tables:
         table_rows = [row for judged in table.judged for row in rows_of(judged)]
         write(f"{table.stem}.json", rows.content(table_rows))
         if table.latents:
             store.link(table.judged[0].key, {stored: Path(table.stem).parent / beside})
-            new_rows += table_rows
-    if line := cautions.told(new_rows, but=cautions.of_training(new_rows)):
-        print(line, file=sys.stderr, flush=True)

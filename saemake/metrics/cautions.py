@@ -2,6 +2,7 @@
 stored with evaluations, so that older evaluations have them too."""
 
 import itertools
+import posixpath
 from collections.abc import Mapping, Sequence
 
 from saemake import evaluation
@@ -147,22 +148,29 @@ def _between(points: Sequence[tuple[int, float]], at: float) -> float | None:
     return None
 
 
-def of_training(rows: Sequence[Row]) -> list[str]:
-    """The rows' warnings that training has already printed."""
-    return [line for row in rows for line in row.warnings if line.startswith("training: ")]
-
-
-def told(rows: Sequence[Row], but: Sequence[str] = ()) -> str | None:
-    """One line for the screen: the first warning of the rows, and the number of further ones. None
-    if there is no warning. Leaves out the warnings in `but`, which were printed before."""
-    warnings = [
-        (f"{row.name}{f' by {row.inference}' if row.inference else ''}", line)
-        for row in rows
-        for line in row.warnings
-        if line not in but
-    ]
-    if not warnings:
+def told(rows: Sequence[Row], before: Sequence[Row] = ()) -> str | None:
+    """One line for the screen: which SAE, or how many SAEs of a folder, have warnings. None if none
+    has. Leaves out the SAEs that already had warnings in the rows of `before`. Training prints its
+    own warnings."""
+    said = _warned(before)
+    names = [name for name in _warned(rows) if name not in said]
+    if not names:
         return None
-    (name, line), more = warnings[0], len(warnings) - 1
-    others = f" ({more} more warning{'s' if more > 1 else ''} in metrics.json)" if more else ""
-    return f"saemake: {name}: {line}{others}"
+    if len(names) == 1 and not said:
+        return f"{names[0]} has warnings (see metrics.json)"
+    folder = posixpath.commonpath([*names, *said])
+    more = "more " if said else ""
+    saes = "SAE has" if len(names) == 1 else "SAEs have"
+    return f"{folder}: {len(names)} {more}{saes} warnings (see metrics.json)"
+
+
+def _warned(rows: Sequence[Row]) -> list[str]:
+    """The SAEs with warnings that are not of training."""
+    return list(
+        dict.fromkeys(
+            row.name
+            for row in rows
+            if row.width is not None
+            and any(not line.startswith("training: ") for line in row.warnings)
+        )
+    )

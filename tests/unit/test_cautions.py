@@ -212,15 +212,33 @@ def test_figures_of_positions_that_were_left_out_of_training_are_told():
 # On the screen
 
 
-def test_one_line_tells_the_first_and_how_many_more():
-    table = [
-        row("top_k/k_1", l0=1, recovered=1, warnings=["bad"]),
-        row("top_k/k_2", l0=1, recovered=1, warnings=["known", "worse", "worst"]),
-    ]
-    assert cautions.told(table, but=["known"]) == (
-        "saemake: top_k/k_1: bad (2 more warnings in metrics.json)"
+def test_one_line_a_sweep_tells_how_many_saes_have_warnings():
+    quiet = row("demo/L3/top_k/1k/k_0", l0=1, recovered=1)
+    first, second, third = (
+        row(f"demo/L3/top_k/1k/k_{k}", l0=1, recovered=1, warnings=["bad", "worse"])
+        for k in (1, 2, 3)
     )
-    assert cautions.told(table[1:], but=["known", "worse", "worst"]) is None
+    assert cautions.told([quiet]) is None
+    assert cautions.told([quiet, first, first]) == (
+        "demo/L3/top_k/1k/k_1 has warnings (see metrics.json)"
+    )
+    assert cautions.told([quiet, first, second]) == (
+        "demo/L3/top_k/1k: 2 SAEs have warnings (see metrics.json)"
+    )
+    # Those of the sweep's table: what was told before is not told again.
+    assert cautions.told([first, second], before=[first, second]) is None
+    assert cautions.told([first, second], before=[first]) == (
+        "demo/L3/top_k/1k: 1 more SAE has warnings (see metrics.json)"
+    )
+    assert cautions.told([first, second, third], before=[quiet, first]) == (
+        "demo/L3/top_k/1k: 2 more SAEs have warnings (see metrics.json)"
+    )
+
+
+def test_what_training_has_printed_is_not_told_and_baselines_have_no_line():
+    trained = row("a/k_1", l0=1, recovered=1, warnings=["training: bad"])
+    baseline = PCA[0].model_copy(update={"warnings": ["bad"]})
+    assert cautions.told([trained, baseline]) is None
 
 
 def test_what_both_evaluations_say_of_the_training_is_said_once():

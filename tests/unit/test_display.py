@@ -2,6 +2,7 @@
 
 import codecs
 import fcntl
+import io
 import logging
 import os
 import pty
@@ -22,6 +23,7 @@ from saemake.base import interrupts, progress
 from saemake.base.telling import Told
 from saemake.commands import status
 from saemake.jobs import board, display, runs, screen
+from saemake.paths.folders import files_for
 
 TRAIN = "train 6 SAEs demo/L3/top_k/1k (k_2, k_4): 500,224 tokens in 977 steps of 512"
 JUDGE = "evaluate demo/L3/matryoshka_batch_top_k/1k by dictionary_learning on 120 documents"
@@ -61,6 +63,7 @@ def _folder(tmp_path, monkeypatch):
     """The run's folder; what a run sets in this process ends with the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "BUILDS", "the suite of demo")
+    monkeypatch.setattr(runs, "PLACE", "")
     monkeypatch.setenv(progress.SHOWN, "")
     for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
         monkeypatch.setenv(name, "0")
@@ -276,7 +279,7 @@ def test_no_line_is_longer_than_the_terminal(terminal, columns):
         assert "saemake: a word of a job" in said
     if columns >= 80:
         assert "done train demo/L3/top_k/1k (6 SAEs)," in said
-        for shown in ("118k tok/s", "62 %", "0.71..0.93", "2..64", " 32 ", "0.97..0.98"):
+        for shown in ("118k", "62 %", "0.71..0.93", "2..64", " 32 ", "0.97..0.98"):
             assert shown in said, shown
     assert re.sub(r"\s", "", lines[-2]).endswith("logs/b.log"[-8:])
     assert held
@@ -287,9 +290,8 @@ def test_what_training_knows_is_not_called_loss_recovered():
     job = runs.Job(1, "train x", "", "a", time.time())
     shown = runs.Shown("x", 1, time.time(), 0, 1, 0, [job])
     (title, row) = board.lines([shown], told, board.Look(120))[1:]
-    assert "explained" in title
-    assert "recovered" not in title
     assert row.split()[-2:] == ["2..64", "0.71..0.93"]
+    assert title.index("explained") + len("explained") == len(row)
 
 
 def test_where_many_targets_are_built_the_counts_have_room():
@@ -436,11 +438,11 @@ def test_a_record_that_cannot_be_shown_stops_nothing(monkeypatch):
 
 
 def test_status_shows_living_runs_and_jobs(capsys, monkeypatch):
-    assert status.lines(board.Look(100)) == ["nothing is running in this folder"]
+    assert status.lines(board.Look(120)) == ["nothing is running in this folder"]
     feed = Feed(lambda run: display.Plain(run, lambda line: None))
     feed.begins()
     held = [tell("logs/a.log", TRAINED), tell("logs/c.log", {**JUDGED, "label": "by hand"})]
-    lines = status.lines(board.Look(100))
+    lines = status.lines(board.Look(120))
     assert lines[0].startswith(
         f"Process {os.getpid()}: Building the suite of demo: 0 of 2 jobs done, "
     )
@@ -449,11 +451,11 @@ def test_status_shows_living_runs_and_jobs(capsys, monkeypatch):
     assert lines[3].split()[-1] == "0:00"
     assert lines[-3] == "Jobs of no known run"
     assert lines[-1].startswith("by hand")
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 120
     feed.shown.close()
     for each in held:
         each.close()
-    assert status.lines(board.Look(100)) == ["nothing is running in this folder"]
+    assert status.lines(board.Look(120)) == ["nothing is running in this folder"]
 
 
 def test_status_imports_nothing_slow():
@@ -466,9 +468,10 @@ def test_status_imports_nothing_slow():
     ("message", "label"),
     [
         (TRAIN, "train demo/L3/top_k/1k (6 SAEs)"),
-        ("link 1 SAE demo/L3/top_k/1k (k_2) from the store", "link demo/L3/top_k/1k (1 SAE)"),
+        ("link 1 SAE demo/L3/top_k/1k (k_2) from the store", "link demo/L3/top_k/1k/k_2"),
         (JUDGE, "evaluate demo/L3/matryoshka_batch_top_k/1k by dictionary_learning"),
         ("tokenise 1,000 tokens of x (train) for demo", "tokenise 1,000 tokens of x"),
+        ("look at the latents of a/1k on up to 9 tokens", "look at the latents of a/1k"),
         ("draw f of demo L3; replaces y", "draw f of demo L3"),
         ("gather the sweep demo/L3/top_k/1k", "gather the sweep demo/L3/top_k/1k"),
     ],
@@ -479,7 +482,12 @@ def test_the_label_of_a_job_is_its_message_without_details(message, label):
 
 @pytest.mark.parametrize(
     ("seconds", "words", "clock"),
-    [(0.4, "0 s", "0:00"), (59.6, "1 min 0 s", "1:00"), (3725, "1 h 2 min", "1:02:05")],
+    [
+        (0.4, "0 s", "0:00"),
+        (59.6, "1 min 0 s", "1:00"),
+        (3725, "1 h 2 min", "1h02"),
+        (400_000, "111 h 6 min", "111h"),
+    ],
 )
 def test_times(seconds, words, clock):
     assert (runs.duration(seconds), board.clock(seconds)) == (words, clock)
@@ -487,7 +495,7 @@ def test_times(seconds, words, clock):
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(0.5, "0.5"), (950, "950"), (1234, "1.2k"), (118_234, "118k"), (2e6, "2.0M")],
+    [(0.5, "0.50"), (950, "950"), (1234, "1.2k"), (9960, "10k"), (118_234, "118k"), (2e6, "2.0M")],
 )
 def test_counts(value, words):
     assert board.counted(value) == words
@@ -500,3 +508,157 @@ def test_many_targets_are_counted(config):
     assert runs.BUILDS == "a, b"
     runs.set_targets(config, list("abcd"))
     assert runs.BUILDS == "4 targets"
+
+
+@pytest.mark.parametrize(
+    ("folder", "named", "place"),
+    [
+        ("demo", "demo", "demo/L3"),
+        ("demo/L3", "demo", "demo/L3"),
+        ("demo/L1", "demo/L1", "demo/L1"),
+    ],
+)
+def test_a_model_or_layer_that_is_built_is_named(config, folder, named, place):
+    """The suite of the demo is of one layer, and has the model's name."""
+    runs.set_targets(config, files_for(config, f"results/{folder}"))
+    assert (named, place) == (runs.BUILDS, runs.PLACE)
+
+
+@pytest.mark.parametrize(
+    ("targets", "place"),
+    [
+        (["all"], "demo/L3"),
+        (
+            ["results/demo/L3/top_k/1k/metrics.json", "results/demo/L3/top_k/1k/k_2/ae.pt"],
+            "demo/L3",
+        ),
+        (["saelens/demo/L3/top_k/1k/k_2/cfg.json", "results/demo/L1/top_k/1k/k_2/ae.pt"], "demo"),
+        (["results/demo/L3/top_k/1k/k_2/ae.pt", "results/demo/model.json"], "demo"),
+        (["results/demo/L3/top_k/1k/k_2/ae.pt", "results/gemma-2-2b/L3/x"], ""),
+        (["results/demo/L3/top_k/1k/k_2/ae.pt", "results/figures/mine.pdf"], ""),
+    ],
+)
+def test_the_model_and_layer_of_all_targets(config, targets, place):
+    runs.set_targets(config, targets)
+    assert place == runs.PLACE
+
+
+@pytest.mark.parametrize(
+    ("label", "place", "name"),
+    [
+        ("train demo/L3/top_k/1k (6 SAEs)", "demo/L3", "train top_k/1k (6 SAEs)"),
+        ("train demo/L3/top_k/1k (6 SAEs)", "demo", "train L3/top_k/1k (6 SAEs)"),
+        ("train demo/L3/top_k/1k (6 SAEs)", "", "train demo/L3/top_k/1k (6 SAEs)"),
+        ("evaluate baselines of demo/L3 by sae_bench_core", "demo/L3", "eval baselines by core"),
+        ("join the evaluations of demo/L3/top_k/1k", "demo/L3", "join top_k/1k"),
+        ("draw overview of demo L3", "demo/L3", "draw overview"),
+        ("tokenise 1,000 tokens of x", "demo/L3", "tokenise 1,000 tokens"),
+        ("draw overview of demo L3", "demo", "draw overview of L3"),
+        ("set up x of my-demo/L3", "demo/L3", "set up x of my-demo/L3"),
+    ],
+)
+def test_a_row_leaves_out_the_model_of_all_jobs(label, place, name):
+    assert board.brief(label, place) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("train top_k/1k (6 SAEs)", "train top_k/1k (6 SAEs)"),
+        ("eval batch_top_k/1k by dictionary_learning", "eval batch_top_k/1k by dictio…"),
+        ("train my-model/L12/standard_new/16k (6 SAEs)", "train my-model/…new/16k (6 SAEs)"),
+    ],
+)
+def test_a_long_name_is_cut(name, shown):
+    assert board.fitted(name, len(shown), board.Look(79)) == shown
+
+
+@pytest.mark.parametrize("width", [79, 119])
+def test_columns_do_not_move(width):
+    """Whatever the jobs tell, each job has one line, and each column its place."""
+    job = runs.Job(1, f"evaluate {'x' * 60} by dictionary_learning", "", "a", time.time() - 4000)
+    shown = runs.Shown("x", 1, time.time(), 0, 1, 0, [job])
+    extreme = {"l0": [1234, 16384], "explained": [-2.62, 0.13], "recovered": [-1234, -0.04]}
+    titles = set()
+    for told in (
+        {},
+        TRAINED,
+        JUDGED,
+        {**TRAINED, "figures": extreme, "rate": 0.001, "total": 10**9},
+        {**TRAINED, "done": 100_000},
+    ):
+        passes = {"a": runs.Pass.read({**told, "log": "a"})}
+        title, row = board.lines([shown], passes, board.Look(width))[1:]
+        titles.add(title.split("L0")[0])
+        assert max(len(title), len(row)) <= width
+        assert "1h06" in row
+        if "total" in told:
+            assert row[title.index("L0") + 1] != " "
+    assert len(titles) == 1
+
+
+def test_the_heading_tells_what_the_rows_tell():
+    jobs = [runs.Job(n, "x", "", log, time.time()) for n, log in enumerate("ab")]
+    passes = {log: runs.Pass.read(told) for log, told in zip("ab", (TRAINED, JUDGED), strict=True)}
+
+    def heading(jobs):
+        shown = runs.Shown("x", 1, time.time(), 0, 1, 0, jobs)
+        told = {job.log: passes[job.log] for job in jobs}
+        return board.lines([shown], told, board.Look(79))[1].split()[-1]
+
+    headings = [heading(jobs[:1]), heading(jobs[1:]), heading(jobs)]
+    assert headings == ["explained", "recovered", "expl/recov"]
+
+
+def test_a_job_that_is_through_its_text_is_writing():
+    told = runs.Pass.read({**TRAINED, "done": 100_000, "log": "a"})
+    assert board.words(told).startswith("100 %, writing, L0 2..64")
+    job = runs.Job(1, "train x", "", "a", time.time())
+    shown = runs.Shown("x", 1, time.time(), 0, 1, 0, [job])
+    row = board.lines([shown], {"a": told}, board.Look(79))[-1]
+    assert row.split()[3:6] == ["100", "%", "writing"]
+
+
+def test_a_row_keeps_its_progress_when_the_jobs_process_has_ended(terminal):
+    terminal(80)
+    feed = Feed(lambda run: display.Live(run, colour=False))
+    feed.begins()
+    held = tell("logs/a.log", {**TRAINED, "done": 100_000})
+    feed.shown.tick()
+    held.close()
+    feed.shown.tick()
+    assert "100 % writing" in feed.shown.terminal.lines[3]
+    feed.ends(1)
+    feed.shown.tick()
+    assert feed.shown.known == {}
+    feed.shown.close()
+
+
+def test_the_report_that_was_built_is_named_last(feed, lines):
+    feed.begins()
+    report = "results/demo/L3/report.html"
+    written = {"jobid": 3, "rule_msg": "write the report", "log": ["logs/c.log"]}
+    feed(record(LogEvent.JOB_INFO, output=["results/x.json", report], **written))
+    feed.ends(1)
+    feed.ends(2)
+    feed.shown.close()
+    assert lines[-2].startswith("Built the suite of demo: 2 jobs, ")
+    assert lines[-1] == f"open {report}"
+
+
+@pytest.mark.parametrize(
+    ("said", "is_shown"),
+    [
+        ("Using workflow specific profile profiles/default for setting default ...", False),
+        ("Using workflow specific profile /a/profiles/default for setting default ...", False),
+        ("Using workflow specific profile mine for setting default ...", True),
+        ("usage: snakemake", True),
+    ],
+)
+def test_the_line_on_our_own_profile_is_left_out(monkeypatch, said, is_shown):
+    stderr = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", plugin.WithoutProfileLine(stderr))
+    print(said, file=sys.stderr)
+    assert sys.stderr is stderr
+    print("next", file=sys.stderr)
+    assert stderr.getvalue() == (f"{said}\n" * is_shown + "next\n")

@@ -72,6 +72,22 @@ def test_the_file_of_a_killed_process_is_removed(tmp_path, another):
     assert len(list(tmp_path.glob("job-*.json"))) == 1
 
 
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    held = telling.Told(tmp_path, "job")
+    held.write({"number": 1})
+    is_dead, opened_files = telling._is_dead, []
+
+    def meanwhile(opened):
+        if not opened_files:
+            held.write({"number": 2})
+        opened_files.append(opened)
+        return is_dead(opened)
+
+    monkeypatch.setattr(telling, "_is_dead", meanwhile)
+    assert telling.living(tmp_path, "job", clean=True) == [{"number": 2}]
+    assert len(opened_files) == 2
+
+
 def test_another_kind_and_a_damaged_file_are_left_out(tmp_path):
     telling.Told(tmp_path, "run").write({"a": 1})
     held = telling.Told(tmp_path, "job")
