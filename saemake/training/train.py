@@ -196,7 +196,8 @@ class _Pass:
         return self.faults
 
     def _train(self) -> None:
-        label = f"{self.conduct.label} ({len(self.members)} SAEs)"
+        count = len(self.members)
+        label = f"{self.conduct.label} ({count} SAE{'s' * (count != 1)})"
         clock = Clock(self.conduct.snapshot_seconds, time.monotonic)
         done, total = self.step * self.batch_tokens, self.steps * self.batch_tokens
         with (
