@@ -74,8 +74,11 @@ def _run(words: list[str]) -> int:
     _check_order(words)
     options = _parser(words).parse_args(words)
     options.configfile = [path.absolute() for path in options.configfile]
+    options.here = Path.cwd()
     if options.command in NEED_RESULTS:
         project.enter()
+    elif options.command == "plan":
+        project.enter_above()
     elif options.command == "status":
         os.chdir(project.folder(Path.cwd()))
     status: int = options.run(project.load_config(options.configfile), options)

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from saemake.base.errors import SaemakeError, nearest
-from saemake.commands import dry_run
+from saemake.commands import dry_run, targets
 from saemake.config.config import Config
 from saemake.config.sections import Device
 from saemake.llm.cost import NOTHING, Operations
 from saemake.paths.artifacts import HubFolder
-from saemake.paths.command_words import artifact_of
-from saemake.paths.files import build_files, hub_folder_files
+from saemake.paths.files import hub_folder_files
+from saemake.paths.folders import ALL
+from saemake.paths.grammar import parse
 from saemake.paths.names import STORE
 from saemake.plan.totals import Plan, plan
 
@@ -35,7 +36,7 @@ UNITS = ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", nargs="*", help="any artifact under results/ or hub/")
+    parser.add_argument("target", nargs="*", help="of `saemake build`, under results/ or hub/")
     parser.add_argument("--device", metavar="NAME", help="hours on it; one of the config's devices")
     parser.add_argument("--json", action="store_true", help="the same as JSON, in bytes and FLOPs")
 
@@ -47,7 +48,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
             known = nearest(options.device, config.devices)
             raise SaemakeError(f"no device '{options.device}' in the config; {known}")
         device = config.devices[options.device]
-    asked = options.target or build_files(config)
+    asked = _asked(config, options.target, options.here)
     made = plan(config, asked, STORE)
     started = _processes(config, options.configfile, asked)
     if options.json:
@@ -56,6 +57,12 @@ def run(config: Config, options: argparse.Namespace) -> int:
         lines = _lines(made, device, options.device, started)
         print("\n".join([*lines, *_dropped(config, made)]))
     return 0
+
+
+def _asked(config: Config, words: Sequence[str], here: Path) -> list[str]:
+    """The files that the words name; without words those of a plain run."""
+    paths = [targets.path_of(config, word, here, Path.cwd()) for word in words] or [ALL]
+    return list(dict.fromkeys(file for path in paths for file in targets.files_of(config, path)))
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ def _processes(config: Config, config_files: Sequence[Path], asked: Sequence[str
 
 def _files(config: Config, target: str) -> list[str]:
     """The target itself, or the files in it if it is a folder under hub/."""
-    artifact = artifact_of(config, target)
+    artifact = parse(config, target)
     if isinstance(artifact, HubFolder):
         return hub_folder_files(config, artifact.folder)
     return [str(artifact)]

@@ -71,6 +71,16 @@ def test_what_snakemake_understands_passes(line):
     command_line.check(shlex.split(line))
 
 
+def test_a_config_file_is_no_target_wherever_it_lies():
+    words = shlex.split("--configfile results/own.json saelens/demo/more.yaml -n")
+    assert list(command_line.config_files(words)) == words[1:3]
+    command_line.check_order(["snakemake"], words)
+    words = shlex.split(f"--configfile {SAE} {TABLE}")
+    assert list(command_line.config_files(words)) == [SAE]
+    with pytest.raises(SaemakeError, match=f"^{TABLE} comes after --configfile"):
+        command_line.check_order(["snakemake"], words)
+
+
 def test_each_option_of_snakemake_that_takes_several_words_is_known():
     takes_files = {"--cleanup-metadata", "--cm", "--wait-for-files", "--unneeded-temp-files"}
     # The last is for snakemake's own processes.
