@@ -71,6 +71,9 @@ def _run(words: list[str]) -> int:
     if rest[:1] == ["build"]:
         build.run(rest[1:])
         return 0
+    if not rest:
+        _parser(words).print_help(sys.stderr)
+        return 2
     _check_order(words)
     options = _parser(words).parse_args(words)
     options.configfile = [path.absolute() for path in options.configfile]

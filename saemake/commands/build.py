@@ -48,8 +48,9 @@ def run(words: Sequence[str]) -> None:
 
 def snakemake_command(words: Sequence[str], here: Path) -> list[str]:
     """The command that builds what `words` name, typed in the folder `here`. Changes the working
-    directory to where it builds, unless an option says where. Raises SaemakeError if a target is
-    none."""
+    directory to where it builds, unless an option says where. Raises SaemakeError if a target or an
+    option is none."""
+    command_line.check_options(words)
     _, options = command_line.separated(words)
     config = project.load_config([here / path for path in command_line.config_files(options)])
     names, options = command_line.separated(words, targets.first_parts(config))

@@ -2,12 +2,13 @@
 swallow and for config files that cannot be read. Snakemake answers both with a traceback.
 """
 
+import itertools
 import shlex
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from saemake.base import source, yaml_file
-from saemake.base.errors import SaemakeError
+from saemake.base.errors import SaemakeError, nearest
 from saemake.paths.files import FEATURES_PAGE, REPORT
 from saemake.paths.names import TOPS, misspelt_top
 
@@ -36,6 +37,12 @@ TAKE_TARGETS = {
 }
 # These take a path that is no target.
 TAKE_A_PATH = {"--directory", "-d", "--snakefile", "-s", "--profile", "--workflow-profile"}
+# Further options that commands often have. They are known without snakemake's parser, which takes
+# half a second to import.
+USUAL = {
+    *("--cores", "--jobs", "--dry-run", "--dryrun", "--keep-going", "--keep-incomplete", "--help"),
+    *("--force", "--forceall", "--rerun-incomplete", "--unlock", "--logger-saemake-off"),
+}
 # Endings of config files.
 CONFIG_SUFFIXES = {".yaml", ".yml", ".json"}
 # Endings of files that are not targets: config files and reports of snakemake's.
@@ -65,6 +72,22 @@ def check_order(program: Sequence[str], words: Sequence[str]) -> None:
         f"{words[first]} comes after {option}, which takes it as its own value; name targets first:"
         f" {shlex.join([*program, *targets, *others])}"
     )
+
+
+def check_options(words: Sequence[str]) -> None:
+    """Raise SaemakeError, with the nearest option, if snakemake has no such long option. Its own
+    parser prints all its options first."""
+    before = itertools.takewhile(lambda word: word != "--", words)
+    long = [word.partition("=")[0] for word in before if word.startswith("--")]
+    known = USUAL | TAKE_VALUES | TAKE_WORDS | TAKE_ONE | TAKE_TARGETS | TAKE_A_PATH
+    if known.issuperset(long):
+        return
+    from snakemake.cli import get_argument_parser
+
+    options = [name for action in get_argument_parser()._actions for name in action.option_strings]
+    for option in long:
+        if not any(name.startswith(option) for name in options):  # it may be shortened
+            raise SaemakeError(f"snakemake has no option '{option}'; {nearest(option, options)}")
 
 
 def separated(

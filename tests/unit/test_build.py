@@ -7,7 +7,7 @@ import pytest
 import yaml
 from conftest import raw_config
 
-from saemake.__main__ import main
+from saemake.__main__ import COMMANDS, main
 from saemake.base.errors import SaemakeError
 from saemake.base.source import ROOT
 from saemake.commands import build, project
@@ -211,6 +211,12 @@ def test_one_job_at_a_time_uses_a_gpu(elsewhere, monkeypatch):
     assert words_for(f"{SAE} --res=mem_mb=8", elsewhere).endswith("--res mem_mb=8 gpu=1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert "gpu" not in words_for(SAE, elsewhere)
+
+
+def test_without_a_command_the_commands_are_listed(capsys):
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    assert all(f"\n    {name} " in said for name in ("build", *COMMANDS))
 
 
 def test_errors_of_build_are_one_line_unless_a_traceback_is_asked_for(elsewhere, capfd):

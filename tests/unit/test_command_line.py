@@ -98,6 +98,32 @@ def test_each_option_of_snakemake_that_takes_several_words_is_known():
 
 
 @pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f"{SAE} --corse 2", "snakemake has no option '--corse'; did you mean '--cores'?"),
+        (f"{SAE} --configfiel=own.yaml", "no option '--configfiel'; did you mean '--configfile'?"),
+        (f"-n --forcall {SAE}", "no option '--forcall'; did you mean '--forceall'?"),
+    ],
+)
+def test_an_option_that_is_none_is_one_line_with_the_nearest(line, message):
+    with pytest.raises(SaemakeError) as caught:
+        command_line.check_options(shlex.split(line))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line", ["-np --cores=2", "--rerun-trig mtime", "-n -- --corse", "--summary"]
+)
+def test_options_of_snakemake_pass(line):
+    command_line.check_options(shlex.split(line))
+
+
+def test_usual_options_are_options_of_snakemake():
+    options = {name for each in get_argument_parser()._actions for name in each.option_strings}
+    assert options >= command_line.USUAL
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         ("widths:\n  a: 8\n b: [1\n", "line 3: not valid YAML (expected <block end>"),

@@ -4,7 +4,8 @@ import pytest
 
 from saemake.__main__ import main
 from saemake.base.errors import SaemakeError
-from saemake.commands import targets, verify
+from saemake.commands import targets, verify, why
+from saemake.commands.dry_run import Job
 from saemake.paths.files import build_files, figure_files
 
 SWEEP = "results/demo/L3/top_k/1k"
@@ -79,6 +80,21 @@ def test_why_of_a_folder_with_nothing_built_is_why_of_what_would_be(folder, caps
         reason = f"{SAE}/metrics.json does not exist"
         assert said == f"demo/L3/top_k/1k/k_8: not current\n  {reason}\n"
         (folder / SAE).mkdir(parents=True, exist_ok=True)
+
+
+def test_a_reason_names_what_a_run_would_do_and_no_rule():
+    job = Job(
+        rule="evaluate__demo__batch_top_k",
+        message=lambda: "evaluate demo/L3/batch_top_k/1k by sae_bench_core on 32 contexts of 128",
+        runs=True,
+        params_changed=False,
+        inputs_before=None,
+        **{name: [] for name in ("inputs", "outputs", "needed", "missing", "newer", "incomplete")},
+    )
+    assert list(why._unexplained([job])) == [
+        "a run would evaluate demo/L3/batch_top_k/1k by sae_bench_core, whose files are missing or"
+        " out of date"
+    ]
 
 
 def test_verify_says_to_build_what_is_not_built(folder, capsys):
