@@ -17,10 +17,10 @@ from saemake.commands import dry_run, targets
 from saemake.config.config import Config
 from saemake.config.sections import Device
 from saemake.llm.cost import NOTHING, Operations
-from saemake.paths.artifacts import HubFolder
+from saemake.paths.artifacts import CheckpointsFile, HubFile, HubFolder, SaeFile
 from saemake.paths.files import hub_folder_files
 from saemake.paths.folders import ALL
-from saemake.paths.grammar import parse
+from saemake.paths.grammar import parse, saes_of
 from saemake.paths.names import STORE
 from saemake.plan.totals import Plan, plan
 
@@ -32,6 +32,8 @@ HEAVY = (
     *("features", "evaluate_checkpoints", "published", "compare", "saelens", "set_up", "sae_bench"),
 )
 HEAVY_S, LIGHT_S = 4.0, 1.0
+# Artifacts of SAEs by their names.
+OF_SAES = (SaeFile, CheckpointsFile, HubFile, HubFolder)
 UNITS = ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
 
 
@@ -55,7 +57,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
         print(json.dumps(as_json(made, device, started), indent=1))
     else:
         lines = _lines(made, device, options.device, started)
-        print("\n".join([*lines, *_dropped(config, made)]))
+        lines += [*_dropped(config, made), *_together(config, asked, made)]
+        print("\n".join([*lines, *([] if device else _without_hours(config, made))]))
     return 0
 
 
@@ -151,6 +154,25 @@ def _dropped(config: Config, made: Plan) -> list[str]:
     models = dict.fromkeys(trained.model for trained in made.work.train)
     drops = {model: config.training_of(model).drop for model in models}
     return [f"{'not trained on':<22}{model}: {d.in_words}" for model, d in drops.items() if d.on]
+
+
+def _together(config: Config, asked: Sequence[str], made: Plan) -> list[str]:
+    """A line on SAEs that train although only others of their sweeps are asked for."""
+    if not all(isinstance(parse(config, file), OF_SAES) for file in asked):
+        return []
+    named = {sae for file in asked for sae in saes_of(config, file)}
+    others = sum(sae not in named for saes in made.work.train.values() for sae in saes)
+    if not others:
+        return []
+    why = "a sweep trains together, since its SAEs share the LM's pass"
+    return [f"{'trained beside':<22}{_count(others, 'SAE')} not asked for: {why}"]
+
+
+def _without_hours(config: Config, made: Plan) -> list[str]:
+    """A line that says how to get hours."""
+    if not made.jobs or not config.devices:
+        return []
+    return [f"{'time':<22}add --device NAME for hours: {', '.join(config.devices)}"]
 
 
 def _tokens(made: Plan) -> list[tuple[str, str]]:
