@@ -36,7 +36,10 @@ TAKE_TARGETS = {
     *("--forcerun", "-R", "--until", "-U", "--omit-from", "-O", "--prioritize", "-P"),
 }
 # These take a path that is no target.
-TAKE_A_PATH = {"--directory", "-d", "--snakefile", "-s", "--profile", "--workflow-profile"}
+TAKE_A_PATH = {
+    *("--directory", "-d", "--snakefile", "-s", "--profile", "--workflow-profile"),
+    *("--report", "--archive"),
+}
 # Further options that commands often have. They are known without snakemake's parser, which takes
 # half a second to import.
 USUAL = {

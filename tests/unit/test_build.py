@@ -193,6 +193,14 @@ def test_a_config_file_in_a_folder_of_a_models_name_is_no_target(mine, target, f
     assert words_for(f"--configfile mine/mine.yaml {table}", mine).startswith(f"results/{table} -")
 
 
+def test_a_report_in_a_folder_of_a_models_name_is_no_target(mine):
+    line = "--configfile mine/mine.yaml --report mine/r.html mine/L3/top_k/1k"
+    assert words_for(line, mine) == (
+        f"results/mine/L3/top_k/1k/metrics.json --configfile {mine}/mine/mine.yaml --report"
+        f" {mine}/mine/r.html"
+    )
+
+
 def test_a_model_of_a_config_file_in_its_folder(mine):
     of_model = words_for("mine --configfile mine/mine.yaml", mine)
     assert of_model.startswith("results/mine/L3/figures/")
