@@ -74,18 +74,22 @@ def _of_suite(config: Config, path: str) -> list[str]:
             check_model(config, model)
             layers = config.models[model].suite.layers
             return [file for layer in layers for file in files.layer_files(config, model, layer)]
-        case [top, model, name] if top == RESULTS and (layer := LAYER.fullmatch(name)):
+        case [top, model, name, *below] if top == RESULTS and (layer := LAYER.fullmatch(name)):
             check_model(config, model)
             check_in_model(config, model, int(layer[1]))
-            return files.layer_files(config, model, int(layer[1]))
-        case [top, model, name, below] if top == RESULTS and (layer := LAYER.fullmatch(name)):
-            check_model(config, model)
-            check_in_model(config, model, int(layer[1]))
-            if below == FIGURES:
-                return files.figure_files(config, model, int(layer[1]))
-            if below in config.architectures:
-                widths = ", ".join(f"{below}/{width}" for width in config.widths)
-                raise SaemakeError(
-                    f"the folder of an architecture is no target; name a width in it: {widths}, ..."
-                )
+            return _of_layer(config, model, int(layer[1]), below)
+    return []
+
+
+def _of_layer(config: Config, model: str, layer: int, below: list[str]) -> list[str]:
+    match below:
+        case []:
+            return files.layer_files(config, model, layer)
+        case [name] if name == FIGURES:
+            return files.figure_files(config, model, layer)
+        case [name] if name in config.architectures:
+            widths = ", ".join(f"{name}/{width}" for width in config.widths)
+            raise SaemakeError(
+                f"the folder of an architecture is no target; name a width in it: {widths}, ..."
+            )
     return []
