@@ -71,11 +71,17 @@ def _run(words: list[str]) -> int:
     if rest[:1] == ["build"]:
         build.run(rest[1:])
         return 0
+    if not rest:
+        _parser(words).print_help(sys.stderr)
+        return 2
     _check_order(words)
     options = _parser(words).parse_args(words)
     options.configfile = [path.absolute() for path in options.configfile]
+    options.here = Path.cwd()
     if options.command in NEED_RESULTS:
         project.enter()
+    elif options.command == "plan":
+        project.enter_above()
     elif options.command == "status":
         os.chdir(project.folder(Path.cwd()))
     status: int = options.run(project.load_config(options.configfile), options)

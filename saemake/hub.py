@@ -67,7 +67,7 @@ def reached(
             f"{what} has no revision '{revision}'; give one that its Hub page ({page}) lists"
         ) from None
     except UNREACHABLE as error:
-        raise SaemakeError(f"{what} {_failure(error, otherwise)}") from None
+        raise SaemakeError(f"{what} {_failure(error, page, otherwise)}") from None
 
 
 def _refusal(error: Exception, page: str) -> str:
@@ -80,12 +80,18 @@ def _refusal(error: Exception, page: str) -> str:
     return f"is not on the Hub, or private: check its id ({page}), or type `hf auth login`"
 
 
-def _failure(error: BaseException, otherwise: str) -> str:
+def _failure(error: BaseException, page: str, otherwise: str) -> str:
     status = _status(error)
     if status == HTTPStatus.UNAUTHORIZED:
         return (
             "cannot be read: the Hub does not know your token; type `hf auth login` (and unset"
             " HF_TOKEN, which takes precedence)"
+        )
+    if status == HTTPStatus.FORBIDDEN:  # as for a token that may not read gated repositories
+        return (
+            "cannot be read: the Hub answers 403; accept its terms on its Hub page, if it has any"
+            f" ({page}), type `hf auth login` with a token that may read gated repositories, then"
+            " run the same command again"
         )
     if _is_busy(status):
         return (

@@ -40,8 +40,8 @@ class Job:
         self.told = Told(folder, KIND)
         self.content = {"pid": os.getpid(), "started": time.time(), **about}
 
-    def tell(self, more: Mapping[str, Any]) -> None:
-        self.told.write({**self.content, **more})
+    def tell(self, more: Mapping[str, Any]) -> bool:
+        return self.told.write({**self.content, **more})
 
 
 _job: Job | None = None
@@ -63,11 +63,12 @@ def telling(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
             job.told.close()
 
 
-def failed(words: str) -> None:
-    """Tell why the job fails."""
-    if _job is not None:
-        _job.content["fault"] = words
-        _job.tell({})
+def failed(words: str) -> bool:
+    """Tell why the job fails. Whether a screen says it."""
+    if _job is None:
+        return False
+    _job.content["fault"] = words
+    return _job.tell({}) and bool(os.environ.get(SHOWN))
 
 
 def bar(

@@ -27,7 +27,8 @@ class Told:
         self.path = folder / f"{kind}-{host or 'host'}-{os.getpid()}.json"
         self.locked: IO[str] | None = None
 
-    def write(self, content: Mapping[str, Any]) -> None:
+    def write(self, content: Mapping[str, Any]) -> bool:
+        """Replace the content. False where that cannot be done, as on a full disk."""
         with contextlib.suppress(OSError, ValueError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary = self.path.with_suffix(".new")
@@ -44,6 +45,8 @@ class Told:
                 raise
             self._let_go()
             self.locked = opened
+            return True
+        return False
 
     def close(self) -> None:
         """Remove the file."""

@@ -2,7 +2,7 @@
 
 A target is a file that README.md lists, or a folder: an SAE or a sweep (all its evaluations), a
 layer or a model (what a plain run builds of its suite). `results/` may be left out:
-`demo/L3/top_k/1k/k_8`.
+`demo/L3/top_k/1k/k_8`. `saemake plan`, `why` and `verify` take the same names.
 Without a target it builds what the config lists under `build`. Targets and snakemake's options may
 come in any order: -n plans only, --cores N, --configfile FILE, --directory FOLDER, ...
 
@@ -18,18 +18,19 @@ from pathlib import Path
 
 from saemake.base import source
 from saemake.base.saying import say
-from saemake.commands import command_line, project
+from saemake.commands import command_line, project, targets
 from saemake.config.config import Config
 from saemake.paths.folders import files_for
-from saemake.paths.names import TOPS
 
 USAGE = "usage: saemake build [TARGET ...] [OPTION OF SNAKEMAKE ...]"
 HELP = {"-h", "--help"}
 # Options of snakemake that say where to build; those whose value is a file or folder of the user's.
 FOLDER_OPTIONS = {"--directory", "-d"}
-FILE_OPTIONS = {"--report", "--archive", "--profile", "--workflow-profile"}
+FILE_OPTIONS = {
+    *command_line.CONFIG_FILES,
+    *("--report", "--archive", "--profile", "--workflow-profile"),
+}
 RESOURCES, GPU = {"--resources", "--res"}, "gpu=1"
-YAML = {".yaml", ".yml", ".json"}
 # The driver lists the GPUs of a machine here. To ask torch would take seconds.
 GPUS = Path("/proc/driver/nvidia/gpus")
 
@@ -47,18 +48,17 @@ def run(words: Sequence[str]) -> None:
 
 def snakemake_command(words: Sequence[str], here: Path) -> list[str]:
     """The command that builds what `words` name, typed in the folder `here`. Changes the working
-    directory to where it builds, unless an option says where. Raises SaemakeError if a target is
-    none."""
+    directory to where it builds, unless an option says where. Raises SaemakeError if a target or an
+    option is none."""
+    command_line.check_options(words)
     _, options = command_line.separated(words)
-    config_files = [here / path for path in command_line.config_files(options)]
-    config = project.load_config([path for path in config_files if path.suffix in YAML])
-    names, options = command_line.separated(words, config.models)
+    config = project.load_config([here / path for path in command_line.config_files(options)])
+    names, options = command_line.separated(words, targets.first_parts(config))
     options = list(_absolute(options, config, here))
     folder = _enter(options, here)
-    targets = [
-        file for name in names for file in files_for(config, _inside(config, name, here, folder))
-    ]
-    program = [sys.executable, "-m", "snakemake", *dict.fromkeys(targets)]
+    paths = [targets.path_of(config, name, here, folder) for name in names]
+    files = dict.fromkeys(file for path in paths for file in files_for(config, path))
+    program = [sys.executable, "-m", "snakemake", *files]
     defaults = ["--snakefile", str(source.ROOT / "Snakefile")]
     if not any(word.startswith(("--workflow-profile", "--profile")) for word in options):
         defaults += ["--workflow-profile", str(source.ROOT / "profiles" / "default")]
@@ -67,15 +67,16 @@ def snakemake_command(words: Sequence[str], here: Path) -> list[str]:
 
 def _absolute(options: Sequence[str], config: Config, here: Path) -> Iterator[str]:
     """The options, with files that they name by their full paths, since snakemake may run in
-    another folder; and with results/ before paths that begin with a model."""
+    another folder; and with results/ before paths that leave it out."""
+    without_results = targets.first_parts(config)
     for before, word in itertools.pairwise(["", *options]):
         option, equals, value = word.rpartition("=")
         of_option = option if equals else before
-        is_config = Path(value).suffix in YAML and (here / value).is_file()
+        is_config = Path(value).suffix in command_line.CONFIG_SUFFIXES and (here / value).is_file()
         is_file = of_option in FILE_OPTIONS and value and not value.startswith("-")
         if is_file or is_config:
             yield f"{option}{equals}{here / value}"
-        elif "/" in word and word.split("/")[0] in config.models and before not in FOLDER_OPTIONS:
+        elif "/" in word and word.split("/")[0] in without_results and before not in FOLDER_OPTIONS:
             yield f"results/{word}"
         else:
             yield word
@@ -110,26 +111,6 @@ def _enter(options: Sequence[str], here: Path) -> Path:
         say(f"builds in {folder}")
         os.chdir(folder)
     return folder
-
-
-def _inside(config: Config, name: str, here: Path, folder: Path) -> str:
-    """A target relative to the folder in which snakemake runs. One that begins with a model is
-    under results/."""
-    name = os.path.normpath(name)
-    top = name.split("/")[0]
-    if top in config.models:
-        return f"results/{name}"
-    path = Path(os.path.normpath(here / name))
-    # From another folder a target may be given as the README has it, too.
-    as_it_is = top in TOPS and not path.exists()
-    if (
-        not as_it_is
-        and (here != folder or Path(name).is_absolute())
-        and path.is_relative_to(folder)
-    ):
-        inside = str(path.relative_to(folder))
-        return inside if path.exists() or command_line.is_artifact(inside) else name
-    return name
 
 
 def _has_gpu() -> bool:

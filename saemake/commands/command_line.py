@@ -2,12 +2,13 @@
 swallow and for config files that cannot be read. Snakemake answers both with a traceback.
 """
 
+import itertools
 import shlex
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePath
 
 from saemake.base import source, yaml_file
-from saemake.base.errors import SaemakeError
+from saemake.base.errors import SaemakeError, nearest
 from saemake.paths.files import FEATURES_PAGE, REPORT
 from saemake.paths.names import TOPS, misspelt_top
 
@@ -35,7 +36,18 @@ TAKE_TARGETS = {
     *("--forcerun", "-R", "--until", "-U", "--omit-from", "-O", "--prioritize", "-P"),
 }
 # These take a path that is no target.
-TAKE_A_PATH = {"--directory", "-d", "--snakefile", "-s", "--profile", "--workflow-profile"}
+TAKE_A_PATH = {
+    *("--directory", "-d", "--snakefile", "-s", "--profile", "--workflow-profile"),
+    *("--report", "--archive"),
+}
+# Further options that commands often have. They are known without snakemake's parser, which takes
+# half a second to import.
+USUAL = {
+    *("--cores", "--jobs", "--dry-run", "--dryrun", "--keep-going", "--keep-incomplete", "--help"),
+    *("--force", "--forceall", "--rerun-incomplete", "--unlock", "--logger-saemake-off"),
+}
+# Endings of config files.
+CONFIG_SUFFIXES = {".yaml", ".yml", ".json"}
 # Endings of files that are not targets: config files and reports of snakemake's.
 NO_TARGET = {".yaml", ".yml", ".html", ".zip"}
 # Pages that are targets, and how many parts their paths have at least.
@@ -65,20 +77,39 @@ def check_order(program: Sequence[str], words: Sequence[str]) -> None:
     )
 
 
-def separated(words: Sequence[str], models: Collection[str] = ()) -> tuple[list[str], list[str]]:
+def check_options(words: Sequence[str]) -> None:
+    """Raise SaemakeError, with the nearest option, if snakemake has no such long option. Its own
+    parser prints all its options first."""
+    before = itertools.takewhile(lambda word: word != "--", words)
+    long = [word.partition("=")[0] for word in before if word.startswith("--")]
+    known = USUAL | TAKE_VALUES | TAKE_WORDS | TAKE_ONE | TAKE_TARGETS | TAKE_A_PATH
+    if known.issuperset(long):
+        return
+    from snakemake.cli import get_argument_parser
+
+    options = [name for action in get_argument_parser()._actions for name in action.option_strings]
+    for option in long:
+        if not any(name.startswith(option) for name in options):  # it may be shortened
+            raise SaemakeError(f"snakemake has no option '{option}'; {nearest(option, options)}")
+
+
+def separated(
+    words: Sequence[str], first_parts: Collection[str] = ()
+) -> tuple[list[str], list[str]]:
     """The targets among the words after `saemake build`, and the other words. Targets are the words
     before the first option, paths of artifacts that no option of snakemake wants for itself, and
-    models with what is below them."""
+    paths that begin with one of `first_parts`."""
     first = next((at for at, word in enumerate(words) if word.startswith("-")), len(words))
     after = words[first:]
     taken = {at for option, places in _values(after) if option in TAKE_TARGETS for at in places}
     taken |= {at + 1 for at, word in enumerate(after) if word in TAKE_A_PATH}
+    taken |= {at for option, places in _values(after) for at in _configs(after, option, places)}
     misplaced = {place for _, place in _misplaced(after)}
     at = [
         place
         for place, word in enumerate(after)
         if place in misplaced
-        or (place not in taken and (is_artifact(word) or word.split("/")[0] in models))
+        or (place not in taken and (is_artifact(word) or word.split("/")[0] in first_parts))
     ]
     targets = [*words[:first], *(after[place] for place in at)]
     return targets, [word for place, word in enumerate(after) if place not in at]
@@ -92,7 +123,10 @@ def _misplaced(words: Sequence[str]) -> Iterator[tuple[str, int]]:
         if targets_first and option in TAKE_TARGETS:
             continue
         after_rule = False
+        configs = set(_configs(words, option, places))
         for place in places[:1] if option in TAKE_ONE else places:
+            if place in configs:
+                continue
             names_artifact = is_artifact(words[place])
             is_rule = option in TAKE_VALUES and words[place] == "all"
             if is_rule or (names_artifact and (option not in TAKE_TARGETS or after_rule)):
@@ -103,12 +137,26 @@ def _misplaced(words: Sequence[str]) -> Iterator[tuple[str, int]]:
 def config_files(words: Sequence[str]) -> Iterator[str]:
     """The config files that the words name."""
     for option, places in _values(words):
-        if option in CONFIG_FILES:
-            yield from (words[place] for place in places)
+        yield from (words[place] for place in _configs(words, option, places))
     for word in words:
         option, _, value = word.partition("=")
         if option in CONFIG_FILES and value:
             yield value
+
+
+def _configs(words: Sequence[str], option: str, places: Sequence[int]) -> list[int]:
+    """The indices of the config files among the words that an option takes: the first word, and
+    further ones that look like config files. Others may be targets."""
+    if option not in CONFIG_FILES:
+        return []
+    return [*places[:1], *(place for place in places[1:] if _is_config_file(words[place]))]
+
+
+def _is_config_file(word: str) -> bool:
+    """Whether a word looks like a config file. Many artifacts are JSON files, too."""
+    if is_artifact(word) or PurePath(word).suffix not in CONFIG_SUFFIXES:
+        return False
+    return PurePath(word).suffix != ".json" or Path(word).is_file()
 
 
 def _values(words: Sequence[str]) -> Iterator[tuple[str, list[int]]]:

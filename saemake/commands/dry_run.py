@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import io
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,11 @@ PROFILE = source.ROOT / "profiles" / "default" / "config.yaml"
 class Job:
     """A job that the targets need, and why Snakemake would run it. `needed` are the outputs that
     are targets or inputs of another job. `newer` are the inputs that are younger than an output.
-    `inputs_before` is None if Snakemake has no note of how the outputs were made."""
+    `inputs_before` is None if Snakemake has no note of how the outputs were made. `message` finds
+    what the job does in words, which may take a look at the store."""
 
     rule: str
+    message: Callable[[], str]
     inputs: list[str]
     outputs: list[str]
     needed: list[str]
@@ -111,6 +113,7 @@ def _job(dag: Any, job: Any) -> Job:
     # If new inputs make a job run, Snakemake skips other reasons, so params are compared here.
     return Job(
         rule=job.rule.name,
+        message=lambda: str(job.message or job.rule.name),
         inputs=[str(file) for file in job.input],
         outputs=outputs,
         needed=outputs,

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from saemake.base.errors import SaemakeError, nearest
-from saemake.commands import dry_run
+from saemake.commands import dry_run, targets
 from saemake.config.config import Config
 from saemake.config.sections import Device
 from saemake.llm.cost import NOTHING, Operations
-from saemake.paths.artifacts import HubFolder
-from saemake.paths.command_words import artifact_of
-from saemake.paths.files import build_files, hub_folder_files
+from saemake.paths.artifacts import CheckpointsFile, HubFile, HubFolder, SaeFile
+from saemake.paths.files import hub_folder_files
+from saemake.paths.folders import ALL
+from saemake.paths.grammar import parse, saes_of
 from saemake.paths.names import STORE
 from saemake.plan.totals import Plan, plan
 
@@ -31,11 +32,13 @@ HEAVY = (
     *("features", "evaluate_checkpoints", "published", "compare", "saelens", "set_up", "sae_bench"),
 )
 HEAVY_S, LIGHT_S = 4.0, 1.0
+# Artifacts of SAEs by their names.
+OF_SAES = (SaeFile, CheckpointsFile, HubFile, HubFolder)
 UNITS = ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", nargs="*", help="any artifact under results/ or hub/")
+    parser.add_argument("target", nargs="*", help="of `saemake build`, under results/ or hub/")
     parser.add_argument("--device", metavar="NAME", help="hours on it; one of the config's devices")
     parser.add_argument("--json", action="store_true", help="the same as JSON, in bytes and FLOPs")
 
@@ -47,15 +50,22 @@ def run(config: Config, options: argparse.Namespace) -> int:
             known = nearest(options.device, config.devices)
             raise SaemakeError(f"no device '{options.device}' in the config; {known}")
         device = config.devices[options.device]
-    asked = options.target or build_files(config)
+    asked = _asked(config, options.target, options.here)
     made = plan(config, asked, STORE)
     started = _processes(config, options.configfile, asked)
     if options.json:
         print(json.dumps(as_json(made, device, started), indent=1))
     else:
         lines = _lines(made, device, options.device, started)
-        print("\n".join([*lines, *_dropped(config, made)]))
+        lines += [*_dropped(config, made), *_together(config, asked, made)]
+        print("\n".join([*lines, *([] if device else _without_hours(config, made))]))
     return 0
+
+
+def _asked(config: Config, words: Sequence[str], here: Path) -> list[str]:
+    """The files that the words name; without words those of a plain run."""
+    paths = [targets.path_of(config, word, here, Path.cwd()) for word in words] or [ALL]
+    return list(dict.fromkeys(file for path in paths for file in targets.files_of(config, path)))
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ def _processes(config: Config, config_files: Sequence[Path], asked: Sequence[str
 
 def _files(config: Config, target: str) -> list[str]:
     """The target itself, or the files in it if it is a folder under hub/."""
-    artifact = artifact_of(config, target)
+    artifact = parse(config, target)
     if isinstance(artifact, HubFolder):
         return hub_folder_files(config, artifact.folder)
     return [str(artifact)]
@@ -156,6 +166,25 @@ def _dropped(config: Config, made: Plan) -> list[str]:
     models = dict.fromkeys(trained.model for trained in made.work.train)
     drops = {model: config.training_of(model).drop for model in models}
     return [f"{'not trained on':<22}{model}: {d.in_words}" for model, d in drops.items() if d.on]
+
+
+def _together(config: Config, asked: Sequence[str], made: Plan) -> list[str]:
+    """A line on SAEs that train although only others of their sweeps are asked for."""
+    if not all(isinstance(parse(config, file), OF_SAES) for file in asked):
+        return []
+    named = {sae for file in asked for sae in saes_of(config, file)}
+    others = sum(sae not in named for saes in made.work.train.values() for sae in saes)
+    if not others:
+        return []
+    why = "a sweep trains together, since its SAEs share the LM's pass"
+    return [f"{'trained beside':<22}{_count(others, 'SAE')} not asked for: {why}"]
+
+
+def _without_hours(config: Config, made: Plan) -> list[str]:
+    """A line that says how to get hours."""
+    if not made.jobs or not config.devices:
+        return []
+    return [f"{'time':<22}add --device NAME for hours: {', '.join(config.devices)}"]
 
 
 def _tokens(made: Plan) -> list[tuple[str, str]]:

@@ -31,6 +31,14 @@ def folder(here: Path) -> Path:
     return next((each for each in (here, *here.parents) if (each / STORE).is_dir()), source.ROOT)
 
 
+def enter_above() -> None:
+    """Go to the nearest folder, here or above, in which saemake has built. Stay if there is
+    none."""
+    found = folder(here := Path.cwd())
+    if here.is_relative_to(found):
+        os.chdir(found)
+
+
 def enter() -> None:
     """Go to the folder that holds results/. Raises SaemakeError if nothing was ever built there."""
     here = Path.cwd()

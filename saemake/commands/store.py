@@ -1,10 +1,11 @@
 """Print what the store holds, its size, and the entries that the config does not name.
 
 Each entry that the config does not name is described, with the fields in which it differs from the
-nearest SAE that the config names. --prune removes these entries, after a question on the terminal
-or with --yes: SAEs, evaluations, checkpoints, tokens, snapshots, the commits of Hub revisions, and
-half-written entries that kills left. It removes nothing that a running job holds. Paths under
-results/ stay, since they are links to the same files.
+nearest SAE that the config names. If files of a model that the config does not have are links to
+the entry, their folder describes it. --prune removes these entries, after a question on the
+terminal or with --yes: SAEs, evaluations, checkpoints, tokens, snapshots, the commits of Hub
+revisions, and half-written entries that kills left. It removes nothing that a running job holds.
+Paths under results/ stay, since they are links to the same files.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError
 from saemake.base.store import Store
-from saemake.commands.unnamed import Described
+from saemake.commands.unnamed import Described, elsewhere
 from saemake.config.config import Config
 from saemake.config.faults import ConfigError
 from saemake.config.sections import Source
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Config, options: argparse.Namespace) -> int:
     saes = list(dict.fromkeys([*_saes(config), *_built(config)]))
     named = _named(config, saes)
-    described = Described(config, STORE, saes)
+    described = Described(config, STORE, saes, elsewhere(config, Path(RESULTS)))
     unnamed: dict[str, list[str]] = {}
     size = 0
     print(f"{'':<12} {'entries':>8} {'size':>10} {'unnamed':>8} {'size':>10}")
@@ -75,6 +76,11 @@ def run(config: Config, options: argparse.Namespace) -> int:
     if lines:
         print("not named by this config (in brackets, how it differs: there -> config):")
         print("\n".join(f"  {line}" for line in lines))
+    if models := described.models_elsewhere(unnamed):
+        print(
+            f"files under {', '.join(f'{RESULTS}/{model}/' for model in models)} are links to some"
+            " of these; to keep their entries, give the config of each model with --configfile"
+        )
     if options.prune:
         count = sum(map(len, unnamed.values()))
         if count and not options.yes:

@@ -1,9 +1,12 @@
-"""Names for the store's entries. The store holds no names; they are derived from the recipes."""
+"""Names for the store's entries. The store holds no names; they are derived from the recipes, or
+from the files that are links to an entry.
+"""
 
 import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError
 from saemake.base.store import Store
 from saemake.config.config import Config
+from saemake.config.sections import FIGURES
 from saemake.evaluation.baselines import RECIPE as BASELINES_RECIPE
 from saemake.judging.evaluate import RECIPE
 from saemake.paths.files import uses
@@ -32,24 +36,70 @@ STRANGE = (LookupError, TypeError, AttributeError, ValueError)
 MOST_COMPONENTS = 1024
 
 
+# Device and number of a file: those of an entry's file and of the links to it are the same.
+Inode = tuple[int, int]
+
+
+def elsewhere(config: Config, results: Path) -> dict[Inode, str]:
+    """The files under results/ of models that the config does not have, by inode: the folder of
+    each, without results/."""
+    known = {*config.models, FIGURES}
+    folders = [path for path in results.glob("[!.]*/") if path.name not in known]
+    return {
+        inode: str(file.parent.relative_to(results))
+        for folder in folders
+        for file in folder.rglob("*")
+        if (inode := _inode(file)) is not None
+    }
+
+
+def _inode(path: Path) -> Inode | None:
+    """The inode of a file; None if it is a folder or gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
+
+
 class Described:
     """Describes entries of the store, and how they differ from the entries that the config
     names."""
 
-    def __init__(self, config: Config, root: Path, saes: Iterable[SaeName]) -> None:
-        """`saes` are all SAEs that the config names."""
+    def __init__(
+        self,
+        config: Config,
+        root: Path,
+        saes: Iterable[SaeName],
+        links: Mapping[Inode, str] | None = None,
+    ) -> None:
+        """`saes` are all SAEs that the config names, `links` are as from `elsewhere`."""
         self.config, self.root, self.named = config, root, list(saes)
+        self.links = links or {}
 
     def lines(self, kind: str, keys: Iterable[str]) -> list[str]:
         """Lines that describe entries of a kind. Entries of the same description share a line."""
         describe = self._describers().get(kind, lambda key: "the commit of a revision on the Hub")
         keys_of: dict[str, list[str]] = {}
         for key in keys:
-            keys_of.setdefault(_safely(describe, key), []).append(key)
+            place = self.place(kind, key)
+            description = f"{place} (the model is not of this config)" if place else None
+            keys_of.setdefault(description or _safely(describe, key), []).append(key)
         return [
             f"{kind}: {description}" + (f", {len(entries)} entries" if len(entries) > 1 else "")
             for description, entries in sorted(keys_of.items())
         ]
+
+    def place(self, kind: str, key: str) -> str | None:
+        """The folder of a file that is a link to one of the entry's, if this config does not have
+        its model."""
+        inodes = map(_inode, (self.root / kind / key).rglob("*"))
+        return next((self.links[each] for each in inodes if each and each in self.links), None)
+
+    def models_elsewhere(self, keys_of: Mapping[str, Iterable[str]]) -> list[str]:
+        """The models that this config does not have, whose files are links to entries of a kind."""
+        places = [self.place(kind, key) for kind, keys in keys_of.items() for key in keys]
+        return sorted({place.split("/")[0] for place in places if place})
 
     def _describers(self) -> dict[str, Callable[[str], str]]:
         return {
@@ -158,7 +208,8 @@ class Described:
         for key in Store(self.root, "saes").entries():
             with contextlib.suppress(*STRANGE):
                 recipe = self._recipe_of_sae(key) or {}
-                names[key] = self._name(recipe, self._nearest(recipe)[0])
+                place = self.place("saes", key)
+                names[key] = place or self._name(recipe, self._nearest(recipe)[0])
         names |= {sae_recipe(self.config, sae).hash: str(sae) for sae in self.named}
         return names
 

@@ -15,12 +15,12 @@ from typing import Any
 from saemake import evaluation
 from saemake.base.errors import SaemakeError, build_again
 from saemake.base.store import Store, sha256
+from saemake.commands import targets
 from saemake.config.config import Config
 from saemake.inputs import weights
 from saemake.jobs import train
 from saemake.judging import subjects
 from saemake.judging.evaluate import evaluate, rows_of
-from saemake.paths.command_words import check_target, plain
 from saemake.paths.grammar import saes_of
 from saemake.paths.names import RESULTS, SAE_FILES, SaeName, Trained
 from saemake.paths.sweeps import trained_with
@@ -39,23 +39,26 @@ EVALUATION = "dictionary_learning"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", nargs="+", help="under results/: an SAE's file, a table, a figure")
+    parser.add_argument(
+        "path", nargs="+", help="a target of `saemake build`: SAEs, or what is made of them"
+    )
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
     for path in options.path:
         if "checkpoints" in Path(path).parts:
             raise SaemakeError(f"{path}: name the SAE itself; checkpoints are not verified")
-    saes = list(dict.fromkeys(s for path in options.path for s in _saes(config, path)))
+    named = [sae for path in options.path for sae in _saes(config, path, options.here)]
+    saes = list(dict.fromkeys(named))
     same = True
     for trained, group in itertools.groupby(saes, key=lambda sae: trained_with(config, sae)):
         same &= _verify(config, trained, list(group))
     return 0 if same else 1
 
 
-def _saes(config: Config, path: str) -> list[SaeName]:
-    check_target(config, path)
-    return saes_of(config, plain(path))
+def _saes(config: Config, word: str, here: Path) -> list[SaeName]:
+    path = targets.path_of(config, word, here, Path.cwd())
+    return [sae for file in targets.files_of(config, path) for sae in saes_of(config, file)]
 
 
 def _verify(config: Config, trained: Trained, saes: list[SaeName]) -> bool:
@@ -68,6 +71,11 @@ def _verify(config: Config, trained: Trained, saes: list[SaeName]) -> bool:
 
 def _check_current(config: Config, saes: Iterable[SaeName]) -> None:
     for sae in saes:
+        if not Path(sae.folder, "ae.pt").exists():
+            raise SaemakeError(
+                f"{sae} is not built; build it first: saemake build {sae} (with the options of your"
+                " run)"
+            )
         for reason in _reasons(config, sae):
             raise SaemakeError(
                 f"{sae} cannot be verified, since it is not what the config asks for: {reason}"
@@ -77,9 +85,6 @@ def _check_current(config: Config, saes: Iterable[SaeName]) -> None:
 def _reasons(config: Config, name: SaeName) -> Iterator[str]:
     """Why an SAE's ae.pt does not match its provenance or the config. Nothing if it does."""
     folder = Path(name.folder)
-    if not (folder / "ae.pt").exists():
-        yield f"{folder}/ae.pt does not exist"
-        return
     try:
         provenance = files.read_provenance(folder)
     except SaemakeError as error:

@@ -7,7 +7,6 @@ listed with their old and new values.
 """
 
 import argparse
-import contextlib
 import functools
 import json
 from collections.abc import Iterator, Sequence
@@ -15,9 +14,10 @@ from pathlib import Path, PurePosixPath
 
 from saemake.base.errors import SaemakeError, build_again
 from saemake.base.store import Store, sha256
-from saemake.commands import dry_run
+from saemake.commands import dry_run, targets
 from saemake.commands.dry_run import Job
 from saemake.config.config import Config
+from saemake.jobs.runs import short
 from saemake.paths.files import evaluation_in
 from saemake.paths.grammar import parse
 from saemake.paths.names import SAE_FILES, STORE, TOPS
@@ -31,14 +31,18 @@ SHOWN = 4
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "path", nargs="+", help=f"any file or folder under {', '.join(f'{t}/' for t in TOPS)}"
+        "path", nargs="+", help="a target of `saemake build`, or a folder with built files"
     )
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
     status = 0
-    for path, reasons in reasons_of(config, options.configfile, options.path).items():
-        print(f"{path}: {'current' if not reasons else 'not current'}")
+    here = Path.cwd()
+    path_of = {word: targets.path_of(config, word, options.here, here) for word in options.path}
+    reasons_by_path = reasons_of(config, options.configfile, list(path_of.values()))
+    for word, path in path_of.items():
+        reasons = reasons_by_path[path]
+        print(f"{word}: {'current' if not reasons else 'not current'}")
         for reason in reasons:
             print(f"  {reason}")
         status |= bool(reasons)
@@ -53,7 +57,7 @@ def reasons_of(
 
     Raises SaemakeError if a path names no artifact of the config.
     """
-    asked = {path: _asked(config, _relative(path)) for path in paths}
+    asked = {path: _asked(config, path) for path in paths}
     existing = {file for named, _ in asked.values() for file in named if Path(file).exists()}
     jobs = dry_run.jobs(config_files, sorted(existing)) if existing else []
     return {
@@ -62,27 +66,14 @@ def reasons_of(
     }
 
 
-def _relative(path: str) -> str:
-    """The path relative to the working directory, if it is inside."""
-    with contextlib.suppress(ValueError):
-        return str(PurePosixPath(path).relative_to(Path.cwd()))
-    return str(PurePosixPath(path))
-
-
 def _asked(config: Config, path: str) -> tuple[list[str], list[str]]:
     """The files that a path names, and reasons for the files in it that the config does not
-    name."""
-    if PurePosixPath(path).parts[:1] not in [(top,) for top in TOPS]:
-        raise SaemakeError(f"{path}: artifacts are under {', '.join(f'{t}/' for t in TOPS)}")
-    if Path(path).is_dir():
-        return _below(config, path)
-    if not Path(path).exists():
-        # The folder of an SAE or a sweep that is not built.
-        with contextlib.suppress(SaemakeError):
-            parse(config, f"{path}/metrics.json")
-            return [f"{path}/metrics.json"], []
-    parse(config, path)
-    return [path], []
+    name. A folder with nothing built in it stands for what would be built."""
+    if path.split("/")[0] in TOPS and Path(path).is_dir():
+        named, unnamed = _below(config, path)
+        if named or unnamed:
+            return named, unnamed
+    return targets.files_of(config, path), []
 
 
 def _reasons_of_files(
@@ -103,14 +94,14 @@ def _reasons_of_files(
 
 
 def _unexplained(behind: Sequence[Job]) -> Iterator[str]:
-    """Snakemake's reason for a job that runs, if neither recipes nor records explain it."""
+    """What a run would do first, if neither recipes nor records say why."""
     for job in behind:
         if job.params_changed and job.known:
             yield f"{job.known[0]}: made with other settings, or by an older saemake"
             return
     for job in behind:
         if job.runs:
-            yield f"snakemake would run {job.rule}"
+            yield f"a run would {short(job.message())}, whose files are missing or out of date"
             return
 
 
@@ -137,8 +128,6 @@ def _below(config: Config, folder: str) -> tuple[list[str], list[str]]:
             named.append(path)
         except SaemakeError as error:
             unnamed.setdefault(str(error).removeprefix(f"{path}: "), []).append(path)
-    if not named and not unnamed:
-        raise SaemakeError(f"{folder}: nothing in it is an artifact")
     return named, [
         f"not of this config: {first}{f' and {len(others)} more' if others else ''}: {why}"
         for why, (first, *others) in unnamed.items()

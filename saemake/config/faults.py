@@ -1,12 +1,13 @@
 """What is wrong with a key of the configuration, and which file says it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from saemake.base.errors import SaemakeError, nearest
 
@@ -28,7 +29,7 @@ def validated(model: type[BaseModel], values: dict[str, Any], place: Callable[[s
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
+        first = _first(error.errors(include_url=False))
     location = [str(part) for part in first["loc"]]
     if location[-1:] == ["[key]"]:  # pydantic's place of a refused name may be another word
         location[-2:] = [str(first["input"])]
@@ -41,6 +42,18 @@ def validated(model: type[BaseModel], values: dict[str, Any], place: Callable[[s
         raise ConfigError(key, str(first["ctx"]["error"]))
     message = first["msg"][0].lower() + first["msg"][1:]
     raise ConfigError(key, f"{message}, not {first['input']!r}")
+
+
+def _first(errors: Sequence[ErrorDetails]) -> ErrorDetails:
+    """The error to report. A missing key may be there and misspelt, so an unknown key beside it
+    comes first."""
+    first = errors[0]
+    unknown = (
+        each
+        for each in errors
+        if each["type"] == "extra_forbidden" and each["loc"][:-1] == first["loc"][:-1]
+    )
+    return next(unknown, first) if first["type"] == "missing" else first
 
 
 def fields_beside(model: Any, location: list[str]) -> list[str]:

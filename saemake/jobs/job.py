@@ -39,8 +39,8 @@ def job(script: Script) -> Iterator[Config]:
 
     Tells the screen what it does. Logs to the job's log, and when the block has ended well, records
     what its outputs were made from (see records.made). Where the block fails, ends the process with
-    status 1 and one line on stderr. The traceback of an unforeseen error goes to the log, whose
-    path the line gives.
+    status 1 and one line, on the screen of the run or else on stderr. The traceback of an
+    unforeseen error goes to the log, whose path the line gives.
     """
     _end_with_parent()
     path = Path(script.log[0])
@@ -80,8 +80,8 @@ def _work(script: Script, path: Path) -> Iterator[Config]:
 
 
 def _fail(words: str) -> None:
-    progress.failed(words)
-    say(words)
+    if not progress.failed(words):
+        say(words)
 
 
 def _record(config: Config, script: Script, inputs: dict[str, str]) -> None:

@@ -1,12 +1,17 @@
-"""What Snakemake shows of a failed job: one line, since the job itself has said what is wrong.
+"""What Snakemake shows of a failed job: one line, beside the job's own words on what is wrong. Our
+screen says the words of the first failure in its last line, and before only if the run goes on.
 
 Without this a failed job is fourteen rows: the exception, the command, all inputs and outputs. All
 of it stays in Snakemake's own log file.
 """
 
 import logging
+import os
 import re
 from collections.abc import Iterator
+
+from saemake.base import progress
+from saemake.jobs.runs import event_of, fault_of
 
 # As Snakemake names its logger, its handler for the screen, and its events.
 SNAKEMAKE, SCREEN = "snakemake.logging", "DefaultStreamHandler"
@@ -27,15 +32,18 @@ class ShortFailures(logging.Filter):
         self.handler = handler
         self.interrupted = False
         self.failed = False
+        # The jobs that run, by their numbers, and the words of the first failure while unsaid.
+        self.running: set[int] = set()
+        self.unsaid: str | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
-        words, event = str(record.msg), getattr(getattr(record, "event", None), "name", None)
+        words, event = str(record.msg), event_of(record)
         self.interrupted |= words.startswith(ON_REQUEST)
+        self._follow(record)
         if event == "JOB_ERROR" and not getattr(record, "shellcmd", None):
-            self.failed = True
             if not self.interrupted:
-                logs = ", ".join(getattr(record, "log", []))
-                self._say(f"saemake: job {getattr(record, 'jobid', '')} failed; its log is {logs}")
+                self._say_failed(record)
+            self.failed = True
             return False
         if event == "ERROR" and self.interrupted and NOT_ALL in words:
             if not self.failed:
@@ -45,6 +53,34 @@ class ShortFailures(logging.Filter):
             self._say_how_it_ended(words)
             return False
         return not words.startswith(REMOVED)
+
+    def _follow(self, record: logging.LogRecord) -> None:
+        """Keep count of the running jobs. If the run goes on after a failure, say its cause."""
+        event = event_of(record)
+        if event == "JOB_INFO":
+            self.running.add(getattr(record, "jobid", -1))
+            self._say_cause(self.unsaid)
+        elif event == "JOB_FINISHED":
+            self.running.discard(getattr(record, "job_id", -1))
+        elif event == "JOB_ERROR":
+            self.running.discard(getattr(record, "jobid", -1))
+
+    def _say_failed(self, record: logging.LogRecord) -> None:
+        logs = getattr(record, "log", None) or []
+        # Without our screen the job has said it itself.
+        cause = fault_of(next(iter(logs), None)) if os.environ.get(progress.SHOWN) else None
+        if self.running or self.failed:
+            self._say_cause(cause)
+        else:
+            self.unsaid = cause
+        self._say(
+            f"saemake: job {getattr(record, 'jobid', '')} failed; its log is {', '.join(logs)}"
+        )
+
+    def _say_cause(self, cause: str | None) -> None:
+        self.unsaid = None
+        if cause:
+            self._say(f"saemake: {cause}")
 
     def _say_how_it_ended(self, words: str) -> None:
         ended = ENDED.search(words)

@@ -48,11 +48,15 @@ def files_for(config: Config, path: str) -> list[str]:
         if A_FILE.search(path) or top not in STANDS_FOR or not 0 < len(inside) <= MOST_PARTS:
             raise
         not_a_file = error
+    file = f"{path}/{STANDS_FOR[top]}"
     try:
-        return [_parsed(config, f"{path}/{STANDS_FOR[top]}")]
+        return [_parsed(config, file)]
     except SaemakeError as error:
         # The name of a file without its ending says more as a file than as a folder.
-        raise (not_a_file if "has no file" in str(error) else error) from None
+        if "has no file" in str(error):
+            raise not_a_file from None
+        # Nobody named that file.
+        raise SaemakeError(f"{path}: {str(error).removeprefix(f'{file}: ')}") from None
 
 
 def _parsed(config: Config, path: str) -> str:
@@ -61,8 +65,8 @@ def _parsed(config: Config, path: str) -> str:
 
 
 def _of_suite(config: Config, path: str) -> list[str]:
-    """What a plain run builds of a model or a layer, or the figures of the config; empty of another
-    path."""
+    """What a plain run builds of a model, a layer or its figures, or the figures of the config;
+    empty of another path."""
     match path.split("/"):
         case [top, name] if top == RESULTS and name == FIGURES and config.figures:
             return files.own_figure_files(config)
@@ -70,8 +74,22 @@ def _of_suite(config: Config, path: str) -> list[str]:
             check_model(config, model)
             layers = config.models[model].suite.layers
             return [file for layer in layers for file in files.layer_files(config, model, layer)]
-        case [top, model, name] if top == RESULTS and (layer := LAYER.fullmatch(name)):
+        case [top, model, name, *below] if top == RESULTS and (layer := LAYER.fullmatch(name)):
             check_model(config, model)
             check_in_model(config, model, int(layer[1]))
-            return files.layer_files(config, model, int(layer[1]))
+            return _of_layer(config, model, int(layer[1]), below)
+    return []
+
+
+def _of_layer(config: Config, model: str, layer: int, below: list[str]) -> list[str]:
+    match below:
+        case []:
+            return files.layer_files(config, model, layer)
+        case [name] if name == FIGURES:
+            return files.figure_files(config, model, layer)
+        case [name] if name in config.architectures:
+            widths = ", ".join(f"{name}/{width}" for width in config.widths)
+            raise SaemakeError(
+                f"the folder of an architecture is no target; name a width in it: {widths}, ..."
+            )
     return []

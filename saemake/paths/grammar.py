@@ -77,6 +77,8 @@ from saemake.paths.spelling import sae_of, unknown
 from saemake.paths.sweeps import check_in_model, check_model, members
 
 LAYER = re.compile(r"L(0|[1-9][0-9]{0,8})")
+# What a figure of a column shows it against, as figures.OF_COLUMN reads it.
+AGAINST = ("l0", "tokens", "width")
 
 
 def parse(config: Config, path: str) -> Artifact:
@@ -192,7 +194,8 @@ def _check_figure(config: Config, model: str, layer: int, figure: str) -> None:
     elif figure not in drawable and not (figure != plain and plain in figures.FRONTIERS):
         if figures.split(figure)[0] in figures.TRAINING:
             raise _no_checkpoints(model, "the architectures of its suite")
-        raise unknown("figure", figure, drawable)
+        of_columns = _figures_of_columns(config) if "." in figure else []
+        raise unknown("figure", figure, [*drawable, *of_columns])
     if figures.get(figure).shows == "training" and not files.checkpointed_sweeps(
         config, model, layer
     ):
@@ -200,6 +203,15 @@ def _check_figure(config: Config, model: str, layer: int, figure: str) -> None:
     evaluation = figures.get(figure).evaluation
     if evaluation and (reason := judged_by.why_not(config, Baselines(model, layer), evaluation)):
         raise SaemakeError(reason)
+
+
+def _figures_of_columns(config: Config) -> list[str]:
+    return [
+        f"{evaluation}.{column}_vs_{x}"
+        for evaluation in config.evaluation_names
+        for column in config.columns_of(evaluation)
+        for x in AGAINST
+    ]
 
 
 def _check_column(config: Config, figure: str) -> None:
@@ -461,25 +473,34 @@ def model_in(config: Config, path: str) -> str | None:
 
 
 def saes_of(config: Config, path: str) -> list[SaeName]:
-    """The SAEs that an artifact under results/ is, or is made of: of a file of an SAE that one, of
-    a table its sweep's, of a figure the suite's.
+    """The trained SAEs that an artifact is, or is made of: of a file of an SAE that one, of a table
+    its sweep's, of a figure or a report the suite's.
 
     Raises SaemakeError where `path` is no such artifact of this config.
     """
     match parse(config, path):
         case FigureFile(top, model, layer) if top == RESULTS:
-            sweeps = files.suite_sweeps(config, model, layer)
-            return list({sae: sae for sweep in sweeps for sae in members(config, sweep)})
+            return _saes_of_suite(config, model, layer)
+        case ReportFile(model, layer):
+            return _saes_of_suite(config, model, layer)
         case SweepTable(sweep):
             return members(config, sweep)
-        case SaeFile(top, sae) if top == RESULTS:
+        case SaeFile(top, sae) if top != PUBLISHED:
             return [sae]
         case CheckpointsFile(checkpoints):
             return [checkpoints.sae]
-        case artifact if str(artifact).startswith(f"{RESULTS}/"):
-            raise SaemakeError(f"{path}: name a file of an SAE, a sweep's table or a figure")
+        case HubFile() | HubFolder() as laid_out:
+            return saes_in_hub(config, laid_out)
         case _:
-            raise SaemakeError(f"{path}: artifacts are under {RESULTS}/")
+            raise SaemakeError(
+                f"{path}: name a file of an SAE, a sweep's table or a layer's figure, under"
+                f" {RESULTS}/, {HUB}/ or {SAELENS}/"
+            )
+
+
+def _saes_of_suite(config: Config, model: str, layer: int) -> list[SaeName]:
+    sweeps = files.suite_sweeps(config, model, layer)
+    return list({sae: sae for sweep in sweeps for sae in members(config, sweep)})
 
 
 def saes_in_hub(config: Config, artifact: HubFile | HubFolder) -> list[SaeName]:

@@ -51,6 +51,6 @@ def check_model(config: Config, model: str) -> None:
     """Raise SaemakeError where the config has no such model."""
     if model not in config.models:
         raise SaemakeError(
-            f"{unknown('model', model, config.models)}; if a config file of your own has it, add"
-            " --configfile FILE"
+            f"{unknown('model', model, config.models)} (if a config file of your own has it, add"
+            " --configfile FILE)"
         )

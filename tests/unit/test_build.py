@@ -4,8 +4,10 @@ import shlex
 import sys
 
 import pytest
+import yaml
+from conftest import raw_config
 
-from saemake.__main__ import main
+from saemake.__main__ import COMMANDS, main
 from saemake.base.errors import SaemakeError
 from saemake.base.source import ROOT
 from saemake.commands import build, project
@@ -98,6 +100,21 @@ def test_a_model_and_a_layer_stand_for_the_figures_of_the_suite(elsewhere):
         ("result/demo/L3/top_k", "did you mean 'results/demo/L3/top_k'?"),
         ("demo/L3/top_k/1k/k_8/checkpoints", "the config asks for no checkpoints of top_k"),
         ("nothing", "artifacts are under results/, hub/"),
+        (
+            "demo/L3/top_k",
+            "results/demo/L3/top_k: the folder of an architecture is no target; name a width in it:"
+            " top_k/1k, top_k/4k,",
+        ),
+        ("demo/L3/topk", "results/demo/L3/topk: no architecture 'topk' in the config; did you"),
+        (
+            "demo/L3/figures/sae_bench_core.mse_vs_l.pdf",
+            "no figure 'sae_bench_core.mse_vs_l' in the config; did you mean"
+            " 'sae_bench_core.mse_vs_l0'?",
+        ),
+        (
+            "results/dem/L3/report.html",
+            "did you mean 'demo'? (if a config file of your own has it, add --configfile FILE)",
+        ),
         ("results", "results: this is a folder; name a file in it, or a model's folder"),
     ],
 )
@@ -142,6 +159,54 @@ def test_a_config_file_is_found_from_another_folder(elsewhere):
     assert line == (f"results/demo/L3/top_k/tiny/metrics.json --configfile {below / 'own.yaml'}")
 
 
+@pytest.fixture
+def mine(elsewhere):
+    """A model whose name is that of the folder with its config file."""
+    model = {"mine": raw_config()["models"]["demo"]}
+    figure = {"layers": {"sweeps": ["mine/L*/*/1k"], "y": "sae_bench_core.mse"}}
+    (elsewhere / "mine").mkdir()
+    path = elsewhere / "mine/mine.yaml"
+    path.write_text(yaml.safe_dump({"models": model, "figures": figure}))
+    return elsewhere
+
+
+@pytest.mark.parametrize(
+    ("target", "file"),
+    [
+        ("mine/L3/top_k/1k/k_8", "results/mine/L3/top_k/1k/k_8/metrics.json"),
+        ("results/mine/L3/top_k/1k/k_8/ae.pt", "results/mine/L3/top_k/1k/k_8/ae.pt"),
+        ("results/figures/layers.pdf", "results/figures/layers.pdf"),
+        ("figures/layers.pdf", "results/figures/layers.pdf"),
+    ],
+)
+def test_a_config_file_in_a_folder_of_a_models_name_is_no_target(mine, target, file):
+    right = f"{file} --configfile {mine}/mine/mine.yaml"
+    assert words_for(f"{target} --configfile mine/mine.yaml", mine) == right
+    assert words_for(f"--configfile mine/mine.yaml {target}", mine) == right
+    assert words_for(f"{target} --configfile=mine/mine.yaml", mine) == right.replace(
+        "--configfile ", "--configfile="
+    )
+    (mine / "mine/more.json").write_text('{"widths": {"tiny": 64}}')
+    more = f"{right} {mine}/mine/more.json"
+    assert words_for(f"--configfile mine/mine.yaml mine/more.json {target}", mine) == more
+    table = "mine/L3/top_k/1k/metrics.json"
+    assert words_for(f"--configfile mine/mine.yaml {table}", mine).startswith(f"results/{table} -")
+
+
+def test_a_report_in_a_folder_of_a_models_name_is_no_target(mine):
+    line = "--configfile mine/mine.yaml --report mine/r.html mine/L3/top_k/1k"
+    assert words_for(line, mine) == (
+        f"results/mine/L3/top_k/1k/metrics.json --configfile {mine}/mine/mine.yaml --report"
+        f" {mine}/mine/r.html"
+    )
+
+
+def test_a_model_of_a_config_file_in_its_folder(mine):
+    of_model = words_for("mine --configfile mine/mine.yaml", mine)
+    assert of_model.startswith("results/mine/L3/figures/")
+    assert of_model.endswith(f"report.html --configfile {mine}/mine/mine.yaml")
+
+
 def test_one_job_at_a_time_uses_a_gpu(elsewhere, monkeypatch):
     monkeypatch.setattr(build, "GPUS", elsewhere)  # not empty
     assert words_for(SAE, elsewhere).endswith("--resources gpu=1")
@@ -154,6 +219,12 @@ def test_one_job_at_a_time_uses_a_gpu(elsewhere, monkeypatch):
     assert words_for(f"{SAE} --res=mem_mb=8", elsewhere).endswith("--res mem_mb=8 gpu=1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert "gpu" not in words_for(SAE, elsewhere)
+
+
+def test_without_a_command_the_commands_are_listed(capsys):
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    assert all(f"\n    {name} " in said for name in ("build", *COMMANDS))
 
 
 def test_errors_of_build_are_one_line_unless_a_traceback_is_asked_for(elsewhere, capfd):

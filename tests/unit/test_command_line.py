@@ -71,6 +71,16 @@ def test_what_snakemake_understands_passes(line):
     command_line.check(shlex.split(line))
 
 
+def test_a_config_file_is_no_target_wherever_it_lies():
+    words = shlex.split("--configfile results/own.json saelens/demo/more.yaml -n")
+    assert list(command_line.config_files(words)) == words[1:3]
+    command_line.check_order(["snakemake"], words)
+    words = shlex.split(f"--configfile {SAE} {TABLE}")
+    assert list(command_line.config_files(words)) == [SAE]
+    with pytest.raises(SaemakeError, match=f"^{TABLE} comes after --configfile"):
+        command_line.check_order(["snakemake"], words)
+
+
 def test_each_option_of_snakemake_that_takes_several_words_is_known():
     takes_files = {"--cleanup-metadata", "--cm", "--wait-for-files", "--unneeded-temp-files"}
     # The last is for snakemake's own processes.
@@ -85,6 +95,32 @@ def test_each_option_of_snakemake_that_takes_several_words_is_known():
     assert options["?"] - takes_files == command_line.TAKE_ONE
     # What shortens an option to these is none of snakemake's own.
     assert not {option for option in options[None] | options[0] if command_line._option(option)}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f"{SAE} --corse 2", "snakemake has no option '--corse'; did you mean '--cores'?"),
+        (f"{SAE} --configfiel=own.yaml", "no option '--configfiel'; did you mean '--configfile'?"),
+        (f"-n --forcall {SAE}", "no option '--forcall'; did you mean '--forceall'?"),
+    ],
+)
+def test_an_option_that_is_none_is_one_line_with_the_nearest(line, message):
+    with pytest.raises(SaemakeError) as caught:
+        command_line.check_options(shlex.split(line))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line", ["-np --cores=2", "--rerun-trig mtime", "-n -- --corse", "--summary"]
+)
+def test_options_of_snakemake_pass(line):
+    command_line.check_options(shlex.split(line))
+
+
+def test_usual_options_are_options_of_snakemake():
+    options = {name for each in get_argument_parser()._actions for name in each.option_strings}
+    assert options >= command_line.USUAL
 
 
 @pytest.mark.parametrize(

@@ -283,6 +283,15 @@ def test_a_value_that_no_file_says_was_on_the_command_line():
     assert said({"training": {"seed": "x"}}).endswith("(--config)")
 
 
+def test_a_misspelt_key_is_named_before_the_key_that_is_missing_for_it():
+    figure = {"sweep": ["demo/L3/*"], "y": "sae_bench_core.mse"}
+    assert "'figures.mine.sweep': unknown; did you mean 'sweeps'?" in said(
+        {"figures": {"mine": figure}}
+    )
+    del figure["sweep"]
+    assert "'figures.mine.sweeps': missing" in said({"figures": {"mine": figure}})
+
+
 def test_a_missing_key_is_named():
     raw = raw_config()
     del raw["training"]["seed"]

@@ -184,6 +184,40 @@ def test_of_a_failure_our_line_is_the_last(feed, lines):
     assert not any("Error" in line for line in lines)
 
 
+CAUSE = "model 'a/b' cannot be reached (no route): type `hf download a/b`"
+
+
+def said_of_a_failure(lines):
+    return [line for line in lines if CAUSE in line]
+
+
+def test_a_cause_that_ends_the_run_is_said_once(feed, lines, monkeypatch):
+    monkeypatch.setenv(progress.SHOWN, "1")
+    feed.begins()
+    feed.ends(2)
+    tell("logs/a.log", {"fault": CAUSE}).leave()
+    feed.fails(1, "logs/a.log")
+    feed.gives_up()
+    feed.shown.close()
+    assert said_of_a_failure(lines) == [lines[-1]]
+    assert "saemake: job 1 failed; its log is logs/a.log" in lines
+
+
+def test_a_cause_is_said_at_once_if_the_run_goes_on(feed, lines, monkeypatch):
+    monkeypatch.setenv(progress.SHOWN, "1")
+    feed.begins()
+    tell("logs/a.log", {"fault": CAUSE}).leave()
+    feed.fails(1, "logs/a.log")
+    assert lines[3:] == [f"saemake: {CAUSE}", "saemake: job 1 failed; its log is logs/a.log"]
+    tell("logs/b.log", {"fault": "its LM is damaged"}).leave()
+    feed.fails(2, "logs/b.log")
+    feed.gives_up()
+    feed.shown.close()
+    # The last line says the first cause only.
+    assert "saemake: its LM is damaged" in lines
+    assert CAUSE in lines[-1]
+
+
 def test_a_killed_job_and_another_failure(feed, lines):
     feed.begins()
     feed.fails(1, "logs/a.log", "died with <Signals.SIGKILL: 9>.")

@@ -82,6 +82,13 @@ def test_a_gated_model_says_its_page_and_what_to_type(hub, fetch, monkeypatch, t
     assert refusal(fetch).startswith(f"{said} `hf auth login`")
 
 
+def test_a_token_that_may_not_read_gated_models(hub, fetch):
+    hub.answer("/api/models/", 403, None)
+    said = refusal(fetch)
+    assert said.startswith("model 'somebody/lm' cannot be read: the Hub answers 403; accept its")
+    assert f"({hub.endpoint}/somebody/lm), type `hf auth login` with a token" in said
+
+
 def test_a_gated_model_with_a_token_that_the_cdn_never_sees(hub, fetch, monkeypatch):
     hub.gate("model", "somebody/lm")
     hub.grant("hf_right", "reader", may_read={"somebody/lm"})

@@ -5,6 +5,8 @@ import textwrap
 
 from conftest import PROJECT, raw_config
 
+from saemake.base import progress
+from saemake.jobs import runs
 from saemake.records import made
 
 
@@ -28,6 +30,20 @@ with job(script):
 
 
 def test_a_foreseen_error_is_one_line_and_status_1(tmp_path):
+    done = run(tmp_path, "raise SaemakeError('ae.pt: no; do this')")
+    assert (done.returncode, done.stderr) == (1, "saemake: ae.pt: no; do this\n")
+
+
+def test_where_a_screen_shows_the_run_it_says_the_error(tmp_path, monkeypatch):
+    monkeypatch.setenv(progress.SHOWN, "1")
+    done = run(tmp_path, "raise SaemakeError('ae.pt: no; do this')")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert runs.fault_of("logs/job.log", tmp_path / runs.RUNNING) == "ae.pt: no; do this"
+
+
+def test_where_the_screen_cannot_be_told_the_job_says_it_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv(progress.SHOWN, "1")
+    (tmp_path / "results").touch()  # no folder can be made in it
     done = run(tmp_path, "raise SaemakeError('ae.pt: no; do this')")
     assert (done.returncode, done.stderr) == (1, "saemake: ae.pt: no; do this\n")
 

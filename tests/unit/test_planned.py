@@ -341,6 +341,20 @@ def test_a_folder_that_cannot_be_written_is_planned_for_without_start_up(said, m
     assert err == "saemake: start-up is not counted: [Errno 30] Read-only file system\n"
 
 
+def test_an_sae_of_a_sweep_says_why_others_train(said):
+    beside = r"^trained beside +5 SAEs not asked for: a sweep trains together, since its SAEs share"
+    devices = r"^time +add --device NAME for hours: epyc-2-cores, rtx-3090, .*\n\Z"
+    _, out, _ = said("demo/L3/top_k/1k/k_8")
+    assert re.search(r"^SAEs to train +6 in 1 pass$", out, flags=re.MULTILINE)
+    assert re.search(beside, out, flags=re.MULTILINE)
+    assert re.search(devices, out, flags=re.MULTILINE)
+    _, out, _ = said("demo/L3/top_k/1k", "demo/L3/top_k/1k/k_9", "--device", "h100")
+    assert "trained beside" not in out
+    assert "--device" not in out
+    _, out, _ = said("demo/L3/top_k/1k/k_9")
+    assert "trained beside" not in out
+
+
 def test_the_command_gives_json(said):
     status, out, err = said("--json", "--device", "rtx-3090")
     assert status == 0, err
@@ -363,7 +377,7 @@ def test_the_command_gives_json(said):
     ("arguments", "message"),
     [
         (["results/dmeo/model.json"], "no model 'dmeo' in the config; did you mean 'demo'?"),
-        (["README.md"], "README.md: what is planned is what is built, files under results/"),
+        (["README.md"], "README.md: artifacts are under results/, hub/, "),
         (["--device", "h20"], "no device 'h20' in the config; did you mean 'h200'?"),
     ],
 )

@@ -1,14 +1,17 @@
 """What `store` says of entries whose recipes it cannot read."""
 
+import argparse
 import json
+from pathlib import Path
 
 import pytest
 from conftest import CONFIG_FILE, PROJECT, SMALL, merged, raw_config
 
 from saemake.base.store import Store
+from saemake.commands import store as store_command
 from saemake.commands.unnamed import UNKNOWN, Described
 from saemake.config.checks import read
-from saemake.paths.names import Sweep
+from saemake.paths.names import STORE, Sweep
 from saemake.paths.sweeps import members
 from saemake.recipes.training import sae_recipe
 
@@ -37,6 +40,39 @@ def test_an_entry_with_a_strange_recipe_is_told_and_hides_no_other(tmp_path, con
         "saes: demo/L3/top_k/256/k_4 ()",
         f"saes: {UNKNOWN}",
     ]
+
+
+def test_an_entry_of_a_model_of_another_config_has_the_name_of_its_links(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    both = merged({"models": {"mine": raw_config(SMALL)["models"]["demo"]}}, SMALL)
+    both["models"]["mine"]["train_tokens"] = 30_000
+    before = read(raw_config(both), PROJECT, [CONFIG_FILE])
+    sae = members(before, Sweep("mine", 3, "top_k", "256"))[0]
+    recipe = sae_recipe(before, sae)
+    made_from = json.dumps({"recipe": recipe.model_dump(mode="json")}).encode()
+    store = Store(STORE, "saes")
+    store.put(recipe.hash, {"ae.pt": b"weights", "provenance.json": made_from})
+    judged = {"evaluation": "sae_bench_core", "subject": recipe.hash}
+    Store(STORE, "evaluations").put("judged", {"recipe.json": json.dumps(judged).encode()})
+    options = argparse.Namespace(prune=False, yes=False)
+
+    def said(config):
+        store_command.run(config, options)
+        return capsys.readouterr().out
+
+    config = read(raw_config(SMALL), PROJECT, [CONFIG_FILE])
+    assert "saes: demo/L3/top_k/256/k_4 (" in said(config)
+    store.link(recipe.hash, {"ae.pt": Path("results/mine/L3/top_k/256/k_4/ae.pt")})
+    listed = said(config)
+    assert "  saes: mine/L3/top_k/256/k_4 (the model is not of this config)\n" in listed
+    assert "  evaluations: sae_bench_core of mine/L3/top_k/256/k_4\n" in listed
+    assert listed.endswith(
+        "files under results/mine/ are links to some of these; to keep their entries, give the"
+        " config of each model with --configfile\n"
+    )
+    assert "not named by this config" not in said(before)
 
 
 def test_an_sae_is_told_beside_the_nearest_of_all_models_of_its_lm(tmp_path):
