@@ -2,23 +2,21 @@
 
 import os
 import warnings
-from pathlib import Path
 
 import torch
 
+from saemake.base import gpus
 from saemake.base.errors import SaemakeError, first_line
 
 # Set to 1, a job that finds no GPU ends instead of computing on the CPU.
 REQUIRE_GPU = "SAEMAKE_REQUIRE_GPU"
-# NVIDIA's driver lists the GPUs of the machine here, whatever torch can use.
-DRIVERS_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def choose(cpu_threads: int) -> torch.device:
-    """The first visible GPU, else the CPU with exactly `cpu_threads` threads. The number comes from
-    the recipe and not from the scheduler, because sums depend on it. Turns on deterministic
-    algorithms and turns off TF32. Raises SaemakeError if there is no GPU and REQUIRE_GPU asks for
-    one.
+    """The first visible GPU (a job sees only its own: gpus.claim), else the CPU with exactly
+    `cpu_threads` threads. The number comes from the recipe and not from the scheduler, because sums
+    depend on it. Turns on deterministic algorithms and turns off TF32. Raises SaemakeError if there
+    is no GPU and REQUIRE_GPU asks for one.
     """
     if os.environ.get(REQUIRE_GPU) == "1" and not torch.cuda.is_available():
         raise SaemakeError(
@@ -44,7 +42,7 @@ def unused_gpu() -> str | None:
     of torch for CPUs. None if there is none, if torch uses it, or if CUDA_VISIBLE_DEVICES hides
     it."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    if torch.cuda.is_available() or hidden or not DRIVERS_GPUS.is_dir():
+    if torch.cuda.is_available() or hidden or not gpus.DRIVERS_GPUS.is_dir():
         return None
     return (
         f"this machine has a GPU, and torch {torch.__version__} cannot use it ({_why_no_cuda()}):"

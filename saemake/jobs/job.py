@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from saemake.base import interrupts, progress
+from saemake.base import gpus, interrupts, progress
 from saemake.base.errors import SaemakeError, first_line
 from saemake.base.saying import say
 from saemake.base.store import disk_fault
@@ -30,6 +30,7 @@ class Script(Protocol):
     input: Sequence[str]
     output: Sequence[str]
     config: Mapping[str, Any]
+    resources: Mapping[str, Any]
     scriptdir: str
 
 
@@ -37,10 +38,11 @@ class Script(Protocol):
 def job(script: Script) -> Iterator[Config]:
     """Around a job's work; gives it the config.
 
-    Tells the screen what it does. Logs to the job's log, and when the block has ended well, records
-    what its outputs were made from (see records.made). Where the block fails, ends the process with
-    status 1 and one line, on the screen of the run or else on stderr. The traceback of an
-    unforeseen error goes to the log, whose path the line gives.
+    Tells the screen what it does. Takes a GPU where the rule asks for one (see gpus.claim). Logs to
+    the job's log, and when the block has ended well, records what its outputs were made from (see
+    records.made). Where the block fails, ends the process with status 1 and one line, on the screen
+    of the run or else on stderr. The traceback of an unforeseen error goes to the log, whose path
+    the line gives.
     """
     _end_with_parent()
     path = Path(script.log[0])
@@ -62,6 +64,10 @@ def _work(script: Script, path: Path) -> Iterator[Config]:
         # Before the work: another process may replace an input while it is going on.
         inputs = made.sums(script.input)
         config = read(script.config, Path(script.scriptdir).resolve().parents[1], [])
+        # Held until the process ends.
+        held = gpus.claim() if script.resources.get("gpu") else None
+        if held:
+            logging.info("GPU %s", os.environ[gpus.VISIBLE])
         yield config
         _record(config, script, inputs)
     except BaseException as error:  # re-raised or turned into an exit status, never swallowed

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from saemake.base import devices
+from saemake.base import devices, gpus
 from saemake.base.errors import SaemakeError
 
 OLD = "The NVIDIA driver on your system is too old (found version 11040)"
@@ -20,7 +20,7 @@ def old_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "init", refuse)
-    monkeypatch.setattr(devices, "DRIVERS_GPUS", tmp_path)
+    monkeypatch.setattr(gpus, "DRIVERS_GPUS", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv(devices.REQUIRE_GPU, raising=False)
 
@@ -45,7 +45,7 @@ def test_a_gpu_that_the_user_hides_is_not_told(
 
 @pytest.mark.usefixtures("old_driver")
 def test_a_machine_without_a_gpu_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "DRIVERS_GPUS", Path("/no/such/folder"))
+    monkeypatch.setattr(gpus, "DRIVERS_GPUS", Path("/no/such/folder"))
     assert devices.unused_gpu() is None
 
 

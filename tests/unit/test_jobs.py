@@ -18,7 +18,8 @@ from saemake.base.files import write
 from saemake.jobs.job import job
 from saemake.base.errors import SaemakeError
 script = SimpleNamespace(
-    log=['logs/job.log'], input=['read.txt'], output=['made.txt'], config={raw_config()!r},
+    log=['logs/job.log'], input=['read.txt'], output=['made.txt'],
+    config={raw_config()!r}, resources={{}},
     scriptdir={str(PROJECT / "workflow" / "scripts")!r},
 )
 with job(script):

@@ -16,7 +16,7 @@ from conftest import CONFIG_FILE, DEMO_LM, PROJECT, raw_config
 from hub_server import LocalHub
 from unit.test_screen import job_fails, shown  # noqa: F401
 
-from saemake.base import devices
+from saemake.base import devices, gpus
 from saemake.base.errors import SaemakeError
 from saemake.base.store import Store, disk_fault
 from saemake.commands import command_line, why
@@ -110,7 +110,7 @@ def test_memory_and_disk(tmp_path, monkeypatch, config, shown):  # noqa: F811
     assert quotes("Too little memory on the GPU", said)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(devices, "DRIVERS_GPUS", tmp_path)
+    monkeypatch.setattr(gpus, "DRIVERS_GPUS", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if torch.version.cuda is None:
         assert quotes("A GPU that is not used", devices.unused_gpu())

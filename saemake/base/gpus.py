@@ -1,0 +1,152 @@
+"""Which GPU a job computes on: one that no other job of this machine has.
+
+A job holds the lock of its GPU as long as its process lives; the kernel frees it when the process
+ends, however it ends. The locks are empty files, one a GPU, in the machine's folder for temporary
+files, since jobs of several projects may use the same GPUs.
+"""
+
+import contextlib
+import fcntl
+import os
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from saemake.base.saying import say
+
+# NVIDIA's driver lists the GPUs of the machine here, whatever torch can use.
+DRIVERS_GPUS = Path("/proc/driver/nvidia/gpus")
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+# `GPU 0: NVIDIA H200 (UUID: GPU-...)`, and a part of it: `  MIG 1g.18gb Device 0: (UUID: MIG-...)`.
+LISTED = re.compile(r"^(?:GPU (?P<index>\d+):.*|\s+MIG .*)\(UUID: (?P<uuid>[^)]+)\)", re.MULTILINE)
+FOLDER = Path(tempfile.gettempdir()) / "saemake-gpus"
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU that a job may use: what VISIBLE calls it, and what all jobs of the machine call it."""
+
+    entry: str
+    uuid: str
+
+
+class Held:
+    """A GPU that this process has, by its place among those that are visible."""
+
+    def __init__(self, place: int, opened: int | None) -> None:
+        self.place, self._opened = place, opened
+
+    def free(self) -> None:
+        """Let others have it."""
+        if self._opened is not None:
+            os.close(self._opened)
+            self._opened = None
+
+
+def take(names: Sequence[str], folder: Path = FOLDER) -> Held:
+    """The first of these GPUs that no other job holds; where all are held, waits for one. `names`
+    are the same in all jobs of the machine, such as UUIDs. Where nothing can be locked, the first.
+    """
+    waiting = False
+    while True:
+        for place, name in enumerate(names):
+            try:
+                opened = _locked(folder, name)
+            except OSError:
+                return Held(place, None)
+            if opened is not None:
+                return Held(place, opened)
+        if not waiting:
+            say(f"other jobs use {_all_of(names)}; waiting until one is free")
+            waiting = True
+        time.sleep(POLL_SECONDS)
+
+
+def claim() -> Held | None:
+    """Take one of the GPUs that are visible, and hide the others from this process and those that
+    it starts. None where the machine has no NVIDIA GPU, or VISIBLE hides all of them.
+
+    Call it before torch looks for GPUs: the driver reads VISIBLE only once.
+    """
+    if not DRIVERS_GPUS.is_dir():
+        return None
+    gpus = visible(_nvidia_smi(), os.environ)
+    if not gpus:
+        return None
+    held = take([gpu.uuid for gpu in gpus])
+    os.environ[VISIBLE] = gpus[held.place].entry
+    return held
+
+
+def visible(listed: str, environment: Mapping[str, str]) -> list[Gpu]:
+    """The GPUs that a process may use, by what `nvidia-smi -L` lists and by VISIBLE, which names
+    them by number or UUID, or by the beginning of a UUID. Of a GPU that is divided (MIG), its
+    parts. As in CUDA, what comes after a name that is none is not visible."""
+    whole: dict[str, str] = {}
+    parts: dict[str, list[str]] = {}
+    for match in LISTED.finditer(listed):
+        if match["index"] is not None:
+            whole[match["index"]] = match["uuid"]
+        else:
+            parts.setdefault(next(reversed(whole)), []).append(match["uuid"])
+    asked = environment.get(VISIBLE)
+    if asked is None:
+        uuids = [uuid for index in whole for uuid in parts.get(index, [whole[index]])]
+        return [Gpu(uuid, uuid) for uuid in uuids]
+    known = [*whole.values(), *(uuid for own in parts.values() for uuid in own)]
+    found: list[Gpu] = []
+    for entry in map(str.strip, asked.split(",")):
+        named = [uuid for uuid in known if entry and uuid.startswith(entry)]
+        uuid = whole.get(entry) or (named[0] if len(named) == 1 else None)
+        if uuid is None:
+            break
+        found.append(Gpu(entry, uuid))
+    return found
+
+
+def _nvidia_smi() -> str:
+    """What it lists; nothing where it cannot be run."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
+
+
+def _all_of(names: Sequence[str]) -> str:
+    return "the GPU" if len(names) == 1 else f"all {len(names)} GPUs"
+
+
+def _locked(folder: Path, name: str) -> int | None:
+    """The open lock of a GPU; None if another process holds it. Raises OSError where it cannot be
+    locked."""
+    opened = _open(folder, name)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(opened)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return opened
+
+
+def _open(folder: Path, name: str) -> int:
+    """The lock of a GPU, for reading only: other users open it too, and nobody writes into it."""
+    path = folder / f"{name}.lock"
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, os.O_RDONLY)
+    if not folder.is_dir():
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            folder.chmod(0o1777)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY, 0o644))
+    return os.open(path, os.O_RDONLY)

@@ -1,0 +1,131 @@
+"""A job has a GPU of its own: never two on one, and none is lost where a job dies."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+from saemake.base import gpus
+from saemake.base.gpus import Gpu, take, visible
+
+LISTED = """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-aaaa1111-0000)
+GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-bbbb2222-0000)
+  MIG 3g.20gb     Device  0: (UUID: MIG-cccc3333-0000)
+  MIG 3g.20gb     Device  1: (UUID: MIG-cccc4444-0000)
+GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-bbbb5555-0000)
+"""
+A, B, C = "GPU-aaaa1111-0000", "GPU-bbbb2222-0000", "GPU-bbbb5555-0000"
+PARTS = ["MIG-cccc3333-0000", "MIG-cccc4444-0000"]
+SEED = 20261128
+# Takes a GPU, says when, holds it for a while, says when it ends.
+JOB = """
+import sys, time
+from pathlib import Path
+from saemake.base.gpus import take
+folder, log, names, seconds = Path(sys.argv[1]), sys.argv[2], sys.argv[3].split(","), sys.argv[4]
+held = take(names, folder)
+start = time.monotonic()
+Path(log).write_text(f"{held.place}\\n")
+time.sleep(float(seconds))
+Path(log).write_text(f"{held.place} {start} {time.monotonic()}\\n")
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (None, [Gpu(A, A), *(Gpu(part, part) for part in PARTS), Gpu(C, C)]),
+        ("0,2", [Gpu("0", A), Gpu("2", C)]),
+        ("2,0", [Gpu("2", C), Gpu("0", A)]),
+        (A, [Gpu(A, A)]),
+        ("GPU-aaaa", [Gpu("GPU-aaaa", A)]),
+        ("MIG-cccc4", [Gpu("MIG-cccc4", PARTS[1])]),
+        ("GPU-bbbb", []),  # could be either
+        ("0,-1,2", [Gpu("0", A)]),
+        ("0,7,2", [Gpu("0", A)]),
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_what_is_visible(asked, found):
+    environment = {} if asked is None else {gpus.VISIBLE: asked}
+    assert visible(LISTED, environment) == found
+
+
+def test_nothing_is_visible_where_nothing_is_listed():
+    assert visible("", {}) == visible("No devices were found", {gpus.VISIBLE: "0"}) == []
+
+
+def test_a_job_sees_its_own_gpu_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpus, "DRIVERS_GPUS", tmp_path)
+    monkeypatch.setattr(gpus, "_nvidia_smi", lambda: LISTED)
+    monkeypatch.setattr(gpus, "take", lambda names: take(names, tmp_path))
+    monkeypatch.setenv(gpus.VISIBLE, "2,0")
+    first = gpus.claim()
+    assert gpus.os.environ[gpus.VISIBLE] == "2"
+    monkeypatch.setenv(gpus.VISIBLE, f"{C},{A}")
+    second = gpus.claim()
+    assert gpus.os.environ[gpus.VISIBLE] == A
+    first.free()
+    monkeypatch.setenv(gpus.VISIBLE, "0,2")
+    assert gpus.claim().place == 1
+    second.free()
+
+
+def test_without_a_driver_or_with_all_hidden_nothing_is_claimed(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpus, "DRIVERS_GPUS", tmp_path / "none")
+    assert gpus.claim() is None
+    monkeypatch.setattr(gpus, "DRIVERS_GPUS", tmp_path)
+    monkeypatch.setattr(gpus, "_nvidia_smi", lambda: LISTED)
+    monkeypatch.setenv(gpus.VISIBLE, "-1")
+    assert gpus.claim() is None
+    assert gpus.os.environ[gpus.VISIBLE] == "-1"
+
+
+def test_a_folder_that_cannot_be_used_is_no_reason_to_stop(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert take(["a", "b"], tmp_path / "file").place == 0
+
+
+def test_a_job_that_waits_says_so(tmp_path, capsys, monkeypatch):
+    held = take(["only"], tmp_path)
+    monkeypatch.setattr(gpus.time, "sleep", lambda seconds: held.free())
+    assert take(["only"], tmp_path).place == 0
+    assert capsys.readouterr().err == "saemake: other jobs use the GPU; waiting until one is free\n"
+
+
+def start(folder: Path, names: str, seconds: float) -> tuple[subprocess.Popen, Path]:
+    log = folder / f"job-{time.monotonic_ns()}.txt"
+    command = [sys.executable, "-c", JOB, str(folder), str(log), names, str(seconds)]
+    return subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL), log
+
+
+def test_fifty_jobs_over_four_gpus_with_a_tenth_killed(tmp_path, monkeypatch):
+    draw, names = random.Random(SEED), ",".join("abcd")
+    times_of: dict[str, list[tuple[float, float]]] = {}
+    jobs = [start(tmp_path, names, draw.uniform(0.02, 0.2)) for _ in range(50)]
+    killed = draw.sample(range(50), 5)
+    for number in killed:
+        time.sleep(draw.uniform(0, 0.3))
+        jobs[number][0].send_signal(signal.SIGKILL)
+    for number, (process, log) in enumerate(jobs):
+        status = process.wait(120)
+        if number not in killed:
+            assert status == 0
+            place, *times = log.read_text().split()
+            times_of.setdefault(place, []).append(tuple(map(float, times)))
+    assert sorted(times_of) == ["0", "1", "2", "3"]
+    # Never two on one.
+    for times in times_of.values():
+        for (_, ended), (started, _) in pairwise(sorted(times)):
+            assert ended < started
+    # All four are free again, the killed jobs' too.
+    monkeypatch.setattr(gpus.time, "sleep", lambda seconds: pytest.fail("a GPU is lost"))
+    assert [take(list("abcd"), tmp_path).place for _ in range(4)] == [0, 1, 2, 3]
