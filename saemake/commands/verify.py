@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from saemake import evaluation
+from saemake.base import gpus
 from saemake.base.errors import SaemakeError, build_again
 from saemake.base.store import Store, sha256
 from saemake.commands import targets
@@ -50,6 +51,7 @@ def run(config: Config, options: argparse.Namespace) -> int:
             raise SaemakeError(f"{path}: name the SAE itself; checkpoints are not verified")
     named = [sae for path in options.path for sae in _saes(config, path, options.here)]
     saes = list(dict.fromkeys(named))
+    gpus.claim()  # until the process ends
     same = True
     for trained, group in itertools.groupby(saes, key=lambda sae: trained_with(config, sae)):
         same &= _verify(config, trained, list(group))
