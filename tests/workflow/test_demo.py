@@ -173,6 +173,7 @@ def test_what_was_trained_on_does_not_judge_unless_asked(workflow, held_out):
     assert common == [not held_out] * 10
 
 
+@pytest.mark.acceptance
 def test_what_was_trained_stays_when_a_later_job_fails(workflow):
     workflow.succeed(f"{SWEEP}/k_4/ae.pt")
     manifest = workflow.folder / "results/demo/tokens/dictionary_learning/manifest.json"
@@ -218,6 +219,7 @@ def test_the_other_architectures_go_the_same_way(workflow, architecture):
     assert rows[0]["warnings"] or architecture != "jump_relu"
 
 
+@pytest.mark.acceptance
 def test_checkpoints_are_saved_on_the_way_and_change_nothing(workflow):
     workflow.succeed(f"{SWEEP}/k_4/ae.pt")
     before = {name: workflow.read(f"{SWEEP}/k_4/{name}") for name in ("ae.pt", "config.json")}
@@ -289,6 +291,7 @@ def test_an_sae_that_diverges_is_named_and_the_others_are_kept(workflow, checkpo
     assert "1 of 1 SAEs are in the store; training 0" in log
 
 
+@pytest.mark.acceptance
 def test_one_recipe_under_two_names_is_trained_once_and_named_twice(workflow):
     demo = raw_config(SMALL)["models"]["demo"]
     workflow.configure({"models": {"twin": demo}, "widths": {"w256": 256}})
@@ -304,6 +307,7 @@ def test_one_recipe_under_two_names_is_trained_once_and_named_twice(workflow):
     assert workflow.read(f"{twin}/k_4/ae.pt") == workflow.read(f"{SWEEP}/k_4/ae.pt")
 
 
+@pytest.mark.acceptance
 def test_two_runs_of_overlapping_sweeps_at_once_train_each_sae_once(workflow):
     workflow.succeed("results/demo/tokens/train/manifest.json")
     other = type(workflow)(workflow.folder, "more.yaml")

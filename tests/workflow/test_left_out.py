@@ -5,7 +5,10 @@ import os
 import subprocess
 import sys
 
+import pytest
 from conftest import PROJECT
+
+pytestmark = pytest.mark.acceptance
 
 SAE = "demo/L3/top_k/256/k_4"
 FIGURES = f"results/{SAE}/dictionary_learning.json"
