@@ -200,7 +200,8 @@ def loaded(folder: Path, device: torch.device) -> float:
 
 
 def passes_of_demo(run: Run, drop: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A pass of all architectures twice, and once killed in its middle: sha256 of each ae.pt."""
+    """A pass of all architectures twice, once killed in its middle, and once with SAEs of another
+    layer and seed: sha256 of each ae.pt."""
     config = demo_config(drop)
     folder = Path(tempfile.mkdtemp())
     inputs = train.Inputs(
@@ -209,7 +210,10 @@ def passes_of_demo(run: Run, drop: dict[str, Any] | None = None) -> dict[str, An
         tokens=demo_tokens(config, "train", folder),
     )
     wanted, sums, seconds = demo_wanted(config), {}, {}
-    for label in ("once", "again", "killed"):
+    others = [SaeName(Sweep("demo", 1, "top_k", "256"), 4)]
+    others.append(SaeName(Sweep("demo", 3, "batch_top_k", "256"), 4, seed=7))
+    beside = [Wanted(str(name), sae_recipe(config, name)) for name in others]
+    for label in ("once", "again", "killed", "shared"):
         stores = Stores.under(folder / label)
         conduct = train.Conduct(label, config.logging, 1e9 if label == "killed" else math.inf)
         start = time.monotonic()
@@ -217,16 +221,14 @@ def passes_of_demo(run: Run, drop: dict[str, Any] | None = None) -> dict[str, An
             with interrupted_after(40), contextlib.suppress(KeyboardInterrupt):
                 train.train_pass(wanted, inputs, stores, conduct)
             assert not any(sae.is_in(stores) for sae in wanted)
-        train.train_pass(wanted, inputs, stores, conduct)
+        more = beside if label == "shared" else []
+        train.train_pass([*more, *wanted], inputs, stores, conduct)
         seconds[label] = time.monotonic() - start
         sums[label] = {
             sae.name: hashlib.sha256(stores.saes.read(sae.recipe.hash, "ae.pt")).hexdigest()
             for sae in wanted
         }
-    same = {
-        name: sums["once"][name] == sums["again"][name] == sums["killed"][name]
-        for name in sums["once"]
-    }
+    same = {name: len({each[name] for each in sums.values()}) == 1 for name in sums["once"]}
     return {
         "same": same,
         "all_the_same": all(same.values()),

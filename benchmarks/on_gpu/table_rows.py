@@ -78,7 +78,7 @@ def demo_passes(found: dict[str, Any], subject: str = "demo") -> Rows:
     return {
         "agreement": [
             {
-                "check": "pass of 16 SAEs, twice and resumed; then loaded",
+                "check": "pass of 16 SAEs, twice, resumed, beside a layer and a seed; then loaded",
                 "subject": subject,
                 "against": "CPU",
                 "cases": len(found["same"]),
