@@ -94,7 +94,7 @@ def close(ours, theirs):
     return ours == pytest.approx(theirs, rel=TOLERANCE, abs=1e-7, nan_ok=True)
 
 
-@pytest.fixture(scope="module", params=["demo", "smollm2"])
+@pytest.fixture(scope="module", params=["demo", pytest.param("smollm2", marks=pytest.mark.long)])
 def documents_ground(request, tmp_path_factory):
     root = tmp_path_factory.mktemp(request.param)
     lm, layers, count = DEMO_LM, 6, 32
