@@ -52,6 +52,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("documents_loss_recovered", "documents_variance_explained"),
         "largest_1_percent_share_of_squared_norm",
     ),
+    "sharing": (
+        *("share", "saes", "jobs", "passes", "tokens", "lm_operations", "seconds", "same_bytes"),
+    ),
     "precision": ("architecture", "float32_loss", "bfloat16_loss", "difference_percent"),
     "agreement": (
         *("check", "subject", "against", "cases", "cases_same_bytes"),
