@@ -47,6 +47,7 @@ bench: $(VENV)/acceptance $(VENV)-dictionary-learning/peers $(VENV)-saebench/pee
 	$(BIN)/python benchmarks/captures.py
 	$(BIN)/python benchmarks/end_to_end.py
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/sharing.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/evaluation.py --reconstruction 2 --variance 20 --rounds 2
 
