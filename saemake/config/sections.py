@@ -193,6 +193,11 @@ class Passes(Closed):
         """Whether SAEs of several jobs may share one."""
         return set(self.share) != {"sparsities"}
 
+    @property
+    def cut_beforehand(self) -> bool:
+        """Whether a run cuts what it has to train into passes before it starts."""
+        return self.across_jobs or self.memory_gib is not None
+
 
 class Publishing(Closed):
     """How a suite is pushed to the Hub; never part of a recipe."""

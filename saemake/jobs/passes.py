@@ -22,12 +22,12 @@ FOLDER = STORE / "passes"
 
 
 def of_run(config: Config, targets: Iterable[str]) -> list[Pass]:
-    """The passes that several jobs of a run on these targets share. Jobs that the plan does not
-    know (of published SAEs, exports and pushes) train by themselves.
+    """The passes of a run on these targets, where it cuts them beforehand. Jobs that the plan does
+    not know (of published SAEs, exports and pushes) train by themselves.
 
     Raises SaemakeError as `cut` does.
     """
-    if not config.passes.across_jobs:
+    if not config.passes.cut_beforehand:
         return []
     wanted = [
         path
@@ -36,7 +36,7 @@ def of_run(config: Config, targets: Iterable[str]) -> list[Pass]:
         if path.startswith((f"{RESULTS}/", f"{HUB}/"))
     ]
     missing = work(config, wanted, stored_now(STORE)).train
-    return [each for each in cut(config, missing) if each.shared]
+    return cut(config, missing)
 
 
 def write_down(passes: Sequence[Pass], models: Iterable[str]) -> None:
@@ -54,9 +54,11 @@ def together(config: Config, trained: Trained) -> list[list[SaeName]]:
     """What a job trains, in groups that are a pass each: its own SAEs, each with those that are to
     train on the same run of the LM."""
     own = members(config, trained)
-    shared = [group for group in _written(config, trained.model) if set(group) & set(own)]
-    rest = [sae for sae in own if not any(sae in group for group in shared)]
-    return [*shared, *([rest] if rest else [])]
+    if not config.passes.cut_beforehand:
+        return [own]
+    written = [group for group in _written(config, trained.model) if set(group) & set(own)]
+    rest = [sae for sae in own if not any(sae in group for group in written)]
+    return [*written, *([rest] if rest else [])]
 
 
 def name(group: Sequence[SaeName], trained: Trained) -> str:

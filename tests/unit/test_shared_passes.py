@@ -263,6 +263,25 @@ def test_what_a_run_writes_down_its_jobs_read(tmp_path, monkeypatch):
     assert noted.of_run(config_of(share=["sparsities"]), targets) == []
 
 
+def test_a_job_obeys_the_memory_that_the_config_gives(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shape = shape_of(AutoConfig.from_pretrained(DEMO_LM))
+    config = config_of(share=["sparsities"])
+    recipes = [sae_recipe(config, SaeName(TOP, k)) for k in (4, 16)]
+    less = (needed(recipes, shape) - 1) / 2**30
+    config = config_of(share=["sparsities"], memory_gib=less)
+    targets = [f"results/{TOP}/k_4/ae.pt"]
+    noted.write_down(noted.of_run(config, targets), ["demo"])
+    assert [[each.sparsity for each in group] for group in noted.together(config, TOP)] == [
+        [4],
+        [8],
+    ]
+    assert len(plan(config, targets, tmp_path).passes) == 2
+    # Where nothing is cut beforehand, what an earlier run wrote down is not read.
+    (whole,) = noted.together(config_of(share=["sparsities"]), TOP)
+    assert [each.sparsity for each in whole] == [4, 16]
+
+
 def test_what_was_written_down_by_another_config_is_not_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = config_of()

@@ -65,6 +65,13 @@ LOOKS_ONLY = """
 """.split()
 
 
+@functools.cache
+def options_asked():
+    """What snakemake's command line says. Its parser takes 0.1 s."""
+    asked, _ = get_argument_parser().parse_known_args(sys.argv[1:])
+    return asked
+
+
 def wait_for_turn(checked, artifacts):
     """Say what is known of the targets before any work, and wait until no other run works on their
     models (see saemake/jobs/turns.py). Here, since Snakemake decides right after the Snakefile what
@@ -74,7 +81,7 @@ def wait_for_turn(checked, artifacts):
         return []
     if workflow.output_settings.dryrun:  # known without the parser, which takes 0.1 s
         return []
-    asked, _ = get_argument_parser().parse_known_args(sys.argv[1:])
+    asked = options_asked()
     report_only = asked.report is not None and not asked.report_after_run
     if report_only:
         check_built(targets_of(asked))
@@ -92,12 +99,11 @@ def wait_for_turn(checked, artifacts):
         sys.exit(f"saemake: {error}")
 
 
-def shared_passes(checked):
-    """The passes that jobs of this run share, which are written down for the jobs."""
-    if not workflow.is_main_process or not checked.passes.across_jobs:
+def passes_of_run(checked):
+    """The passes that this run has cut beforehand, which are written down for its jobs."""
+    if not workflow.is_main_process or not checked.passes.cut_beforehand:
         return []
-    asked, _ = get_argument_parser().parse_known_args(sys.argv[1:])
-    targets = asked.targets or ["all"]
+    targets = options_asked().targets or ["all"]
     try:
         passes = job_passes.of_run(checked, targets)
         if TURN:
@@ -156,7 +162,7 @@ if not (workflow.output_settings.verbose or workflow.output_settings.show_failed
 CONFIG, CATALOGUE, ASKED = checked_config()
 # Open files, as long as this process lives.
 TURN = wait_for_turn(CONFIG, ASKED)
-PASSES = shared_passes(CONFIG)
+PASSES = passes_of_run(CONFIG)
 for number in range(len(PASSES)):
     workflow.register_resource(f"pass_{number}", 1)
 # Snakemake cannot see into what else a comparison depends on.
