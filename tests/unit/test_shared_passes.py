@@ -274,7 +274,7 @@ def test_a_job_obeys_the_memory_that_the_config_gives(tmp_path, monkeypatch):
     noted.write_down(noted.of_run(config, targets), ["demo"])
     assert [[each.sparsity for each in group] for group in noted.together(config, TOP)] == [
         [4],
-        [8],
+        [16],
     ]
     assert len(plan(config, targets, tmp_path).passes) == 2
     # Where nothing is cut beforehand, what an earlier run wrote down is not read.
