@@ -166,12 +166,14 @@ def norm_factor(batches: Iterator[Tensor], count: int) -> float:
     The same as `get_norm_factor` of dictionary_learning, which takes the batches from the same
     stream.
     """
-    total = 0.0
+    (factor,) = norm_factors([batches], count)
+    return factor
+
+
+def norm_factors(streams: Sequence[Iterator[Tensor]], count: int) -> list[float]:
+    """The `norm_factor` of each stream of batches, which are read in turn."""
+    totals = [0.0] * len(streams)
     for _ in range(count):
-        total += mean_squared_norm(next(batches))
-    return (total / count) ** 0.5
-
-
-def mean_squared_norm(x_BD: Tensor) -> float:
-    """The mean squared norm of a batch of activations [B, D]."""
-    return x_BD.float().pow(2).sum(dim=-1).mean().item()
+        for place, batches in enumerate(streams):
+            totals[place] += next(batches).float().pow(2).sum(dim=-1).mean().item()
+    return [(total / count) ** 0.5 for total in totals]

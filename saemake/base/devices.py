@@ -41,8 +41,7 @@ def unused_gpu() -> str | None:
     """A line for a machine that has a GPU which torch cannot use: a driver that is too old, a build
     of torch for CPUs. None if there is none, if torch uses it, or if CUDA_VISIBLE_DEVICES hides
     it."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    if torch.cuda.is_available() or hidden or not gpus.DRIVERS_GPUS.is_dir():
+    if torch.cuda.is_available() or not gpus.on_machine():
         return None
     return (
         f"this machine has a GPU, and torch {torch.__version__} cannot use it ({_why_no_cuda()}):"

@@ -67,13 +67,23 @@ def take(names: Sequence[str], folder: Path = FOLDER) -> Held:
         time.sleep(POLL_SECONDS)
 
 
+def on_machine() -> bool:
+    """Whether the driver lists a GPU, and VISIBLE does not hide all. To ask torch takes seconds."""
+    if os.environ.get(VISIBLE) in ("", "-1"):
+        return False
+    try:
+        return any(DRIVERS_GPUS.iterdir())
+    except OSError:
+        return False
+
+
 def claim() -> Held | None:
     """Take one of the GPUs that are visible, and hide the others from this process and those that
     it starts. None where the machine has no NVIDIA GPU, or VISIBLE hides all of them.
 
     Call it before torch looks for GPUs: the driver reads VISIBLE only once.
     """
-    if not DRIVERS_GPUS.is_dir():
+    if not on_machine():
         return None
     gpus = visible(_nvidia_smi(), os.environ)
     if not gpus:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from saemake.base import source
+from saemake.base import gpus, source
 from saemake.base.saying import say
 from saemake.commands import command_line, project, targets
 from saemake.config.config import Config
@@ -31,8 +31,6 @@ FILE_OPTIONS = {
     *("--report", "--archive", "--profile", "--workflow-profile"),
 }
 RESOURCES, GPU = {"--resources", "--res"}, "gpu=1"
-# The driver lists the GPUs of a machine here. To ask torch would take seconds.
-GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def run(words: Sequence[str]) -> None:
@@ -62,7 +60,7 @@ def snakemake_command(words: Sequence[str], here: Path) -> list[str]:
     defaults = ["--snakefile", str(source.ROOT / "Snakefile")]
     if not any(word.startswith(("--workflow-profile", "--profile")) for word in options):
         defaults += ["--workflow-profile", str(source.ROOT / "profiles" / "default")]
-    return [*program, *defaults, *(_with_gpu(options) if _has_gpu() else options)]
+    return [*program, *defaults, *(_with_gpu(options) if gpus.on_machine() else options)]
 
 
 def _absolute(options: Sequence[str], config: Config, here: Path) -> Iterator[str]:
@@ -111,12 +109,3 @@ def _enter(options: Sequence[str], here: Path) -> Path:
         say(f"builds in {folder}")
         os.chdir(folder)
     return folder
-
-
-def _has_gpu() -> bool:
-    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
-        return False
-    try:
-        return any(GPUS.iterdir())
-    except OSError:
-        return False

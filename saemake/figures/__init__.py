@@ -274,7 +274,9 @@ AT_WIDTH = "_at_"
 BY_WIDTH = "_by_width"
 # The names of the figures of any column, and of a frontier by width.
 COLUMN = r"[a-z][a-z0-9_]*\.[A-Za-z][A-Za-z0-9_]*"
-OF_COLUMN = re.compile(f"(?P<column>{COLUMN})_vs_(?P<x>l0|tokens|width)")
+# What such a figure shows the column against.
+AGAINST = ("l0", "tokens", "width")
+OF_COLUMN = re.compile(f"(?P<column>{COLUMN})_vs_(?P<x>{'|'.join(AGAINST)})")
 
 
 def names() -> list[str]:

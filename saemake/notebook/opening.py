@@ -170,11 +170,11 @@ class Origin:
 
     def _capturing(self, place: str | os.PathLike[str] | None) -> tuple[LanguageModel, Any]:
         """The LM up to the SAE's layer, and its tokenizer. The last one is kept."""
-        key = (self.place if place is None else place, self._device)
+        place = self.place if place is None else place
+        key = (place, self._device)
         if key not in self._lms:
             weights = self.weights(place)
             lm = LanguageModel(weights, self.trainer["layer"], self._device, whole=False)
-            key = (self.place, self._device)
             self._lms = {key: (lm, self._tokenizer(weights))}
         return self._lms[key]
 

@@ -77,8 +77,6 @@ from saemake.paths.spelling import sae_of, unknown
 from saemake.paths.sweeps import check_in_model, check_model, members
 
 LAYER = re.compile(r"L(0|[1-9][0-9]{0,8})")
-# What a figure of a column shows it against, as figures.OF_COLUMN reads it.
-AGAINST = ("l0", "tokens", "width")
 
 
 def parse(config: Config, path: str) -> Artifact:
@@ -210,7 +208,7 @@ def _figures_of_columns(config: Config) -> list[str]:
         f"{evaluation}.{column}_vs_{x}"
         for evaluation in config.evaluation_names
         for column in config.columns_of(evaluation)
-        for x in AGAINST
+        for x in figures.AGAINST
     ]
 
 

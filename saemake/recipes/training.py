@@ -80,7 +80,7 @@ def checkpoint_key(recipe: SaeRecipe, step: int) -> str:
 
 def lm_run_key(recipe: SaeRecipe) -> str:
     """SAEs with the same one can train on one run of the LM: the text and its batches, the steps
-    and their size, and the threads of the process are the same."""
+    and their size, how norm factors are found, and the threads of the process are the same."""
     training = recipe.training
     return digest(
         [
@@ -89,6 +89,7 @@ def lm_run_key(recipe: SaeRecipe) -> str:
             recipe.llm_batch_contexts,
             recipe.steps,
             training.batch_tokens,
+            training.norm_batches,
             training.cpu_threads,
         ]
     )

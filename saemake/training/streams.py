@@ -3,14 +3,14 @@ streams: an SAE's layer and its training's settings, such as the seed, decide wh
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from saemake.activations.buffer import ActivationBuffer, fill, mean_squared_norm
+from saemake.activations.buffer import ActivationBuffer, fill, norm_factors
 from saemake.activations.dropping import Dropping
 from saemake.activations.norms import Norms, warned
 from saemake.activations.shared import Reader, SharedCaptures
@@ -102,15 +102,16 @@ def fill_all(of_pass: Sequence[Stream]) -> None:
 
 
 def scale_all(of_pass: Sequence[Stream]) -> None:
-    """Find the streams' norm factors, from batches that are not trained on, as `norm_factor` does;
-    together, so that no stream reads far ahead of another."""
-    measured = [Norms(iter(stream.buffer.batch, None)) for stream in of_pass]
-    totals = [0.0] * len(of_pass)
-    counts = [stream.recipe.training.norm_batches for stream in of_pass]
-    for number in range(max(counts)):
-        fill_all([stream for stream, count in zip(of_pass, counts, strict=True) if number < count])
-        for place, batches in enumerate(measured):
-            if number < counts[place]:
-                totals[place] += mean_squared_norm(next(batches))
-    for stream, norms, total, count in zip(of_pass, measured, totals, counts, strict=True):
-        stream.scale, stream.norms = (total / count) ** 0.5, norms.measured()
+    """Find the streams' norm factors, from batches that are not trained on; together, so that no
+    stream reads far ahead of another."""
+    measured = [Norms(_filled_together(stream, of_pass)) for stream in of_pass]
+    factors = norm_factors(measured, of_pass[0].recipe.training.norm_batches)
+    for stream, norms, factor in zip(of_pass, measured, factors, strict=True):
+        stream.scale, stream.norms = factor, norms.measured()
+
+
+def _filled_together(stream: Stream, of_pass: Sequence[Stream]) -> Iterator[Tensor]:
+    """A stream's batches; before each, all buffers that are due are filled."""
+    while True:
+        fill_all(of_pass)
+        yield stream.buffer.batch()

@@ -8,6 +8,7 @@ import yaml
 from conftest import raw_config
 
 from saemake.__main__ import COMMANDS, main
+from saemake.base import gpus
 from saemake.base.errors import SaemakeError
 from saemake.base.source import ROOT
 from saemake.commands import build, project
@@ -22,7 +23,7 @@ FIXED = [
 
 @pytest.fixture(autouse=True)
 def _no_gpu(monkeypatch, tmp_path):
-    monkeypatch.setattr(build, "GPUS", tmp_path / "none")
+    monkeypatch.setattr(gpus, "DRIVERS_GPUS", tmp_path / "none")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
@@ -208,7 +209,7 @@ def test_a_model_of_a_config_file_in_its_folder(mine):
 
 
 def test_one_job_at_a_time_uses_a_gpu(elsewhere, monkeypatch):
-    monkeypatch.setattr(build, "GPUS", elsewhere)  # not empty
+    monkeypatch.setattr(gpus, "DRIVERS_GPUS", elsewhere)  # not empty
     assert words_for(SAE, elsewhere).endswith("--resources gpu=1")
     assert words_for(f"{SAE} --resources gpu=2", elsewhere).endswith("--resources gpu=2")
     # Snakemake takes the last --resources alone.

@@ -20,6 +20,7 @@ def old_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "init", refuse)
+    (tmp_path / "0000:01:00.0").mkdir()
     monkeypatch.setattr(gpus, "DRIVERS_GPUS", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv(devices.REQUIRE_GPU, raising=False)

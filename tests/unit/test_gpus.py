@@ -38,6 +38,12 @@ Path(log).write_text(f"{held.place} {start} {time.monotonic()}\\n")
 """
 
 
+def driver(folder: Path) -> Path:
+    """What the driver of a machine with a GPU shows."""
+    (folder / "driver/0000:01:00.0").mkdir(parents=True)
+    return folder / "driver"
+
+
 @pytest.mark.parametrize(
     ("asked", "found"),
     [
@@ -64,7 +70,7 @@ def test_nothing_is_visible_where_nothing_is_listed():
 
 
 def test_a_job_sees_its_own_gpu_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpus, "DRIVERS_GPUS", tmp_path)
+    monkeypatch.setattr(gpus, "DRIVERS_GPUS", driver(tmp_path))
     monkeypatch.setattr(gpus, "_nvidia_smi", lambda: LISTED)
     monkeypatch.setattr(gpus, "take", lambda names: take(names, tmp_path))
     monkeypatch.setenv(gpus.VISIBLE, "2,0")
@@ -82,7 +88,7 @@ def test_a_job_sees_its_own_gpu_only(tmp_path, monkeypatch):
 def test_without_a_driver_or_with_all_hidden_nothing_is_claimed(tmp_path, monkeypatch):
     monkeypatch.setattr(gpus, "DRIVERS_GPUS", tmp_path / "none")
     assert gpus.claim() is None
-    monkeypatch.setattr(gpus, "DRIVERS_GPUS", tmp_path)
+    monkeypatch.setattr(gpus, "DRIVERS_GPUS", driver(tmp_path))
     monkeypatch.setattr(gpus, "_nvidia_smi", lambda: LISTED)
     monkeypatch.setenv(gpus.VISIBLE, "-1")
     assert gpus.claim() is None

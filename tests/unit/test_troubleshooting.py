@@ -110,6 +110,7 @@ def test_memory_and_disk(tmp_path, monkeypatch, config, shown):  # noqa: F811
     assert quotes("Too little memory on the GPU", said)
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (tmp_path / "0000:01:00.0").mkdir()
     monkeypatch.setattr(gpus, "DRIVERS_GPUS", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if torch.version.cuda is None:
