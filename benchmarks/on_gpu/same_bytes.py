@@ -200,8 +200,8 @@ def loaded(folder: Path, device: torch.device) -> float:
 
 
 def passes_of_demo(run: Run, drop: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A pass of all architectures twice, once killed in its middle, and once with SAEs of another
-    layer and seed: sha256 of each ae.pt."""
+    """A pass of all architectures twice, once killed in its middle, once with SAEs of another layer
+    and seed, and where there are two GPUs once over both: sha256 of each ae.pt."""
     config = demo_config(drop)
     folder = Path(tempfile.mkdtemp())
     inputs = train.Inputs(
@@ -213,9 +213,16 @@ def passes_of_demo(run: Run, drop: dict[str, Any] | None = None) -> dict[str, An
     others = [SaeName(Sweep("demo", 1, "top_k", "256"), 4)]
     others.append(SaeName(Sweep("demo", 3, "batch_top_k", "256"), 4, seed=7))
     beside = [Wanted(str(name), sae_recipe(config, name)) for name in others]
-    for label in ("once", "again", "killed", "shared"):
+    two = ["on two"] if run.device.type == "cuda" and torch.cuda.device_count() > 1 else []
+    for label in ("once", "again", "killed", "shared", *two):
         stores = Stores.under(folder / label)
-        conduct = train.Conduct(label, config.logging, 1e9 if label == "killed" else math.inf)
+        conduct = train.Conduct(
+            label,
+            config.logging,
+            1e9 if label == "killed" else math.inf,
+            devices_per_pass=1 + (label in two),
+            spread=lambda recipes, on: [number % len(on) for number in range(len(recipes))],
+        )
         start = time.monotonic()
         if label == "killed":
             with interrupted_after(40), contextlib.suppress(KeyboardInterrupt):

@@ -81,11 +81,11 @@ class Replays:
 
 
 @functools.cache
-def _memory() -> torch.cuda.MemPool:
-    """The memory that all graphs share. They never run at the same time, and what a step returns is
-    read before the next one."""
+def _memory(device: int) -> torch.cuda.MemPool:
+    """The memory that all graphs of a GPU share. They never run at the same time, and what a step
+    returns is read before the next one."""
     return torch.cuda.MemPool()
 
 
 def _pool() -> Any:
-    return _memory().id
+    return _memory(torch.cuda.current_device()).id

@@ -1,7 +1,9 @@
 """The device that a job computes on, and the settings that make its results reproducible."""
 
+import contextlib
 import os
 import warnings
+from typing import Any
 
 import torch
 
@@ -35,6 +37,26 @@ def choose(cpu_threads: int) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(cpu_threads)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def of_pass(first: torch.device, count: int) -> list[torch.device]:
+    """The devices of a pass: so many of the visible GPUs, or the CPU. Raises SaemakeError where
+    these are of several kinds, which give an SAE other bytes."""
+    if first.type != "cuda":
+        return [first]
+    found = [torch.device("cuda", place) for place in range(min(count, torch.cuda.device_count()))]
+    kinds = dict.fromkeys(map(describe, found))
+    if len(kinds) > 1:
+        raise SaemakeError(
+            f"the GPUs of a pass are of several kinds ({'; '.join(kinds)}): let {gpus.VISIBLE} name"
+            " GPUs of one kind, or set passes.devices_per_pass to 1"
+        )
+    return found
+
+
+def computing_on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Within it kernels that do not say where run on this GPU."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def unused_gpu() -> str | None:

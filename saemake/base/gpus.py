@@ -1,6 +1,6 @@
-"""Which GPU a job computes on: one that no other job of this machine has.
+"""Which GPUs a job computes on: those that no other job of this machine has.
 
-A job holds the lock of its GPU as long as its process lives; the kernel frees it when the process
+A job holds the locks of its GPUs as long as its process lives; the kernel frees it when the process
 ends, however it ends. The locks are empty files, one a GPU, in the machine's folder for temporary
 files, since jobs of several projects may use the same GPUs.
 """
@@ -8,6 +8,7 @@ files, since jobs of several projects may use the same GPUs.
 import contextlib
 import fcntl
 import os
+import random
 import re
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from saemake.base.errors import SaemakeError
 from saemake.base.saying import say
 
 # NVIDIA's driver lists the GPUs of the machine here, whatever torch can use.
@@ -36,35 +38,49 @@ class Gpu:
 
 
 class Held:
-    """A GPU that this process has, by its place among those that are visible."""
+    """GPUs that this process has, by their places among those that are visible."""
 
-    def __init__(self, place: int, opened: int | None) -> None:
-        self.place, self._opened = place, opened
+    def __init__(self, places: Sequence[int], opened: Sequence[int]) -> None:
+        self.places, self._opened = list(places), list(opened)
 
     def free(self) -> None:
-        """Let others have it."""
-        if self._opened is not None:
-            os.close(self._opened)
-            self._opened = None
+        """Let others have them."""
+        while self._opened:
+            os.close(self._opened.pop())
 
 
-def take(names: Sequence[str], folder: Path = FOLDER) -> Held:
-    """The first of these GPUs that no other job holds; where all are held, waits for one. `names`
-    are the same in all jobs of the machine, such as UUIDs. Where nothing can be locked, the first.
+def take(names: Sequence[str], count: int = 1, folder: Path = FOLDER) -> Held:
+    """The first so many of these GPUs that no other job holds. Where too few are free, it waits and
+    holds none, so that two jobs never wait for each other. `names` are the same in all jobs of the
+    machine, such as UUIDs. Where nothing can be locked, the first.
     """
     waiting = False
     while True:
-        for place, name in enumerate(names):
-            try:
-                opened = _locked(folder, name)
-            except OSError:
-                return Held(place, None)
-            if opened is not None:
-                return Held(place, opened)
+        try:
+            held = _free_now(names, count, folder)
+        except OSError:
+            return Held(range(count), [])
+        if len(held.places) == count:
+            return held
+        held.free()
         if not waiting:
-            say(f"other jobs use {_all_of(names)}; waiting until one is free")
+            say(f"other jobs use {_too_many_of(names, count)}; waiting until {_free(count)}")
             waiting = True
-        time.sleep(POLL_SECONDS)
+        # Not at the same moment as another job that wants several.
+        time.sleep(POLL_SECONDS * (1 + random.random()))
+
+
+def _free_now(names: Sequence[str], count: int, folder: Path) -> Held:
+    """Up to so many that are free. Raises OSError where one cannot be locked."""
+    found: dict[int, int] = {}
+    try:
+        for place, name in enumerate(names):
+            if len(found) < count and (opened := _locked(folder, name)) is not None:
+                found[place] = opened
+    except OSError:
+        Held([], list(found.values())).free()
+        raise
+    return Held(list(found), list(found.values()))
 
 
 def on_machine() -> bool:
@@ -77,19 +93,25 @@ def on_machine() -> bool:
         return False
 
 
-def claim() -> Held | None:
-    """Take one of the GPUs that are visible, and hide the others from this process and those that
-    it starts. None where the machine has no NVIDIA GPU, or VISIBLE hides all of them.
+def claim(count: int = 1) -> Held | None:
+    """Take so many of the GPUs that are visible, and hide the others from this process and those
+    that it starts. None where the machine has no NVIDIA GPU, or VISIBLE hides all of them.
 
-    Call it before torch looks for GPUs: the driver reads VISIBLE only once.
+    Call it before torch looks for GPUs: the driver reads VISIBLE only once. Raises SaemakeError
+    where fewer are visible.
     """
     if not on_machine():
         return None
     gpus = visible(_nvidia_smi(), os.environ)
     if not gpus:
         return None
-    held = take([gpu.uuid for gpu in gpus])
-    os.environ[VISIBLE] = gpus[held.place].entry
+    if len(gpus) < count:
+        raise SaemakeError(
+            f"this job takes {count} GPUs, and {len(gpus)} can be seen: lower"
+            f" passes.devices_per_pass, or let {VISIBLE} name more"
+        )
+    held = take([gpu.uuid for gpu in gpus], count)
+    os.environ[VISIBLE] = ",".join(gpus[place].entry for place in held.places)
     return held
 
 
@@ -130,8 +152,14 @@ def _nvidia_smi() -> str:
     return done.stdout
 
 
-def _all_of(names: Sequence[str]) -> str:
-    return "the GPU" if len(names) == 1 else f"all {len(names)} GPUs"
+def _too_many_of(names: Sequence[str], count: int) -> str:
+    if len(names) == 1:
+        return "the GPU"
+    return f"all {len(names)} GPUs" if count == 1 else f"too many of {len(names)} GPUs"
+
+
+def _free(count: int) -> str:
+    return "one is free" if count == 1 else f"{count} are free"
 
 
 def _locked(folder: Path, name: str) -> int | None:

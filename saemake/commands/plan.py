@@ -7,7 +7,7 @@ in the store cost nothing, except for starting the jobs that link them. Uses no 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,12 @@ def as_json(made: Plan, device: Device | None, started: Processes) -> dict[str, 
         "saes_to_train": [str(sae) for saes in made.work.train.values() for sae in saes],
         "passes": [list(map(str, each.saes)) for each in made.passes],
         "unshared_lm_flops": made.unshared_lm,
+        "judged_together": [
+            {"evaluation": each.first.evaluation, "of": [str(job.subjects) for job in each.jobs]}
+            for each in made.together
+            if each.shared
+        ],
+        "unshared_judging_lm_flops": made.unshared_judging,
         "saes_in_store": [str(sae) for sae in made.work.stored],
         "tokens_to_tokenise": made.tokens,
         "text_known": made.known,
@@ -149,16 +155,27 @@ def _saes(made: Plan) -> list[tuple[str, str]]:
     return [
         ("SAEs to train", f"{trained}{passes}"),
         *(("", f"{_count(len(each.saes), 'SAE')} of {each}") for each in shared),
-        *([("sharing saves", _saved(made))] if shared else []),
+        *zip(("sharing saves", ""), _saved(made), strict=False),
         ("SAEs in the store", str(len(made.work.stored))),
     ]
 
 
-def _saved(made: Plan) -> str:
-    """What SAEs of several jobs that train on one run of the LM save."""
-    done = sum(job.operations.lm for job in made.jobs if job.stage == "training")
-    apart = _count(len(made.work.train), "pass")
-    return f"LLM {_flop(made.unshared_lm - done)} of {_flop(made.unshared_lm)}, of {apart} apart"
+def _saved(made: Plan) -> Iterator[str]:
+    """What SAEs of several jobs save that train, or are judged, in one run of the LM."""
+    if any(each.shared for each in made.passes):
+        apart = _count(len(made.work.train), "pass")
+        yield _less(made.unshared_lm, _lm(made, "training"), apart)
+    if any(each.shared for each in made.together):
+        apart = _count(sum(len(each.jobs) for each in made.together), "evaluation")
+        yield _less(made.unshared_judging, _lm(made, "evaluation"), apart)
+
+
+def _lm(made: Plan, stage: str) -> int:
+    return sum(job.operations.lm for job in made.jobs if job.stage == stage)
+
+
+def _less(before: int, after: int, apart: str) -> str:
+    return f"LLM {_flop(before - after)} of {_flop(before)}, of {apart} apart"
 
 
 def _dropped(config: Config, made: Plan) -> list[str]:
@@ -225,7 +242,8 @@ def _memory(made: Plan, device: Device | None) -> list[tuple[str, str]]:
         job = made.largest(on_gpu=on_gpu)
         if job is not None:
             size = job.memory.on_gpu if on_gpu else job.memory.on_cpu
-            rows.append((f"memory on {place}", f"about {_bytes(size)}: {job.name}"))
+            over = f" over {job.gpus} of them" if on_gpu and job.gpus > 1 else ""
+            rows.append((f"memory on {place}", f"about {_bytes(size)}{over}: {job.name}"))
     return rows
 
 
@@ -256,7 +274,7 @@ def _hours(made: Plan, device: Device, name: str, started: Processes) -> list[tu
     total = sum(stages.values())
     rows = [(f"time on {name}", f"about {_time(total)}" + (f": {parts}" if parts else ""))]
     largest = made.largest(on_gpu=True)
-    if largest and largest.memory.on_gpu > device.memory_gib * 2**30:
+    if largest and largest.memory.on_gpu > largest.gpus * device.memory_gib * 2**30:
         rows.append(("", f"its {device.memory_gib:g} GiB do not hold {largest.name}"))
     rates = (
         f"{device.bfloat16_tflops:g} bfloat16 and {device.float32_tflops:g} float32 TFLOP/s,"

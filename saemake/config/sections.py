@@ -177,10 +177,12 @@ Shared = Literal["sparsities", "widths", "architectures", "layers", "seeds"]
 
 class Passes(Closed):
     """Which SAEs train on one run of the LM; never part of a recipe. SAEs may share one that differ
-    in nothing but what `share` lists. `memory_gib` is the most that a pass may take."""
+    in nothing but what `share` lists. `memory_gib` is the most that a pass may take of a device,
+    `devices_per_pass` how many GPUs it takes."""
 
     share: list[Shared]
     memory_gib: Annotated[Number, Field(gt=0)] | None
+    devices_per_pass: Annotated[int, Field(gt=0)]
 
     @model_validator(mode="after")
     def _sparsities(self) -> Self:

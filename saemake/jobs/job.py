@@ -65,7 +65,8 @@ def _work(script: Script, path: Path) -> Iterator[Config]:
         inputs = made.sums(script.input)
         config = read(script.config, Path(script.scriptdir).resolve().parents[1], [])
         # Held until the process ends.
-        held = gpus.claim() if script.resources.get("gpu") else None
+        asked = int(script.resources.get("gpu") or 0)
+        held = gpus.claim(asked) if asked else None
         if held:
             logging.info("GPU %s", os.environ[gpus.VISIBLE])
         yield config

@@ -1,10 +1,12 @@
-"""The passes of a run of the workflow. A run writes down beforehand which SAEs of its jobs are to
-train on one run of the LM; the first of these jobs trains them all, the others find them in the
-store."""
+"""What the jobs of a run of the workflow do together. A run writes down beforehand which SAEs train
+on one run of the LM, and which are judged in one. The first of the jobs does it for all, the others
+find theirs in the store."""
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from saemake.base import files
 from saemake.base.errors import SaemakeError
@@ -14,43 +16,65 @@ from saemake.paths.files import build_files
 from saemake.paths.grammar import parse
 from saemake.paths.names import HUB, RESULTS, STORE, SaeName, Trained
 from saemake.paths.sweeps import members
+from saemake.plan.judged_together import Together, together
 from saemake.plan.passes import Pass, cut
 from saemake.plan.stored import stored_now
 from saemake.plan.work import work
 
 FOLDER = STORE / "passes"
+# What reading a file that another config or an older saemake wrote may raise.
+SAYS_NOTHING = (OSError, ValueError, KeyError, TypeError, SaemakeError)
 
 
-def of_run(config: Config, targets: Iterable[str]) -> list[Pass]:
-    """The passes of a run on these targets, where it cuts them beforehand. Jobs that the plan does
-    not know (of published SAEs, exports and pushes) train by themselves.
+@dataclass(frozen=True)
+class Shared:
+    """What a run does together: SAEs that train in one pass, and what is judged in one."""
+
+    passes: list[Pass] = field(default_factory=list)
+    judged: list[Together] = field(default_factory=list)
+
+
+def of_run(config: Config, targets: Iterable[str]) -> Shared:
+    """What a run on these targets does together, where it cuts passes beforehand. Jobs that the
+    plan does not know (of published SAEs, exports and pushes) train by themselves.
 
     Raises SaemakeError as `cut` does.
     """
     if not config.passes.cut_beforehand:
-        return []
+        return Shared()
     wanted = [
         path
         for target in targets
         for path in (build_files(config) if target == "all" else [target])
         if path.startswith((f"{RESULTS}/", f"{HUB}/"))
     ]
-    missing = work(config, wanted, stored_now(STORE)).train
-    return cut(config, missing)
+    lacking = work(config, wanted, stored_now(STORE))
+    judged = [each for each in together(config, lacking.evaluate) if each.shared]
+    return Shared(cut(config, lacking.train), judged)
 
 
-def write_down(passes: Sequence[Pass], models: Iterable[str]) -> None:
-    """Keep them for the jobs of a run, which has the turn of these models."""
+def write_down(config: Config, shared: Shared, models: Iterable[str]) -> None:
+    """Keep it for the jobs of a run, which has the turn of these models."""
     for model in models:
-        own = [list(map(str, each.saes)) for each in passes if each.model == model]
+        noted = {
+            "passes": [list(map(str, each.saes)) for each in shared.passes if each.model == model],
+            "judged": [
+                {
+                    "evaluation": each.first.evaluation,
+                    "saes": [str(sae) for job in each.trained for sae in members(config, job)],
+                }
+                for each in shared.judged
+                if each.first.model == model
+            ],
+        }
         path = FOLDER / f"{model}.json"
-        if own:
-            files.write(str(path), json.dumps({"passes": own}, indent=1).encode() + b"\n")
+        if any(noted.values()):
+            files.write(str(path), json.dumps(noted, indent=1).encode() + b"\n")
         else:
             path.unlink(missing_ok=True)
 
 
-def together(config: Config, trained: Trained) -> list[list[SaeName]]:
+def trained_with(config: Config, trained: Trained) -> list[list[SaeName]]:
     """What a job trains, in groups that are a pass each: its own SAEs, each with those that are to
     train on the same run of the LM."""
     own = members(config, trained)
@@ -59,6 +83,22 @@ def together(config: Config, trained: Trained) -> list[list[SaeName]]:
     written = [group for group in _written(config, trained.model) if set(group) & set(own)]
     rest = [sae for sae in own if not any(sae in group for group in written)]
     return [*written, *([rest] if rest else [])]
+
+
+def judged_with(config: Config, trained: Trained, evaluation: str) -> list[SaeName]:
+    """The SAEs of other jobs that are to be judged by an evaluation together with those of one."""
+    own = members(config, trained)
+    if not config.passes.cut_beforehand:
+        return []
+    try:
+        groups = [
+            [_sae(config, sae) for sae in group["saes"]]
+            for group in _noted(trained.model)["judged"]
+            if group["evaluation"] == evaluation
+        ]
+    except SAYS_NOTHING:
+        return []
+    return [sae for group in groups if set(group) & set(own) for sae in group if sae not in own]
 
 
 def name(group: Sequence[SaeName], trained: Trained) -> str:
@@ -70,12 +110,16 @@ def name(group: Sequence[SaeName], trained: Trained) -> str:
 
 
 def _written(config: Config, model: str) -> list[list[SaeName]]:
-    """What the run has written down of a model. A file of another config says nothing."""
+    """The passes that the run has written down of a model. A file of another config says
+    nothing."""
     try:
-        noted = json.loads(Path(FOLDER, f"{model}.json").read_text())["passes"]
-        return [[_sae(config, each) for each in group] for group in noted]
-    except (OSError, ValueError, KeyError, TypeError, SaemakeError):
+        return [[_sae(config, each) for each in group] for group in _noted(model)["passes"]]
+    except SAYS_NOTHING:
         return []
+
+
+def _noted(model: str) -> Any:
+    return json.loads(Path(FOLDER, f"{model}.json").read_text())
 
 
 def _sae(config: Config, text: str) -> SaeName:

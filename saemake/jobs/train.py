@@ -40,7 +40,7 @@ def train(config: Config, trained: Trained, model: Path, tokens: Path) -> None:
     """
     saes, stores = members(config, trained), Stores.under(STORE)
     seconds = config.snapshots.every_seconds
-    for group in passes.together(config, trained):
+    for group in passes.trained_with(config, trained):
         # Held until what is its own is linked, so that nobody prunes it in between.
         with stores.saes.lock(sae_recipe(config, sae).hash for sae in group):
             label = f"train {passes.name(group, trained)}"
@@ -80,7 +80,12 @@ def into(
     lm_weights, description = weights.read(config, model)
     inputs = Inputs(lm_weights, description, Tokens(tokens))
     conduct = Conduct(
-        label, config.logging, snapshot_seconds, announcing(config, saes[0].model, label)
+        label,
+        config.logging,
+        snapshot_seconds,
+        announcing(config, saes[0].model, label),
+        config.passes.devices_per_pass,
+        spreading(config, saes[0].model),
     )
     for part in _parts(config, saes[0].model, label, wanted, stores):
         train_pass(part, inputs, stores, conduct)
@@ -96,30 +101,54 @@ def _parts(
     missing = [sae for sae in wanted if not sae.is_in(stores)]
     if not missing:
         return [wanted]
-    room, recipes = torch.cuda.mem_get_info()[0], [sae.recipe for sae in missing]
-    places = parts_that_fit(recipes, shape, room)
+    gpus = devices.of_pass(torch.device("cuda"), config.passes.devices_per_pass)
+    rooms, recipes = _free(gpus), [sae.recipe for sae in missing]
+    places = parts_that_fit(recipes, shape, rooms)
+    room = "+".join(f"{each / GIB:.1f}" for each in rooms)
     if places is None:
         needed = max(memory.of_training([recipe], shape).on_gpu for recipe in recipes)
         raise SaemakeError(
             f"{label}: one SAE takes at most about {needed / GIB:.1f} GiB of a GPU, and"
-            f" {room / GIB:.1f} GiB are free: end what else uses the GPU, take a larger one, or"
+            f" {room} GiB are free: end what else uses the GPU, take a larger one, or"
             f" lower models.{model}.buffer_tokens or the width"
         )
     parts: list[Sequence[Wanted]] = [missing[first:last] for first, last in pairwise(places)]
     if len(parts) > 1:
         say(
-            f"{label}: {len(missing)} SAEs do not fit into the {room / GIB:.1f} GiB that are free;"
+            f"{label}: {len(missing)} SAEs do not fit into the {room} GiB that are free;"
             f" at most {max(map(len, parts))} train at a time, and the LM runs again for each part"
         )
     return parts
 
 
-def parts_that_fit(recipes: Sequence[SaeRecipe], shape: Shape, room: int) -> list[int] | None:
-    """Where to cut SAEs into passes that take at most so many bytes of a GPU (see `fewest`)."""
+def parts_that_fit(
+    recipes: Sequence[SaeRecipe], shape: Shape, rooms: Sequence[int]
+) -> list[int] | None:
+    """Where to cut SAEs into passes that fit into so many bytes of each GPU of a pass (see
+    `fewest`)."""
     return fewest(
         len(recipes),
-        lambda first, last: memory.of_training(recipes[first:last], shape).on_gpu <= room,
+        lambda first, last: memory.spread(recipes[first:last], shape, rooms) is not None,
     )
+
+
+def _free(gpus: Sequence[torch.device]) -> list[int]:
+    return [torch.cuda.mem_get_info(gpu)[0] for gpu in gpus]
+
+
+def spreading(
+    config: Config, model: str
+) -> Callable[[Sequence[SaeRecipe], Sequence[torch.device]], Sequence[int]]:
+    """Says on which device of a pass each SAE trains, by the memory that is free."""
+    shape = weights.shape_if_known(config, model)
+
+    def places(recipes: Sequence[SaeRecipe], on: Sequence[torch.device]) -> Sequence[int]:
+        found = None
+        if len(on) > 1 and shape is not None:
+            found = memory.spread(recipes, shape, _free(on))
+        return found or [number % len(on) for number in range(len(recipes))]
+
+    return places
 
 
 def checkpoint_steps(config: Config, sae: SaeName) -> list[int]:

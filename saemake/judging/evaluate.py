@@ -17,6 +17,7 @@ import torch
 
 from saemake import evaluation
 from saemake.base import devices, onednn
+from saemake.base.errors import SaemakeError
 from saemake.base.store import Store
 from saemake.evaluation.codecs import Codec, Judgement, check_lm_width
 from saemake.evaluation.description import Settings
@@ -66,33 +67,57 @@ class Judged:
 
 
 def evaluate(
-    judged: Sequence[Judged], layer: int, weights: Weights, tokens: Tokens, store: Store
+    judged: Sequence[Judged],
+    layer: int,
+    weights: Weights,
+    tokens: Tokens,
+    store: Store,
+    beside: Sequence[Judged] = (),
 ) -> None:
     """Put the evaluations of all that is judged, by one evaluation, into the store: those that it
-    lacks. Raises SaemakeError where the tokens are of another recipe, or something judged is not
-    what its path says, or not of the LM's width."""
+    lacks. Where it lacks any, what is `beside` is judged in the same run of the LM, unless it
+    cannot be loaded: then its own job says why.
+
+    Raises SaemakeError where the tokens are of another recipe, or something judged is not what its
+    path says, or not of the LM's width.
+    """
     tokens.check(judged[0].recipe.tokens.hash)
-    with store.lock({subject.key for subject in judged}):
+    with store.lock({subject.key for subject in (*judged, *beside)}):
         missing = {subject.key: subject for subject in judged if not store.has(subject.key)}
         log.info("%d of %d evaluations are missing", len(missing), len(judged))
         if not missing:
             return
         recipe = next(iter(missing.values())).recipe
         device = devices.choose(recipe.cpu_threads)
-        codecs = {
-            (key, inference): subject.load(device, inference)
-            for key, subject in missing.items()
-            for inference in subject.recipe.inferences
-        }
-        label = f"{recipe.evaluation} of {len(missing)} on {weights.name}/L{layer}"
         with products(recipe):
             lm = LanguageModel(weights, layer, device, whole=True)
-            for (key, _), codec in codecs.items():
-                check_lm_width(missing[key].subject.name, codec, weights.name, lm.d_model)
+            codecs: dict[tuple[str, str | None], Codec] = {}
+            for subject in missing.values():
+                codecs |= _codecs(subject, lm, weights.name)
+            for subject in beside:
+                if subject.key not in missing and not store.has(subject.key):
+                    try:
+                        codecs |= _codecs(subject, lm, weights.name)
+                    except (SaemakeError, OSError) as error:
+                        log.warning("%s is not judged beside: %s", subject.subject.name, error)
+                        continue
+                    missing[subject.key] = subject
+            label = f"{recipe.evaluation} of {len(missing)} on {weights.name}/L{layer}"
+            log.info("judging %d", len(missing))
             judgements = judge_by(recipe, codecs, lm, tokens, label)
         for key, subject in missing.items():
             ways = {way: judgements[key, way] for way in subject.recipe.inferences}
             store.put(key, _entry(subject.recipe, ways))
+
+
+def _codecs(
+    subject: Judged, lm: LanguageModel, lm_name: str
+) -> dict[tuple[str, str | None], Codec]:
+    """With each way of choosing latents, by the evaluation's key and the way."""
+    ways = {way: subject.load(lm.device, way) for way in subject.recipe.inferences}
+    for codec in ways.values():
+        check_lm_width(subject.subject.name, codec, lm_name, lm.d_model)
+    return {(subject.key, way): codec for way, codec in ways.items()}
 
 
 def settings_of(recipe: EvaluationRecipe) -> Settings:

@@ -89,6 +89,33 @@ def of_training(recipes: Sequence[SaeRecipe], shape: Shape) -> Memory:
     )
 
 
+def spread(recipes: Sequence[SaeRecipe], shape: Shape, rooms: Sequence[int]) -> list[int] | None:
+    """On which of several GPUs, with so many free bytes each, each SAE of a pass trains: the first
+    also has the LM and the buffers. The largest SAE first, where most room is left. None where they
+    do not fit."""
+    of_pass = of_training(recipes, shape)
+    steps = [_step(recipe, shape) for recipe in recipes]
+    own = [3 * sae_bytes(shape.d_model, recipe.width) + _kept(recipe, shape) for recipe in recipes]
+    left = list(rooms)
+    # What does not go with an SAE.
+    left[0] -= of_pass.on_gpu - sum(own) - max(steps)
+    largest = [0] * len(rooms)
+    places = [0] * len(recipes)
+    for index in sorted(range(len(recipes)), key=lambda each: -own[each]):
+        # A step of one SAE at a time is at work on a device.
+        after = [
+            left[place] - own[index] - max(largest[place], steps[index])
+            for place in range(len(rooms))
+        ]
+        place = after.index(max(after))
+        if after[place] < 0:
+            return None
+        places[index] = place
+        left[place] -= own[index]
+        largest[place] = max(largest[place], steps[index])
+    return places
+
+
 def _latents(recipe: SaeRecipe) -> int:
     """A batch's latents in float32."""
     return recipe.training.batch_tokens * recipe.width * FLOAT32_BYTES

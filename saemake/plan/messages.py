@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from saemake.config.config import Config
 from saemake.paths.names import STORE, PublishedSweep, SaeName, Subjects, Trained
 from saemake.paths.sweeps import members
+from saemake.plan.judged_together import Together
 from saemake.plan.passes import Pass
 from saemake.plan.stored import stored_now
+from saemake.plan.work import Evaluate
 from saemake.recipes.inputs import tokens_recipe
 from saemake.recipes.training import sae_recipe
 from saemake.records import at_hand
@@ -112,18 +114,32 @@ def of_features(config: Config, trained: Trained, outputs: Sequence[str] = ()) -
 
 
 def of_evaluation(
-    config: Config, evaluation: str, subjects: Subjects, outputs: Sequence[str] = ()
+    config: Config,
+    evaluation: str,
+    subjects: Subjects,
+    outputs: Sequence[str] = (),
+    judged: Sequence[Together] = (),
 ) -> Said:
-    """Of an evaluation of all that one job judges."""
+    """Of an evaluation of all that one job judges. `judged` is what the run judges together with
+    other jobs."""
 
     def say() -> str:
         stored = stored_now(STORE).judged(config, subjects, evaluation)
         words = _evaluation(config, subjects, evaluation, stored)
+        words += _judged_with(Evaluate(evaluation, subjects), judged)
         # No model entry of another name could keep both of a published SAE.
         of_published = isinstance(subjects, PublishedSweep)
         return words if of_published else words + at_hand.replaced(config, outputs)
 
     return Said(say)
+
+
+def _judged_with(job: Evaluate, judged: Sequence[Together]) -> str:
+    """A clause on what else is judged in the same run of the LM."""
+    others = [other for each in judged if job in each.jobs for other in each.jobs if other != job]
+    if not others:
+        return ""
+    return f"; in one run of the LM with {', '.join(str(other.subjects) for other in others)}"
 
 
 def _evaluation(config: Config, subjects: Subjects, evaluation: str, stored: Sequence[bool]) -> str:

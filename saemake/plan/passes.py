@@ -34,14 +34,18 @@ class Pass:
 
     def __str__(self) -> str:
         """`demo/L3/top_k/1k`, or, of several jobs, `demo (L3, L4; top_k, gated; 1k)`."""
-        if not self.shared:
-            return str(self.jobs[0])
-        parts = [
-            dict.fromkeys(f"L{sae.layer}" for sae in self.saes),
-            dict.fromkeys(sae.sweep.architecture for sae in self.saes),
-            dict.fromkeys(sae.sweep.width for sae in self.saes),
-        ]
-        return f"{self.model} ({'; '.join(', '.join(part) for part in parts)})"
+        return of_jobs(self.jobs) if self.shared else str(self.jobs[0])
+
+
+def of_jobs(jobs: Sequence[Trained]) -> str:
+    """`demo (L3, L4; top_k, gated; 1k)`."""
+    sweeps = [job.sweep if isinstance(job, SaeName) else job for job in jobs]
+    parts = [
+        dict.fromkeys(f"L{sweep.layer}" for sweep in sweeps),
+        dict.fromkeys(sweep.architecture for sweep in sweeps),
+        dict.fromkeys(sweep.width for sweep in sweeps),
+    ]
+    return f"{sweeps[0].model} ({'; '.join(', '.join(part) for part in parts)})"
 
 
 def cut(config: Config, missing: Mapping[Trained, Sequence[SaeName]]) -> list[Pass]:
@@ -67,14 +71,19 @@ def _group(config: Config, sae: SaeName, trained: Trained) -> tuple[object, ...]
     """What SAEs of one pass have in common."""
     if not config.passes.across_jobs:
         return (trained,)
+    return (sae.model, lm_run_key(sae_recipe(config, sae)), *apart(config, sae))
+
+
+def apart(config: Config, trained: Trained) -> tuple[object, ...]:
+    """What SAEs have to have in common besides, by `passes.share`."""
+    sweep = trained.sweep if isinstance(trained, SaeName) else trained
     own = {
-        "layers": sae.layer,
-        "architectures": sae.sweep.architecture,
-        "widths": sae.sweep.width,
-        "seeds": sae.seed,
+        "layers": sweep.layer,
+        "architectures": sweep.architecture,
+        "widths": sweep.width,
+        "seeds": trained.seed if isinstance(trained, SaeName) else None,
     }
-    apart = tuple(value for kind, value in own.items() if kind not in config.passes.share)
-    return (sae.model, lm_run_key(sae_recipe(config, sae)), *apart)
+    return tuple(value for kind, value in own.items() if kind not in config.passes.share)
 
 
 def _fitting(
@@ -83,11 +92,12 @@ def _fitting(
     if config.passes.memory_gib is None:
         return [group]
     model, limit = group[0][0].model, config.passes.memory_gib
-    shape = _shape(config, model)
+    shape = shape_of(config, model)
     # Those of a layer and a seed together: each has a buffer of its own.
     ordered = sorted(group, key=lambda each: (each[0].layer, each[0].seed or 0))
     recipes = [sae_recipe(config, sae) for sae, _ in ordered]
-    places = fewest(len(ordered), lambda a, b: needed(recipes[a:b], shape) <= limit * GIB)
+    rooms = [int(limit * GIB)] * config.passes.devices_per_pass
+    places = fewest(len(ordered), lambda a, b: _fits(recipes[a:b], shape, rooms))
     if places is None:
         alone = [needed([recipe], shape) for recipe in recipes]
         most = max(alone)
@@ -100,13 +110,21 @@ def _fitting(
     return [ordered[first:last] for first, last in pairwise(places)]
 
 
-def _shape(config: Config, model: str) -> Shape:
+def shape_of(config: Config, model: str) -> Shape:
+    """The shape of a model. Raises SaemakeError where it is not known."""
     known = config.models[model].shape
     if known is not None:
         return known
     from saemake.inputs import weights  # takes seconds, and every run starts with this module
 
     return weights.shape(config, model)
+
+
+def _fits(recipes: Sequence[SaeRecipe], shape: Shape, rooms: Sequence[int]) -> bool:
+    """Whether a pass fits into so many bytes of each of its devices."""
+    if len(rooms) == 1:
+        return needed(recipes, shape) <= rooms[0]
+    return memory.spread(recipes, shape, rooms) is not None
 
 
 def needed(recipes: Sequence[SaeRecipe], shape: Shape) -> int:

@@ -1,6 +1,6 @@
 """The plan as a whole: everything that targets cost, job by job, and summed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from saemake.paths.files import FEATURES_TEXT
 from saemake.paths.names import Baselines, SetupName
 from saemake.plan import memory, operations, sae_bench
 from saemake.plan.hours import Traffic, hours
+from saemake.plan.judged_together import Together, together
 from saemake.plan.memory import Memory, sae_bytes
 from saemake.plan.passes import Pass, cut
 from saemake.plan.sae_bench import NO_HOURS, NO_JUDGE, JudgeCost, PaperHours
@@ -38,6 +39,8 @@ class JobCost:
     # Of SAE Bench's own code, whose operations are not counted.
     paper_hours: PaperHours = NO_HOURS
     judge: JudgeCost = NO_JUDGE
+    # The GPUs that its memory may spread over.
+    gpus: int = 1
 
     def hours(self, device: Device) -> float:
         counted = hours(device, self.operations, self.traffic, self.lm_dtype, self.sae_dtype)
@@ -50,8 +53,11 @@ class Plan:
 
     work: Work
     passes: list[Pass]
-    # Of the LM, were each job to run it by itself.
+    together: list[Together]
+    # Operations of the LM, were each job to run it by itself: of those that train, of those that
+    # judge.
     unshared_lm: int
+    unshared_judging: int
     tokens: dict[str, int]
     jobs: list[JobCost]
     disk: Disk
@@ -109,19 +115,26 @@ class _Costs:
         jobs = list(map(self._train, passes))
         jobs += [self._fit(job) for job in needed.fit]
         jobs += [self._set_up(setup) for setup in needed.set_up]
-        jobs += [self._evaluate(job, latents) for job, latents in needed.evaluate.items()]
+        judged = together(config, needed.evaluate)
+        jobs += map(self._evaluate, judged)
         jobs += [self._look(job, latents) for job, latents in needed.look.items()]
         cached = {name for name in needed.fetch if weights.cached(config, name)}
         return Plan(
             needed,
             passes,
+            judged,
             sum(self._lm_of_pass(job.model, [job.layer]) for job in needed.train),
+            sum(job.operations.lm for job in self._judged_apart() if job.stage == "evaluation"),
             tokens,
             jobs,
             disk(config, needed, self.shapes, texts),
             download(config, needed, self.shapes, texts, cached),
             not needed.tokenise,
         )
+
+    def _judged_apart(self) -> Iterator[JobCost]:
+        for job, latents in self.work.evaluate.items():
+            yield self._evaluate(Together((job,), (tuple(latents),)))
 
     def _lm(self, model: str, layer: int) -> Lm:
         return Lm(self.shapes[model], self.config.models[model].layers, layer)
@@ -154,6 +167,7 @@ class _Costs:
             Traffic(traffic),
             model.dtype,
             training.autocast,
+            gpus=config.passes.devices_per_pass,
         )
 
     def _lm_of_pass(self, model: str, layers: Iterable[int]) -> int:
@@ -235,7 +249,8 @@ class _Costs:
         label = f"{job.subjects} by {name}"
         return self._by_sae_bench("SAE Bench", label, job.model, name, latents, cost)
 
-    def _evaluate(self, job: Evaluate, codecs: list[int]) -> JobCost:
+    def _evaluate(self, judged: Together) -> JobCost:
+        job, codecs = judged.first, judged.codecs
         of_baselines = isinstance(job.subjects, Baselines)
         shape = self.shapes[job.model]
         latents = [min(count, shape.d_model) for count in codecs] if of_baselines else codecs
@@ -248,7 +263,7 @@ class _Costs:
         reading = self.texts.reading(job.model, job.evaluation, batch)
         lm = self._lm(job.model, job.layer)
         cost = described.cost(settings, lm, reading, latents, batch)
-        name = f"{job.model}/L{job.layer}/baselines" if of_baselines else str(job.subjects)
+        name = f"{job.model}/L{job.layer}/baselines" if of_baselines else str(judged)
         return JobCost(
             "baselines" if of_baselines else "evaluation",
             f"{name} by {job.evaluation}",

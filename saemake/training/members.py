@@ -64,7 +64,7 @@ class Member:
     """An SAE in training."""
 
     def __init__(self, wanted: Wanted, d_model: int, device: torch.device) -> None:
-        self.wanted = wanted
+        self.wanted, self.device = wanted, device
         self.trainer = _trainer(wanted.recipe, d_model, device)
         # The first step whose loss was not finite, else -1. On the device, so that no step waits.
         self.bad_step = torch.tensor(-1, device=device)

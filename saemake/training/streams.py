@@ -38,6 +38,11 @@ class Stream:
         """The next batch, divided by the norm factor."""
         return self.buffer.batch() / self.scale
 
+    @property
+    def devices(self) -> set[torch.device]:
+        """Those that its SAEs train on."""
+        return {member.device for member in self.members}
+
     def warned(self) -> list[str]:
         """What to know of its activations before training."""
         return [*warned(self.norms), *self.buffer.warned(self.recipe.training.drop.reserve)]

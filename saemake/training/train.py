@@ -18,6 +18,7 @@ from saemake.base.store import Store
 from saemake.config.sections import Logging
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
+from saemake.recipes.kinds import SaeRecipe
 from saemake.recipes.training import checkpoint_key, stream_key
 from saemake.text.shards import Tokens
 from saemake.training import files, reporting
@@ -53,12 +54,18 @@ class Inputs:
 class Conduct:
     """Settings of a pass that do not change its results. `label` names the pass beside its
     progress bar. With infinite `snapshot_seconds` no snapshots are made. `announce` is called once,
-    before the first step, with the SAEs to train and the device."""
+    before the first step, with the SAEs to train and the device. Over several GPUs of a kind SAEs
+    train side by side: `spread` says on which each does, by its place among them; the first has the
+    LM and the buffers."""
 
     label: str
     report: Logging
     snapshot_seconds: float
     announce: Callable[[Sequence[Wanted], torch.device], None] = lambda wanted, device: None
+    devices_per_pass: int = 1
+    spread: Callable[[Sequence[SaeRecipe], Sequence[torch.device]], Sequence[int]] = (
+        lambda recipes, devices: [0] * len(recipes)
+    )
 
 
 class FailedSaesError(SaemakeError):
@@ -170,10 +177,12 @@ class _Pass:
             }
             log.info("going on at step %d, from snapshot %s", self.step, snapshot.key)
             say(f"{conduct.label}: goes on at step {self.step:,} of {self.steps:,}")
+        of_pass = devices.of_pass(device, conduct.devices_per_pass)
+        going_on = [sae for sae in wanted if sae.recipe.hash not in self.faults]
+        places = conduct.spread([sae.recipe for sae in going_on], of_pass)
         self.members = [
-            Member(sae, lm.d_model, self.device)
-            for sae in wanted
-            if sae.recipe.hash not in self.faults
+            Member(sae, lm.d_model, of_pass[place])
+            for sae, place in zip(going_on, places, strict=True)
         ]
         for member in self.members:
             self._stream(member).members.append(member)
@@ -230,12 +239,16 @@ class _Pass:
         fill_all(used)
         for stream in used:
             x_BD = stream.batch()
+            # Copies wait for the batch, and steps for the copies, on the devices alone.
+            on = {each: x_BD.to(each, non_blocking=True) for each in stream.devices}
             for member in list(stream.members):
                 if step in member.wanted.checkpoint_steps:
                     member.save_checkpoint(step, stream.scale, self.stores.checkpoints)
-                forward = member.update(step, x_BD)
-                if logged:
-                    self._log(member, member.row(step, x_BD, forward, report))
+                with devices.computing_on(member.device):
+                    forward = member.update(step, on[member.device])
+                    if logged:
+                        row = member.row(step, on[member.device], forward, report)
+                        self._log(member, row)
         self.step += 1
 
     def _log(self, member: Member, row: dict[str, float]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from conftest import PROJECT
 
 from saemake.base import gpus
+from saemake.base.errors import SaemakeError
 from saemake.base.gpus import Gpu, take, visible
 
 LISTED = """\
@@ -29,12 +30,14 @@ JOB = """
 import sys, time
 from pathlib import Path
 from saemake.base.gpus import take
-folder, log, names, seconds = Path(sys.argv[1]), sys.argv[2], sys.argv[3].split(","), sys.argv[4]
-held = take(names, folder)
+folder, log, names = Path(sys.argv[1]), sys.argv[2], sys.argv[3].split(",")
+seconds, count = sys.argv[4], int(sys.argv[5])
+held = take(names, count, folder)
 start = time.monotonic()
-Path(log).write_text(f"{held.place}\\n")
+Path(log).write_text(f"{held.places}\\n")
 time.sleep(float(seconds))
-Path(log).write_text(f"{held.place} {start} {time.monotonic()}\\n")
+places = ",".join(map(str, held.places))
+Path(log).write_text(f"{places} {start} {time.monotonic()}\\n")
 """
 
 
@@ -72,7 +75,7 @@ def test_nothing_is_visible_where_nothing_is_listed():
 def test_a_job_sees_its_own_gpu_only(tmp_path, monkeypatch):
     monkeypatch.setattr(gpus, "DRIVERS_GPUS", driver(tmp_path))
     monkeypatch.setattr(gpus, "_nvidia_smi", lambda: LISTED)
-    monkeypatch.setattr(gpus, "take", lambda names: take(names, tmp_path))
+    monkeypatch.setattr(gpus, "take", lambda names, count: take(names, count, tmp_path))
     monkeypatch.setenv(gpus.VISIBLE, "2,0")
     first = gpus.claim()
     assert gpus.os.environ[gpus.VISIBLE] == "2"
@@ -81,8 +84,39 @@ def test_a_job_sees_its_own_gpu_only(tmp_path, monkeypatch):
     assert gpus.os.environ[gpus.VISIBLE] == A
     first.free()
     monkeypatch.setenv(gpus.VISIBLE, "0,2")
-    assert gpus.claim().place == 1
+    assert gpus.claim().places == [1]
     second.free()
+
+
+def test_a_job_takes_as_many_as_it_asks_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpus, "DRIVERS_GPUS", driver(tmp_path))
+    monkeypatch.setattr(gpus, "_nvidia_smi", lambda: LISTED)
+    monkeypatch.setattr(gpus, "take", lambda names, count: take(names, count, tmp_path))
+    monkeypatch.setenv(gpus.VISIBLE, "0,2")
+    with pytest.raises(SaemakeError, match="takes 3 GPUs, and 2 can be seen: lower passes"):
+        gpus.claim(3)
+    one = gpus.claim()
+    # Waits for the other, and does not hold the first meanwhile.
+    waited = []
+    monkeypatch.setattr(
+        gpus.time, "sleep", lambda seconds: waited.append(take([C], 1, tmp_path)) or one.free()
+    )
+    monkeypatch.setenv(gpus.VISIBLE, "0,2")
+    monkeypatch.setattr(gpus, "_free_now", free_after_one_look(gpus._free_now, waited))
+    both = gpus.claim(2)
+    assert both.places == [0, 1]
+    assert gpus.os.environ[gpus.VISIBLE] == "0,2"
+
+
+def free_after_one_look(look, waited):
+    """What was taken in the meantime is given back before the second look."""
+
+    def looking(*given):
+        for held in waited:
+            held.free()
+        return look(*given)
+
+    return looking
 
 
 def test_without_a_driver_or_with_all_hidden_nothing_is_claimed(tmp_path, monkeypatch):
@@ -97,26 +131,28 @@ def test_without_a_driver_or_with_all_hidden_nothing_is_claimed(tmp_path, monkey
 
 def test_a_folder_that_cannot_be_used_is_no_reason_to_stop(tmp_path):
     (tmp_path / "file").write_text("")
-    assert take(["a", "b"], tmp_path / "file").place == 0
+    assert take(["a", "b"], 2, tmp_path / "file").places == [0, 1]
 
 
 def test_a_job_that_waits_says_so(tmp_path, capsys, monkeypatch):
-    held = take(["only"], tmp_path)
+    held = take(["only"], 1, tmp_path)
     monkeypatch.setattr(gpus.time, "sleep", lambda seconds: held.free())
-    assert take(["only"], tmp_path).place == 0
+    assert take(["only"], 1, tmp_path).places == [0]
     assert capsys.readouterr().err == "saemake: other jobs use the GPU; waiting until one is free\n"
 
 
-def start(folder: Path, names: str, seconds: float) -> tuple[subprocess.Popen, Path]:
+def start(folder: Path, names: str, seconds: float, count: int) -> tuple[subprocess.Popen, Path]:
     log = folder / f"job-{time.monotonic_ns()}.txt"
-    command = [sys.executable, "-c", JOB, str(folder), str(log), names, str(seconds)]
+    command = [sys.executable, "-c", JOB, str(folder), str(log), names, str(seconds), str(count)]
     return subprocess.Popen(command, cwd=PROJECT, stderr=subprocess.DEVNULL), log
 
 
 def test_fifty_jobs_over_four_gpus_with_a_tenth_killed(tmp_path, monkeypatch):
     draw, names = random.Random(SEED), ",".join("abcd")
     times_of: dict[str, list[tuple[float, float]]] = {}
-    jobs = [start(tmp_path, names, draw.uniform(0.02, 0.2)) for _ in range(50)]
+    # Every fifth takes two, as a pass over several devices does.
+    counts = [2 if number % 5 == 0 else 1 for number in range(50)]
+    jobs = [start(tmp_path, names, draw.uniform(0.02, 0.2), count) for count in counts]
     killed = draw.sample(range(50), 5)
     for number in killed:
         time.sleep(draw.uniform(0, 0.3))
@@ -125,8 +161,10 @@ def test_fifty_jobs_over_four_gpus_with_a_tenth_killed(tmp_path, monkeypatch):
         status = process.wait(120)
         if number not in killed:
             assert status == 0
-            place, *times = log.read_text().split()
-            times_of.setdefault(place, []).append(tuple(map(float, times)))
+            places, *times = log.read_text().split()
+            assert len(places.split(",")) == counts[number]
+            for place in places.split(","):
+                times_of.setdefault(place, []).append(tuple(map(float, times)))
     assert sorted(times_of) == ["0", "1", "2", "3"]
     # Never two on one.
     for times in times_of.values():
@@ -134,4 +172,4 @@ def test_fifty_jobs_over_four_gpus_with_a_tenth_killed(tmp_path, monkeypatch):
             assert ended < started
     # All four are free again, the killed jobs' too.
     monkeypatch.setattr(gpus.time, "sleep", lambda seconds: pytest.fail("a GPU is lost"))
-    assert [take(list("abcd"), tmp_path).place for _ in range(4)] == [0, 1, 2, 3]
+    assert [take(list("abcd"), 2, tmp_path).places for _ in range(2)] == [[0, 1], [2, 3]]

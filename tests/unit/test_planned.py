@@ -405,5 +405,28 @@ def test_a_pass_that_does_not_fit_is_cut_into_equal_parts():
     needed = [memory.of_training([recipe] * saes, shape).on_gpu for saes in range(1, 8)]
     assert needed == sorted(needed)
     for fit, parts in {7: [0, 7], 6: [0, 4, 7], 3: [0, 2, 5, 7], 1: [*range(8)]}.items():
-        assert parts_that_fit([recipe] * 7, shape, needed[fit - 1]) == parts
-    assert parts_that_fit([recipe] * 7, shape, needed[0] - 1) is None
+        assert parts_that_fit([recipe] * 7, shape, [needed[fit - 1]]) == parts
+    assert parts_that_fit([recipe] * 7, shape, [needed[0] - 1]) is None
+
+
+def test_a_pass_spreads_over_gpus_where_its_saes_fit():
+    shape, config = shape_of(AutoConfig.from_pretrained(DEMO_LM)), read_config(SMALL)
+    one, wide = (
+        sae_recipe(config, SaeName(Sweep("demo", 3, "top_k", width), 4)) for width in ("256", "4k")
+    )
+    alone = memory.of_training([one], shape).on_gpu
+    # What the first GPU has of one SAE is there for the LM and the buffer too.
+    assert memory.spread([one], shape, [alone]) == [0]
+    assert memory.spread([one], shape, [alone - 1]) is None
+    room = {
+        each.hash: memory.of_training([each] * 2, shape).on_gpu
+        - memory.of_training([each], shape).on_gpu
+        + memory._step(each, shape)
+        for each in (one, wide)
+    }
+    assert sorted(memory.spread([one, one], shape, [alone, room[one.hash]])) == [0, 1]
+    assert memory.spread([one, one], shape, [alone, room[one.hash] - 1]) is None
+    assert memory.spread([one, one], shape, [alone - 1, room[one.hash]]) is None
+    # The largest first, where most is free.
+    assert memory.spread([one, wide], shape, [alone, room[wide.hash]]) == [0, 1]
+    assert memory.spread([one, wide], shape, [alone, room[wide.hash] - 1]) is None

@@ -14,18 +14,24 @@ from saemake import architectures
 from saemake.activations.buffer import ActivationBuffer, fill
 from saemake.activations.dropping import Dropping
 from saemake.activations.shared import SharedCaptures
+from saemake.base import devices
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.jobs import passes as noted
+from saemake.llm.cost import Lm
 from saemake.llm.model import LanguageModel
 from saemake.llm.shape import shape_of
 from saemake.paths.names import SaeName, Sweep
+from saemake.plan.judged_together import together as judged_together
 from saemake.plan.passes import cut, fewest, needed
+from saemake.plan.stored import Stored
+from saemake.plan.text import Texts
 from saemake.plan.totals import plan
+from saemake.plan.work import Evaluate
 from saemake.recipes.training import sae_recipe
 from saemake.text.shards import Contexts
-from saemake.training.members import Stores, Wanted
-from saemake.training.train import FailedSaesError, Inputs
+from saemake.training.members import Member, Stores, Wanted
+from saemake.training.train import Conduct, FailedSaesError, Inputs, train_pass
 
 CPU = torch.device("cpu")
 ALL = ["sparsities", "widths", "architectures", "layers", "seeds"]
@@ -35,8 +41,9 @@ DROP = {"models": {"demo": {"prepend_bos": True}}, "training": {"drop": {"bos": 
 DROP["training"]["drop"] |= {"norm_over_median": 1.4, "reserve": 0.5}
 
 
-def config_of(over=None, *, share=ALL, memory_gib=None):
-    passes = {"passes": {"share": share, "memory_gib": memory_gib}}
+def config_of(over=None, *, share=ALL, memory_gib=None, devices_per_pass=1):
+    passes = {"share": share, "memory_gib": memory_gib, "devices_per_pass": devices_per_pass}
+    passes = {"passes": passes}
     widths = {"widths": {"128": 128}, "models": {"demo": {"suite": {"widths": ["256", "128"]}}}}
     return read(
         raw_config(merged(over or {}, merged(passes, merged(widths, SMALL)))),
@@ -217,6 +224,8 @@ def test_passes_fit_into_the_memory_that_the_config_gives():
     )
     with pytest.raises(SaemakeError, match=r"passes.memory_gib 0.01 is too little for demo/L"):
         cut(config_of(memory_gib=0.01), asked)
+    # Over two devices the halves fit together.
+    assert len(cut(config_of(memory_gib=less, devices_per_pass=2), asked)) == 1
 
 
 def test_the_fewest_parts_of_even_size():
@@ -250,17 +259,63 @@ def test_what_a_run_writes_down_its_jobs_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = config_of()
     targets = [f"results/{TOP}/k_4/ae.pt", f"results/{DEEP}/metrics.json", "published-to/a/b/demo"]
-    passes = noted.of_run(config, targets)
-    assert [each.jobs for each in passes] == [(TOP, DEEP)]
-    noted.write_down(passes, ["demo"])
-    assert noted.together(config, TOP) == noted.together(config, DEEP) == [list(passes[0].saes)]
+    shared = noted.of_run(config, targets)
+    (one,) = shared.passes
+    assert one.jobs == (TOP, DEEP)
+    noted.write_down(config, shared, ["demo"])
+    assert noted.trained_with(config, TOP) == noted.trained_with(config, DEEP) == [list(one.saes)]
     # What no pass has trains by itself.
-    (alone,) = noted.together(config, WIDE)
+    (alone,) = noted.trained_with(config, WIDE)
     assert {each.sweep for each in alone} == {WIDE}
-    noted.write_down([], ["demo"])
-    (own,) = noted.together(config, TOP)
+    noted.write_down(config, noted.Shared(), ["demo"])
+    (own,) = noted.trained_with(config, TOP)
     assert {each.sweep for each in own} == {TOP}
-    assert noted.of_run(config_of(share=["sparsities"]), targets) == []
+    assert noted.of_run(config_of(share=["sparsities"]), targets) == noted.Shared()
+
+
+def test_a_run_writes_down_what_is_judged_in_one_run_of_the_lm(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = config_of()
+    targets = [f"results/{sweep}/metrics.json" for sweep in (TOP, WIDE, DEEP)]
+    shared = noted.of_run(config, targets)
+    # Of one layer, by each of two evaluations; the other layer and the baselines by themselves.
+    core, library = (
+        [Evaluate(name, sweep) for sweep in (TOP, WIDE)] for name in config.text_evaluations
+    )
+    assert sorted(map(list, (each.jobs for each in shared.judged)), key=str) == [core, library]
+    noted.write_down(config, shared, ["demo"])
+    beside = noted.judged_with(config, TOP, "sae_bench_core")
+    assert {each.sweep for each in beside} == {WIDE}
+    assert noted.judged_with(config, DEEP, "sae_bench_core") == []
+    # One of another config, or of an older saemake.
+    (noted.FOLDER / "demo.json").write_text('{"passes": []}')
+    assert noted.judged_with(config, TOP, "sae_bench_core") == []
+
+
+def test_a_plan_counts_the_lm_once_for_what_is_judged_together(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    targets = [f"results/{sweep}/k_4/dictionary_learning.json" for sweep in (TOP, WIDE)]
+    apart = plan(config_of(share=["sparsities"]), targets, tmp_path)
+    together = plan(config_of(), targets, tmp_path)
+    ones = [job for job in apart.jobs if job.stage == "evaluation"]
+    (both,) = [job for job in together.jobs if job.stage == "evaluation"]
+    assert len(ones) == 2
+    lm = Lm(shape_of(AutoConfig.from_pretrained(DEMO_LM)), 6, 3)
+    reading = Texts(config_of(), Stored(tmp_path)).reading("demo", "dictionary_learning", 8)
+    # Untouched and without the layer: once less.
+    once = lm.whole(reading) + lm.after_layer(reading)
+    assert both.operations.lm == sum(job.operations.lm for job in ones) - once
+    assert together.unshared_judging == sum(job.operations.lm for job in ones)
+    assert both.name == "demo (L3; top_k; 128, 256) by dictionary_learning"
+
+
+def test_what_is_judged_together_fits_into_the_memory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    jobs = {Evaluate("sae_bench_core", sweep): [256, 256] for sweep in (TOP, WIDE)}
+    (both,) = judged_together(config_of(), jobs)
+    assert both.codecs == [256] * 4
+    for gib, parts in ((20, 1), (0.001, 2)):
+        assert len(judged_together(config_of(memory_gib=gib), jobs)) == parts
 
 
 def test_a_job_obeys_the_memory_that_the_config_gives(tmp_path, monkeypatch):
@@ -271,14 +326,14 @@ def test_a_job_obeys_the_memory_that_the_config_gives(tmp_path, monkeypatch):
     less = (needed(recipes, shape) - 1) / 2**30
     config = config_of(share=["sparsities"], memory_gib=less)
     targets = [f"results/{TOP}/k_4/ae.pt"]
-    noted.write_down(noted.of_run(config, targets), ["demo"])
-    assert [[each.sparsity for each in group] for group in noted.together(config, TOP)] == [
+    noted.write_down(config, noted.of_run(config, targets), ["demo"])
+    assert [[each.sparsity for each in group] for group in noted.trained_with(config, TOP)] == [
         [4],
         [16],
     ]
     assert len(plan(config, targets, tmp_path).passes) == 2
     # Where nothing is cut beforehand, what an earlier run wrote down is not read.
-    (whole,) = noted.together(config_of(share=["sparsities"]), TOP)
+    (whole,) = noted.trained_with(config_of(share=["sparsities"]), TOP)
     assert [each.sparsity for each in whole] == [4, 16]
 
 
@@ -288,9 +343,9 @@ def test_what_was_written_down_by_another_config_is_not_read(tmp_path, monkeypat
     (noted.FOLDER).mkdir(parents=True)
     for content in ("", "[]", '{"passes": [["nobody/L3/top_k/128/k_4"]]}'):
         (noted.FOLDER / "demo.json").write_text(content)
-        assert len(noted.together(config, TOP)) == 1
+        assert len(noted.trained_with(config, TOP)) == 1
     (noted.FOLDER / "demo.json").write_text(json.dumps({"passes": [[f"{TOP}/k_4"]]}))
-    first, rest = noted.together(config, TOP)
+    first, rest = noted.trained_with(config, TOP)
     assert (len(first), len(rest) > 0) == (1, True)
 
 
@@ -308,9 +363,29 @@ def test_stores_know_what_a_shared_pass_has_made(inputs, tmp_path):
         ({"share": ["sparsities", "models"]}, "passes.share"),
         ({"memory_gib": 0}, "passes.memory_gib"),
         ({"memory_gib": "much"}, "passes.memory_gib"),
+        ({"devices_per_pass": 0}, "passes.devices_per_pass"),
     ],
 )
 def test_bad_passes_are_one_line(passes, message):
     with pytest.raises(SaemakeError, match=message) as error:
         read(raw_config({"passes": passes}), PROJECT, [CONFIG_FILE])
     assert "\n" not in str(error.value)
+
+
+def test_a_pass_over_several_devices_has_the_same_bytes(inputs, tmp_path, monkeypatch):
+    config = config_of()
+    together = wanted(config)
+    go(together, inputs(config), tmp_path / "one", config)
+    # Two names of the CPU, which torch takes for two devices.
+    both = [CPU, torch.device("cpu", 0)]
+    monkeypatch.setattr(devices, "of_pass", lambda first, count: both[:count])
+    used = []
+    inner = Member.update
+    monkeypatch.setattr(
+        Member, "update", lambda self, *given: used.append(self.device) or inner(self, *given)
+    )
+    places = [0, 1, 1, 0, 1, 0]
+    conduct = Conduct("test", config.logging, 0.0, devices_per_pass=2, spread=lambda *_: places)
+    train_pass(together, inputs(config), Stores.under(tmp_path / "two"), conduct)
+    assert set(used) == set(both)
+    assert stored(together, tmp_path / "two") == stored(together, tmp_path / "one")

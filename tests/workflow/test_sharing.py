@@ -71,3 +71,39 @@ def test_a_pass_that_no_sae_fits_into_is_one_line(workflow):
     workflow.configure({"passes": {**SHARE["passes"], "memory_gib": 0.1}})
     said = workflow.fail(TARGETS[0])
     assert said.splitlines()[-1].startswith("saemake: passes.memory_gib 0.1 is too little for demo")
+
+
+# The tables of three jobs; the last of another layer.
+TABLES = [
+    f"results/demo/{place}/metrics.json"
+    for place in ("L3/top_k/256/k_4", "L3/batch_top_k/128/k_4", "L4/top_k/256/k_8/seed_7")
+]
+
+
+def judged(workflow, evaluation):
+    """How many things each evaluate job judged, of those that did."""
+    logs = sorted((workflow.folder / "logs/evaluate").rglob(f"*{evaluation}.log"))
+    found = [re.search(r"judging (\d+)$", log.read_text(), re.MULTILINE) for log in logs]
+    return sorted(int(match[1]) for match in found if match)
+
+
+def tables(workflow):
+    return {
+        str(path.relative_to(workflow.folder)): path.read_bytes()
+        for path in sorted(workflow.folder.glob("results/demo/L*/*/*/**/metrics.json"))
+    }
+
+
+def test_saes_of_a_layer_are_judged_in_one_run_of_the_lm(workflow, apart, tmp_path_factory):
+    alone = copied(apart, tmp_path_factory.mktemp("judged_alone"))
+    alone.succeed(*TABLES)
+    workflow.configure({**WIDTHS, **SHARE})
+    said = workflow.succeed(*TABLES, "-n")
+    assert len(re.findall(r"in one run of the LM with demo/L3/batch_top_k/128$", said, re.M)) == 2
+    workflow.succeed(*TABLES, "--cores", "2")
+    for evaluation in ("sae_bench_core", "dictionary_learning"):
+        # The SAE of layer 4; of layer 3 the sweeps, in one, and the four baselines.
+        assert judged(alone, evaluation) == [1, 2, 2, 4]
+        assert judged(workflow, evaluation) == [1, 4, 4]
+    assert tables(workflow) == tables(alone)
+    assert "Nothing to be done" in workflow.succeed(*TABLES)

@@ -47,6 +47,7 @@ from saemake.paths.names import Checkpoints as SaeCheckpoints
 from saemake.paths.spelling import sae_of
 from saemake.paths.sweeps import members, trained_with
 from saemake.plan import messages
+from saemake.plan.work import Evaluate
 from saemake.report import captions
 from saemake.recipes.features import features_hashes
 from saemake.recipes.inputs import dataset_recipe, model_recipe, tokens_recipe
@@ -99,16 +100,16 @@ def wait_for_turn(checked, artifacts):
         sys.exit(f"saemake: {error}")
 
 
-def passes_of_run(checked):
-    """The passes that this run has cut beforehand, which are written down for its jobs."""
-    if not workflow.is_main_process or not checked.passes.cut_beforehand:
-        return []
-    targets = options_asked().targets or ["all"]
+def shared_in_run(checked):
+    """What this run does together and has cut beforehand, which is written down for its jobs."""
+    if not workflow.is_main_process:
+        return job_passes.Shared()
+    targets = options_asked().targets or ["all"] if checked.passes.cut_beforehand else []
     try:
-        passes = job_passes.of_run(checked, targets)
-        if TURN:
-            job_passes.write_down(passes, turns.touched(checked, targets))
-        return passes
+        shared = job_passes.of_run(checked, targets)
+        if TURN and targets:
+            job_passes.write_down(checked, shared, turns.touched(checked, targets))
+        return shared
     except SaemakeError as error:
         sys.exit(f"saemake: {error}")
 
@@ -162,9 +163,11 @@ if not (workflow.output_settings.verbose or workflow.output_settings.show_failed
 CONFIG, CATALOGUE, ASKED = checked_config()
 # Open files, as long as this process lives.
 TURN = wait_for_turn(CONFIG, ASKED)
-PASSES = passes_of_run(CONFIG)
-for number in range(len(PASSES)):
+SHARED = shared_in_run(CONFIG)
+for number in range(len(SHARED.passes)):
     workflow.register_resource(f"pass_{number}", 1)
+for number in range(len(SHARED.judged)):
+    workflow.register_resource(f"judged_{number}", 1)
 # Snakemake cannot see into what else a comparison depends on.
 COMPARED_BY = repr(CONFIG.published.tolerances)
 
@@ -216,23 +219,37 @@ def without_comparing(function, wildcards, output):
 
 def training_plan(trained, wildcards, output):
     """A job's message."""
-    return messages.of_training(CONFIG, trained(wildcards), output, PASSES)
+    return messages.of_training(CONFIG, trained(wildcards), output, SHARED.passes)
 
 
 def in_pass(number, trained, wildcards):
     """Whether a job needs one of the shared passes: those of a pass run one after the other, since
     the first trains for all."""
-    return int(trained(wildcards) in PASSES[number].jobs)
+    return int(trained(wildcards) in SHARED.passes[number].jobs)
 
 
 def passes_of(trained):
     """As resources, of which each is there once."""
-    return {f"pass_{number}": partial(in_pass, number, trained) for number in range(len(PASSES))}
+    count = len(SHARED.passes)
+    return {f"pass_{number}": partial(in_pass, number, trained) for number in range(count)}
+
+
+def is_judged_in(number, subjects, wildcards):
+    """The same of what is judged together."""
+    job = Evaluate(wildcards.evaluation, subjects(wildcards))
+    return int(job in SHARED.judged[number].jobs)
+
+
+def judged_of(subjects):
+    """As resources, too."""
+    count = len(SHARED.judged)
+    return {f"judged_{number}": partial(is_judged_in, number, subjects) for number in range(count)}
 
 
 def evaluation_plan(subjects, wildcards, output):
     """A job's message."""
-    return messages.of_evaluation(CONFIG, wildcards.evaluation, subjects(wildcards), output)
+    judged = subjects(wildcards)
+    return messages.of_evaluation(CONFIG, wildcards.evaluation, judged, output, SHARED.judged)
 
 
 def page_recipes(trained, wildcards):

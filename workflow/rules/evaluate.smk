@@ -19,6 +19,7 @@ for judged in job_rules.evaluate_rules(CONFIG):
             "../../envs/saemake.yaml"
         threads: threads_of(judged.model)
         resources:
+            **judged_of(judged.subjects),
             gpu=1,
         params:
             recipes=partial(evaluation_recipes, judged.subjects),

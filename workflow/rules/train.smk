@@ -17,10 +17,12 @@ for pass_ in job_rules.train_rules(CONFIG):
             **pass_.constraints,
         conda:
             "../../envs/saemake.yaml"
+        # Before what judges: it is judged together as far as it is trained.
+        priority: 1 if SHARED.judged else 0
         threads: CONFIG.training_of(pass_.model).cpu_threads
         resources:
             **passes_of(pass_.trained),
-            gpu=1,
+            gpu=CONFIG.passes.devices_per_pass,
         params:
             # The one parameter that Snakemake compares; the rest takes `output` and is not.
             recipes=partial(training_recipes, pass_.trained),
