@@ -8,16 +8,20 @@ language model, texts and tokens are named with their checksums, and not packed.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from saemake.base.errors import SaemakeError
 from saemake.commands import dry_run, targets, why
 from saemake.commands.dry_run import Job
 from saemake.config.config import Config
+from saemake.paths.artifacts import HubFolder
+from saemake.paths.files import hub_folder_files
+from saemake.paths.grammar import parse
 from saemake.paths.names import TOPS
 from saemake.publishing import crate_writing
 from saemake.publishing.crate import JobDone, crate_of
+from saemake.publishing.crate_graph import named
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,15 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(config: Config, options: argparse.Namespace) -> int:
     here = Path.cwd()
     place = _place(options.here / options.to, here)
-    files: dict[str, None] = {}
-    for word in options.target:
-        path = targets.path_of(config, word, options.here, here)
-        named = targets.files_of(config, path)
-        _check_built(word, named)
-        _check_current(config, options.configfile, word, named)
-        files |= dict.fromkeys(named)
-    jobs = dry_run.behind(dry_run.jobs(options.configfile, list(files)), list(files))
-    crate = crate_of(config, list(files), list(map(_done, jobs)))
+    files_of = {word: _files(config, word, options.here) for word in options.target}
+    files = list(dict.fromkeys(file for of_word in files_of.values() for file in of_word))
+    _check_current(config, options.configfile, files_of)
+    jobs = dry_run.behind(dry_run.jobs(options.configfile, files), files)
+    crate = crate_of(config, files, list(map(_done, jobs)))
     crate_writing.write(crate, place)
     size = sum(item.size for item in crate.items.values())
     print(f"{options.to}: {len(crate.items)} files of {len(jobs)} jobs, {size:,} bytes")
@@ -56,26 +56,36 @@ def _place(place: Path, folder: Path) -> Path:
     return place
 
 
-def _check_built(word: str, files: Sequence[str]) -> None:
+def _files(config: Config, word: str, here: Path) -> list[str]:
+    """The files of a target. Raises SaemakeError if the target is none, or one is not built."""
+    path = targets.path_of(config, word, here, Path.cwd())
+    files = [file for each in targets.files_of(config, path) for file in _in_folder(config, each)]
     missing = [file for file in files if not Path(file).is_file()]
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise SaemakeError(
-            f"{missing[0]}{more} is not built; build it first: saemake build {word} (with the"
-            " options of your run)"
+            f"{named(missing)} not built; build first: saemake build {word} (with the options of"
+            " your run)"
         )
+    return files
+
+
+def _in_folder(config: Config, path: str) -> list[str]:
+    """The file itself; of a folder under hub/ those in it."""
+    if isinstance(parse(config, path), HubFolder):
+        return hub_folder_files(config, path)
+    return [path]
 
 
 def _check_current(
-    config: Config, config_files: Sequence[Path], word: str, files: Sequence[str]
+    config: Config, config_files: Sequence[Path], files_of: Mapping[str, Sequence[str]]
 ) -> None:
-    reasons = [
-        reason
-        for of_file in why.reasons_of(config, config_files, files).values()
-        for reason in of_file
-    ]
-    if reasons:
-        raise SaemakeError(f"{word} cannot be packed, since it is not current: {reasons[0]}")
+    """Raise SaemakeError if a file is not what the config asks for, or was edited."""
+    files = [file for of_word in files_of.values() for file in of_word]
+    reasons_of = why.reasons_of(config, config_files, files)
+    for word, of_word in files_of.items():
+        for file in of_word:
+            for reason in reasons_of[file]:
+                raise SaemakeError(f"{word} is not packed, since it is not current: {reason}")
 
 
 def _done(job: Job) -> JobDone:
@@ -83,7 +93,6 @@ def _done(job: Job) -> JobDone:
     return JobDone(
         rule=job.rule,
         script=job.script,
-        inputs=job.inputs,
         outputs=job.outputs,
         needed=job.needed,
         started=job.started,

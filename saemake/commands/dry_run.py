@@ -33,9 +33,9 @@ class Job:
     """A job that the targets need, and why Snakemake would run it. `needed` are the outputs that
     are targets or inputs of another job. `newer` are the inputs that are younger than an output.
     `inputs_before` is None if Snakemake has no note of how the outputs were made. `message` finds
-    what the job does in words, which may take a look at the store. `script` is the file name of the
-    rule's script. `started` and `ended` are when the job that made the outputs ran, in seconds since
-    1970; None if Snakemake has no note of it."""
+    what the job does in words, which may take a look at the store. `script` is the file name of
+    the rule's script. `started` and `ended` are when the job that made the outputs ran, in seconds
+    since 1970; None if Snakemake has no note of it."""
 
     rule: str
     message: Callable[[], str]

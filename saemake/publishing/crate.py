@@ -17,6 +17,7 @@ from typing import Any
 from saemake.base import source
 from saemake.base.errors import SaemakeError, build_again
 from saemake.base.store import sha256
+from saemake.base.version import __version__
 from saemake.config.config import Config
 from saemake.paths.names import RESULTS, SAE_FILES
 from saemake.publishing import crate_graph, crate_sources
@@ -31,6 +32,15 @@ SNAKEMAKE = "https://snakemake.github.io"
 RECIPES = "recipes"
 LANGUAGE = "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"
 COMPLETED = "http://schema.org/CompletedActionStatus"
+README = "README.md"
+ABOUT = """# {name}
+
+{description}
+
+An RO-Crate (https://w3id.org/ro/crate/1.1), made by saemake {version}. {metadata} says which job
+made which file from which others, with what software, and when. Paths are those in the folder that
+the files were built in. `recipes/` has all settings of each file that was computed.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +50,6 @@ class JobDone:
 
     rule: str
     script: str
-    inputs: list[str]
     outputs: list[str]
     needed: list[str]
     started: float | None
@@ -104,7 +113,7 @@ class _Making:
         actions = [self._describe_job(job) for job in self.jobs]
         self._describe_workflow(actions)
         document = self.graph.document()
-        item = Item(document, "", len(document))
+        item = Item(document, hashlib.sha256(document).hexdigest(), len(document))
         return Crate(dict(sorted({**self.items, crate_graph.METADATA: item}.items())))
 
     def _at_hand(self, paths: Sequence[str]) -> list[str]:
@@ -138,7 +147,14 @@ class _Making:
 
     def _describe_file(self, path: str) -> None:
         record = self.records[path]
-        self._put(path, Path(path), record.sha256, license=self._licence_of_results())
+        recipes = sorted({by.hash for by in record.recipes.values()})
+        self._put(
+            path,
+            Path(path),
+            record.sha256,
+            license=self._licence_of_results(),
+            isBasedOn=[{"@id": _recipe_file(hash_)} for hash_ in recipes],
+        )
 
     def _licence_of_results(self) -> Ref:
         return self.graph.licence(self.config.publishing.license, "config key 'publishing.license'")
@@ -172,7 +188,7 @@ class _Making:
                     else "Its versions of software are not recorded."
                 )
             ),
-            actionStatus={"@id": COMPLETED},
+            actionStatus=COMPLETED,
             startTime=_time(job.started),
             endTime=_time(job.ended),
             instrument=[{"@id": f"{SCRIPTS}/{job.script}"}, *software],
@@ -214,7 +230,7 @@ class _Making:
         name, by = named_recipe
         content = (json.dumps(by.recipe, indent=1, sort_keys=True) + "\n").encode()
         yield self._put(
-            f"{RECIPES}/{by.hash}.json",
+            _recipe_file(by.hash),
             content,
             hashlib.sha256(content).hexdigest(),
             description=f"the recipe of {name}",
@@ -279,7 +295,7 @@ class _Making:
                 "All jobs behind the targets, which may have been part of several runs of"
                 " Snakemake."
             ),
-            actionStatus={"@id": COMPLETED},
+            actionStatus=COMPLETED,
             startTime=_time(min(starts, default=None)),
             endTime=_time(self._ended()),
             instrument={"@id": SNAKEFILE},
@@ -304,6 +320,13 @@ class _Making:
             about={"@id": crate_graph.ROOT},
             conformsTo=[{"@id": crate_graph.SPECIFICATION}, {"@id": crate_graph.WORKFLOW_CRATE}],
         )
+        name = f"saemake: {named(self.targets)}"
+        description = (
+            f"{named(self.targets)}, built by saemake, with the files and recipes that it was made"
+            " from. Weights of the language model, texts and tokens are named with their checksums,"
+            " and not in the crate."
+        )
+        self._describe_readme(name, description)
         data = [
             {"@id": id_}
             for id_, entity in graph.entities.items()
@@ -312,18 +335,29 @@ class _Making:
         graph.add(
             crate_graph.ROOT,
             "Dataset",
-            name=f"saemake: {named(self.targets)}",
-            description=(
-                f"{named(self.targets)}, built by saemake, with the files and recipes that it was"
-                " made from. Weights of the language model, texts and tokens are named with their"
-                " checksums, and not in the crate."
-            ),
+            name=name,
+            description=description,
             datePublished=_time(built),
             license=self._licence_of_results(),
             conformsTo=profiles,
             mainEntity={"@id": SNAKEFILE},
             hasPart=data,
             mentions=actions,
+        )
+
+    def _describe_readme(self, name: str, description: str) -> None:
+        content = ABOUT.format(
+            name=name,
+            description=description,
+            version=__version__,
+            metadata=crate_graph.METADATA,
+        ).encode()
+        self._put(
+            README,
+            content,
+            hashlib.sha256(content).hexdigest(),
+            about={"@id": crate_graph.ROOT},
+            license={"@id": LICENCE},
         )
 
 
@@ -335,6 +369,10 @@ def _record(path: str) -> Made:
             f" record was deleted; {build_again(path)}"
         )
     return record
+
+
+def _recipe_file(hash_: str) -> str:
+    return f"{RECIPES}/{hash_}.json"
 
 
 def _recipes(records: Mapping[str, Made]) -> list[tuple[str, By]]:
@@ -356,8 +394,8 @@ def _said_of(path: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _commit(git: Mapping[str, str | bool] | None) -> str | None:
-    """A commit in words."""
-    return git and f"{git['commit']}{'' if git['clean'] else ' and changes'}" or None
+    """A commit in words; None if it is not known."""
+    return None if git is None else f"{git['commit']}{'' if git['clean'] else ' and changes'}"
 
 
 def _time(seconds: float | None) -> str | None:

@@ -74,7 +74,7 @@ def _copy(path: str, item: Item, target: IO[bytes]) -> None:
     for piece in _pieces(item.content):
         sum_.update(piece)
         target.write(piece)
-    if item.sha256 and sum_.hexdigest() != item.sha256:
+    if sum_.hexdigest() != item.sha256:
         raise SaemakeError(
             f"{path} is damaged or edited: its sha256 is {sum_.hexdigest()[:16]}..., its job wrote"
             f" {item.sha256[:16]}...; {build_again(path)}"
