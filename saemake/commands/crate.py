@@ -3,8 +3,8 @@
 TARGET is one of `saemake build`. PLACE is a new folder, or a new file whose name ends in .zip. The
 crate has the files, their recipes in full, and ro-crate-metadata.json: which job made what from
 what, when, by which rule and with which software, with checksums and licences. Weights of the
-language model, texts and tokens are named with their checksums, and not packed. Only targets that
-`saemake why` calls current are packed.
+language model, published weights, texts and tokens are named with their checksums, and not packed.
+Only targets that `saemake why` calls current are packed.
 """
 
 import argparse
@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", required=True, type=Path, metavar="PLACE", help="a new folder, or a new .zip file"
     )
+    parser.add_argument(
+        "--without-weights",
+        action="store_true",
+        help="name the weights of SAEs and baselines with their checksums; pack those of targets",
+    )
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
@@ -38,7 +43,8 @@ def run(config: Config, options: argparse.Namespace) -> int:
     files = list(dict.fromkeys(file for of_word in files_of.values() for file in of_word))
     _check_current(config, options.configfile, files_of)
     jobs = dry_run.behind(dry_run.jobs(options.configfile, files), files)
-    crate = crate_of(config, files, list(map(_done, jobs)))
+    weights = not options.without_weights
+    crate = crate_of(config, files, list(map(_done, jobs)), weights=weights)
     crate_writing.write(crate, place)
     size = sum(item.size for item in crate.items.values())
     print(f"{options.to}: {len(crate.items)} files of {len(jobs)} jobs, {size:,} bytes")

@@ -19,7 +19,7 @@ from saemake.base.errors import SaemakeError, build_again
 from saemake.base.store import sha256
 from saemake.base.version import __version__
 from saemake.config.config import Config
-from saemake.paths.names import RESULTS, SAE_FILES
+from saemake.paths.names import PUBLISHED, RESULTS, SAE_FILES
 from saemake.publishing import crate_graph, crate_sources
 from saemake.publishing.crate_graph import Graph, Ref, fragment, leaves, local, named
 from saemake.records import made
@@ -30,6 +30,8 @@ LICENCE, SNAKEFILE = "LICENSE", "Snakefile"
 SCRIPTS, RULES = "workflow/scripts", "workflow/rules"
 SNAKEMAKE = "https://snakemake.github.io"
 RECIPES = "recipes"
+# Endings of files with weights.
+WEIGHTS = {".pt", ".safetensors"}
 LANGUAGE = "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"
 COMPLETED = "http://schema.org/CompletedActionStatus"
 README = "README.md"
@@ -88,14 +90,21 @@ class Crate:
     items: dict[str, Item]
 
 
-def crate_of(config: Config, targets: Sequence[str], jobs: Sequence[JobDone]) -> Crate:
+def crate_of(
+    config: Config, targets: Sequence[str], jobs: Sequence[JobDone], *, weights: bool = True
+) -> Crate:
     """The crate of files. `jobs` are the jobs that made them and all that they were made from, in
-    order. Raises SaemakeError if a file has no record, or is not as its record says."""
-    return _Making(config, targets, jobs).made()
+    order. Without `weights`, weights that are not targets are named with their checksums, as those
+    of published SAEs always are. Raises SaemakeError if a file has no record, or is not as its
+    record says."""
+    return _Making(config, targets, jobs, weights).made()
 
 
 class _Making:
-    def __init__(self, config: Config, targets: Sequence[str], jobs: Sequence[JobDone]) -> None:
+    def __init__(
+        self, config: Config, targets: Sequence[str], jobs: Sequence[JobDone], weights: bool
+    ) -> None:
+        self.weights = weights
         self.config, self.targets = config, sorted(set(targets))
         self.graph = Graph()
         self.items: dict[str, Item] = {}
@@ -109,7 +118,10 @@ class _Making:
     def made(self) -> Crate:
         self._describe_code()
         for path in self.records:
-            self._describe_file(path)
+            if self._left_out(path):
+                crate_sources.left_out(self.graph, path, self.records[path].sha256)
+            else:
+                self._describe_file(path)
         actions = [self._describe_job(job) for job in self.jobs]
         self._describe_workflow(actions)
         document = self.graph.document()
@@ -118,6 +130,15 @@ class _Making:
 
     def _at_hand(self, paths: Sequence[str]) -> list[str]:
         return [path for path in paths if path in self.records]
+
+    def _left_out(self, path: str) -> bool:
+        """Whether a file at hand is only named."""
+        published = path.startswith(f"{PUBLISHED}/")
+        is_weights = PurePosixPath(path).suffix in WEIGHTS
+        return is_weights and path not in self.targets and (published or not self.weights)
+
+    def _ref(self, path: str) -> Ref:
+        return {"@id": fragment("file", path) if self._left_out(path) else local(path)}
 
     def _put(self, path: str, content: Path | bytes, sum_: str, **properties: Any) -> Ref:
         size = len(content) if isinstance(content, bytes) else content.stat().st_size
@@ -166,7 +187,7 @@ class _Making:
             *self._inputs(job, records),
             *itertools.chain.from_iterable(map(self._recipe, _recipes(records))),
         ]
-        results: list[Ref] = [{"@id": local(path)} for path in packed]
+        results = [self._ref(path) for path in packed]
         for path, record in records.items():
             before = crate_sources.made_from(self.graph, self.config, path, record)
             shards = path.endswith("/manifest.json")
@@ -221,7 +242,7 @@ class _Making:
             if path not in self.records:
                 yield crate_sources.gone(self.graph, path, sums[path])
                 continue
-            yield {"@id": local(path)}
+            yield self._ref(path)
             record = self.records[path]
             yield from crate_sources.read_with(self.graph, self.config, path, record)
 
