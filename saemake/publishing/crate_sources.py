@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import yaml
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.repocard import metadata_load
 
@@ -219,9 +220,15 @@ def _content(record: Made, key: str) -> str | None:
 
 
 def _licence(graph: Graph, card: Path | None) -> Ref:
-    """The licence that a model card or data card says; an entity that says that none is stated, if
-    there is no card at hand or it has none."""
-    said = None
-    if card is not None and card.is_file():
-        said = (metadata_load(card) or {}).get("license")
+    """The licence that a model card or data card states; an entity that says that none is stated,
+    if there is no card at hand, or none in it that can be read."""
+    if card is None or not card.is_file():
+        return graph.licence(None, "its card")
+    try:
+        front = metadata_load(card) or {}
+    except (ValueError, yaml.YAMLError):
+        front = {}
+    said = front.get("license")
+    if said == "other":  # then the card names it
+        said = front.get("license_name", said)
     return graph.licence(said if isinstance(said, str) else None, "its card")

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LAYER, PROJECT, Workflow, copied
+import yaml
+from conftest import LAYER, PROJECT, Workflow, copied, write_catalogue
+from hub_server import LocalHub
 
 pytestmark = pytest.mark.acceptance
 VALIDATOR = PROJECT / ".venv-crate" / "bin"
@@ -25,6 +27,7 @@ SWEEP = f"{LAYER}/top_k/256"
 SAE = f"{SWEEP}/k_4"
 FIGURE = f"{LAYER}/figures/loss_recovered_vs_l0.pdf"
 REPORT = f"{LAYER}/report.html"
+FETCHED = ("ae.pt", "config.json")
 TARGETS = [f"{SWEEP}/metrics.json", f"{SAE}/ae.pt", FIGURE, REPORT, f"{SAE}/features.html"]
 # It extends Workflow Run Crate, Process Run Crate, Workflow RO-Crate and RO-Crate 1.1, and the
 # validator checks these too.
@@ -290,4 +293,29 @@ def test_files_that_are_gone_are_named_with_their_checksums(built, tmp_path, con
     gone = entities(place)[f"#file/{manifest}"]
     assert gone["sha256"] == sum_
     assert not (place / manifest).exists()
+    assert faults(place, STRICTEST, context)[0] == []
+
+
+def test_published_weights_are_named_with_their_commit(built, tmp_path, context):
+    workflow = copied(built, tmp_path / "work")
+    repository, folder = "someone/saes_width-2pow8", "TopK_demo/resid_post_layer_3/trainer_0"
+    catalogue = tmp_path / "catalogue.csv"
+    entry = {"model": "demo", "layer": 3, "width": 256, "architecture": "top_k", "sparsity": 4}
+    write_catalogue(catalogue, [{**entry, "repository": repository, "path": folder}])
+    content = yaml.safe_load((workflow.folder / workflow.config_file).read_text())
+    workflow.write({**content, "published": {"catalogue": str(catalogue)}})
+    comparison = f"{SAE}/comparison.json".replace("results/", "published/")
+    with LocalHub() as hub:
+        fetched = {f"{folder}/{file}": workflow.read(f"{SAE}/{file}") for file in FETCHED}
+        hub.commit("model", repository, fetched)
+        workflow.succeed(comparison, **hub.environment(tmp_path / "home"))
+    place = packed(workflow, comparison, "--to", "c")
+    known = entities(place)
+    pinned = json.loads(workflow.read(f"published/repositories/{repository}.json"))
+    url = f"https://huggingface.co/{repository}/resolve/{pinned['commit']}/{folder}/ae.pt"
+    weights = f"published/{SAE.removeprefix('results/')}/ae.pt"
+    assert known[url]["sha256"] == known[f"#file/{weights}"]["sha256"]
+    assert not (place / weights).exists()
+    assert (place / SAE / "ae.pt").is_file()
+    assert url in refs(known["#workflow-run"]["object"])
     assert faults(place, STRICTEST, context)[0] == []

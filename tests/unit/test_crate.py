@@ -155,6 +155,24 @@ def test_a_published_sae_is_named_with_the_files_that_were_fetched(config, tmp_p
     assert graph_of(graph)[ref["@id"]]["sha256"] == "cc"
 
 
+@pytest.mark.parametrize(
+    ("front", "name"),
+    [
+        ("license: mit", "mit"),
+        ("license: other\nlicense_name: llama3", "llama3"),
+        ("license: [mit, gpl]", "not stated"),
+        ("tags: [a]", "not stated"),
+        ("license: {", "not stated"),
+    ],
+)
+def test_the_licence_is_the_cards_or_is_not_stated(tmp_path, front, name):
+    card = tmp_path / "README.md"
+    card.write_text(f"---\n{front}\n---\n# A model\n")
+    graph = Graph()
+    licence = graph.entities[crate_sources._licence(graph, card)["@id"]]
+    assert licence["name"] == name
+
+
 def test_a_zip_has_the_files_of_a_folder_and_no_time(tmp_path):
     (tmp_path / "big").write_bytes(bytes(range(256)) * 1000)
     content = tmp_path / "big"
