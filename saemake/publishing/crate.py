@@ -240,7 +240,7 @@ class _Making:
             sums |= record.inputs
         for path in sorted(sums):
             if path not in self.records:
-                yield crate_sources.gone(self.graph, path, sums[path])
+                yield crate_sources.left_out(self.graph, path, sums[path])
                 continue
             yield self._ref(path)
             record = self.records[path]

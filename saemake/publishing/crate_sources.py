@@ -191,13 +191,9 @@ def _elsewhere(
 
 
 def left_out(graph: Graph, path: str, sum_: str) -> Ref:
-    """A file at hand that the crate does not pack."""
-    return _elsewhere(graph, "file", path, sum_, Path(path), "not in the crate")
-
-
-def gone(graph: Graph, path: str, sum_: str) -> Ref:
-    """A file that a packed file was made from, and that is no longer at hand."""
-    description = "not at hand when the crate was made; its checksum is recorded"
+    """A file that the crate names and does not have, with the checksum that is recorded."""
+    at_hand = Path(path).is_file()
+    description = "not in the crate" if at_hand else "gone before the crate was made"
     return _elsewhere(graph, "file", path, sum_, Path(path), description)
 
 
