@@ -74,10 +74,10 @@ def refused(workflow: Workflow, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def built(begun: Workflow, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    """Two sweeps, with their report and the pages of their SAEs."""
+    """Two sweeps, with their report."""
     workflow = copied(begun, tmp_path_factory.mktemp("built"))
     sweeps = {name: {"sweep": [4, 8]} for name in ("top_k", "batch_top_k")}
-    suite = {"architectures": list(sweeps), "pages": True}
+    suite = {"architectures": list(sweeps)}
     workflow.configure({"models": {"demo": {"architectures": sweeps, "suite": suite}}})
     workflow.succeed(*TARGETS)
     return workflow
