@@ -32,7 +32,7 @@ lint: $(VENV)/tests
 	$(BIN)/snakemake --lint
 
 # Some of the tests that are marked long measure times, or kill processes: they run one by one.
-acceptance: $(VENV)/acceptance $(VENV)-saebench/peers $(VENV)-dictionary-learning/peers $(VENV)-browser/peers
+acceptance: $(VENV)/acceptance $(VENV)-saebench/peers $(VENV)-dictionary-learning/peers $(VENV)-browser/peers $(VENV)-crate/peers
 	$(if $(filter acceptance,$(SELECT)),$(BIN)/pytest tests -m "acceptance and not long" -n 2 --dist loadfile)
 	$(if $(filter long,$(SELECT)),$(BIN)/pytest tests -m long -s)
 
@@ -101,6 +101,13 @@ $(VENV)-browser/peers: envs/browser/package-lock.json
 	mkdir -p $(VENV)-browser
 	cp envs/browser/package.json envs/browser/package-lock.json $(VENV)-browser
 	npm ci --prefix $(VENV)-browser --ignore-scripts --no-audit --no-fund && touch $@ || true
+
+# RO-Crate's validator, which checks the crates of `saemake crate`. rocrate brings RO-Crate 1.1's
+# context, which the validator would fetch.
+$(VENV)-crate/peers: envs/crate.txt
+	$(PYTHON) -m venv $(VENV)-crate
+	$(VENV)-crate/bin/pip install --quiet --no-deps -r $<
+	touch $@
 
 # What eai-sparsify runs in, for make bench.
 $(VENV)-sparsify/peers: envs/sparsify.txt

@@ -13,10 +13,10 @@ from saemake.base.errors import SaemakeError, first_line
 from saemake.commands import build, command_line, project
 
 # A module of saemake.commands each.
-COMMANDS = ("find", "plan", "status", "why", "verify", "store")
+COMMANDS = ("find", "plan", "status", "why", "verify", "store", "crate")
 TRACEBACK = "--traceback"
 # They look at what was built, in the folder where it was.
-NEED_RESULTS = {"why", "verify", "store"}
+NEED_RESULTS = {"why", "verify", "store", "crate"}
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -33,7 +33,9 @@ class Job:
     """A job that the targets need, and why Snakemake would run it. `needed` are the outputs that
     are targets or inputs of another job. `newer` are the inputs that are younger than an output.
     `inputs_before` is None if Snakemake has no note of how the outputs were made. `message` finds
-    what the job does in words, which may take a look at the store."""
+    what the job does in words, which may take a look at the store. `script` is the file name of
+    the rule's script. `started` and `ended` are when the job that made the outputs ran, in seconds
+    since 1970; None if Snakemake has no note of it."""
 
     rule: str
     message: Callable[[], str]
@@ -46,6 +48,9 @@ class Job:
     incomplete: list[str]
     params_changed: bool
     inputs_before: list[str] | None
+    script: str | None = None
+    started: float | None = None
+    ended: float | None = None
 
     @property
     def caused(self) -> bool:
@@ -109,7 +114,8 @@ def jobs(config_files: Sequence[Path], targets: Sequence[str]) -> list[Job]:
 def _job(dag: Any, job: Any) -> Job:
     reason, known = dag.reason(job), dag.workflow.persistence
     outputs = [str(file) for file in job.output]
-    before = known.input(job.output[0]) if known.has_metadata(job) else None
+    notes = [known.metadata(file) for file in job.output] if known.has_metadata(job) else []
+    before = known.input(job.output[0]) if notes else None
     # If new inputs make a job run, Snakemake skips other reasons, so params are compared here.
     return Job(
         rule=job.rule.name,
@@ -124,6 +130,9 @@ def _job(dag: Any, job: Any) -> Job:
         incomplete=sorted(str(file) for file in reason.incomplete_output),
         params_changed=bool(known.params_changed(job)),
         inputs_before=None if before is None else [str(file) for file in before],
+        script=None if job.rule.script is None else PurePath(str(job.rule.script)).name,
+        started=min((note.starttime for note in notes if note.starttime), default=None),
+        ended=max((note.endtime for note in notes if note.endtime), default=None),
     )
 
 
