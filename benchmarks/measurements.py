@@ -53,7 +53,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "largest_1_percent_share_of_squared_norm",
     ),
     "sharing": (
-        *("share", "saes", "jobs", "passes", "tokens", "lm_operations", "seconds", "same_bytes"),
+        *("share", "saes", "jobs", "passes", "tokens", "seconds", "lm_planned", "lm_counted"),
+        "same_bytes",
     ),
     "precision": ("architecture", "float32_loss", "bfloat16_loss", "difference_percent"),
     "agreement": (

@@ -1,15 +1,18 @@
 """What one run of the LM for many jobs saves: all eight architectures at two widths and two layers
 of the demo's LM, trained by the snakemake command with and without `passes.share`, a job at a time.
 
-    PYTHONPATH=tests .venv/bin/python benchmarks/sharing.py        (about four minutes)
+    PYTHONPATH=tests .venv/bin/python benchmarks/sharing.py        (about eight minutes)
 
-Whole train jobs from the model and the text on: starting Python, loading the LM, linking. The LM's
-operations are those that `saemake plan` counts. Ends with status 1 unless each ae.pt has the same
+Whole train jobs from the model and the text on: starting Python, loading the LM, linking. Then the
+same passes again in this process, in which torch's FlopCounterMode counts the LM's operations;
+`lm_planned` are those that `saemake plan` counts. Ends with status 1 unless each ae.pt has the same
 bytes both ways.
 """
 
 import argparse
+import contextlib
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -17,11 +20,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from conftest import PROJECT, Workflow, raw_config
+from conftest import CONFIG_FILE, PROJECT, Workflow, raw_config
+from counted import lm_operations
 from measurements import Table, add_into, folder_of
 
 from saemake import architectures
 from saemake.base.store import sha256
+from saemake.config.checks import read
+from saemake.jobs.train import into
+from saemake.plan.passes import cut
+from saemake.plan.stored import Stored
+from saemake.plan.work import work
+from saemake.training.members import Stores
 
 SHARED = ["sparsities", "widths", "architectures", "layers"]
 LAYERS, WIDTHS = (3, 4), ("256", "512")
@@ -62,6 +72,24 @@ def _first(name: str) -> str:
     return f"{kind.sparsity}_{kind.example['sweep'][0]!r}"
 
 
+def counted(workflow: Workflow, settings: dict[str, Any]) -> int:
+    """The FLOPs of all runs of the LM of the passes that train the targets."""
+    config = read(raw_config(settings), PROJECT, [CONFIG_FILE])
+    stored = Stored(workflow.folder / "nothing")
+    with contextlib.chdir(workflow.folder), lm_operations() as operations:
+        for number, each in enumerate(cut(config, work(config, targets(), stored).train)):
+            into(
+                Stores.under(workflow.folder / f"counted_{number}"),
+                config,
+                each.saes,
+                str(each),
+                Path("results/demo/model.json"),
+                Path("results/demo/tokens/train/manifest.json"),
+                snapshot_seconds=math.inf,
+            )
+    return sum(operations)
+
+
 def planned(workflow: Workflow) -> tuple[int, int]:
     """The passes, and the LM's operations."""
     command = [sys.executable, "-m", "saemake", "plan", *targets(), "--json"]
@@ -89,8 +117,10 @@ def measured(tokens: int, share: list[str]) -> tuple[dict[str, Any], dict[str, s
         seconds = time.monotonic() - start
         saes = sorted((workflow.folder / "results/demo").rglob("ae.pt"))
         sums = {str(path.relative_to(workflow.folder)): sha256(path) for path in saes}
-    row = {"share": "+".join(share), "saes": len(sums), "jobs": len(targets()), "passes": passes}
-    return {**row, "tokens": tokens, "lm_operations": operations, "seconds": seconds}, sums
+        row = {"share": "+".join(share), "saes": len(sums), "jobs": len(targets())}
+        row |= {"passes": passes, "tokens": tokens, "seconds": seconds, "lm_planned": operations}
+        row["lm_counted"] = counted(workflow, configured(tokens, share))
+    return row, sums
 
 
 def main() -> int:

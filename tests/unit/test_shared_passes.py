@@ -6,6 +6,7 @@ import json
 import pytest
 import torch
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, merged, raw_config
+from counted import lm_operations
 from texts import tokenised
 from transformers import AutoConfig
 from unit.test_snapshots import Killed, go, kill_before, stored
@@ -25,7 +26,7 @@ from saemake.paths.names import SaeName, Sweep
 from saemake.plan.judged_together import together as judged_together
 from saemake.plan.passes import cut, fewest, needed
 from saemake.plan.stored import Stored
-from saemake.plan.text import Texts
+from saemake.plan.text import Texts, counted_lengths
 from saemake.plan.totals import plan
 from saemake.plan.work import Evaluate
 from saemake.recipes.training import sae_recipe
@@ -389,3 +390,21 @@ def test_a_pass_over_several_devices_has_the_same_bytes(inputs, tmp_path, monkey
     train_pass(together, inputs(config), Stores.under(tmp_path / "two"), conduct)
     assert set(used) == set(both)
     assert stored(together, tmp_path / "two") == stored(together, tmp_path / "one")
+
+
+def test_the_lms_operations_are_those_of_the_deepest_sae_alone(inputs, tmp_path):
+    config = config_of()
+    deepest = max(SAES, key=lambda each: each.layer)
+    with lm_operations() as alone:
+        go(wanted(config, [deepest]), inputs(config), tmp_path / "alone", config)
+    with lm_operations() as together:
+        go(wanted(config), inputs(config), tmp_path / "together", config)
+    assert together == alone
+    # As a plan counts them.
+    shape = shape_of(AutoConfig.from_pretrained(DEMO_LM))
+    tokens = inputs(config).tokens
+    batches = tokens.alike(config.models["demo"].llm_batch_contexts)
+    first = next(iter(batches))
+    length = first.ids.shape[1]
+    reading = counted_lengths([length] * len(first.ids), len(first.ids))
+    assert alone[0] == Lm(shape, 6, deepest.layer).to_layer(reading)
