@@ -20,6 +20,11 @@ from saemake.config.config import Config
 from saemake.paths.names import RUNNING
 from saemake.records import asked, made
 
+FULL_MEMORY = (
+    "end what else uses it, let fewer SAEs share a pass (passes.memory_gib), or lower"
+    " models.<name>.llm_batch_contexts or buffer_tokens (other SAEs then); `saemake plan` says what"
+    " a job takes, and nothing finished is lost"
+)
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
@@ -75,6 +80,8 @@ def _work(script: Script, path: Path) -> Iterator[Config]:
         logging.error("%s", "".join(traceback.format_exception(error)))
         if isinstance(error, OSError):
             error = disk_fault(error, Path(error.filename or path))
+        elif full := _full_memory(error):
+            error = SaemakeError(f"{full} ({first_line(error)}): {FULL_MEMORY}; log: {path}")
         if isinstance(error, SaemakeError):
             _fail(str(error))
         elif isinstance(error, Exception):
@@ -84,6 +91,16 @@ def _work(script: Script, path: Path) -> Iterator[Config]:
         else:
             raise
         sys.exit(1)
+
+
+def _full_memory(error: BaseException) -> str | None:
+    """Whose memory is full, if torch or Python says so. By their words and names: most jobs do not
+    import torch."""
+    if type(error).__name__ == "OutOfMemoryError":
+        return "the GPU's memory is full"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "the machine's memory is full"
+    return None
 
 
 def _fail(words: str) -> None:

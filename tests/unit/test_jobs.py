@@ -63,6 +63,18 @@ def test_a_full_disk_anywhere_in_a_job_is_one_line(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_full_memory_is_one_line(tmp_path):
+    said = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 1.50 GiB free."
+    full = f"the GPU's memory is full ({said}): end what else uses it, let fewer SAEs share a pass"
+    done = run(tmp_path, f"import torch\nraise torch.OutOfMemoryError({said!r})")
+    assert done.returncode == 1
+    assert full in done.stderr
+    assert done.stderr.count("\n") == 1
+    done = run(tmp_path, "import torch\ntorch.empty(2**60)")  # more than an address space has
+    assert "the machine's memory is full (" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     body = "write('made/a.txt', b'old')\nwrite('made/a.txt', None)"
     done = run(tmp_path, body)
