@@ -39,6 +39,8 @@ def answer(folder: Path, words: list[str]) -> str | None:
             return json.dumps({"get": {"channel_priority": "strict"}})
         case ["env", "create", *options]:
             return _create(options)
+        case ["clean", *_]:
+            return ""
         case _:
             return None
 
@@ -55,8 +57,10 @@ def _create(words: list[str]) -> str:
     with tempfile.NamedTemporaryFile("w", suffix=".txt", dir=options.file.parent) as pins:
         pins.write("\n".join(section["pip"]))
         pins.flush()
-        pip = [str(options.prefix / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-        subprocess.run([*pip, "-U", "-r", pins.name], cwd=options.file.parent, check=True)
+        pip = [str(options.prefix / "bin" / "python"), "-m", "pip", "install"]
+        # Few of the modules are ever imported: compiling all of them takes minutes.
+        pip += ["--quiet", "--no-compile", "-U", "-r", pins.name]
+        subprocess.run(pip, cwd=options.file.parent, check=True)
     return "done"
 
 

@@ -35,9 +35,7 @@ rule fetched_published:
     conda:
         "../../envs/saemake.yaml"
     params:
-        gone=lambda wildcards: cached.gone(
-            CONFIG, fetched_published_files(CONFIG, wildcards.model)
-        ),
+        gone=lambda wildcards: cached.gone(CONFIG, fetched_published_files(CONFIG, wildcards.model)),
     message:
         "check that the published SAEs of {wildcards.model} are here"
     script:
