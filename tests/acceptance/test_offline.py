@@ -173,7 +173,7 @@ def test_published_saes(hub: LocalHub, node: Workflow, tmp_path: Path) -> None:
         "fetched/hubbed/published.ok",
         "published/hubbed/L3/top_k/256/k_4/comparison.json",
     )
-    told = refuses(node, table, **environment(hub, node, "0"))
+    told = refuses(node, str(Path(table).with_name("ae.pt")), **environment(hub, node, "0"))
     assert f"saemake: the published '{PUBLISHED}' cannot be reached (" in told
     assert f"type `saemake build {target}`, then run" in told
     node.succeed(target, **hub.environment(node.folder / "hf"))
