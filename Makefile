@@ -5,7 +5,7 @@
 # make bench      how fast, beside the peers: steps, sweeps from end to end, captures, growth, memory,
 #                 evaluations, dry runs
 # make bench-gpu  the same on a GPU, on random LMs of published shapes
-# make lock       resolve envs/*.in anew into the pinned envs/*.txt
+# make lock       resolve envs/*.in anew into the pinned envs/*.txt, and write the conda files of these
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -125,4 +125,5 @@ lock:
 	$(VENV)-lock/bin/pip freeze | sed 's/+[a-z0-9.]*$$//' > envs/requirements.txt
 	$(VENV)-lock/bin/pip install --quiet -r envs/dev.in
 	$(VENV)-lock/bin/pip freeze | sed 's/+[a-z0-9.]*$$//' | grep -vxFf envs/requirements.txt > envs/dev.txt
+	$(VENV)-lock/bin/python envs/conda.py
 	rm -rf $(VENV)-lock

@@ -20,6 +20,7 @@ include: "workflow/rules/figures.smk"
 include: "workflow/rules/hub.smk"
 include: "workflow/rules/published.smk"
 include: "workflow/rules/publish.smk"
+include: "workflow/rules/fetched.smk"
 
 
 rule all:

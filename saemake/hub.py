@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import httpx2  # huggingface_hub's HTTP client, whose errors it raises
 import tenacity
-from huggingface_hub import constants
+from huggingface_hub import constants, set_client_factory
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -22,6 +22,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import parse_ratelimit_headers
+from huggingface_hub.utils._http import default_client_factory
 
 from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError, first_line
@@ -39,8 +40,28 @@ NO_NETWORK = (httpx2.ConnectError, httpx2.ConnectTimeout)
 TRIES = 6
 # Longer waits that the Hub asks for are failures. Its limits are on requests in five minutes.
 LONGEST_WAIT_S = 600
+# A firewall may drop packets without an answer. By itself the client waits as long as the kernel
+# then, 127 s.
+CONNECT_S = 10.0
 PINNED = "commit.json"
 Answer = TypeVar("Answer")
+
+
+def _client() -> httpx2.Client:
+    """The Hub's own client, which waits at most CONNECT_S for a connection."""
+    client = default_client_factory()
+    client.event_hooks = {"request": [*client.event_hooks["request"], _limit_connecting]}
+    return client
+
+
+def _limit_connecting(request: httpx2.Request) -> None:
+    """A hook of each request, since some name no limit, which overrides the client's."""
+    limits = request.extensions.get("timeout", {})
+    connect_s = min(limits.get("connect") or CONNECT_S, CONNECT_S)
+    request.extensions["timeout"] = {**limits, "connect": connect_s}
+
+
+set_client_factory(_client)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 """Data that SAE Bench's evaluations read: fetched once by a job that may use the network, and laid
 out for later jobs without one, with the very files that were fetched."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def read(config: Config, path: Path) -> dict[str, Any]:
 
 def place(config: Config, described: Mapping[str, Any], store: Store) -> Path:
     """The folder of a dataset's files, where they lie."""
-    return _place(config, described["dataset"], described["revision"], store)
+    name, files = described["dataset"], described["files"]
+    return _place(config, name, described["revision"], store, files)
 
 
 def lay_out(config: Config, described: Mapping[str, Any], folder: Path, store: Store) -> None:
@@ -101,12 +103,13 @@ def _fetched(name: str, said: Dataset, store: Store) -> str:
             return str(HfApi().dataset_info(hub, revision=revision).sha)
         return patiently(lambda: _snapshot(said, revision, offline=False)).name
 
-    with _reached(name, said, said.revision):
+    with _reached(said, said.revision, f"snakemake {dataset_file(name)} --cores 1"):
         return pinned(store.beside("revisions"), "dataset", hub, said.revision, resolve)
 
 
-def _reached(name: str, said: Dataset, revision: str) -> AbstractContextManager[None]:
-    otherwise = f"run `snakemake {dataset_file(name)} --cores 1` where there is a network"
+def _reached(said: Dataset, revision: str, command: str) -> AbstractContextManager[None]:
+    """`command` is what fetches it."""
+    otherwise = f"where there is a network, type `{command}`, then run the same command again"
     # datasets' own exception for a repository that is missing, private or gated.
     refused = (DatasetNotFoundError,)
     return reached(f"dataset '{said.hub}'", f"datasets/{said.hub}", revision, otherwise, refused)
@@ -130,7 +133,7 @@ def _keep_rows(config: Config, name: str, revision: str, store: Store) -> None:
     with store.lock([key]):
         if store.has(key):
             return
-        with _reached(name, said, said.revision):
+        with _reached(said, said.revision, f"snakemake {dataset_file(name)} --cores 1"):
             rows = _first_rows(said, revision)
         if len(rows) < int(said.rows or 0):
             raise SaemakeError(
@@ -153,18 +156,25 @@ def _first_rows(said: Dataset, revision: str) -> list[dict[str, Any]]:
         raise SaemakeError(f"dataset '{said.hub}': {first_line(error)}") from None
 
 
-def _place(config: Config, name: str, revision: str | None, store: Store) -> Path:
-    """The folder of a dataset's files."""
+def _place(
+    config: Config, name: str, revision: str | None, store: Store, files: Iterable[str] = ()
+) -> Path:
+    """The folder of a dataset's files, from the cache if it has all of `files`, else fetched."""
     said = config.datasets[name]
     if said.rows is not None:
         return store.folder / rows_key(config, name, revision)
     if revision is None:
         return config.path_of(said)
-    try:
-        return _snapshot(said, revision, offline=True)
-    except LocalEntryNotFoundError:  # the cache was emptied, or this is another machine
-        with _reached(name, said, revision):
-            return patiently(lambda: _snapshot(said, revision, offline=False))
+    with contextlib.suppress(LocalEntryNotFoundError):
+        folder = _snapshot(said, revision, offline=True)
+        # A download that was killed leaves a folder with some of the files.
+        if all((folder / file).is_file() for file in files):
+            return folder
+    # The cache was emptied, or this is another machine.
+    patterns = "".join(f" --include '{pattern}'" for pattern in said.files)
+    download = f"hf download {said.hub} --repo-type dataset --revision {revision}{patterns}"
+    with _reached(said, revision, download):
+        return patiently(lambda: _snapshot(said, revision, offline=False))
 
 
 def _files(name: str, said: Dataset, folder: Path) -> list[Path]:

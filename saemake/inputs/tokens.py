@@ -24,6 +24,7 @@ from saemake.base.store import Store, sha256
 from saemake.config.config import Config
 from saemake.config.sections import Text
 from saemake.hub import FAILURES, every_row, patiently, pinned, reached
+from saemake.paths.artifacts import FetchedFile, TokensFile
 from saemake.recipes.kinds import TokensRecipe
 from saemake.text import shards
 
@@ -52,7 +53,7 @@ def make(
     text_name = config.text_of(model, use)
     text = config.texts[text_name]
     label = f"tokens {model} {use}"
-    target = f"results/{model}/tokens/{use}/manifest.json"
+    target = TokensFile(model, use)
     revision = _resolve(text, target, store.beside("revisions"))
     specials = special_tokens(tokenizer)
     if recipe.prepend_bos and specials["bos"] is None:
@@ -147,7 +148,7 @@ def packed(
                 parts, size = [], 0
 
 
-def _resolve(text: Text, target: str, revisions: Store) -> str | None:
+def _resolve(text: Text, target: TokensFile, revisions: Store) -> str | None:
     """The commit that the text's revision names. None for a local text."""
     hub = text.hub
     if hub is None:
@@ -160,12 +161,12 @@ def _resolve(text: Text, target: str, revisions: Store) -> str | None:
         return pinned(revisions, "dataset", hub, text.revision, commit)
 
 
-def _reached(text: Text, target: str) -> AbstractContextManager[None]:
+def _reached(text: Text, target: TokensFile) -> AbstractContextManager[None]:
     if text.hub is None:
         return nullcontext()
     otherwise = (
-        f"type `snakemake {target}` where there is a network, then copy results/ here (later jobs"
-        " need no network)"
+        f"where there is a network, type `saemake build {FetchedFile(target.model)}` or `snakemake"
+        f" {target}`, then run the same command again"
     )
     return reached(
         f"dataset '{text.hub}'",
@@ -181,7 +182,7 @@ def _documents(
     text: Text,
     recipe: TokensRecipe,
     revision: str | None,
-    target: str,
+    target: TokensFile,
     skip: int,
 ) -> Iterator[tuple[int, str]]:
     """The rows and texts of the documents that are not empty, in the order of the text. If the

@@ -1,7 +1,9 @@
 """A language model's files: fetched once by a job that may use the network, and located by later
 jobs without a network."""
 
+import contextlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from saemake.config.sections import Model
 from saemake.hub import patiently, pinned, reached
 from saemake.llm.shape import Shape, shape_of
 from saemake.llm.weights import Weights
+from saemake.paths.artifacts import FetchedFile
 from saemake.recipes.inputs import model_recipe
 
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -32,7 +35,7 @@ def fetch(config: Config, name: str, revisions: Store) -> dict[str, Any]:
     hub, revision = model.hub, None
     if hub is not None:
         revision = pinned(
-            revisions, "model", hub, model.revision, lambda named: _fetched(hub, named).name
+            revisions, "model", hub, model.revision, lambda named: _fetched(hub, named, name).name
         )
     weights = locate(config, name, revision)
     try:
@@ -129,11 +132,12 @@ def _config_folder(model: Model) -> Path | None:
     return Path(path).parent if isinstance(path, str) else None
 
 
-def locate(config: Config, name: str, revision: str | None) -> Weights:
-    """The files of a model at a revision. Raises SaemakeError if they are neither in the cache nor
-    on the Hub."""
+def locate(config: Config, name: str, revision: str | None, files: Iterable[str] = ()) -> Weights:
+    """The files of a model at a revision, `files` among them. Raises SaemakeError if they are
+    neither in the cache nor on the Hub."""
     model = config.models[name]
-    return Weights(name, _folder(config, model, revision), model.gguf_file, model.dtype)
+    folder = _folder(config, name, model, revision, files)
+    return Weights(name, folder, model.gguf_file, model.dtype)
 
 
 def read(config: Config, description: Path) -> tuple[Weights, dict[str, Any]]:
@@ -148,31 +152,40 @@ def read(config: Config, description: Path) -> tuple[Weights, dict[str, Any]]:
         ) from None
     if described.get("recipe_hash") != model_recipe(config, described["model"]).hash:
         raise SaemakeError(f"{description}: describes another model than the config's; {way_out}")
-    return locate(config, described["model"], described["revision"]), described
+    return locate(config, described["model"], described["revision"], described["sha256"]), described
 
 
-def _folder(config: Config, model: Model, revision: str | None) -> Path:
+def _folder(
+    config: Config, name: str, model: Model, revision: str | None, files: Iterable[str]
+) -> Path:
     if model.hub is None:
         return config.path_of(model)
     assert revision is not None
-    return of_hub(model.hub, revision)
+    return of_hub(model.hub, revision, name, files)
 
 
-def of_hub(hub: str, revision: str) -> Path:
-    """The folder of a Hub model's files at a revision, from the cache, else from the Hub. Raises
-    SaemakeError if neither has it."""
-    try:
-        return _snapshot(hub, revision, offline=True)
-    except LocalEntryNotFoundError:  # the cache was emptied, or this is another machine
-        return _fetched(hub, revision)
+def of_hub(hub: str, revision: str, name: str | None = None, files: Iterable[str] = ()) -> Path:
+    """The folder of a Hub model's files at a revision: from the cache if it has all of `files`,
+    else from the Hub. `name` is the model's in the config.
+
+    Raises SaemakeError if neither has it.
+    """
+    with contextlib.suppress(LocalEntryNotFoundError):
+        folder = _snapshot(hub, revision, offline=True)
+        # A download that was killed leaves a folder with some of the files.
+        if all((folder / file).is_file() for file in files):
+            return folder
+    # The cache was emptied, or this is another machine.
+    return _fetched(hub, revision, name)
 
 
-def _fetched(hub: str, revision: str) -> Path:
+def _fetched(hub: str, revision: str, name: str | None) -> Path:
     """The folder of a Hub model's files, from the cache or the Hub. Raises SaemakeError if neither
     has it."""
+    all_of_it = f"`saemake build {FetchedFile(name)}` or " if name else ""
     otherwise = (
-        f"where there is a network, type `hf download {hub} --revision {revision}`, then run the"
-        " same command again"
+        f"where there is a network, type {all_of_it}`hf download {hub} --revision {revision}`, then"
+        " run the same command again"
     )
     with reached(f"model '{hub}'", hub, revision, otherwise):
         return patiently(lambda: _snapshot(hub, revision, offline=False))

@@ -119,5 +119,13 @@ def _end_with_parent() -> None:
     """Get SIGTERM when snakemake is killed, instead of running on alone (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() == 1:  # it was killed before this line
+        if os.getppid() == 1 and not _is_snakemake(1):  # it was killed before this line
             sys.exit(1)
+
+
+def _is_snakemake(process: int) -> bool:
+    """Whether a process is snakemake, as process 1 of a container may be."""
+    try:
+        return b"snakemake" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False

@@ -16,9 +16,11 @@ from saemake.paths.names import PUBLISHED, STORE
 from saemake.published import compare, fetch, hub_layout, results
 
 
-def pin(repository: str, revision: str, output: str) -> None:
-    """Write down the commit that a revision of a Hub repository names."""
-    write_json(output, fetch.pin(repository, revision))
+def pin(config: Config, repository: str, revision: str, output: str) -> None:
+    """Write down the commit that a revision of a Hub repository of published SAEs names."""
+    entries = catalogue.load(config).entries
+    model = next(entry.model for entry in entries if entry.repository == repository)
+    write_json(output, fetch.pin(repository, revision, model))
 
 
 def fetch_sae(config: Config, place: str, pinned: Path, outputs: Iterable[str]) -> None:

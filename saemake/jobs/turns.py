@@ -20,7 +20,13 @@ from saemake.base.saying import say
 from saemake.base.store import disk_fault
 from saemake.config.config import Config
 from saemake.paths import shown
-from saemake.paths.artifacts import DatasetFile, HubFolder, OwnFigureFile, RepositoryFile
+from saemake.paths.artifacts import (
+    DatasetFile,
+    FetchedFile,
+    HubFolder,
+    OwnFigureFile,
+    RepositoryFile,
+)
 from saemake.paths.command_words import plain
 from saemake.paths.files import evaluation_in, hub_entries
 from saemake.paths.grammar import model_in, parse
@@ -55,6 +61,8 @@ def _of_path(config: Config, path: str) -> set[str]:
     match artifact:
         case RepositoryFile() | DatasetFile():
             return set()
+        case FetchedFile(model, published):
+            return _models(config, model, "") | ({SHARED} if published else set())
         case OwnFigureFile(figure):
             what = shown.of_own(config, figure)
             models = {name for each in what.trained for name in _models(config, each.model, "")}

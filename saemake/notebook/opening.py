@@ -19,7 +19,7 @@ from saemake.inputs.weights import of_hub
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.notebook.first_look import Activations, Lm
-from saemake.paths.names import METRICS
+from saemake.paths.names import METRICS, PUBLISHED, RESULTS
 from saemake.text.shards import Contexts
 
 PROVENANCE = "provenance.json"
@@ -108,7 +108,7 @@ class Origin:
         if hub:
             return of_hub(hub, revision)
         if not trained_on and "/" in name:  # a published SAE has its LM's Hub id
-            return of_hub(name, "main")
+            return of_hub(name, self._fetched_for(name) or "main")
         models = yaml_file.read(source.ROOT / "config" / "config.yaml")["models"]
         said = models.get(name, {}).get("folder")
         if said is None or not (source.ROOT / said).is_dir():
@@ -117,6 +117,20 @@ class Origin:
                 " not say where; name it once: sae.lm('FOLDER') or sae.activations(text, 'FOLDER')"
             )
         return source.ROOT / str(said)
+
+    def _fetched_for(self, hub: str) -> str | None:
+        """The commit of an LM that the project fetched to judge a published SAE under published/;
+        None of an SAE elsewhere."""
+        match self.folder.parts[-6:]:
+            case [top, model, _, _, _, _] if top == PUBLISHED:
+                described = self.folder.parents[4].with_name(RESULTS) / model / "model.json"
+            case _:
+                return None
+        try:
+            content = json.loads(described.read_text())
+            return str(content["revision"]) if content["hub"] == hub else None
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
 
     def _check(self, weights: Weights) -> None:
         """Raise SaemakeError where the files are not those of the LM that the SAE is of."""

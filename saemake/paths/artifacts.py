@@ -6,6 +6,7 @@ from saemake.config.sections import FIGURES
 from saemake.paths import files
 from saemake.paths.names import (
     CHECKPOINTS,
+    FETCHED,
     METRICS,
     PUBLISHED,
     PUBLISHED_TO,
@@ -77,6 +78,19 @@ class DatasetFile:
 
     def __str__(self) -> str:
         return dataset_file(self.dataset)
+
+
+@dataclass(frozen=True)
+class FetchedFile:
+    """That all is here which a model's suite needs of the network, or where `published`, its
+    published SAEs."""
+
+    model: str
+    published: bool = False
+
+    def __str__(self) -> str:
+        inside = f"/{PUBLISHED}" if self.published else ""
+        return f"{FETCHED}/{self.model}{inside}{files.OK}"
 
 
 @dataclass(frozen=True)
@@ -230,6 +244,7 @@ Artifact = (
     | BaselinesFile
     | SetupFile
     | DatasetFile
+    | FetchedFile
     | FigureFile
     | OwnFigureFile
     | ReportFile

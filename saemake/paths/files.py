@@ -3,7 +3,7 @@
 from saemake import figures
 from saemake.config.config import Config
 from saemake.config.sections import FIGURES
-from saemake.paths import catalogue
+from saemake.paths import catalogue, judged_by
 from saemake.paths.names import (
     BASELINES,
     CHECKPOINTS,
@@ -19,6 +19,7 @@ from saemake.paths.names import (
     Subjects,
     Sweep,
     checkpoint_file,
+    dataset_file,
 )
 from saemake.paths.sweeps import members
 
@@ -43,6 +44,8 @@ LAID_OUT_BY = "dictionary_learning"
 COMPARISON, AGAINST_CATALOGUE = "comparison.json", "against_catalogue.json"
 COMPARISONS = (COMPARISON, AGAINST_CATALOGUE)
 REPOSITORIES = "repositories"
+# Of what is fetched for a model.
+OK = ".ok"
 # Raised when other bytes are written for the same SAE.
 SAELENS_VERSION = 1
 SAELENS_FILES = ("sae_weights.safetensors", "cfg.json")
@@ -315,3 +318,61 @@ def hub_folder_files(config: Config, folder: str) -> list[str]:
         for entry in hub_entries(config, folder)
         for file in hub_files(config, known.name(entry))
     ]
+
+
+def fetched_files(config: Config, model: str) -> list[str]:
+    """All files whose jobs use the network and that a model's suite is made from: LMs, texts as
+    tokens, and what SAE Bench's evaluations read."""
+    by_bench = _by_sae_bench(config, model)
+    lms = [model, *(config.sae_bench_lm(model, name) for name in by_bench)]
+    read = [data for name in by_bench for data in config.sae_bench_datasets(model, name)]
+    judged_on = [name for name in uses(config) if name in config.suite_evaluations(model)]
+    paths = [
+        *(f"{RESULTS}/{lm}/model.json" for lm in lms),
+        *(
+            f"{RESULTS}/{model}/tokens/{use}/manifest.json"
+            for use in ("train", *judged_on, FEATURES_TEXT)
+        ),
+        *map(dataset_file, read),
+    ]
+    return list(dict.fromkeys(paths))
+
+
+def _by_sae_bench(config: Config, model: str) -> list[str]:
+    """The evaluations of a model's suite that SAE Bench computes, and can compute for it."""
+    place = Baselines(model, config.models[model].suite.layers[0])
+    return [
+        name
+        for name in config.suite_evaluations(model)
+        if name in config.sae_bench_evaluations and judged_by.why_not(config, place, name) is None
+    ]
+
+
+def runs_sae_bench(config: Config, model: str) -> bool:
+    """Whether a model's suite has evaluations that SAE Bench's own code computes."""
+    return bool(_by_sae_bench(config, model))
+
+
+def asks_judges(config: Config, model: str) -> list[str]:
+    """The evaluations of a model's suite that ask a judge over the network."""
+    names = _by_sae_bench(config, model)
+    return [name for name in names if judged_by.judge_key(config, model, name) is not None]
+
+
+def fetched_published_files(config: Config, model: str) -> list[str]:
+    """The files of a model's published SAEs, the commits that they are taken from, and where the
+    suite has evaluations of SAE Bench, its published results."""
+    known = catalogue.load(config)
+    entries = [entry for entry in known.entries if entry.model == model]
+    results = config.published.results
+    paths = [
+        *(f"{PUBLISHED}/{REPOSITORIES}/{entry.repository}.json" for entry in entries),
+        *(f"{PUBLISHED}/{known.name(e)}/{file}" for e in entries for file in PUBLISHED_WEIGHTS),
+        *([dataset_file(results)] if results is not None and _asks_results(config, model) else []),
+    ]
+    return list(dict.fromkeys(paths))
+
+
+def _asks_results(config: Config, model: str) -> bool:
+    """As a comparison does."""
+    return not {*config.sae_bench_evaluations}.isdisjoint(config.suite_evaluations(model))

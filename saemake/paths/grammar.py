@@ -19,6 +19,8 @@
     saelens/{sae}/{file}                           in SAELens's format
     published-to/{owner}/{repository}/{model}/{file}
     datasets/{dataset}.json                        what SAE Bench's evaluations read
+    fetched/{model}.ok                             all that the model's suite needs of the network
+    fetched/{model}/published.ok                   the model's published SAEs
 
 Nothing else takes a path apart.
 """
@@ -37,6 +39,7 @@ from saemake.paths.artifacts import (
     CheckpointsFile,
     ComparisonTable,
     DatasetFile,
+    FetchedFile,
     FigureFile,
     HubFile,
     HubFolder,
@@ -54,6 +57,7 @@ from saemake.paths.names import (
     BASELINES,
     CHECKPOINTS,
     DATASETS,
+    FETCHED,
     HUB,
     METRICS,
     PUBLISHED,
@@ -93,6 +97,7 @@ def parse(config: Config, path: str) -> Artifact:
         SAELENS: _export,
         PUBLISHED_TO: _push,
         DATASETS: _dataset,
+        FETCHED: _fetched,
     }
     if (meant := misspelt_top(path)) is not None:
         raise SaemakeError(f"{path}: did you mean '{'/'.join([meant, *parts])}'?")
@@ -248,6 +253,25 @@ def _dataset(config: Config, parts: list[str]) -> DatasetFile:
         return DatasetFile(file.removesuffix(".json"))
     known = [f"{name}.json" for name in config.datasets]
     raise SaemakeError(f"the config has no such dataset; {nearest(file, known)}")
+
+
+def _fetched(config: Config, parts: list[str]) -> FetchedFile:
+    path, known = "/".join(parts), catalogue.load(config)
+    published = {sweep.model for sweep in known.sweeps()}
+    named = {
+        str(each).removeprefix(f"{FETCHED}/"): each
+        for model in config.models
+        for each in (FetchedFile(model), FetchedFile(model, published=True))
+        if model in published or not each.published
+    }
+    if path in named:
+        return named[path]
+    if path.endswith(files.OK):
+        model = parts[0].removesuffix(files.OK)
+        check_model(config, model)
+        if len(parts) > 1 and model not in published:
+            raise SaemakeError(f"no SAE of {model} is published; {nearest(model, published)}")
+    raise SaemakeError(f"nothing of this name is fetched; {nearest(path, named)}")
 
 
 def _in_sweep(config: Config, sweep: Sweep, inside: list[str]) -> Artifact:

@@ -8,9 +8,9 @@ from saemake import architectures
 
 RESULTS = "results"
 HUB, PUBLISHED, SAELENS, PUBLISHED_TO = "hub", "published", "saelens", "published-to"
-DATASETS = "datasets"
+DATASETS, FETCHED = "datasets", "fetched"
 # The folders of artifacts.
-TOPS = (RESULTS, HUB, PUBLISHED, SAELENS, PUBLISHED_TO, DATASETS)
+TOPS = (RESULTS, HUB, PUBLISHED, SAELENS, PUBLISHED_TO, DATASETS, FETCHED)
 STORE = Path(RESULTS, ".store")
 # Where running processes tell what they do.
 RUNNING = STORE / "running"

@@ -14,6 +14,7 @@ from saemake.paths.artifacts import (
     BaselinesFile,
     CheckpointsFile,
     DatasetFile,
+    FetchedFile,
     FigureFile,
     HubFile,
     HubFolder,
@@ -32,6 +33,7 @@ from saemake.paths.files import (
     FEATURES_TEXT,
     LAID_OUT_BY,
     evaluation_in,
+    fetched_files,
     report_figure_names,
 )
 from saemake.paths.grammar import saes_in_hub, trained_file
@@ -162,6 +164,8 @@ def _of_target(config: Config, target: str) -> list[Job]:
             return [SetUp(setup)]
         case DatasetFile(dataset):
             return [FetchData(dataset)]
+        case FetchedFile(model, published=False):
+            return behind(config, fetched_files(config, model))
         case FigureFile(top, model, layer, figure) if top == RESULTS:
             return _of_shown(config, shown.of_layer(config, figure, model, layer))
         case ReportFile(model, layer):

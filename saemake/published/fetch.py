@@ -4,6 +4,7 @@ fetched and compared with the Hub's checksums. No code in them is run."""
 import io
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from saemake import architectures
 from saemake.base.errors import SaemakeError, first_line, nearest
 from saemake.base.store import sha256
 from saemake.hub import patiently, reached
-from saemake.paths.catalogue import PUBLISHED, Entry
-from saemake.paths.files import REPOSITORIES
+from saemake.paths.artifacts import FetchedFile
+from saemake.paths.catalogue import Entry
 
 WEIGHTS = "ae.pt"
 CONFIG = "config.json"
@@ -27,12 +28,12 @@ BUNDLED = "eval_results.json"
 SPARSITY_KEYS = {"k": ["k"], "l0": ["target_l0"], "penalty": ["l1_penalty", "sparsity_penalty"]}
 
 
-def pin(repository: str, revision: str) -> dict[str, str]:
-    """The commit that a revision of a repository names today.
+def pin(repository: str, revision: str, model: str) -> dict[str, str]:
+    """The commit that a revision of a repository names today. It has published SAEs of `model`.
 
     Raises SaemakeError if the repository cannot be reached or has no such revision.
     """
-    with _reached(repository, revision):
+    with _reached(repository, revision, model):
         commit = patiently(lambda: HfApi().model_info(repository, revision=revision)).sha
     assert commit is not None
     return {"repository": repository, "revision": revision, "commit": commit}
@@ -48,7 +49,7 @@ def fetch(entry: Entry, pinned: Path) -> dict[str, bytes]:
     """
     commit = _commit(pinned)
     folder = f"{entry.repository}/{entry.path}"
-    with _reached(entry.repository, commit):
+    with _reached(entry.repository, commit, entry.model):
         listed = _listed(entry, commit)
         for name in (WEIGHTS, CONFIG):
             if name not in listed:
@@ -190,12 +191,12 @@ def _mapping(content: bytes, path: str) -> dict[str, Any]:
     return mapping
 
 
-def _reached(repository: str, revision: str) -> Any:
-    target = f"{PUBLISHED}/{REPOSITORIES}/{repository}.json"
+def _reached(repository: str, revision: str, model: str) -> AbstractContextManager[None]:
     return reached(
         f"the published '{repository}'",
         repository,
         revision,
-        f"type `snakemake {target}` and the targets that need it where there is a network; the"
-        " comparison with the catalogue alone (against_catalogue.json) needs none",
+        f"where there is a network, type `saemake build {FetchedFile(model, published=True)}`, then"
+        " run the same command again; the comparison with the catalogue alone"
+        " (against_catalogue.json) needs none",
     )

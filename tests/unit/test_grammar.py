@@ -18,6 +18,7 @@ from saemake.paths.artifacts import (
     CheckpointsFile,
     ComparisonTable,
     DatasetFile,
+    FetchedFile,
     FigureFile,
     HubFile,
     HubFolder,
@@ -124,6 +125,8 @@ def artifacts() -> st.SearchStrategy[Artifact]:
     return st.one_of(
         set_up,
         st.builds(DatasetFile, st.sampled_from(list(config.datasets))),
+        st.builds(FetchedFile, models),
+        st.builds(FetchedFile, entries.map(lambda entry: entry.model), st.just(True)),
         st.builds(ModelFile, models),
         st.builds(TokensFile, models, st.sampled_from(files.uses(config))),
         st.builds(
@@ -242,7 +245,7 @@ def _parsed(path: str) -> Artifact | None:
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.text("abkL_.0123456789-", max_size=8), max_size=8).map("/".join))
 def test_paths_that_are_none_are_refused_in_one_line(below: str) -> None:
-    for top in ("results", "hub", "published", "saelens", "published-to"):
+    for top in ("results", "hub", "published", "saelens", "published-to", "fetched"):
         _refused(f"{top}/{below}")
 
 
@@ -258,6 +261,9 @@ def test_paths_that_are_none_are_refused_in_one_line(below: str) -> None:
         ("saelens/demo/L3/top_k/1k/k_24/cfg.jsn", "cfg.json"),
         ("published/gemma-2-2b/L12/top_k/16k/k_81/ae.pt", "gemma-2-2b/L12/top_k/16k/k_80"),
         ("published-to/me/saes/demo/plan.tx", "plan.txt"),
+        ("fetched/gemma-2-2b.json", "gemma-2-2b.ok"),
+        ("fetched/gema-2-2b.ok", "gemma-2-2b"),
+        ("fetched/gemma-2-2b/publish.ok", "gemma-2-2b/published.ok"),
     ],
 )
 def test_the_nearest_valid_name_is_told(path: str, nearest: str) -> None:

@@ -142,7 +142,8 @@ def test_without_a_network_it_fails_at_once(hub, fetch, waits):
     said = refusal(fetch)
     assert said.startswith("model 'somebody/lm' cannot be reached (")
     assert said.endswith(
-        "type `hf download somebody/lm --revision main`, then run the same command again"
+        "type `saemake build fetched/demo.ok` or `hf download somebody/lm --revision main`,"
+        " then run the same command again"
     )
     assert waits == []
 

@@ -162,6 +162,6 @@ def test_a_model_and_a_text_that_cannot_be_reached(hub, fetching, offline):
     nowhere = {"HF_ENDPOINT": NOWHERE, "HF_HUB_OFFLINE": offline}
     output = fetching.fail(MODEL, tokens, **{**environment(hub, fetching), **nowhere})
     assert f"saemake: model '{LM}' cannot be reached (" in output
-    assert f"type `hf download {LM} --revision main`" in output
+    assert f"type `saemake build fetched/hubbed.ok` or `hf download {LM} --revision main`" in output
     assert f"saemake: dataset '{TEXT}' cannot be reached (" in output
-    assert f"type `snakemake {tokens}` where there is" in output
+    assert f"type `saemake build fetched/demo.ok` or `snakemake {tokens}`" in output

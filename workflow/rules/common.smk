@@ -16,6 +16,7 @@ from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError
 from saemake.config import rebuilding
 from saemake.config.checks import read
+from saemake.inputs import cached
 from saemake.jobs import before as before_work
 from saemake.jobs import passes as job_passes
 from saemake.jobs import rules as job_rules
@@ -32,6 +33,8 @@ from saemake.paths.files import (
     LAID_OUT_BY,
     SAELENS_VERSION,
     build_files,
+    fetched_files,
+    fetched_published_files,
     hub_folder_files,
     report_figure_names,
     report_figures,

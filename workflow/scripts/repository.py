@@ -3,6 +3,6 @@
 from saemake.jobs.job import job
 from saemake.jobs.published import pin
 
-with job(snakemake):
+with job(snakemake) as config:
     repository = f"{snakemake.wildcards.owner}/{snakemake.wildcards.repository}"
-    pin(repository, snakemake.params.revision, snakemake.output[0])
+    pin(config, repository, snakemake.params.revision, snakemake.output[0])
