@@ -45,6 +45,7 @@ def job(script: Script) -> Iterator[Config]:
     the line gives.
     """
     _end_with_parent()
+    interrupts.raised_in_slurm()
     path = Path(script.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
@@ -65,7 +66,8 @@ def _work(script: Script, path: Path) -> Iterator[Config]:
         inputs = made.sums(script.input)
         config = read(script.config, Path(script.scriptdir).resolve().parents[1], [])
         # Held until the process ends.
-        held = gpus.claim() if script.resources.get("gpu") else None
+        asks = script.resources.get("gpu") or script.resources.get("gres")
+        held = gpus.claim() if asks else None
         if held:
             logging.info("GPU %s", os.environ[gpus.VISIBLE])
         yield config
@@ -79,7 +81,7 @@ def _work(script: Script, path: Path) -> Iterator[Config]:
         elif isinstance(error, Exception):
             _fail(f"{type(error).__name__}: {first_line(error)} (traceback in {path})")
         elif isinstance(error, KeyboardInterrupt):
-            say(interrupts.WORDS)
+            _interrupted()
         else:
             raise
         sys.exit(1)
@@ -88,6 +90,13 @@ def _work(script: Script, path: Path) -> Iterator[Config]:
 def _fail(words: str) -> None:
     if not progress.failed(words):
         say(words)
+
+
+def _interrupted() -> None:
+    """Say it; of a job of Slurm's, as the reason why it fails, since another process waits for it."""
+    if words := interrupts.slurm_words():
+        progress.failed(words)
+    say(words or interrupts.WORDS)
 
 
 def _record(config: Config, script: Script, inputs: dict[str, str]) -> None:

@@ -93,6 +93,14 @@ def plan(config: Config, targets: Iterable[str], store: Path) -> Plan:
     return _Costs(config, work(config, targets, stored), stored).plan()
 
 
+def costs(
+    config: Config, needed: Work, passes: Iterable[Pass], stored: Stored
+) -> list[JobCost]:
+    """What the jobs of some work cost, and these passes; texts are counted as far as `stored` has
+    them. Raises SaemakeError where a model's shape is not known."""
+    return _Costs(config, needed, stored).jobs(passes)
+
+
 class _Costs:
     def __init__(self, config: Config, needed: Work, stored: Stored) -> None:
         self.config, self.work = config, needed
@@ -106,11 +114,7 @@ class _Costs:
             for job in needed.tokenise
         }
         passes = cut(config, needed.train)
-        jobs = list(map(self._train, passes))
-        jobs += [self._fit(job) for job in needed.fit]
-        jobs += [self._set_up(setup) for setup in needed.set_up]
-        jobs += [self._evaluate(job, latents) for job, latents in needed.evaluate.items()]
-        jobs += [self._look(job, latents) for job, latents in needed.look.items()]
+        jobs = self.jobs(passes)
         cached = {name for name in needed.fetch if weights.cached(config, name)}
         return Plan(
             needed,
@@ -122,6 +126,16 @@ class _Costs:
             download(config, needed, self.shapes, texts, cached),
             not needed.tokenise,
         )
+
+    def jobs(self, passes: Iterable[Pass]) -> list[JobCost]:
+        """What each job costs; of training, each pass."""
+        needed = self.work
+        jobs = list(map(self._train, passes))
+        jobs += [self._fit(job) for job in needed.fit]
+        jobs += [self._set_up(setup) for setup in needed.set_up]
+        jobs += [self._evaluate(job, latents) for job, latents in needed.evaluate.items()]
+        jobs += [self._look(job, latents) for job, latents in needed.look.items()]
+        return jobs
 
     def _lm(self, model: str, layer: int) -> Lm:
         return Lm(self.shapes[model], self.config.models[model].layers, layer)

@@ -18,6 +18,7 @@ from saemake.config import rebuilding
 from saemake.config.checks import read
 from saemake.jobs import before as before_work
 from saemake.jobs import passes as job_passes
+from saemake.jobs import resources as job_resources
 from saemake.jobs import rules as job_rules
 from saemake.jobs import runs, screen, turns
 from saemake.config.config import NUMBERED_WIDTH
@@ -165,6 +166,8 @@ TURN = wait_for_turn(CONFIG, ASKED)
 PASSES = passes_of_run(CONFIG)
 for number in range(len(PASSES)):
     workflow.register_resource(f"pass_{number}", 1)
+# What the jobs that compute ask for, as resources. A job that runs has it, and need not know.
+ASKS = job_resources.Asks(CONFIG, PASSES, planned=workflow.is_main_process)
 # Snakemake cannot see into what else a comparison depends on.
 COMPARED_BY = repr(CONFIG.published.tolerances)
 

@@ -19,7 +19,7 @@ for judged in job_rules.evaluate_rules(CONFIG):
             "../../envs/saemake.yaml"
         threads: threads_of(judged.model)
         resources:
-            gpu=1,
+            **ASKS.evaluate(judged.subjects),
         params:
             recipes=partial(evaluation_recipes, judged.subjects),
             subjects=partial(without_comparing, judged.subjects),

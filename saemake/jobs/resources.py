@@ -1,0 +1,62 @@
+"""The `resources:` of the rules that compute: a GPU, and where `slurm.device` of the config says on
+which device they run, memory and time. Snakemake asks the functions for jobs that it plans."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from saemake.config.config import Config
+from saemake.jobs.rules import setup_in
+from saemake.paths.names import Subjects, Trained
+from saemake.plan.passes import Pass
+from saemake.plan.requests import Request, of_job
+from saemake.plan.work import Evaluate, Fit, Job, Look, SetUp, Train
+
+GPUS: dict[str, dict[str, Any]] = {"gpus": {"gpu": 1}, "gres": {"gres": "gpu:1"}, "none": {}}
+Resources = dict[str, Any]
+
+
+class Asks:
+    """What the jobs of a config ask for. Each method gives the resources of a rule, some of them
+    functions of a job's wildcards. Memory and time are left out unless `planned`."""
+
+    def __init__(self, config: Config, passes: Sequence[Pass], *, planned: bool) -> None:
+        self.config, self.passes, self.planned = config, passes, planned
+        self._known: dict[Job, Request] = {}
+
+    def train(self, trained: Callable[[Any], Trained]) -> Resources:
+        return self._of(lambda wildcards: Train(trained(wildcards)))
+
+    def evaluate(self, subjects: Callable[[Any], Subjects]) -> Resources:
+        """The evaluation is a wildcard."""
+        return self._of(lambda wildcards: Evaluate(wildcards.evaluation, subjects(wildcards)))
+
+    def look(self, trained: Callable[[Any], Trained]) -> Resources:
+        return self._of(lambda wildcards: Look(trained(wildcards)))
+
+    def fit(self) -> Resources:
+        return self._of(lambda wildcards: Fit(wildcards.model, int(wildcards.layer)))
+
+    def set_up(self) -> Resources:
+        return self._of(lambda wildcards: SetUp(setup_in(wildcards)))
+
+    def _of(self, job: Callable[[Any], Job]) -> Resources:
+        slurm = self.config.slurm
+        asked = dict(GPUS[slurm.gpus])
+        if asked and slurm.gpu_partition is not None:
+            asked["slurm_partition"] = slurm.gpu_partition
+        if slurm.device is not None and self.planned:
+            asked["mem_mb"] = partial(self._mem_mb, job)
+            asked["runtime"] = partial(self._minutes, job)
+        return asked
+
+    def _mem_mb(self, job: Callable[[Any], Job], wildcards: Any) -> int:
+        return self._request(job(wildcards)).mem_mb
+
+    def _minutes(self, job: Callable[[Any], Job], wildcards: Any, attempt: int) -> int:
+        return self._request(job(wildcards)).minutes(self.config, attempt)
+
+    def _request(self, job: Job) -> Request:
+        if job not in self._known:
+            self._known[job] = of_job(self.config, job, self.passes)
+        return self._known[job]
