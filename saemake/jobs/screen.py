@@ -21,7 +21,7 @@ NOT_ALL = "At least one job did not complete successfully"
 REMOVED = "Removing output files of failed job"
 # What the executor for Slurm says of each run, and of what nobody asks for.
 NOISE = re.compile(
-    r"SLURM run ID|MinJobAge|Cleaning up SLURM log files"
+    r"SLURM run ID|MinJobAge|Cleaning up SLURM log files|Exception in run_job for rule"
     r"|No SLURM account given|No account was given|Unable to guess SLURM account"
 )
 # A job that ends with status 1 has said why. One that ends otherwise had no time to.
