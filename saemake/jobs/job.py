@@ -93,7 +93,7 @@ def _fail(words: str) -> None:
 
 
 def _interrupted() -> None:
-    """Say it; of a job of Slurm's, as the reason why it fails, since another process waits for it."""
+    """Say it; in a job of Slurm's also to the run that waits for it, as the reason why it ends."""
     if words := interrupts.slurm_words():
         progress.failed(words)
     say(words or interrupts.WORDS)

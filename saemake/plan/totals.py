@@ -93,9 +93,7 @@ def plan(config: Config, targets: Iterable[str], store: Path) -> Plan:
     return _Costs(config, work(config, targets, stored), stored).plan()
 
 
-def costs(
-    config: Config, needed: Work, passes: Iterable[Pass], stored: Stored
-) -> list[JobCost]:
+def costs(config: Config, needed: Work, passes: Iterable[Pass], stored: Stored) -> list[JobCost]:
     """What the jobs of some work cost, and these passes; texts are counted as far as `stored` has
     them. Raises SaemakeError where a model's shape is not known."""
     return _Costs(config, needed, stored).jobs(passes)

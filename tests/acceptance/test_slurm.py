@@ -203,7 +203,7 @@ def test_a_preempted_job_goes_on(prepared, on_slurm, tmp_path):
     )
     on_slurm.ended(running)
     assert int(on_slurm.cluster.about(job)["Restarts"]) == 1
-    assert "going on at step" in Path(
-        on_slurm.folder, "logs/train/demo/L3/top_k/256.log"
-    ).read_text()
+    assert (
+        "going on at step" in Path(on_slurm.folder, "logs/train/demo/L3/top_k/256.log").read_text()
+    )
     assert sums(on_slurm, "top_k") == sums(local, "top_k")

@@ -19,6 +19,7 @@ from saemake.jobs import submitted
 from saemake.jobs.resources import Asks
 from saemake.jobs.runs import Run
 from saemake.paths.names import Baselines, Sweep
+from saemake.paths.sweeps import members
 from saemake.plan.passes import cut
 from saemake.plan.requests import CUDA_BYTES, MEMORY_FACTOR, MIB, START_MINUTES, of_job
 from saemake.plan.totals import plan
@@ -39,13 +40,13 @@ def _empty_store(tmp_path, monkeypatch):
 
 def test_a_pass_asks_for_what_the_plan_says(tmp_path):
     config = configured()
-    (job,) = (
-        job for job in plan(config, [TARGET], tmp_path).jobs if job.stage == "training"
-    )
+    (job,) = (job for job in plan(config, [TARGET], tmp_path).jobs if job.stage == "training")
     asked = of_job(config, Train(GEMMA))
     hours = job.hours(config.devices["h100"])
-    assert asked.hours == pytest.approx(hours) and 1 < hours < 100
-    assert asked.mem_mb == pytest.approx(MEMORY_FACTOR * (job.memory.on_cpu + CUDA_BYTES) / MIB, abs=1)
+    assert asked.hours == pytest.approx(hours)
+    assert 1 < hours < 100
+    needed = job.memory.on_cpu + CUDA_BYTES
+    assert asked.mem_mb == pytest.approx(MEMORY_FACTOR * needed / MIB, abs=1)
 
 
 def test_time_grows_with_each_attempt_to_the_longest():
@@ -76,11 +77,13 @@ def test_a_job_of_a_shared_pass_asks_for_all_of_it():
     config = configured()
     other = Sweep("gemma-2-2b", 12, "top_k", "4k")
     shared = read(
-        {**raw_config({"slurm": {"device": "h100"}}), "passes": {
-            "share": ["sparsities", "widths"], "memory_gib": None}}, PROJECT, []
+        {
+            **raw_config({"slurm": {"device": "h100"}}),
+            "passes": {"share": ["sparsities", "widths"], "memory_gib": None},
+        },
+        PROJECT,
+        [],
     )
-    from saemake.paths.sweeps import members
-
     passes = cut(shared, {each: members(shared, each) for each in (GEMMA, other)})
     assert len(passes) == 1
     alone = [of_job(config, Train(each)).hours for each in (GEMMA, other)]
@@ -154,7 +157,8 @@ def test_a_refused_job_is_one_line(shown):  # noqa: F811
     for _ in range(2):
         logger.error("Error in rule train", extra=failed(REFUSED))
         logger.error("Trying to restart job 3.")
-    assert len(lines) == 1 and lines[0].startswith("saemake: job 3: Slurm does not take the job: ")
+    assert len(lines) == 1
+    assert lines[0].startswith("saemake: job 3: Slurm does not take the job: ")
 
 
 def test_a_job_that_is_tried_again_has_not_failed(shown, tmp_path):  # noqa: F811
@@ -188,10 +192,11 @@ def test_a_second_signal_does_not_cut_a_snapshot_in_a_job_of_slurm(monkeypatch):
 
 def test_a_second_signal_ends_a_local_job_at_once(monkeypatch):
     monkeypatch.delenv(interrupts.SLURM_JOB, raising=False)
-    with interrupts.watched() as interrupt, pytest.raises(KeyboardInterrupt):
-        for _ in range(2):
+    with interrupts.watched() as interrupt:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt.requested
+        with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
-            assert interrupt.requested
     assert interrupts.slurm_words() is None
 
 
