@@ -4,12 +4,6 @@ from dataclasses import dataclass
 
 from saemake.llm.shape import Shape
 
-# Limit on positions per run on a CPU (at least one context). Larger outputs land in fresh memory,
-# which is slow to touch (docs/benchmarks.md).
-POSITIONS_TOGETHER = 1024
-# Limit on positions whose logits are computed together. Low on a CPU for the same reason.
-LOGITS_TOGETHER = {"cpu": 128, "cuda": 2048}
-
 
 @dataclass(frozen=True)
 class Reading:

@@ -13,7 +13,7 @@ from saemake import architectures
 from saemake import evaluation as evaluations
 from saemake.config.config import Config
 from saemake.evaluation.description import Cost
-from saemake.llm.cost import LOGITS_TOGETHER, POSITIONS_TOGETHER
+from saemake.llm.model import LOGITS_TOGETHER, POSITIONS_TOGETHER
 from saemake.llm.shape import Shape
 from saemake.plan.storage import FLOAT32_BYTES, sae_bytes
 from saemake.recipes.features import RANKED_AT_ONCE, positions_at_once
