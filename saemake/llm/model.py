@@ -16,14 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from saemake.base.errors import SaemakeError, first_line
 from saemake.base.onednn import Packed, pack
+from saemake.llm.at_once import LOGITS_TOGETHER, POSITIONS_TOGETHER
 from saemake.llm.weights import Weights
 from saemake.text.shards import Contexts
-
-# Limit on positions per run on a CPU (at least one context). Larger outputs land in fresh memory,
-# which is slow to touch (docs/benchmarks.md).
-POSITIONS_TOGETHER = 1024
-# Limit on positions whose logits are computed together. Low on a CPU for the same reason.
-LOGITS_TOGETHER = {"cpu": 128, "cuda": 2048}
 
 
 def load_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:

@@ -13,14 +13,14 @@ from saemake import architectures
 from saemake import evaluation as evaluations
 from saemake.config.config import Config
 from saemake.evaluation.description import Cost
-from saemake.llm.model import LOGITS_TOGETHER, POSITIONS_TOGETHER
+from saemake.llm.at_once import LOGITS_TOGETHER, POSITIONS_TOGETHER
 from saemake.llm.shape import Shape
-from saemake.plan.storage import FLOAT32_BYTES, sae_bytes
 from saemake.recipes.features import RANKED_AT_ONCE, positions_at_once
 from saemake.recipes.kinds import SaeRecipe
 from saemake.recipes.training import stream_key
 
 MIB = 2**20
+FLOAT32_BYTES = 4
 ELEMENT_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # A process that has imported all that a job does (340 MiB), and what its heap keeps of freed blocks
 # that are too small to be given back (measured: docs/benchmarks.md).
@@ -192,6 +192,11 @@ def of_looking(
         },
         loaded=lm_bytes(model.dtype, shape, model.layers),
     )
+
+
+def sae_bytes(d_model: int, latents: int) -> int:
+    """An ae.pt: encoder and decoder, and the biases."""
+    return FLOAT32_BYTES * (2 * d_model * latents + latents + d_model)
 
 
 def lm_bytes(dtype: str, shape: Shape, blocks: int) -> int:

@@ -7,7 +7,6 @@ from itertools import pairwise
 
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
-from saemake.inputs import weights
 from saemake.llm.shape import Shape
 from saemake.paths.names import SaeName, Trained
 from saemake.plan import memory
@@ -84,7 +83,7 @@ def _fitting(
     if config.passes.memory_gib is None:
         return [group]
     model, limit = group[0][0].model, config.passes.memory_gib
-    shape = weights.shape(config, model)
+    shape = _shape(config, model)
     # Those of a layer and a seed together: each has a buffer of its own.
     ordered = sorted(group, key=lambda each: (each[0].layer, each[0].seed or 0))
     recipes = [sae_recipe(config, sae) for sae, _ in ordered]
@@ -99,6 +98,15 @@ def _fitting(
             " width"
         )
     return [ordered[first:last] for first, last in pairwise(places)]
+
+
+def _shape(config: Config, model: str) -> Shape:
+    known = config.models[model].shape
+    if known is not None:
+        return known
+    from saemake.inputs import weights  # takes seconds, and every run starts with this module
+
+    return weights.shape(config, model)
 
 
 def needed(recipes: Sequence[SaeRecipe], shape: Shape) -> int:

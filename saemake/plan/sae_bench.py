@@ -9,8 +9,7 @@ from saemake.config.config import Config
 from saemake.config.sections import Device, DType
 from saemake.llm.shape import Shape
 from saemake.paths.names import SetupName, Subjects
-from saemake.plan.memory import ELEMENT_BYTES, Memory, lm_bytes
-from saemake.plan.storage import sae_bytes
+from saemake.plan.memory import ELEMENT_BYTES, Memory, lm_bytes, sae_bytes
 
 # What the README's table is of: gemma-2-2b's weights, an SAE's, and the card's bfloat16 products.
 PAPER_LM_WEIGHTS, PAPER_SAE_WEIGHTS = 2.6e9, 2_304 * 16_384

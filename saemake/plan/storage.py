@@ -7,10 +7,10 @@ from saemake import evaluation as evaluations
 from saemake.config.config import Config
 from saemake.llm.shape import Shape
 from saemake.paths.names import Baselines
+from saemake.plan.memory import FLOAT32_BYTES, sae_bytes
 from saemake.plan.text import Texts
 from saemake.plan.work import Evaluate, Tokenise, Work
 
-FLOAT32_BYTES = 4
 # Of each latent and way of choosing latents, in an evaluation's parquet: the floats of SAE Bench's
 # core, and the index.
 LATENT_BYTES = 64
@@ -37,11 +37,6 @@ class Disk:
     def total(self) -> int:
         of_saes = self.saes + self.checkpoints + self.evaluations + self.snapshots
         return self.tokens + of_saes + self.setups + self.pages
-
-
-def sae_bytes(d_model: int, latents: int) -> int:
-    """An ae.pt: encoder and decoder, and the biases."""
-    return FLOAT32_BYTES * (2 * d_model * latents + latents + d_model)
 
 
 def disk(config: Config, work: Work, shapes: dict[str, Shape], texts: Texts) -> Disk:

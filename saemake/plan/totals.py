@@ -14,10 +14,10 @@ from saemake.paths.files import FEATURES_TEXT
 from saemake.paths.names import Baselines, SetupName
 from saemake.plan import memory, operations, sae_bench
 from saemake.plan.hours import Traffic, hours
-from saemake.plan.memory import Memory
+from saemake.plan.memory import Memory, sae_bytes
 from saemake.plan.passes import Pass, cut
 from saemake.plan.sae_bench import NO_HOURS, NO_JUDGE, JudgeCost, PaperHours
-from saemake.plan.storage import Disk, Download, disk, download, sae_bytes
+from saemake.plan.storage import Disk, Download, disk, download
 from saemake.plan.stored import Stored
 from saemake.plan.text import Texts
 from saemake.plan.work import Evaluate, Fit, Look, Work, work

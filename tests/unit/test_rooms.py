@@ -1,10 +1,13 @@
 """What trains and judges does not import what tables, figures, texts and the workflow need."""
 
+import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
+from conftest import PROJECT
 
 ABSENT = ("datasets", "pyarrow", "pandas", "seaborn", "matplotlib", "snakemake")
 
@@ -43,3 +46,18 @@ def test_the_core_is_imported_without(modules):
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_snakefile_is_read_without_torch(tmp_path):
+    """Every run of snakemake and each of its jobs read it; torch and transformers take seconds."""
+    command = [Path(sys.executable).with_name("snakemake"), "-n", "results/demo/model.json"]
+    command += ["--snakefile", PROJECT / "Snakefile", "--directory", tmp_path]
+    command += ["--config", "passes={share: [sparsities, widths], memory_gib: 4}"]
+    environment = os.environ | {"PYTHONPROFILEIMPORTTIME": "1"}
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "saemake.jobs.passes" in imported
+    assert not {"torch", "transformers", "matplotlib", "datasets"} & imported
