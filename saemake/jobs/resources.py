@@ -3,14 +3,16 @@ which device they run, memory and time. Snakemake asks the functions for jobs th
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saemake.config.config import Config
 from saemake.jobs.rules import setup_in
 from saemake.paths.names import Subjects, Trained
 from saemake.plan.passes import Pass
-from saemake.plan.requests import Request, of_job
 from saemake.plan.work import Evaluate, Fit, Job, Look, SetUp, Train
+
+if TYPE_CHECKING:  # what it imports takes half a second
+    from saemake.plan.requests import Request
 
 GPUS: dict[str, dict[str, Any]] = {"gpus": {"gpu": 1}, "gres": {"gres": "gpu:1"}, "none": {}}
 Resources = dict[str, Any]
@@ -56,7 +58,9 @@ class Asks:
     def _minutes(self, job: Callable[[Any], Job], wildcards: Any, attempt: int) -> int:
         return self._request(job(wildcards)).minutes(self.config, attempt)
 
-    def _request(self, job: Job) -> Request:
+    def _request(self, job: Job) -> "Request":
         if job not in self._known:
+            from saemake.plan.requests import of_job
+
             self._known[job] = of_job(self.config, job, self.passes)
         return self._known[job]

@@ -160,8 +160,7 @@ class Run:
         elif event == "JOB_ERROR":
             job = self._end(getattr(record, "jobid", None), record.created)
             if job is not None and job not in self.failed:
-                refusal, end = submitted.refusal(record), submitted.end(record)
-                job.fault = refusal or fault_of(job.log) or end
+                self._find_fault(job, record)
                 self.failed.append(job)
         elif restarted := RESTART.match(str(record.msg)):
             self.failed = [job for job in self.failed if job.number != int(restarted["job"])]
@@ -180,6 +179,13 @@ class Run:
         outputs = getattr(record, "output", None) or []
         self.reports += [path for path in outputs if PurePath(path).name == REPORT]
         self.jobs[number] = Job(number, short(message), message, log, record.created, notes=notes)
+
+    def _find_fault(self, job: Job, record: logging.LogRecord) -> None:
+        if refusal := submitted.refusal(record):
+            # It has not run, and has written no log.
+            job.fault, job.log = f"{job.label}: {refusal}", None
+        else:
+            job.fault = fault_of(job.log) or submitted.end(record)
 
     def _end(self, number: Any, at: float) -> Job | None:
         job = self.jobs.get(number)
