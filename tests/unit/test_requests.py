@@ -14,6 +14,7 @@ from unit.test_screen import shown  # noqa: F401
 
 from saemake.base import interrupts
 from saemake.base.errors import SaemakeError
+from saemake.commands import command_line
 from saemake.config.checks import read
 from saemake.jobs import submitted
 from saemake.jobs.resources import Asks
@@ -212,3 +213,28 @@ def test_sigterm_has_words_in_a_job_of_slurm_only(monkeypatch):
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+PROFILE = PROJECT / "profiles" / "slurm"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--workflow-profile", str(PROFILE)],
+        [f"--profile={PROFILE}"],
+        ["--executor", "slurm"],
+        ["-e", "slurm"],
+    ],
+)
+def test_no_slurm_on_this_machine(words, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SaemakeError, match=r"there is no Slurm on this machine \(no sbatch\)"):
+        command_line.check(["all", *words])
+    command_line.check(["all", *words, "-n"])
+    command_line.check(["all", *words, "--executor", "local"])
+
+
+def test_an_executor_that_is_not_installed():
+    with pytest.raises(SaemakeError, match="executor 'lsf' is not installed; install snakemake-"):
+        command_line.check(["all", "--executor=lsf"])
