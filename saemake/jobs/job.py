@@ -17,6 +17,7 @@ from saemake.base.saying import say
 from saemake.base.store import disk_fault
 from saemake.config.checks import read
 from saemake.config.config import Config
+from saemake.jobs.resources import gpus_of
 from saemake.paths.names import RUNNING
 from saemake.records import asked, made
 
@@ -66,8 +67,7 @@ def _work(script: Script, path: Path) -> Iterator[Config]:
         inputs = made.sums(script.input)
         config = read(script.config, Path(script.scriptdir).resolve().parents[1], [])
         # Held until the process ends.
-        asks = script.resources.get("gpu") or script.resources.get("gres")
-        held = gpus.claim() if asks else None
+        held = gpus.claim() if gpus_of(script.resources) else None
         if held:
             logging.info("GPU %s", os.environ[gpus.VISIBLE])
         yield config

@@ -1,7 +1,8 @@
 """The `resources:` of the rules that compute: a GPU, and where `slurm.device` of the config says on
 which device they run, memory and time. Snakemake asks the functions for jobs that it plans."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,16 @@ from saemake.plan.work import Evaluate, Fit, Job, Look, SetUp, Train
 if TYPE_CHECKING:  # what it imports takes half a second
     from saemake.plan.requests import Request
 
-GPUS: dict[str, dict[str, Any]] = {"gpus": {"gpu": 1}, "gres": {"gres": "gpu:1"}, "none": {}}
 Resources = dict[str, Any]
+# `gpu:2` or `gpu:a100:2`, as sbatch --gres takes it.
+GRES = re.compile(r"gpu(:[A-Za-z]\w*)?(:(?P<count>\d+))?")
+
+
+def gpus_of(resources: Mapping[str, Any]) -> int:
+    """How many GPUs a job asks for, in either of Slurm's ways."""
+    if match := GRES.fullmatch(str(resources.get("gres", ""))):
+        return int(match["count"] or 1)
+    return int(resources.get("gpu") or 0)
 
 
 class Asks:
@@ -26,8 +35,8 @@ class Asks:
         self.config, self.passes, self.planned = config, passes, planned
         self._known: dict[Job, Request] = {}
 
-    def train(self, trained: Callable[[Any], Trained]) -> Resources:
-        return self._of(lambda wildcards: Train(trained(wildcards)))
+    def train(self, trained: Callable[[Any], Trained], gpus: int = 1) -> Resources:
+        return self._of(lambda wildcards: Train(trained(wildcards)), gpus)
 
     def evaluate(self, subjects: Callable[[Any], Subjects]) -> Resources:
         """The evaluation is a wildcard."""
@@ -42,9 +51,10 @@ class Asks:
     def set_up(self) -> Resources:
         return self._of(lambda wildcards: SetUp(setup_in(wildcards)))
 
-    def _of(self, job: Callable[[Any], Job]) -> Resources:
+    def _of(self, job: Callable[[Any], Job], gpus: int = 1) -> Resources:
         slurm = self.config.slurm
-        asked = dict(GPUS[slurm.gpus])
+        ways: dict[str, Resources] = {"gpus": {"gpu": gpus}, "gres": {"gres": f"gpu:{gpus}"}}
+        asked = ways.get(slurm.gpus, {})
         if asked and slurm.gpu_partition is not None:
             asked["slurm_partition"] = slurm.gpu_partition
         if slurm.device is not None and self.planned:

@@ -173,20 +173,20 @@ def test_what_the_cluster_does_not_have(on_slurm, options, line):
 
 @pytest.mark.long
 def test_evaluations_share_an_allocation(prepared, on_slurm):
-    """By `groups`, and with --gres instead of --gpus."""
+    """By `groups`: they have one GPU, one after the other. The job before asks by --gres."""
     on_slurm.configure(merged({"models": {"demo": {"train_tokens": 20_480}}}, LONG))
-    options = ["--config", "slurm={device: h100, gpus: gres}", "--groups"]
-    options += ["evaluate__demo__top_k=judge", "--group-components", "judge=2"]
-    target = f"{LAYER}/top_k/256/metrics.json"
-    on_slurm.succeed(trained("top_k"), *options)
-    before = set(all_jobs(on_slurm.cluster))
-    on_slurm.succeed(target, *options)
-    (grouped,) = set(all_jobs(on_slurm.cluster)) - before
-    assert on_slurm.cluster.about(grouped)["TresPerNode"] == "gres:gpu:1"
-
-
-def all_jobs(cluster):
-    return cluster.jobs("all")
+    cluster = on_slurm.cluster
+    others = set(cluster.jobs("all"))
+    on_slurm.succeed(trained("top_k"), "--config", "slurm={device: h100, gpus: gres}")
+    (alone,) = set(cluster.jobs("all")) - others
+    assert cluster.about(alone)["TresPerNode"] == "gres:gpu:1"
+    groups = ["--groups", "evaluate__demo__top_k=judge", "--group-components", "judge=2"]
+    groups += ["--resources", "gpu=1", "--set-resource-scopes", "gpu=local"]
+    on_slurm.succeed(f"{LAYER}/top_k/256/metrics.json", *groups)
+    (grouped,) = set(cluster.jobs("all")) - others - {alone}
+    about = cluster.about(grouped)
+    assert about["TresPerJob"] == "gres:gpu:1"
+    assert about["TimeLimit"] == "00:22:00"
 
 
 @pytest.mark.long

@@ -17,7 +17,7 @@ from saemake.base.errors import SaemakeError
 from saemake.commands import command_line
 from saemake.config.checks import read
 from saemake.jobs import submitted
-from saemake.jobs.resources import Asks
+from saemake.jobs.resources import Asks, gpus_of
 from saemake.jobs.runs import Run
 from saemake.paths.names import Baselines, Sweep
 from saemake.paths.sweeps import members
@@ -103,6 +103,22 @@ def test_how_a_gpu_is_asked_for():
     assert (gres["gres"], gres["slurm_partition"], "gpu" in gres) == ("gpu:1", "gpu", False)
     assert set(asked(gpus="none", gpu_partition="gpu")) == {"mem_mb", "runtime"}
     assert asked(planned=False) == asked(device=None) == {"gpu": 1}
+
+
+@pytest.mark.parametrize(
+    ("resources", "count"),
+    [
+        ({"gpu": 2}, 2),
+        ({"gres": "gpu:1"}, 1),
+        ({"gres": "gpu"}, 1),
+        ({"gres": "gpu:a100:4"}, 4),
+        ({"gres": "lscratch:20"}, 0),
+        ({"gpu": 1, "gres": "lscratch:20"}, 1),
+        ({}, 0),
+    ],
+)
+def test_gpus_of_a_job(resources, count):
+    assert gpus_of(resources) == count
 
 
 def test_a_device_that_the_config_does_not_have():
