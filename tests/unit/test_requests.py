@@ -1,5 +1,6 @@
 """What a job asks Slurm for, and what is said of it when Slurm ends it."""
 
+import importlib.util
 import logging
 import os
 import re
@@ -232,8 +233,13 @@ def test_sigterm_has_words_in_a_job_of_slurm_only(monkeypatch):
 
 
 PROFILE = PROJECT / "profiles" / "slurm"
+needs_executor = pytest.mark.skipif(
+    importlib.util.find_spec("snakemake_executor_plugin_slurm") is None,
+    reason="Snakemake's executor for Slurm is not installed: make slurm",
+)
 
 
+@needs_executor
 @pytest.mark.parametrize(
     "words",
     [
