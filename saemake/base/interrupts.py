@@ -9,8 +9,8 @@ from types import FrameType, TracebackType
 
 WORDS = "interrupted; the same command goes on"
 MESSAGE = f"saemake: {WORDS}"
-# In the environment of a job of Slurm's.
-SLURM_JOB = "SLURM_JOB_ID"
+# In the environment of a job that a run has submitted to Slurm: its number there.
+SLURM_JOB = "SAEMAKE_SLURM_JOB"
 STOPPED = "was told to stop"
 
 
@@ -38,6 +38,13 @@ def watched() -> Iterator[Interrupts]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def tell_jobs_of_slurm() -> None:
+    """Say to the processes that this one starts that a run has submitted them to Slurm, if so.
+    Those of a run that is itself in an allocation are not: a user waits for them."""
+    if (job := os.environ.get("SLURM_JOB_ID")) is not None:
+        os.environ[SLURM_JOB] = job
 
 
 def slurm_words() -> str | None:

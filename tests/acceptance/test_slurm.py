@@ -171,20 +171,25 @@ def test_what_the_cluster_does_not_have(on_slurm, options, line):
     assert output.splitlines()[-1].startswith("saemake: train demo/L3/top_k/256 ")
 
 
+def last_job_of(cluster, rule):
+    """What is known of the last job of a rule or group; None if there was none."""
+    jobs = [cluster.about(job) for job in sorted(cluster.jobs("all"), key=int)]
+    of_rule = [about for about in jobs if about.get("Comment", "").startswith(f"rule_{rule}")]
+    return of_rule[-1] if of_rule else None
+
+
 @pytest.mark.long
 def test_evaluations_share_an_allocation(prepared, on_slurm):
     """By `groups`: they have one GPU, one after the other. The job before asks by --gres."""
     on_slurm.configure(merged({"models": {"demo": {"train_tokens": 20_480}}}, LONG))
     cluster = on_slurm.cluster
-    others = set(cluster.jobs("all"))
     on_slurm.succeed(trained("top_k"), "--config", "slurm={device: h100, gpus: gres}")
-    (alone,) = set(cluster.jobs("all")) - others
-    assert cluster.about(alone)["TresPerNode"] == "gres:gpu:1"
+    assert last_job_of(cluster, "train__demo__top_k")["TresPerNode"] == "gres:gpu:1"
     groups = ["--groups", "evaluate__demo__top_k=judge", "--group-components", "judge=2"]
     groups += ["--resources", "gpu=1", "--set-resource-scopes", "gpu=local"]
     on_slurm.succeed(f"{LAYER}/top_k/256/metrics.json", *groups)
-    (grouped,) = set(cluster.jobs("all")) - others - {alone}
-    about = cluster.about(grouped)
+    about = last_job_of(cluster, "judge")
+    assert last_job_of(cluster, "evaluate__") is None
     assert about["TresPerJob"] == "gres:gpu:1"
     assert about["TimeLimit"] == "00:22:00"
 

@@ -158,6 +158,8 @@ def checked_config():
 
 if workflow.is_main_process:
     interrupts.say_in_one_line()
+elif workflow.remote_exec:
+    interrupts.tell_jobs_of_slurm()
 if not (workflow.output_settings.verbose or workflow.output_settings.show_failed_logs):
     screen.shorten_failures()
 CONFIG, CATALOGUE, ASKED = checked_config()
