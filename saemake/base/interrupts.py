@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM as a flag, which a job reads between its steps."""
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -8,16 +9,21 @@ from types import FrameType, TracebackType
 
 WORDS = "interrupted; the same command goes on"
 MESSAGE = f"saemake: {WORDS}"
+# In the environment of a job that a run has submitted to Slurm: its number there.
+SLURM_JOB = "SAEMAKE_SLURM_JOB"
+STOPPED = "was told to stop"
 
 
 class Interrupts:
-    """Records the first signal in `requested`. A second signal raises KeyboardInterrupt at once."""
+    """Records the first signal in `requested`. A second signal raises KeyboardInterrupt at once;
+    not in a job of Slurm's, whose processes may get one from each of several senders. There SIGKILL
+    comes when no time is left."""
 
     def __init__(self) -> None:
         self.requested = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and SLURM_JOB not in os.environ:
             raise KeyboardInterrupt
         self.requested = True
 
@@ -32,6 +38,29 @@ def watched() -> Iterator[Interrupts]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def tell_jobs_of_slurm() -> None:
+    """Say to the processes that this one starts that a run has submitted them to Slurm, if so.
+    Those of a run that is itself in an allocation are not: a user waits for them."""
+    if (job := os.environ.get("SLURM_JOB_ID")) is not None:
+        os.environ[SLURM_JOB] = job
+
+
+def slurm_words() -> str | None:
+    """The last words of a process that Slurm stops; None outside Slurm."""
+    job = os.environ.get(SLURM_JOB)
+    if job is None:
+        return None
+    why = "its time is nearly up, or it was cancelled or preempted"
+    return f"Slurm's job {job} {STOPPED}: {why}; the next attempt goes on from what is saved"
+
+
+def raised_in_slurm() -> None:
+    """From now on SIGTERM raises KeyboardInterrupt in a job of Slurm's, which has words for it.
+    Elsewhere it ends the process as before."""
+    if SLURM_JOB in os.environ:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def say_in_one_line() -> None:

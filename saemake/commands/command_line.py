@@ -2,8 +2,10 @@
 swallow and for config files that cannot be read. Snakemake answers both with a traceback.
 """
 
+import importlib.util
 import itertools
 import shlex
+import shutil
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePath
 
@@ -56,10 +58,37 @@ PAGES = {REPORT: 4, FEATURES_PAGE: 7}
 
 def check(words: Sequence[str]) -> None:
     """Check the words after `snakemake`. Raises SaemakeError if a target follows an option that
-    takes it as its own value, or if a config file cannot be read."""
+    takes it as its own value, if a config file cannot be read, or if the executor is not here."""
     check_order(["snakemake"], words)
     for path in (source.ROOT / "config" / "config.yaml", *map(Path, config_files(words))):
         yaml_file.read(path)
+    _check_executor(words)
+
+
+def _check_executor(words: Sequence[str]) -> None:
+    """Raise SaemakeError if the command or its profile wants an executor that is not installed, or
+    Slurm where there is none."""
+    values = {"--executor": "", "--workflow-profile": "", "--profile": ""}
+    for word, after in itertools.pairwise([*words, ""]):
+        option, equals, value = word.partition("=")
+        option = "--executor" if option == "-e" else option
+        if option in values:
+            values[option] = value if equals else after
+    place, name = "--executor", values["--executor"]
+    for option in ("--workflow-profile", "--profile"):
+        profile = Path(values[option], "config.yaml")
+        if not name and values[option] and profile.is_file():
+            place, name = str(profile), str(yaml_file.read(profile).get("executor") or "")
+    if name in ("", "local", "dryrun", "touch"):
+        return
+    if importlib.util.find_spec(f"snakemake_executor_plugin_{name.replace('-', '_')}") is None:
+        how = "run `make slurm`" if name == "slurm" else f"install snakemake-executor-plugin-{name}"
+        raise SaemakeError(f"{place}: Snakemake's executor '{name}' is not installed; {how}")
+    looks_only = {"-n", "--dry-run", "--dryrun"} & set(words)
+    if name == "slurm" and not looks_only and shutil.which("sbatch") is None:
+        raise SaemakeError(
+            f"{place}: there is no Slurm on this machine (no sbatch); run it on a login node"
+        )
 
 
 def check_order(program: Sequence[str], words: Sequence[str]) -> None:

@@ -55,6 +55,8 @@ def _check_names(config: Config) -> None:
     known(config.build, config.models, "build", "model")
     if config.published.results is not None:
         known([config.published.results], config.datasets, "published.results", "dataset")
+    if config.slurm.device is not None:
+        known([config.slurm.device], config.devices, "slurm.device", "device")
     for name in config.architectures:
         known([name], architectures.names(), f"architectures.{name}", "architecture")
     for name in config.evaluations:

@@ -24,6 +24,7 @@ from saemake.config.sections import (
     Passes,
     Published,
     Publishing,
+    Slurm,
     Snapshots,
     Source,
     Text,
@@ -64,6 +65,7 @@ class Config(Closed):
     logging: Logging
     snapshots: Snapshots
     passes: Passes
+    slurm: Slurm
     publishing: Publishing
     devices: dict[Name, Device]
     figures: dict[Name, OwnFigure] = Field(default={})

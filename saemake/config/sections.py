@@ -201,6 +201,17 @@ class Passes(Closed):
         return self.across_jobs or self.memory_gib is not None
 
 
+class Slurm(Closed):
+    """What jobs ask a scheduler such as Slurm for; never part of a recipe. Nothing where `device`,
+    a key of `devices`, is null."""
+
+    device: str | None
+    gpus: Literal["gpus", "gres", "none"]
+    gpu_partition: str | None
+    time_factor: Annotated[Number, Field(gt=0)]
+    longest_hours: Annotated[Number, Field(gt=0)]
+
+
 class Publishing(Closed):
     """How a suite is pushed to the Hub; never part of a recipe."""
 

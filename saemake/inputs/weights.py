@@ -9,7 +9,6 @@ from typing import Any
 
 from huggingface_hub import snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import LocalEntryNotFoundError
-from transformers import AutoConfig
 
 from saemake.base.errors import SaemakeError, first_line
 from saemake.base.store import Store, sha256
@@ -38,6 +37,8 @@ def fetch(config: Config, name: str, revisions: Store) -> dict[str, Any]:
             revisions, "model", hub, model.revision, lambda named: _fetched(hub, named, name).name
         )
     weights = locate(config, name, revision)
+    from transformers import AutoConfig  # imports torch, which a plan does without
+
     try:
         lm_config = AutoConfig.from_pretrained(
             weights.folder, **weights.arguments(), local_files_only=True
@@ -99,6 +100,8 @@ def shape(config: Config, name: str) -> Shape:
     place = config.path_of(model) if model.hub is None else _config_folder(model)
     if place is None:
         raise SaemakeError(f"model '{name}' is not on this machine: {otherwise}")
+    from transformers import AutoConfig  # as above
+
     try:
         lm_config = AutoConfig.from_pretrained(
             place,

@@ -17,6 +17,7 @@ from saemake.base.saying import say
 from saemake.base.store import disk_fault
 from saemake.config.checks import read
 from saemake.config.config import Config
+from saemake.jobs.resources import gpus_of
 from saemake.paths.names import RUNNING
 from saemake.records import asked, made
 
@@ -50,6 +51,7 @@ def job(script: Script) -> Iterator[Config]:
     the line gives.
     """
     _end_with_parent()
+    interrupts.raised_in_slurm()
     path = Path(script.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
@@ -70,7 +72,7 @@ def _work(script: Script, path: Path) -> Iterator[Config]:
         inputs = made.sums(script.input)
         config = read(script.config, Path(script.scriptdir).resolve().parents[1], [])
         # Held until the process ends.
-        asked = int(script.resources.get("gpu") or 0)
+        asked = gpus_of(script.resources)
         held = gpus.claim(asked) if asked else None
         if held:
             logging.info("GPU %s", os.environ[gpus.VISIBLE])
@@ -87,7 +89,7 @@ def _work(script: Script, path: Path) -> Iterator[Config]:
         elif isinstance(error, Exception):
             _fail(f"{type(error).__name__}: {first_line(error)} (traceback in {path})")
         elif isinstance(error, KeyboardInterrupt):
-            say(interrupts.WORDS)
+            _interrupted()
         else:
             raise
         sys.exit(1)
@@ -106,6 +108,13 @@ def _full_memory(error: BaseException) -> str | None:
 def _fail(words: str) -> None:
     if not progress.failed(words):
         say(words)
+
+
+def _interrupted() -> None:
+    """Say it; in a job of Slurm's also to the run that waits for it, as the reason why it ends."""
+    if words := interrupts.slurm_words():
+        progress.failed(words)
+    say(words or interrupts.WORDS)
 
 
 def _record(config: Config, script: Script, inputs: dict[str, str]) -> None:

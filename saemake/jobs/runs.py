@@ -15,12 +15,15 @@ from saemake.base import progress
 from saemake.base.errors import SaemakeError
 from saemake.base.telling import Told, all_told, living
 from saemake.config.config import Config
+from saemake.jobs import submitted
 from saemake.paths.files import REPORT
 from saemake.paths.folders import ALL, files_for
 from saemake.paths.grammar import LAYER
 from saemake.paths.names import RESULTS, RUNNING
 
 KIND = "run"
+# As Snakemake says that a failed job has a try left.
+RESTART = re.compile(r"Trying to restart job (?P<job>\d+)")
 # Of more targets than these only the number is shown.
 TARGETS_SHOWN = 3
 # A job's message goes on with details that a row has no room for.
@@ -157,8 +160,10 @@ class Run:
         elif event == "JOB_ERROR":
             job = self._end(getattr(record, "jobid", None), record.created)
             if job is not None and job not in self.failed:
-                job.fault = fault_of(job.log)
+                self._find_fault(job, record)
                 self.failed.append(job)
+        elif restarted := RESTART.match(str(record.msg)):
+            self.failed = [job for job in self.failed if job.number != int(restarted["job"])]
         elif event == "PROGRESS":
             self.done = int(getattr(record, "done", self.done))
             self.total = int(getattr(record, "total", self.total))
@@ -174,6 +179,13 @@ class Run:
         outputs = getattr(record, "output", None) or []
         self.reports += [path for path in outputs if PurePath(path).name == REPORT]
         self.jobs[number] = Job(number, short(message), message, log, record.created, notes=notes)
+
+    def _find_fault(self, job: Job, record: logging.LogRecord) -> None:
+        if refusal := submitted.refusal(record):
+            # It has not run, and has written no log.
+            job.fault, job.log = f"{job.label}: {refusal}", None
+        else:
+            job.fault = fault_of(job.log) or submitted.end(record)
 
     def _end(self, number: Any, at: float) -> Job | None:
         job = self.jobs.get(number)

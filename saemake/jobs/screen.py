@@ -10,14 +10,20 @@ import os
 import re
 from collections.abc import Iterator
 
-from saemake.base import progress
-from saemake.jobs.runs import event_of, fault_of
+from saemake.base import interrupts, progress
+from saemake.jobs import submitted
+from saemake.jobs.runs import RESTART, event_of, fault_of
 
 # As Snakemake names its logger, its handler for the screen, and its events.
 SNAKEMAKE, SCREEN = "snakemake.logging", "DefaultStreamHandler"
 ON_REQUEST = "Terminating processes on user request"
 NOT_ALL = "At least one job did not complete successfully"
 REMOVED = "Removing output files of failed job"
+# What the executor for Slurm says of each run, and of what nobody asks for.
+NOISE = re.compile(
+    r"SLURM run ID|MinJobAge|Cleaning up SLURM log files|Exception in run_job for rule"
+    r"|No SLURM account given|No account was given|Unable to guess SLURM account"
+)
 # A job that ends with status 1 has said why. One that ends otherwise had no time to.
 ENDED = re.compile(r"died with <Signals\.(?P<signal>\w+)|exit status (?P<status>\d+)")
 HAS_SAID = "1"
@@ -35,6 +41,8 @@ class ShortFailures(logging.Filter):
         # The jobs that run, by their numbers, and the words of the first failure while unsaid.
         self.running: set[int] = set()
         self.unsaid: str | None = None
+        # Jobs that Slurm did not take: it is said once, however often they are tried.
+        self.refused: set[int] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
         words, event = str(record.msg), event_of(record)
@@ -52,7 +60,12 @@ class ShortFailures(logging.Filter):
         if event == "ERROR" and "CalledProcessError in file" in words:
             self._say_how_it_ended(words)
             return False
-        return not words.startswith(REMOVED)
+        if restarted := RESTART.match(words):
+            number = int(restarted["job"])
+            if number not in self.refused:
+                self._say(f"saemake: job {number} is tried again")
+            return False
+        return not words.startswith(REMOVED) and NOISE.match(words) is None
 
     def _follow(self, record: logging.LogRecord) -> None:
         """Keep count of the running jobs. If the run goes on after a failure, say its cause."""
@@ -66,16 +79,24 @@ class ShortFailures(logging.Filter):
             self.running.discard(getattr(record, "jobid", -1))
 
     def _say_failed(self, record: logging.LogRecord) -> None:
-        logs = getattr(record, "log", None) or []
+        logs, number = getattr(record, "log", None) or [], int(getattr(record, "jobid", -1))
+        if refusal := submitted.refusal(record):
+            if number not in self.refused:
+                self.refused.add(number)
+                self._say(f"saemake: job {number}: {refusal}")
+            return
         # Without our screen the job has said it itself.
         cause = fault_of(next(iter(logs), None)) if os.environ.get(progress.SHOWN) else None
+        where = f"its log is {', '.join(logs)}"
+        if cause and interrupts.STOPPED in cause:
+            self._say(f"saemake: job {number}: {cause}; {where}")
+            return
+        cause = cause or submitted.end(record)
         if self.running or self.failed:
             self._say_cause(cause)
         else:
             self.unsaid = cause
-        self._say(
-            f"saemake: job {getattr(record, 'jobid', '')} failed; its log is {', '.join(logs)}"
-        )
+        self._say(f"saemake: job {number} failed; {where}")
 
     def _say_cause(self, cause: str | None) -> None:
         self.unsaid = None

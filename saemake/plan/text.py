@@ -11,7 +11,6 @@ from saemake.config.config import Config
 from saemake.llm.cost import Reading
 from saemake.plan.stored import Stored
 from saemake.recipes.inputs import tokens_recipe
-from saemake.text.shards import WINDOW, Tokens, window_batches
 
 
 class Texts:
@@ -64,6 +63,8 @@ class Texts:
 
 def _lengths(folder: Path) -> Iterator[int]:
     """The lengths of the contexts of a manifest's shards."""
+    from saemake.text.shards import Tokens  # imports torch, which few commands need
+
     for shard in Tokens(folder / "manifest.json").manifest["shards"]:
         with safe_open(folder / shard["file"], framework="np") as opened:
             yield from opened.get_tensor("lengths").tolist()
@@ -71,6 +72,8 @@ def _lengths(folder: Path) -> Iterator[int]:
 
 def _in_windows(lengths: list[int], batch_contexts: int) -> list[int]:
     """The lengths in the order that `Tokens.alike` reads the contexts in."""
+    from saemake.text.shards import WINDOW, window_batches
+
     size = WINDOW * batch_contexts
     windows = [lengths[start : start + size] for start in range(0, len(lengths), size)]
     return [

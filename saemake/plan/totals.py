@@ -99,6 +99,18 @@ def plan(config: Config, targets: Iterable[str], store: Path) -> Plan:
     return _Costs(config, work(config, targets, stored), stored).plan()
 
 
+def costs(
+    config: Config,
+    needed: Work,
+    passes: Iterable[Pass],
+    judged: Iterable[Together],
+    stored: Stored,
+) -> list[JobCost]:
+    """What the jobs of some work cost, with these passes and what is judged together; texts are
+    counted as far as `stored` has them. Raises SaemakeError where a model's shape is not known."""
+    return _Costs(config, needed, stored).jobs(passes, judged)
+
+
 class _Costs:
     def __init__(self, config: Config, needed: Work, stored: Stored) -> None:
         self.config, self.work = config, needed
@@ -112,12 +124,8 @@ class _Costs:
             for job in needed.tokenise
         }
         passes = cut(config, needed.train)
-        jobs = list(map(self._train, passes))
-        jobs += [self._fit(job) for job in needed.fit]
-        jobs += [self._set_up(setup) for setup in needed.set_up]
         judged = together(config, needed.evaluate)
-        jobs += map(self._evaluate, judged)
-        jobs += [self._look(job, latents) for job, latents in needed.look.items()]
+        jobs = self.jobs(passes, judged)
         cached = {name for name in needed.fetch if weights.cached(config, name)}
         return Plan(
             needed,
@@ -131,6 +139,16 @@ class _Costs:
             download(config, needed, self.shapes, texts, cached),
             not needed.tokenise,
         )
+
+    def jobs(self, passes: Iterable[Pass], judged: Iterable[Together]) -> list[JobCost]:
+        """What each job costs; of training, each pass, and of judging, what is judged together."""
+        needed = self.work
+        jobs = list(map(self._train, passes))
+        jobs += [self._fit(job) for job in needed.fit]
+        jobs += [self._set_up(setup) for setup in needed.set_up]
+        jobs += map(self._evaluate, judged)
+        jobs += [self._look(job, latents) for job, latents in needed.look.items()]
+        return jobs
 
     def _judged_apart(self) -> Iterator[JobCost]:
         for job, latents in self.work.evaluate.items():

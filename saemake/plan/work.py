@@ -266,7 +266,12 @@ def work(config: Config, targets: Iterable[str], stored: Stored) -> Work:
 
     Raises SaemakeError where a target is no artifact of this config.
     """
-    return _Lack(config, stored).work(behind(config, targets))
+    return work_of(config, behind(config, targets), stored)
+
+
+def work_of(config: Config, jobs: list[Job], stored: Stored) -> Work:
+    """The same of jobs."""
+    return _Lack(config, stored).work(jobs)
 
 
 class _Lack:

@@ -19,6 +19,7 @@ from saemake.config.checks import read
 from saemake.inputs import cached
 from saemake.jobs import before as before_work
 from saemake.jobs import passes as job_passes
+from saemake.jobs import resources as job_resources
 from saemake.jobs import rules as job_rules
 from saemake.jobs import runs, screen, turns
 from saemake.config.config import NUMBERED_WIDTH
@@ -161,6 +162,8 @@ def checked_config():
 
 if workflow.is_main_process:
     interrupts.say_in_one_line()
+elif workflow.remote_exec:
+    interrupts.tell_jobs_of_slurm()
 if not (workflow.output_settings.verbose or workflow.output_settings.show_failed_logs):
     screen.shorten_failures()
 CONFIG, CATALOGUE, ASKED = checked_config()
@@ -171,6 +174,8 @@ for number in range(len(SHARED.passes)):
     workflow.register_resource(f"pass_{number}", 1)
 for number in range(len(SHARED.judged)):
     workflow.register_resource(f"judged_{number}", 1)
+# What the jobs that compute ask for, as resources. A job that runs has it, and need not know.
+ASKS = job_resources.Asks(CONFIG, SHARED, planned=workflow.is_main_process)
 # Snakemake cannot see into what else a comparison depends on.
 COMPARED_BY = repr(CONFIG.published.tolerances)
 

@@ -35,7 +35,7 @@ rule set_up:
         "../../envs/saemake.yaml"
     threads: lambda wildcards: CONFIG.training_of(wildcards.model).cpu_threads
     resources:
-        gpu=1,
+        **ASKS.set_up(),
     params:
         recipe=lambda wildcards: setup_recipe(CONFIG, setup_in(wildcards)).hash[:16],
         setup=partial(without_comparing, setup_in),
@@ -64,7 +64,7 @@ for judged in job_rules.evaluate_rules(CONFIG):
             "../../envs/saemake.yaml"
         threads: threads_of(judged.model)
         resources:
-            gpu=1,
+            **ASKS.evaluate(judged.subjects),
         params:
             recipes=partial(evaluation_recipes, judged.subjects),
             subjects=partial(without_comparing, judged.subjects),
