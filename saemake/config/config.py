@@ -24,6 +24,7 @@ from saemake.config.sections import (
     Passes,
     Published,
     Publishing,
+    SharedStore,
     Snapshots,
     Source,
     Text,
@@ -63,6 +64,7 @@ class Config(Closed):
     published: Published
     logging: Logging
     snapshots: Snapshots
+    store: SharedStore
     passes: Passes
     publishing: Publishing
     devices: dict[Name, Device]

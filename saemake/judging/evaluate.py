@@ -73,6 +73,7 @@ def evaluate(
     what its path says, or not of the LM's width."""
     tokens.check(judged[0].recipe.tokens.hash)
     with store.lock({subject.key for subject in judged}):
+        store.bring({subject.key: subject.recipe.hash for subject in judged})
         missing = {subject.key: subject for subject in judged if not store.has(subject.key)}
         log.info("%d of %d evaluations are missing", len(missing), len(judged))
         if not missing:

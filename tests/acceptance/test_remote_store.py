@@ -1,0 +1,312 @@
+"""A store that is shared, through the workflow: a second clone builds the demo's figure without
+training; an object that is damaged is refused; a store that fails slows nothing. S3 is moto's
+server, the Hub is tests/hub_server.py."""
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from urllib.request import Request, urlopen
+
+import pytest
+from conftest import LAYER, copied
+from hub_server import LocalHub
+
+from saemake.base.store import sha256
+
+boto3 = pytest.importorskip("boto3")
+moto_server = pytest.importorskip("moto.server")
+
+pytestmark = pytest.mark.acceptance
+
+BUCKET, URL = "lab", "s3://lab/suites/demo"
+FIGURE = f"{LAYER}/figures/frontier.svg"
+SUITE = {"models": {"demo": {"suite": {"architectures": ["top_k", "standard_new"]}}}}
+ONE = f"{LAYER}/top_k/256/k_4/ae.pt"
+TOKEN, SECRET = "hf_thetokenofatest", "thesecretofatest"
+
+
+class S3:
+    """moto's server on loopback, with one bucket."""
+
+    def __init__(self):
+        self.server = moto_server.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        self.server.start()
+        host, port = self.server.get_host_and_port()
+        self.endpoint = f"http://{host}:{port}"
+        self.environment = of_s3(self.endpoint)
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        self.client.create_bucket(Bucket=BUCKET)
+
+    def keys(self, prefix=""):
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return [each["Key"] for page in pages for each in page.get("Contents", [])]
+
+    def read(self, key):
+        return self.client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+
+    def write(self, key, content):
+        self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
+
+
+def of_s3(endpoint):
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+
+
+@pytest.fixture(scope="module")
+def s3():
+    made = S3()
+    yield made
+    made.server.stop()
+
+
+def configure(workflow, url, push=False, over=SUITE):
+    workflow.configure({**over, "store": {"remote": url, "push": push}})
+
+
+def trained(workflow):
+    """How many SAEs the train jobs trained, in all."""
+    logs = (workflow.folder / "logs/train").rglob("*.log")
+    found = [re.findall(r"in the store; training (\d+)", log.read_text()) for log in logs]
+    return sum(int(count) for counts in found for count in counts)
+
+
+def judged(workflow):
+    """How many evaluations the jobs made, in all."""
+    logs = (workflow.folder / "logs/evaluate").rglob("*.log")
+    found = [re.findall(r"(\d+) of \d+ evaluations are missing", log.read_text()) for log in logs]
+    return sum(int(count) for counts in found for count in counts)
+
+
+def sums(workflow):
+    return {
+        str(path.relative_to(workflow.folder)): sha256(path)
+        for path in sorted(workflow.folder.glob("results/demo/**/*"))
+        if path.name in ("ae.pt", "metrics.json", "pca.safetensors", "frontier.svg")
+    }
+
+
+def logged(workflow):
+    return "".join(path.read_text() for path in (workflow.folder / "logs").rglob("*.log"))
+
+
+@pytest.fixture(scope="module")
+def lab(s3, begun, tmp_path_factory):
+    """Who made the suite, and pushed it."""
+    workflow = copied(begun, tmp_path_factory.mktemp("lab"))
+    configure(workflow, URL, push=True)
+    said = workflow.succeed(FIGURE, "--cores", "2", **s3.environment)
+    assert "shared store" not in said
+    assert trained(workflow) > 0
+    return workflow
+
+
+@pytest.fixture
+def clone(tmp_path, fresh):
+    """Who has nothing yet."""
+    configure(fresh, URL)
+    return fresh
+
+
+def test_a_second_clone_builds_the_figure_without_training(s3, lab, clone):
+    entries = [key for key in s3.keys("suites/demo/") if key.endswith("/entry.json")]
+    assert {key.split("/")[2] for key in entries} == {"saes", "evaluations"}
+    # The baselines were made before the lab had a shared store.
+    pushed = store(lab, s3, "--push")
+    assert "pushed" in pushed.stdout, pushed
+    started = time.monotonic()
+    said = clone.succeed(FIGURE, **s3.environment)
+    print(f"\nthe figure from the shared store: {time.monotonic() - started:.0f} s")
+    assert trained(clone) == judged(clone) == 0
+    assert re.search(r"fetched \d of \d saes from s3://lab/suites/demo \(", said), said
+    assert sums(clone) == sums(lab)
+    assert SECRET not in said + logged(clone) + logged(lab)
+
+
+def store(workflow, s3, *options):
+    """`saemake store`."""
+    command = [
+        sys.executable,
+        "-m",
+        "saemake",
+        "store",
+        "--configfile",
+        workflow.config_file,
+        *options,
+    ]
+    return subprocess.run(
+        command,
+        cwd=workflow.folder,
+        env=workflow.environment(**s3.environment),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_the_store_is_counted(s3, lab):
+    said = store(lab, s3).stdout
+    here = len(list((lab.folder / "results/.store/saes").iterdir()))
+    assert f"{URL}: {here} saes; of the {here} here {here} are there" in said
+
+
+def test_a_damaged_object_is_refused_and_the_sae_trained(s3, lab, begun, tmp_path):
+    for key in s3.keys("suites/demo/saes/"):
+        s3.write(key.replace("/demo/", "/damaged/"), s3.read(key))
+    recipe = json.loads((lab.folder / ONE).with_name("provenance.json").read_text())["recipe_hash"]
+    damaged = f"suites/damaged/saes/{recipe}/{sha256(lab.folder / ONE)}"
+    content = s3.read(damaged)
+    s3.write(damaged, content[:-1] + bytes([content[-1] ^ 1]))
+    workflow, again = (copied(begun, tmp_path / name) for name in ("first", "again"))
+    configure(workflow, "s3://lab/suites/damaged", push=True)
+    said = workflow.succeed(ONE, **s3.environment)
+    refused = [line for line in said.splitlines() if "it is not used" in line]
+    assert len(refused) == 1
+    assert f"s3://lab/suites/damaged/saes/{recipe}: ae.pt is damaged" in refused[0]
+    assert trained(workflow) == 1
+    assert sums(workflow).items() <= sums(lab).items()
+    # It was pushed again: the next one fetches it.
+    configure(again, "s3://lab/suites/damaged")
+    again.succeed(ONE, **s3.environment)
+    assert trained(again) == 0
+    assert sums(again) == sums(workflow)
+
+
+def test_two_writers_at_once(s3, lab, begun, tmp_path):
+    url = "s3://lab/two"
+    writers = [copied(begun, tmp_path / name) for name in ("first", "second")]
+    for each in writers:
+        configure(each, url, push=True)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda each: each.succeed(ONE, **s3.environment), writers))
+    reader = copied(begun, tmp_path / "reader")
+    configure(reader, url)
+    reader.succeed(ONE, **s3.environment)
+    assert trained(reader) == 0
+    assert sums(reader) == sums(writers[0]) == sums(writers[1])
+
+
+class Silent:
+    """A socket that takes connections and never answers."""
+
+    def __init__(self, listening):
+        self.listening = listening
+        self.environment = of_s3(f"http://127.0.0.1:{listening.getsockname()[1]}")
+
+    def was_asked(self):
+        self.listening.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            self.listening.accept()
+            return True
+        return False
+
+
+@pytest.fixture
+def silent():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield Silent(listening)
+
+
+def test_a_dry_run_and_a_plan_ask_nothing(silent, clone):
+    clone.succeed(FIGURE, "-n", **silent.environment)
+    command = [sys.executable, "-m", "saemake", "plan", FIGURE, "--configfile", "small.yaml"]
+    environment = clone.environment(**silent.environment)
+    subprocess.run(command, cwd=clone.folder, env=environment, check=True)
+    assert not silent.was_asked()
+
+
+@pytest.mark.parametrize("fault", ["silent", "no rights"])
+def test_a_store_that_fails_is_said_once_and_slows_nothing(s3, lab, begun, silent, tmp_path, fault):
+    workflow = copied(begun, tmp_path)
+    configure(workflow, URL, push=True)
+    environment = silent.environment if fault == "silent" else s3.environment
+    started = time.monotonic()
+    with contextlib.nullcontext() if fault == "silent" else no_rights(s3):
+        said = workflow.succeed(ONE, f"{LAYER}/top_k/256/k_4/metrics.json", **environment)
+    lines = [line for line in said.splitlines() if "shared store" in line]
+    print(f"\n{fault}: {time.monotonic() - started:.0f} s: {lines}")
+    assert len(lines) == 1, said
+    assert ("no answer in 10 s" if fault == "silent" else "no rights") in lines[0]
+    assert "goes on without it; push what it makes later: saemake store --push" in lines[0]
+    assert SECRET not in said + logged(workflow)
+    assert trained(workflow) == 2
+    assert sums(workflow).items() <= sums(lab).items()
+    # With everything here, nothing is asked.
+    (workflow.folder / ONE).unlink()
+    while silent.was_asked():
+        pass
+    workflow.succeed(ONE, **silent.environment)
+    assert not silent.was_asked()
+
+
+@contextlib.contextmanager
+def no_rights(s3):
+    """moto asks for rights, which nobody has."""
+    reset_auth(s3, 0)
+    yield
+    reset_auth(s3, 10**9)
+
+
+def reset_auth(s3, after):
+    """From which request on moto asks for rights."""
+    urlopen(Request(f"{s3.endpoint}/moto-api/reset-auth", str(after).encode(), method="POST"))
+
+
+def test_the_hub(lab, begun, tmp_path):
+    with LocalHub() as hub:
+        hub.commit("dataset", "lab/suite", {".gitattributes": b""})
+        hub.grant(TOKEN, "lab", may_write={"lab"})
+        environment = {**hub.environment(tmp_path / "home"), "HF_TOKEN": TOKEN}
+        url = "hf://datasets/lab/suite"
+        maker, taker = (copied(begun, tmp_path / name) for name in ("maker", "taker"))
+        configure(maker, url, push=True)
+        maker.succeed(ONE, **environment)
+        commits = hub.commits("dataset", "lab/suite")
+        assert len(commits) == 2  # a job's entries are one commit
+        configure(taker, url)
+        said = taker.succeed(ONE, **environment)
+        assert trained(taker) == 0
+        assert "fetched 2 of 2 saes from hf://datasets/lab/suite" in said
+        assert sums(taker).items() <= sums(lab).items()
+        assert TOKEN not in said + logged(taker) + logged(maker)
+        # Whoever may not write goes on too.
+        stranger = copied(begun, tmp_path / "stranger")
+        configure(stranger, url, push=True)
+        said = stranger.succeed(f"{LAYER}/top_k/256/k_7/ae.pt", **{**environment, "HF_TOKEN": ""})
+        assert "no rights" in said
+        assert len(hub.commits("dataset", "lab/suite")) == 2
+
+
+def test_a_folder_and_pushing_later(lab, begun, tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    maker, taker = (copied(begun, tmp_path / name) for name in ("maker", "taker"))
+    configure(maker, f"file://{shared}")
+    maker.succeed(ONE)
+    assert list(shared.iterdir()) == []
+    command = [sys.executable, "-m", "saemake", "store", "--configfile", "small.yaml", "--push"]
+    done = subprocess.run(
+        command, cwd=maker.folder, env=os.environ, capture_output=True, text=True, check=True
+    )
+    assert re.search(r"pushed \d+ entries", done.stdout)
+    configure(taker, f"file://{shared}")
+    taker.succeed(ONE)
+    assert trained(taker) == 0
