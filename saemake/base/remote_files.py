@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from saemake.base.errors import SaemakeError, first_line, nearest
+from saemake.base.errors import SaemakeError, first_line
 
 PROTOCOLS = ("s3", "hf", "file")
-REPOSITORY = re.compile(r"hf://(datasets/)?[\w.-]+/[\w.-]+(@[\w.-]+)?(/.*)?")
+REPOSITORY = re.compile(r"hf://(datasets/)?(?!(datasets|spaces|models|buckets)/)[\w.-]+/[\w.-]+(@[\w.-]+)?(/.*)?")
 # Until a store has answered, and for each of its files beside the time for its bytes.
 ANSWER_S = 10.0
 SLOWEST_BYTES_PER_S = 2**18
@@ -39,8 +39,7 @@ def check_url(url: str) -> None:
     protocol, separator, _ = url.partition("://")
     if not separator or protocol not in PROTOCOLS:
         known = ", ".join(f"{each}://" for each in PROTOCOLS)
-        right = nearest(protocol, PROTOCOLS) if separator else f"it must begin with one of {known}"
-        raise ValueError(f"no shared store; {right}")
+        raise ValueError(f"no URL of a shared store; it must begin with one of {known}")
     parts = urlsplit(url)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError(

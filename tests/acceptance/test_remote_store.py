@@ -17,7 +17,8 @@ import pytest
 from conftest import LAYER, copied
 from hub_server import LocalHub
 
-from saemake.base.store import sha256
+from saemake.base.remote import Remote
+from saemake.base.store import Store, sha256
 
 boto3 = pytest.importorskip("boto3")
 moto_server = pytest.importorskip("moto.server")
@@ -25,7 +26,7 @@ moto_server = pytest.importorskip("moto.server")
 pytestmark = pytest.mark.acceptance
 
 BUCKET, URL = "lab", "s3://lab/suites/demo"
-FIGURE = f"{LAYER}/figures/frontier.svg"
+FIGURE = f"{LAYER}/figures/loss_recovered_vs_l0.svg"
 SUITE = {"models": {"demo": {"suite": {"architectures": ["top_k", "standard_new"]}}}}
 ONE = f"{LAYER}/top_k/256/k_4/ae.pt"
 TOKEN, SECRET = "hf_thetokenofatest", "thesecretofatest"
@@ -100,7 +101,7 @@ def sums(workflow):
     return {
         str(path.relative_to(workflow.folder)): sha256(path)
         for path in sorted(workflow.folder.glob("results/demo/**/*"))
-        if path.name in ("ae.pt", "metrics.json", "pca.safetensors", "frontier.svg")
+        if path.name in ("ae.pt", "metrics.json", "pca.safetensors", "loss_recovered_vs_l0.svg")
     }
 
 
@@ -268,6 +269,14 @@ def no_rights(s3):
 def reset_auth(s3, after):
     """From which request on moto asks for rights."""
     urlopen(Request(f"{s3.endpoint}/moto-api/reset-auth", str(after).encode(), method="POST"))
+
+
+def test_a_bucket_that_is_not_there_is_said(s3, tmp_path, monkeypatch, capsys):
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    remote = Remote("s3://nobody/x", True, tmp_path)
+    Store(tmp_path, "saes", remote).bring({"a" * 64: "a" * 64})
+    assert "s3://nobody/x: does not exist, make it first" in capsys.readouterr().err
 
 
 def test_the_hub(lab, begun, tmp_path):
