@@ -28,15 +28,15 @@ from saemake.base.saying import say
 from saemake.base.store import Store
 
 log = logging.getLogger(__name__)
-# The kinds that are shared, each with the files that an entry must have. Tokens and rows of
-# datasets are other people's text, and are not shared; snapshots are of one machine.
+# The kinds that are shared, each with the files that an entry must have. Not shared are setups,
+# which SAE Bench's own code unpickles, and tokens and rows of datasets, which are other people's
+# text; snapshots are of one machine.
 KINDS = {
     "saes": {"ae.pt", "config.json", "training.csv", "provenance.json"},
     "checkpoints": {"ae.pt", "of_sae.txt"},
     "baselines": {"pca.safetensors", "recipe.json"},
     "evaluations": {"figures.json", "recipe.json"},
     "features": {"features.parquet", "recipe.json"},
-    "setups": {"sources.json", "recipe.json"},
 }
 # An evaluation has one of these, too.
 BESIDE_FIGURES = {"latents.parquet", "details.json"}
@@ -49,6 +49,8 @@ BATCH = 25
 # The environment variable that names a run of the workflow, for all of its processes.
 RUN = "SAEMAKE_RUN"
 FORGOTTEN_AFTER_S = 86_400
+# What can fail by itself: who may read may not write.
+FETCH, PUSH = "fetch", "push"
 
 
 class RefusedError(Exception):
@@ -85,7 +87,7 @@ class Remote:
     _made: list[tuple[str, str]] = field(default_factory=list)
     _refused: set[tuple[str, str]] = field(default_factory=set)
     _answered: bool = False
-    _failed: bool = False
+    _failed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.files = RemoteFiles(self.url)
@@ -94,7 +96,7 @@ class Remote:
         """Put entries into a store that the shared store has, by key with the hash of the recipe
         that their files must say. An entry that is damaged or another's is refused in one line. The
         caller holds the locks of the keys. Raises SaemakeError if the disk is full."""
-        if store.kind not in KINDS or self._has_failed():
+        if store.kind not in KINDS or self._has_failed(FETCH):
             return
         fetched: list[int] = []
         try:
@@ -109,7 +111,7 @@ class Remote:
                         self._refused.add((store.kind, key))
                     say(f"{self.url}/{store.kind}/{key}: {error}; it is not used")
         except RemoteError as error:
-            self._fail(str(error))
+            self._fail(FETCH, str(error))
         if fetched:
             count = f"{len(fetched)} of {len(recipes)} {store.kind}"
             say(f"fetched {count} from {self.url} ({sum(fetched) / 2**20:.1f} MiB)")
@@ -122,12 +124,14 @@ class Remote:
     def push_made(self) -> None:
         """Push what this process has made. Where that fails it says so once in a run."""
         made, self._made = self._made, []
-        if not made or self._has_failed():
+        if not made or self._has_failed(FETCH) or self._has_failed(PUSH):
             return
         try:
             self.send(made)
         except RemoteError as error:
-            self._fail(str(error))
+            self._fail(PUSH, str(error))
+        except (OSError, ValueError, KeyError) as error:  # an entry was pruned meanwhile, say
+            self._fail(PUSH, f"an entry here cannot be read ({type(error).__name__})")
 
     def send(self, entries: Sequence[tuple[str, str]]) -> int:
         """Push entries of the local store, by kind and key, that are not there. Returns how many
@@ -213,7 +217,7 @@ class Remote:
         revisions = Store(self.root, "revisions")
         for pin in listed.pins:
             here = _read_json(revisions.folder / digest(_branch(pin)) / "commit.json")
-            if here is not None and here["commit"] != pin["commit"]:
+            if here and here["commit"] != pin["commit"]:
                 raise RefusedError(
                     f"made from commit {pin['commit'][:12]} of {pin['hub']}, whose"
                     f" {pin['revision']} is {here['commit'][:12]} here (name a commit in"
@@ -255,15 +259,16 @@ class Remote:
 
     # What is remembered for a run: its processes find a file.
 
-    def _has_failed(self) -> bool:
-        noted = self._note()
-        return self._failed or (noted is not None and noted.exists())
+    def _has_failed(self, what: str) -> bool:
+        noted = self._note(what)
+        return what in self._failed or (noted is not None and noted.exists())
 
-    def _fail(self, reason: str) -> None:
-        """Go on without the store until the run ends. The first process to find out says so."""
-        self._failed = True
+    def _fail(self, what: str, reason: str) -> None:
+        """Go on without fetching, or pushing, until the run ends. The first process to find out
+        says so."""
+        self._failed.add(what)
         log.warning("shared store %s: %s", self.url, reason)
-        noted = self._note()
+        noted = self._note(what)
         if noted is not None:
             with contextlib.suppress(OSError):
                 noted.parent.mkdir(parents=True, exist_ok=True)
@@ -276,12 +281,13 @@ class Remote:
                 return
             except OSError:
                 pass
+        without = "goes on without it" if what == FETCH else "pushes nothing more"
         later = "; push what it makes later: saemake store --push" if self.push else ""
-        say(f"shared store {self.url}: {reason}; this run goes on without it{later}")
+        say(f"shared store {self.url}: {reason}; this run {without}{later}")
 
-    def _note(self) -> Path | None:
+    def _note(self, what: str) -> Path | None:
         run = os.environ.get(RUN)
-        return self.root / "shared" / digest([run, self.url])[:16] if run else None
+        return self.root / "shared" / digest([run, self.url, what])[:16] if run else None
 
 
 @functools.cache

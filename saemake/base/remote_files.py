@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 from saemake.base.errors import SaemakeError, first_line
 
 PROTOCOLS = ("s3", "hf", "file")
-REPOSITORY = re.compile(r"hf://(datasets/)?(?!(datasets|spaces|models|buckets)/)[\w.-]+/[\w.-]+(@[\w.-]+)?(/.*)?")
+REPOSITORY = re.compile(
+    r"hf://(datasets/)?(?!(datasets|spaces|models|buckets)/)[\w.-]+/[\w.-]+(@[\w.-]+)?(/.*)?"
+)
 # Until a store has answered, and for each of its files beside the time for its bytes.
 ANSWER_S = 10.0
 SLOWEST_BYTES_PER_S = 2**18

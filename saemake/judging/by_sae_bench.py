@@ -27,7 +27,6 @@ from saemake.judging import environment
 from saemake.judging.evaluate import FIGURES, RECIPE, Judged
 from saemake.judging.worker import Worker, lay_out_sae
 from saemake.metrics import rows
-from saemake.paths import stores
 from saemake.paths.judged_by import judge_key, short_name, transformer_lens_name
 from saemake.paths.names import STORE, SetupName
 from saemake.recipes.judging import setup_recipe
@@ -57,7 +56,7 @@ class Bench:
         self.described = evaluation.by_sae_bench(setup.evaluation)
         self.settings = config.sae_bench_of(setup.model, setup.evaluation)
         self.recipe: SetupRecipe = setup_recipe(config, setup)
-        self.setups = stores.store(config, "setups")
+        self.setups = Store(STORE, "setups")
         self.weights, self.lm = weights.read(config, inputs.model)
         self.data = [datasets.read(config, path) for path in inputs.datasets]
 
@@ -78,7 +77,6 @@ class Bench:
         """Put the setup into the store, where the store lacks it."""
         key = self.recipe.hash
         with self.setups.lock([key]):
-            self.setups.bring({key: key})
             if self.setups.has(key):
                 log.info("the setup %s is in the store", key)
                 return
