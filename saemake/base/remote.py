@@ -43,6 +43,8 @@ BESIDE_FIGURES = {"latents.parquet", "details.json"}
 ENTRY = "entry.json"
 MOST_FILES, MOST_ENTRY_BYTES = 10_000, 2**22
 MOST_BYTES = 2**36
+# Of a file that is read at once; the others are weights and tables.
+MOST_TEXT_BYTES, TEXTS = 2**26, {".json", ".txt", ".csv"}
 SPARE_DISK_BYTES = 2**28
 # Files of entries in one commit to the Hub.
 BATCH = 25
@@ -182,6 +184,8 @@ class Remote:
         if kind == "evaluations" and not BESIDE_FIGURES & set(listed.files):
             raise RefusedError(f"{ENTRY} lists none of {', '.join(sorted(BESIDE_FIGURES))}")
         for name, (sum_, size) in listed.files.items():
+            if size > MOST_TEXT_BYTES and PurePosixPath(name).suffix in TEXTS:
+                raise RefusedError(f"{name} is too large")
             if sizes.get(sum_) != size:
                 raise RefusedError(f"{name} is damaged ({sum_} is missing or has another size)")
         return listed
@@ -200,7 +204,7 @@ class Remote:
                     raise RefusedError(f"{name} is damaged (the sha256 of {sum_} differs)")
             said = _recipe_said(store.kind, folder)
             if said != recipe:
-                raise RefusedError(f"it is of another recipe ({said[:16]})")
+                raise RefusedError(f"it is of another recipe ({said[:16]!r})")
         log.info("fetched %s/%s from %s", store.kind, key, self.url)
 
     def _download(self, path: str, target: Path, size: int) -> str:
@@ -330,12 +334,15 @@ def _parsed(content: bytes) -> Listed:
             raise RefusedError(f"{ENTRY} is damaged")
         if type(size) is not int or size < 0:
             raise RefusedError(f"{ENTRY} is damaged")
-    if not all(isinstance(value, str) for pin in pins for value in pin.values()):
+    values = [value for pin in pins for value in pin.values()]
+    if not all(isinstance(value, str) and re.fullmatch(PLAIN, value) for value in values):
         raise RefusedError(f"{ENTRY} is damaged")
     return Listed(files, pins)
 
 
 BRANCH = ("kind", "hub", "revision")
+# Printable, so that a terminal takes no orders from it, and without a backslash.
+PLAIN = r"[ -\[\]-~]{1,200}"
 
 
 def _branch(pin: Mapping[str, str]) -> list[str]:
@@ -348,7 +355,7 @@ def _is_inside(name: str) -> bool:
     parts = name.split("/")
     return (
         PurePosixPath(name).as_posix() == name
-        and all(re.fullmatch(r"[ -\[\]-~]{1,200}", part) for part in parts)
+        and all(re.fullmatch(PLAIN, part) for part in parts)
         and not {"", ".", ".."} & set(parts)
         and len(name) <= 1000
         and name != "sums.json"
