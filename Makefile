@@ -1,6 +1,7 @@
 # make demo       set everything up and build the demo: 18 SAEs of a small LM, and their figures
 # make test       the test suite        make lint        ruff, mypy, import-linter, snakefmt, snakemake --lint
 # make acceptance slower checks, SmolLM2-135M among them
+# make s3         what a shared store at s3:// needs
 # make sae-bench  the environment that SAE Bench's evaluations run in
 # make slurm      what a cluster with Slurm needs besides (docs/slurm.md)
 # make bench      how fast, beside the peers: steps, sweeps from end to end, captures, growth, memory,
@@ -15,7 +16,7 @@ CORES ?= 2
 # Which slower checks: CI takes those marked acceptance only.
 SELECT ?= acceptance long
 
-.PHONY: demo test lint acceptance sae-bench slurm bench bench-gpu lock
+.PHONY: demo test lint acceptance s3 sae-bench slurm bench bench-gpu lock
 
 demo: $(VENV)/runs
 	$(BIN)/snakemake --cores $(CORES)
@@ -36,6 +37,8 @@ lint: $(VENV)/tests
 acceptance: $(VENV)/acceptance $(VENV)-saebench/peers $(VENV)-dictionary-learning/peers $(VENV)-browser/peers $(VENV)-crate/peers
 	$(if $(filter acceptance,$(SELECT)),$(BIN)/pytest tests -m "acceptance and not long" -n 2 --dist loadfile)
 	$(if $(filter long,$(SELECT)),$(BIN)/pytest tests -m long -s)
+
+s3: $(VENV)/s3
 
 sae-bench: $(VENV)-saebench/peers
 
@@ -74,7 +77,11 @@ $(VENV)/slurm: $(VENV)/runs envs/slurm.txt
 	$(BIN)/pip install --quiet --no-deps -r envs/slurm.txt
 	touch $@
 
-$(VENV)/tests: $(VENV)/runs envs/dev.txt
+$(VENV)/s3: $(VENV)/runs envs/s3.txt
+	$(BIN)/pip install --quiet -r envs/s3.txt
+	touch $@
+
+$(VENV)/tests: $(VENV)/runs $(VENV)/s3 envs/dev.txt
 	$(BIN)/pip install --quiet -r envs/dev.txt
 	$(BIN)/pip install --quiet --no-deps dictionary-learning==0.1.0
 # A CUDA build of torch has brought its own Triton. Without one its interpreter runs the kernels.
@@ -130,8 +137,10 @@ lock:
 	$(VENV)-lock/bin/pip install --quiet $$(grep '^torch==' envs/requirements.in)
 	$(VENV)-lock/bin/pip install --quiet -r envs/requirements.in
 	$(VENV)-lock/bin/pip freeze | sed 's/+[a-z0-9.]*$$//' > envs/requirements.txt
+	$(VENV)-lock/bin/pip install --quiet -r envs/s3.in
+	$(VENV)-lock/bin/pip freeze | sed 's/+[a-z0-9.]*$$//' | grep -vxFf envs/requirements.txt > envs/s3.txt
 	$(VENV)-lock/bin/pip install --quiet -r envs/dev.in
-	$(VENV)-lock/bin/pip freeze | sed 's/+[a-z0-9.]*$$//' | grep -vxFf envs/requirements.txt > envs/dev.txt
+	$(VENV)-lock/bin/pip freeze | sed 's/+[a-z0-9.]*$$//' | grep -vxFf envs/requirements.txt | grep -vxFf envs/s3.txt > envs/dev.txt
 	$(VENV)-lock/bin/pip install --quiet -r envs/slurm.in
 	$(VENV)-lock/bin/pip freeze | grep '^snakemake-executor' > envs/slurm.txt
 	$(VENV)-lock/bin/python envs/conda.py

@@ -3,7 +3,8 @@
     results/.store/<kind>/<hash>/...      the files, and their sha256 in `sums.json`
     results/.store/locks/<hash>.lock      one per entry; a pass holds the locks of its SAEs
 
-An entry appears whole or not at all: it is written beside its place and renamed into it.
+An entry appears whole or not at all: it is written beside its place and renamed into it. Behind it
+there may be a store that others share (saemake.base.remote).
 """
 
 import contextlib
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 from saemake.base.errors import SaemakeError
 
@@ -25,12 +27,31 @@ SUMS = "sums.json"
 LEFTOVER_SECONDS = 3600
 
 
-class Store:
-    """Entries of one kind ('saes', 'evaluations', 'tokens') under `root`."""
+class Shared(Protocol):
+    """What a store asks of one that others share."""
 
-    def __init__(self, root: Path, kind: str) -> None:
+    def fetch(self, store: "Store", recipes: Mapping[str, str]) -> None: ...
+
+    def made(self, kind: str, key: str) -> None: ...
+
+
+class Store:
+    """Entries of one kind ('saes', 'evaluations', 'tokens') under `root`. With a `remote` one
+    that others share, `bring` fetches entries from it, and it hears of each that is made."""
+
+    def __init__(self, root: Path, kind: str, remote: Shared | None = None) -> None:
+        self.kind, self.remote = kind, remote
         self.folder = root / kind
         self.locks = root / "locks"
+
+    def bring(self, recipes: Mapping[str, str]) -> None:
+        """Fetch entries that are missing here from the shared store, as far as it has them: by key,
+        with the hash of the recipe that their files must say. Drops damaged entries. The caller
+        holds their locks. Raises SaemakeError if the disk is full."""
+        if self.remote is not None:
+            missing = {key: recipe for key, recipe in recipes.items() if not self.has(key)}
+            if missing:
+                self.remote.fetch(self, missing)
 
     def beside(self, kind: str) -> "Store":
         """The entries of another kind under the same root."""
@@ -72,9 +93,10 @@ class Store:
                 (folder / name).write_bytes(content)
 
     @contextlib.contextmanager
-    def entry(self, key: str) -> Iterator[Path]:
+    def entry(self, key: str, *, made: bool = True) -> Iterator[Path]:
         """A folder to write an entry into. It becomes the entry when the block ends without an
-        exception. Raises SaemakeError if the disk is full or the place forbidden."""
+        exception. `made` says whether it was made here, and not fetched. Raises SaemakeError if the
+        disk is full or the place forbidden."""
         place = self.folder / key
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -91,6 +113,8 @@ class Store:
                     return
                 try:
                     new.rename(place)
+                    if made and self.remote is not None:
+                        self.remote.made(self.kind, key)
                 except OSError as error:
                     # Another process has just put the same entry.
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):

@@ -6,6 +6,9 @@ the entry, their folder describes it. --prune removes these entries, after a que
 terminal or with --yes: SAEs, evaluations, checkpoints, tokens, snapshots, the commits of Hub
 revisions, and half-written entries that kills left. It removes nothing that a running job holds.
 Paths under results/ stay, since they are links to the same files.
+
+Where the config names a store that others share, its entries are counted too. --push puts there
+what it lacks of this store, whether or not the config pushes.
 """
 
 import argparse
@@ -18,6 +21,7 @@ from pathlib import Path
 
 from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError
+from saemake.base.remote_files import RemoteError
 from saemake.base.store import Store
 from saemake.commands.unnamed import Described, elsewhere
 from saemake.config.config import Config
@@ -30,6 +34,7 @@ from saemake.paths import catalogue, judged_by
 from saemake.paths.files import uses
 from saemake.paths.grammar import sae_named
 from saemake.paths.names import OF_SAE, RESULTS, STORE, Baselines, SaeName, Sweep
+from saemake.paths.stores import shared_store
 from saemake.paths.sweeps import members
 from saemake.recipes.inputs import dataset_recipe, tokens_recipe
 from saemake.recipes.judging import published_key, setup_recipe, setups
@@ -51,10 +56,13 @@ KINDS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prune", action="store_true", help="remove what the config does not name")
+    parser.add_argument("--push", action="store_true", help="fill up the shared store")
     parser.add_argument("--yes", action="store_true", help="with --prune, without asking")
 
 
 def run(config: Config, options: argparse.Namespace) -> int:
+    if options.push and config.store.remote is None:
+        raise SaemakeError("store --push: no store is shared; name it in the config's store.remote")
     saes = list(dict.fromkeys([*_saes(config), *_built(config)]))
     named = _named(config, saes)
     described = Described(config, STORE, saes, elsewhere(config, Path(RESULTS)))
@@ -88,7 +96,46 @@ def run(config: Config, options: argparse.Namespace) -> int:
         for kind, keys in unnamed.items():
             _prune(Store(STORE, kind), kind, keys)
         made.sweep()
+    _share(config, push=options.push)
     return 0
+
+
+def _share(config: Config, *, push: bool) -> None:
+    """Say what the shared store has, and push what it lacks. Raises SaemakeError where it cannot be
+    used."""
+    shared = shared_store(config)
+    if shared is None:
+        return
+    try:
+        there = shared.entries()
+        for kind, keys in there.items():
+            here = set(Store(STORE, kind).entries())
+            if here or keys:
+                print(
+                    f"{shared.url}: {len(keys)} {kind}; of the {len(here)} here"
+                    f" {len(here & keys)} are there"
+                )
+        if push:
+            missing = _undamaged(
+                (kind, key)
+                for kind, keys in there.items()
+                for key in Store(STORE, kind).entries()
+                if key not in keys
+            )
+            print(f"pushed {shared.send(missing)} entries")
+    except RemoteError as error:
+        raise SaemakeError(f"shared store {shared.url}: {error}") from None
+
+
+def _undamaged(entries: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those entries that can be pushed; the others are told."""
+    good = []
+    for kind, key in entries:
+        if fault := Store(STORE, kind).fault(key):
+            print(f"not pushed: {kind}/{key} is damaged ({fault})")
+        else:
+            good.append((kind, key))
+    return good
 
 
 def _ask(what: str) -> None:

@@ -24,6 +24,7 @@ from saemake.config.sections import (
     Passes,
     Published,
     Publishing,
+    SharedStore,
     Slurm,
     Snapshots,
     Source,
@@ -64,6 +65,7 @@ class Config(Closed):
     published: Published
     logging: Logging
     snapshots: Snapshots
+    store: SharedStore
     passes: Passes
     slurm: Slurm
     publishing: Publishing

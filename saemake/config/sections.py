@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from saemake.base.remote_files import check_url
 from saemake.base.sections import Closed, Count, Flag, Number, Rate, Reference, Whole, flag
 from saemake.llm.shape import Shape
 
@@ -172,6 +173,26 @@ class Snapshots(Closed):
     every_seconds: Annotated[Number, Field(ge=0)]
 
 
+def _shared_url(url: Any) -> Any:
+    if isinstance(url, str):
+        check_url(url)
+    return url
+
+
+class SharedStore(Closed):
+    """A store that others share, by its URL, and whether what is made here is put there; never part
+    of a recipe. Credentials are for the environment."""
+
+    remote: Annotated[str | None, BeforeValidator(_shared_url)]
+    push: Flag
+
+    @model_validator(mode="after")
+    def _pushed_somewhere(self) -> Self:
+        if self.push and self.remote is None:
+            raise ValueError("'push' needs 'remote': say where")
+        return self
+
+
 Shared = Literal["sparsities", "widths", "architectures", "layers", "seeds"]
 
 
@@ -182,7 +203,7 @@ class Passes(Closed):
 
     share: list[Shared]
     memory_gib: Annotated[Number, Field(gt=0)] | None
-    devices_per_pass: Annotated[int, Field(gt=0)]
+    devices_per_pass: Annotated[int, Field(gt=0)] = 1
 
     @model_validator(mode="after")
     def _sparsities(self) -> Self:

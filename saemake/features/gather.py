@@ -64,6 +64,7 @@ def gather(
     """
     tokens.check(wanted[0].recipe.text.hash)
     with store.lock({each.key for each in wanted}):
+        store.bring({each.key: each.recipe.hash for each in wanted})
         missing = {each.key: each for each in wanted if not store.has(each.key)}
         log.info("%d of %d SAEs have no data for a page", len(missing), len(wanted))
         if not missing:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from saemake.base.store import Store
 from saemake.config.config import Config
 from saemake.evaluation.baselines import FILE, RECIPE
 from saemake.inputs import weights
-from saemake.paths.names import STORE
+from saemake.paths import stores
 from saemake.recipes.training import baselines_recipe
 from saemake.text.shards import Tokens
 from saemake.training.baselines import fit
@@ -18,8 +17,9 @@ def fit_baselines(
     """Fit them where the store lacks them. `model` is the LM's model.json, `tokens` the manifest of
     the training text. Raises SaemakeError where the tokens are of another recipe."""
     recipe = baselines_recipe(config, model_name, layer)
-    store = Store(STORE, "baselines")
+    store = stores.store(config, "baselines")
     with store.lock([recipe.hash]):
+        store.bring({recipe.hash: recipe.hash})
         if not store.has(recipe.hash):
             lm_weights, _ = weights.read(config, model)
             text = Tokens(tokens)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from saemake import evaluation
 from saemake.base.errors import SaemakeError
+from saemake.base.remote_files import check_installed
 from saemake.config.config import Config
 from saemake.paths import catalogue, judged_by
 from saemake.paths.artifacts import Artifact, ComparisonTable, FigureFile, PushFile, SaeFile
@@ -27,7 +28,10 @@ from saemake.recipes.judging import evaluation_recipes
 
 def check(config: Config, artifacts: Sequence[Artifact]) -> list[str]:
     """Lines on what the evaluations of the targets leave out; no targets are a plain run's. Raises
-    SaemakeError where a judge's key is missing that a job will need."""
+    SaemakeError where a judge's key is missing that a job will need, or a package that the shared
+    store needs."""
+    if config.store.remote is not None:
+        check_installed(config.store.remote)
     targets = [str(artifact) for artifact in artifacts] or build_files(config)
     jobs = list(dict.fromkeys(_judging(config, artifacts, targets)))
     for job in jobs:

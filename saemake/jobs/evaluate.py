@@ -12,6 +12,7 @@ from saemake.judging.evaluate import LATENTS, Judged, rows_of
 from saemake.judging.evaluate import evaluate as judge
 from saemake.judging.subjects import sae, tables_of
 from saemake.judging.tables import write_tables
+from saemake.paths import stores
 from saemake.paths.files import latents_file
 from saemake.paths.names import STORE, SaeName, Subjects, Sweep
 from saemake.recipes.training import sae_recipe
@@ -28,7 +29,7 @@ def evaluate(
     SaemakeError where the tokens are of another recipe, or what is judged is damaged.
     """
     lm_weights, description = weights.read(config, model)
-    store, text = Store(STORE, "evaluations"), Tokens(tokens)
+    store, text = stores.store(config, "evaluations"), Tokens(tokens)
     tables = tables_of(config, subjects, evaluation, description["d_model"], STORE)
     judge(
         [subject for table in tables for subject in table.judged],

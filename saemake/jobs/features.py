@@ -7,14 +7,14 @@ import torch
 
 from saemake.activations.dropping import Dropping
 from saemake.base import files as whole
-from saemake.base.store import Store
 from saemake.config.config import Config
 from saemake.evaluation.codecs import Codec
 from saemake.features import gather
 from saemake.features.gather import Wanted
 from saemake.inputs import weights
+from saemake.paths import stores
 from saemake.paths.files import FEATURES, FEATURES_TEXT
-from saemake.paths.names import STORE, SaeName, Trained
+from saemake.paths.names import SaeName, Trained
 from saemake.recipes.features import features_recipes
 from saemake.recipes.inputs import tokens_recipe
 from saemake.recipes.training import sae_recipe
@@ -29,7 +29,7 @@ def features(config: Config, trained: Trained, model: Path, tokens: Path, train:
     Raises SaemakeError where the tokens are of another recipe, or an SAE is damaged.
     """
     lm_weights, _ = weights.read(config, model)
-    store, text, trained_on = Store(STORE, "features"), Tokens(tokens), Tokens(train)
+    store, text, trained_on = stores.store(config, "features"), Tokens(tokens), Tokens(train)
     trained_on.check(tokens_recipe(config, trained.model, "train").hash)
     recipes = features_recipes(config, trained)
     wanted = {

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from saemake.base import gpus, interrupts, progress
+from saemake.base import gpus, interrupts, progress, remote
 from saemake.base.errors import SaemakeError, first_line
 from saemake.base.saying import say
 from saemake.base.store import disk_fault
@@ -78,6 +78,7 @@ def _work(script: Script, path: Path) -> Iterator[Config]:
             logging.info("GPU %s", os.environ[gpus.VISIBLE])
         yield config
         _record(config, script, inputs)
+        remote.push_made()
     except BaseException as error:  # re-raised or turned into an exit status, never swallowed
         logging.error("%s", "".join(traceback.format_exception(error)))
         if isinstance(error, OSError):
@@ -85,6 +86,7 @@ def _work(script: Script, path: Path) -> Iterator[Config]:
         elif full := _full_memory(error):
             error = SaemakeError(f"{full} ({first_line(error)}): {FULL_MEMORY}; log: {path}")
         if isinstance(error, SaemakeError):
+            remote.push_made()  # what else it has made is finished
             _fail(str(error))
         elif isinstance(error, Exception):
             _fail(f"{type(error).__name__}: {first_line(error)} (traceback in {path})")

@@ -11,6 +11,7 @@ from saemake.inputs import datasets
 from saemake.judging.by_sae_bench import DETAILS, Bench, Inputs, evaluate, rows_of
 from saemake.judging.subjects import tables_of
 from saemake.judging.tables import write_tables
+from saemake.paths import stores
 from saemake.paths.files import details_file
 from saemake.paths.names import STORE, SetupName, Subjects
 from saemake.recipes.judging import setups
@@ -41,7 +42,7 @@ def judge(
         Bench(config, setup, inputs)
         for setup in setups(config, subjects.model, subjects.layer, evaluation)
     ]
-    store = Store(STORE, "evaluations")
+    store = stores.store(config, "evaluations")
     tables = tables_of(config, subjects, evaluation, benches[0].lm["d_model"], STORE)
     evaluate(benches, [subject for table in tables for subject in table.judged], store)
     write_tables(

@@ -17,6 +17,7 @@ from saemake.inputs import weights
 from saemake.jobs import passes
 from saemake.llm.shape import Shape
 from saemake.paths.names import CHECKPOINT, SAE_FILES, STORE, SaeName, Trained, checkpoint_file
+from saemake.paths.stores import shared_store
 from saemake.paths.sweeps import members
 from saemake.plan import memory
 from saemake.plan.passes import fewest
@@ -38,7 +39,7 @@ def train(config: Config, trained: Trained, model: Path, tokens: Path) -> None:
     `model` is the model.json of their LM, `tokens` the manifest of the training text. Raises
     SaemakeError as train_pass does.
     """
-    saes, stores = members(config, trained), Stores.under(STORE)
+    saes, stores = members(config, trained), Stores.under(STORE, shared_store(config))
     seconds = config.snapshots.every_seconds
     for group in passes.trained_with(config, trained):
         # Held until what is its own is linked, so that nobody prunes it in between.
@@ -87,6 +88,7 @@ def into(
         config.passes.devices_per_pass,
         spreading(config, saes[0].model),
     )
+    stores.bring(wanted)
     for part in _parts(config, saes[0].model, label, wanted, stores):
         train_pass(part, inputs, stores, conduct)
 

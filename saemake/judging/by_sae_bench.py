@@ -227,6 +227,13 @@ def evaluate(benches: Sequence[Bench], judged: Sequence[Judged], store: Store) -
     faults: list[str] = []
     keys = {subject.key_at(place) for subject in judged for place in range(len(benches))}
     with store.lock(keys):
+        store.bring(
+            {
+                subject.key_at(place): recipe.hash
+                for subject in judged
+                for place, recipe in enumerate(subject.recipes)
+            }
+        )
         for place, bench in enumerate(benches):
             missing = {
                 key: (subject, recipe)

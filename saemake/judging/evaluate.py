@@ -83,6 +83,7 @@ def evaluate(
     """
     tokens.check(judged[0].recipe.tokens.hash)
     with store.lock({subject.key for subject in (*judged, *beside)}):
+        store.bring({subject.key: subject.recipe.hash for subject in (*judged, *beside)})
         missing = {subject.key: subject for subject in judged if not store.has(subject.key)}
         log.info("%d of %d evaluations are missing", len(missing), len(judged))
         if not missing:

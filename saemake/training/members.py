@@ -10,7 +10,7 @@ from torch import Tensor
 
 from saemake import architectures
 from saemake.architectures.trainer import Forward, Trainer
-from saemake.base.store import Store
+from saemake.base.store import Shared, Store
 from saemake.config.sections import Logging
 from saemake.paths.names import CHECKPOINT, OF_SAE
 from saemake.recipes.kinds import SaeRecipe
@@ -29,9 +29,26 @@ class Stores:
     snapshots: Snapshots
 
     @classmethod
-    def under(cls, root: Path) -> Self:
+    def under(cls, root: Path, remote: Shared | None = None) -> Self:
         return cls(
-            Store(root, "saes"), Store(root, "checkpoints"), Snapshots(Store(root, "snapshots"))
+            Store(root, "saes", remote),
+            Store(root, "checkpoints", remote),
+            Snapshots(Store(root, "snapshots")),
+        )
+
+    def bring(self, wanted: Sequence["Wanted"]) -> None:
+        """Fetch SAEs that are missing here from the shared store, with their checkpoints. The
+        checkpoints of an SAE that was made here are not fetched: another device may have made them.
+        """
+        missing = [sae for sae in wanted if not self.saes.has(sae.recipe.hash)]
+        self.saes.bring({sae.recipe.hash: sae.recipe.hash for sae in missing})
+        self.checkpoints.bring(
+            {
+                checkpoint_key(sae.recipe, step): sae.recipe.hash
+                for sae in missing
+                if self.saes.has(sae.recipe.hash)
+                for step in sae.checkpoint_steps
+            }
         )
 
 

@@ -21,6 +21,7 @@ from saemake.config.sections import (
     Passes,
     Published,
     Publishing,
+    SharedStore,
     Slurm,
     Snapshots,
     Suite,
@@ -329,7 +330,7 @@ def test_every_key_is_explained_in_the_readme():
     text = (PROJECT / "config" / "README.md").read_text()
     explained = set(re.findall(r"^\| `([a-zA-Z_0-9]+)`", text, flags=re.MULTILINE))
     sections = [Config, Model, Text, Dataset, Judge, Suite, Training, Logging, Wandb, Snapshots]
-    sections += [Features, Passes, Slurm]
+    sections += [Features, Passes, SharedStore, Slurm]
     sections += [*(evaluation.get(name).Settings for name in evaluation.names()), Baselines]
     sections += [Published, Tolerances, Publishing, OwnFigure, Shape, Device, TrainingDrop]
     sections += [architectures.get(name).Settings for name in architectures.names()]

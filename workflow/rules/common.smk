@@ -11,7 +11,7 @@ from pathlib import Path
 from snakemake.cli import get_argument_parser
 
 from saemake import figures
-from saemake.base import interrupts
+from saemake.base import interrupts, remote
 from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError
 from saemake.config import rebuilding
@@ -162,6 +162,7 @@ def checked_config():
 
 if workflow.is_main_process:
     interrupts.say_in_one_line()
+    remote.begin_run()
 elif workflow.remote_exec:
     interrupts.tell_jobs_of_slurm()
 if not (workflow.output_settings.verbose or workflow.output_settings.show_failed_logs):
