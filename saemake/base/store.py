@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from saemake.base.errors import SaemakeError
 
@@ -188,7 +188,7 @@ class Store:
             try:
                 for key in sorted(keys):
                     handle = held.enter_context(self._lock_file(key).open("w"))
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 yield False
             else:
@@ -199,7 +199,7 @@ class Store:
         """Keep an entry from being made or pruned, beside others that read it."""
         self.locks.mkdir(parents=True, exist_ok=True)
         with self._lock_file(key).open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH)
+            _flock(handle, fcntl.LOCK_SH)
             yield
 
     def _lock_file(self, key: str) -> Path:
@@ -214,11 +214,25 @@ class Store:
             for key in sorted(keys):
                 handle = held.enter_context(self._lock_file(key).open("w"))
                 try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     print("saemake: another process makes this; waiting for it", flush=True)
-                    fcntl.flock(handle, fcntl.LOCK_EX)
+                    _flock(handle, fcntl.LOCK_EX)
             yield
+
+
+def _flock(handle: IO[str], how: int) -> None:
+    """Raises BlockingIOError if another process has the lock and `how` says not to wait, and
+    SaemakeError where the file system has no locks."""
+    try:
+        fcntl.flock(handle, how)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise SaemakeError(
+            f"{handle.name}: its file system gives no lock ({error.strerror}); mount it with flock"
+            " (docs/slurm.md#files), or keep the project on another"
+        ) from error
 
 
 def sha256(path: Path) -> str:

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -121,3 +122,16 @@ def test_passes_that_share_an_entry_wait_for_each_other(store):
         assert "waiting for it" in other.stdout.readline()
     assert other.stdout.readline() == "got it\n"
     assert other.wait() == 0
+
+
+def test_a_file_system_without_locks_is_one_line(store, monkeypatch):
+    def none(handle, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    for lock in (store.lock(["abc"]), store.try_lock(["abc"]), store.shared("abc")):
+        with (
+            pytest.raises(SaemakeError, match=r"abc.lock: .* no lock \(No locks available\)"),
+            lock,
+        ):
+            pytest.fail("was not locked")
