@@ -11,10 +11,21 @@ from typing import Any
 from saemake.base import files
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
-from saemake.paths.artifacts import SaeFile
-from saemake.paths.files import build_files
+from saemake.paths import catalogue
+from saemake.paths.artifacts import ComparisonTable, FigureFile, PushFile, SaeFile
+from saemake.paths.files import COMPARISONS, build_files, layer_files
+from saemake.paths.folders import ALL
 from saemake.paths.grammar import parse
-from saemake.paths.names import HUB, RESULTS, STORE, SaeName, Trained
+from saemake.paths.names import (
+    HUB,
+    METRICS,
+    RESULTS,
+    SAELENS,
+    STORE,
+    SaeName,
+    Sweep,
+    Trained,
+)
 from saemake.paths.sweeps import members
 from saemake.plan.judged_together import Together, together
 from saemake.plan.passes import Pass, cut
@@ -35,22 +46,44 @@ class Shared:
 
 
 def of_run(config: Config, targets: Iterable[str]) -> Shared:
-    """What a run on these targets does together, where it cuts passes beforehand. Jobs that the
-    plan does not know (of published SAEs, exports and pushes) train by themselves.
-
-    Raises SaemakeError as `cut` does.
-    """
+    """What a run on these targets does together, where it cuts passes beforehand. Raises
+    SaemakeError as `cut` does."""
     if not config.passes.cut_beforehand:
         return Shared()
-    wanted = [
-        path
-        for target in targets
-        for path in (build_files(config) if target == "all" else [target])
-        if path.startswith((f"{RESULTS}/", f"{HUB}/"))
-    ]
+    wanted = [path for target in targets for path in built_for(config, target)]
     lacking = work(config, wanted, stored_now(STORE))
     judged = [each for each in together(config, lacking.evaluate) if each.shared]
     return Shared(cut(config, lacking.train), judged)
+
+
+def built_for(config: Config, target: str) -> list[str]:
+    """The files under results/ and hub/ that a target is made from, as far as SAEs are trained for
+    it; a target there is one itself."""
+    if target == ALL:
+        return build_files(config)
+    if target.startswith((f"{RESULTS}/", f"{HUB}/")):
+        return [target]
+    match parse(config, target):
+        case SaeFile(top, sae) if top == SAELENS:
+            return [f"{sae.folder}/ae.pt"]
+        case SaeFile(_, sae, file) if file in COMPARISONS:
+            return [f"{sae.folder}/{METRICS}"]
+        case ComparisonTable(sweep):
+            return _rebuilt(config, [sweep])
+        case FigureFile(_, model, layer):
+            sweeps = catalogue.load(config).sweeps()
+            return _rebuilt(config, [s for s in sweeps if (s.model, s.layer) == (model, layer)])
+        case PushFile(_, model):
+            layers = config.models[model].suite.layers
+            return [file for layer in layers for file in layer_files(config, model, layer)]
+        case _:
+            return []
+
+
+def _rebuilt(config: Config, sweeps: Iterable[Sweep]) -> list[str]:
+    """The tables of the SAEs that are rebuilt beside published ones."""
+    known = catalogue.load(config)
+    return [f"{sae.folder}/{METRICS}" for sweep in sweeps for sae in known.of_sweep(sweep)]
 
 
 def write_down(config: Config, shared: Shared, models: Iterable[str]) -> None:

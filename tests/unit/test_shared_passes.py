@@ -22,6 +22,7 @@ from saemake.jobs import passes as noted
 from saemake.llm.cost import Lm
 from saemake.llm.model import LanguageModel
 from saemake.llm.shape import shape_of
+from saemake.paths.files import suite_sweeps
 from saemake.paths.names import SaeName, Sweep
 from saemake.plan.judged_together import together as judged_together
 from saemake.plan.passes import cut, fewest, needed
@@ -259,7 +260,7 @@ def test_a_plan_counts_the_lm_once_a_pass(tmp_path, monkeypatch):
 def test_what_a_run_writes_down_its_jobs_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = config_of()
-    targets = [f"results/{TOP}/k_4/ae.pt", f"results/{DEEP}/metrics.json", "published-to/a/b/demo"]
+    targets = [f"results/{TOP}/k_4/ae.pt", f"results/{DEEP}/metrics.json"]
     shared = noted.of_run(config, targets)
     (one,) = shared.passes
     assert one.jobs == (TOP, DEEP)
@@ -272,6 +273,35 @@ def test_what_a_run_writes_down_its_jobs_read(tmp_path, monkeypatch):
     (own,) = noted.trained_with(config, TOP)
     assert {each.sweep for each in own} == {TOP}
     assert noted.of_run(config_of(share=["sparsities"]), targets) == noted.Shared()
+
+
+GEMMA = "gemma-2-2b/L12/top_k/16k"
+
+
+@pytest.mark.parametrize(
+    ("target", "trained"),
+    [
+        (f"saelens/{GEMMA}/k_80/cfg.json", {GEMMA}),
+        (f"published/{GEMMA}/k_80/comparison.json", {GEMMA}),
+        (f"published/{GEMMA}/comparison.json", {GEMMA}),
+        (f"published/{GEMMA}/k_80/ae.pt", set()),
+        ("results/demo/model.json", set()),
+    ],
+)
+def test_what_trains_for_a_target_of_any_kind(target, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shared = noted.of_run(config_of(), [target])
+    assert {str(job) for each in shared.passes for job in each.jobs} == trained
+
+
+@pytest.mark.parametrize("target", ["published-to/owner/name/demo/plan.txt", "all"])
+def test_what_trains_for_a_push_and_a_plain_run_is_the_suite(target, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = config_of()
+    shared = noted.of_run(config, [target])
+    assert {job for each in shared.passes for job in each.jobs} == {
+        sweep for layer in (3,) for sweep in suite_sweeps(config, "demo", layer)
+    }
 
 
 def test_a_run_writes_down_what_is_judged_in_one_run_of_the_lm(tmp_path, monkeypatch):
