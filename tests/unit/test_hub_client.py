@@ -206,7 +206,7 @@ def test_pruning_keeps_the_commits_of_what_the_config_names(hub, tmp_path, monke
     pinned(revisions, "model", "somebody/lm", "v1", str.upper)
     pinned(revisions, "dataset", "somebody/lm", "main", str.upper)
     assert len(revisions.entries()) == 3
-    store_command.run(configured(), argparse.Namespace(prune=True, yes=True))
+    store_command.run(configured(), argparse.Namespace(prune=True, push=False, yes=True))
     assert revisions.entries() == [named]
 
 

@@ -56,7 +56,7 @@ def test_an_entry_of_a_model_of_another_config_has_the_name_of_its_links(
     store.put(recipe.hash, {"ae.pt": b"weights", "provenance.json": made_from})
     judged = {"evaluation": "sae_bench_core", "subject": recipe.hash}
     Store(STORE, "evaluations").put("judged", {"recipe.json": json.dumps(judged).encode()})
-    options = argparse.Namespace(prune=False, yes=False)
+    options = argparse.Namespace(prune=False, push=False, yes=False)
 
     def said(config):
         store_command.run(config, options)

@@ -94,6 +94,7 @@ def tables(workflow):
     }
 
 
+@pytest.mark.acceptance
 def test_saes_of_a_layer_are_judged_in_one_run_of_the_lm(workflow, apart, tmp_path_factory):
     alone = copied(apart, tmp_path_factory.mktemp("judged_alone"))
     alone.succeed(*TABLES)
