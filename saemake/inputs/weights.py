@@ -133,7 +133,8 @@ def locate(config: Config, name: str, revision: str | None) -> Weights:
     """The files of a model at a revision. Raises SaemakeError if they are neither in the cache nor
     on the Hub."""
     model = config.models[name]
-    return Weights(name, _folder(config, model, revision), model.gguf_file, model.dtype)
+    folder = _folder(config, model, revision)
+    return Weights(name, folder, model.gguf_file, model.dtype, model.lm_devices)
 
 
 def read(config: Config, description: Path) -> tuple[Weights, dict[str, Any]]:

@@ -15,14 +15,14 @@ for pass_ in job_rules.train_rules(CONFIG):
             f"logs/train/{pass_.place}.log",
         wildcard_constraints:
             **pass_.constraints,
-        conda:
-            "../../envs/saemake.yaml"
         # Before what judges: it is judged together as far as it is trained.
         priority: 1 if SHARED.judged else 0
+        conda:
+            "../../envs/saemake.yaml"
         threads: CONFIG.training_of(pass_.model).cpu_threads
         resources:
             **passes_of(pass_.trained),
-            gpu=CONFIG.passes.devices_per_pass,
+            gpu=gpus_of(pass_.model, CONFIG.gpus_to_train),
         params:
             # The one parameter that Snakemake compares; the rest takes `output` and is not.
             recipes=partial(training_recipes, pass_.trained),
