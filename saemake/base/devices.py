@@ -58,8 +58,9 @@ def of_lm(first: torch.device, count: int, model: str) -> list[torch.device]:
     key, visible = f"models.{model}.lm_devices", torch.cuda.device_count()
     if visible < count:
         raise SaemakeError(gpus.too_few(f"the LM '{model}'", count, visible, key))
-    others = [place for place in range(visible) if place != (first.index or 0)]
-    found = [first, *(torch.device("cuda", place) for place in others[: count - 1])]
+    own = first.index or 0
+    in_order = [own, *(place for place in range(visible) if place != own)]
+    found = [torch.device("cuda", place) for place in in_order[:count]]
     _check_kind(found, f"the LM '{model}'", key)
     return found
 

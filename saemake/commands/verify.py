@@ -51,10 +51,9 @@ def run(config: Config, options: argparse.Namespace) -> int:
             raise SaemakeError(f"{path}: name the SAE itself; checkpoints are not verified")
     named = [sae for path in options.path for sae in _saes(config, path, options.here)]
     saes = list(dict.fromkeys(named))
-    models = {sae.model: config.models[sae.model].lm_devices for sae in saes}
-    largest = max(models, key=lambda name: models[name])
-    # Until the process ends.
-    gpus.claim(models[largest], f"models.{largest}.lm_devices")
+    asked = {f"models.{sae.model}.lm_devices": config.models[sae.model].lm_devices for sae in saes}
+    key, count = max(asked.items(), key=lambda each: each[1], default=("", 1))
+    gpus.claim(count, key)  # until the process ends
     same = True
     for trained, group in itertools.groupby(saes, key=lambda sae: trained_with(config, sae)):
         same &= _verify(config, trained, list(group))

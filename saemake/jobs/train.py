@@ -101,8 +101,7 @@ def _parts(
     missing = [sae for sae in wanted if not sae.is_in(stores)]
     if not missing:
         return [wanted]
-    gpus = devices.of_pass(torch.device("cuda"), config.gpus_to_train(model))
-    rooms, recipes = _free(gpus), [sae.recipe for sae in missing]
+    rooms, recipes = _free(_gpus(config, model)), [sae.recipe for sae in missing]
     places = parts_that_fit(recipes, shape, rooms, config.passes.devices_per_pass)
     room = "+".join(f"{each / GIB:.1f}" for each in rooms)
     if places is None:
@@ -130,6 +129,13 @@ def parts_that_fit(
         len(recipes),
         lambda first, last: memory.spread(recipes[first:last], shape, rooms, devices) is not None,
     )
+
+
+def _gpus(config: Config, model: str) -> list[torch.device]:
+    """Those of a pass: its SAEs and the LM are on the first of the same."""
+    first, lm_devices = torch.device("cuda"), config.models[model].lm_devices
+    of_saes = devices.of_pass(first, config.passes.devices_per_pass)
+    return max(of_saes, devices.of_lm(first, lm_devices, model), key=len)
 
 
 def _free(gpus: Sequence[torch.device]) -> list[int]:
