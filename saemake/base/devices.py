@@ -3,6 +3,7 @@
 import contextlib
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,13 +46,32 @@ def of_pass(first: torch.device, count: int) -> list[torch.device]:
     if first.type != "cuda":
         return [first]
     found = [torch.device("cuda", place) for place in range(min(count, torch.cuda.device_count()))]
-    kinds = dict.fromkeys(map(describe, found))
+    _check_kind(found, "a pass", "passes.devices_per_pass")
+    return found
+
+
+def of_lm(first: torch.device, count: int, model: str) -> list[torch.device]:
+    """The devices of an LM: so many of the visible GPUs, with `first` before the others; or the
+    CPU. Raises SaemakeError where fewer are visible, or they are of several kinds."""
+    if first.type != "cuda" or count == 1:
+        return [first]
+    key, visible = f"models.{model}.lm_devices", torch.cuda.device_count()
+    if visible < count:
+        raise SaemakeError(gpus.too_few(f"the LM '{model}'", count, visible, key))
+    own = first.index or 0
+    in_order = [own, *(place for place in range(visible) if place != own)]
+    found = [torch.device("cuda", place) for place in in_order[:count]]
+    _check_kind(found, f"the LM '{model}'", key)
+    return found
+
+
+def _check_kind(found: Sequence[torch.device], whose: str, key: str) -> None:
+    kinds = dict.fromkeys(map(describe, found)) if len(found) > 1 else {}
     if len(kinds) > 1:
         raise SaemakeError(
-            f"the GPUs of a pass are of several kinds ({'; '.join(kinds)}): let {gpus.VISIBLE} name"
-            " GPUs of one kind, or set passes.devices_per_pass to 1"
+            f"the GPUs of {whose} are of several kinds ({'; '.join(kinds)}): let {gpus.VISIBLE}"
+            f" name GPUs of one kind, or set {key} to 1"
         )
-    return found
 
 
 def computing_on(device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -93,12 +93,12 @@ def on_machine() -> bool:
         return False
 
 
-def claim(count: int = 1) -> Held | None:
+def claim(count: int = 1, keys: str = "") -> Held | None:
     """Take so many of the GPUs that are visible, and hide the others from this process and those
     that it starts. None where the machine has no NVIDIA GPU, or VISIBLE hides all of them.
 
     Call it before torch looks for GPUs: the driver reads VISIBLE only once. Raises SaemakeError
-    where fewer are visible.
+    where fewer are visible, and names the `keys` of the config that ask for so many.
     """
     if not on_machine():
         return None
@@ -106,13 +106,18 @@ def claim(count: int = 1) -> Held | None:
     if not gpus:
         return None
     if len(gpus) < count:
-        raise SaemakeError(
-            f"this job takes {count} GPUs, and {len(gpus)} can be seen: lower"
-            f" passes.devices_per_pass, or let {VISIBLE} name more"
-        )
+        raise SaemakeError(too_few("this job", count, len(gpus), keys))
     held = take([gpu.uuid for gpu in gpus], count)
     os.environ[VISIBLE] = ",".join(gpus[place].entry for place in held.places)
     return held
+
+
+def too_few(whose: str, count: int, seen: int, keys: str) -> str:
+    """A line for fewer visible GPUs than the `keys` of the config ask for."""
+    return (
+        f"{whose} takes {count} GPUs, and {seen} can be seen: lower {keys}, or let {VISIBLE} name"
+        " more (of one that is divided, CUDA uses a single part)"
+    )
 
 
 def visible(listed: str, environment: Mapping[str, str]) -> list[Gpu]:

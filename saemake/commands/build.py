@@ -7,7 +7,8 @@ Without a target it builds what the config lists under `build`. Targets and snak
 come in any order: -n plans only, --cores N, --configfile FILE, --directory FOLDER, ...
 
 It builds in the folder whose results/ the working directory is in or has, else in the project's
-folder. On a machine with an NVIDIA GPU one job at a time uses it; --resources gpu=N changes that.
+folder. On a machine with an NVIDIA GPU one job at a time uses it, or as many as the largest job
+takes (models.<name>.lm_devices, passes.devices_per_pass); --resources gpu=N changes that.
 """
 
 import itertools
@@ -20,6 +21,7 @@ from saemake.base import gpus, source
 from saemake.base.saying import say
 from saemake.commands import command_line, project, targets
 from saemake.config.config import Config
+from saemake.jobs.turns import touched
 from saemake.paths.folders import files_for
 
 USAGE = "usage: saemake build [TARGET ...] [OPTION OF SNAKEMAKE ...]"
@@ -30,7 +32,7 @@ FILE_OPTIONS = {
     *command_line.CONFIG_FILES,
     *("--report", "--archive", "--profile", "--workflow-profile"),
 }
-RESOURCES, GPU = {"--resources", "--res"}, "gpu=1"
+RESOURCES = {"--resources", "--res"}
 
 
 def run(words: Sequence[str]) -> None:
@@ -60,7 +62,10 @@ def snakemake_command(words: Sequence[str], here: Path) -> list[str]:
     defaults = ["--snakefile", str(source.ROOT / "Snakefile")]
     if not any(word.startswith(("--workflow-profile", "--profile")) for word in options):
         defaults += ["--workflow-profile", str(source.ROOT / "profiles" / "default")]
-    return [*program, *defaults, *(_with_gpu(options) if gpus.on_machine() else options)]
+    if gpus.on_machine():
+        models = [name for name in touched(config, files) if name in config.models]
+        options = _with_gpu(options, max(map(config.gpus_to_train, models), default=1))
+    return [*program, *defaults, *options]
 
 
 def _absolute(options: Sequence[str], config: Config, here: Path) -> Iterator[str]:
@@ -80,18 +85,20 @@ def _absolute(options: Sequence[str], config: Config, here: Path) -> Iterator[st
             yield word
 
 
-def _with_gpu(options: Sequence[str]) -> list[str]:
-    """The options, which let one job at a time use a GPU if they do not say how many may."""
+def _with_gpu(options: Sequence[str], count: int) -> list[str]:
+    """The options, which let jobs use so many GPUs at a time if they do not say how many: those of
+    the job that takes most, so mostly one."""
+    gpu = f"gpu={count}"
     if any(word.startswith("gpu=") or "=gpu=" in word for word in options):
         return [*options]
     for place, word in enumerate(options):
         # Snakemake takes the last --resources alone.
         if word in RESOURCES:
-            return [*options[: place + 1], GPU, *options[place + 1 :]]
+            return [*options[: place + 1], gpu, *options[place + 1 :]]
         option, _, first = word.partition("=")
         if option in RESOURCES:
-            return [*options[:place], option, first, GPU, *options[place + 1 :]]
-    return [*options, "--resources", GPU]
+            return [*options[:place], option, first, gpu, *options[place + 1 :]]
+    return [*options, "--resources", gpu]
 
 
 def _enter(options: Sequence[str], here: Path) -> Path:

@@ -34,6 +34,7 @@ HEAVY = (
 HEAVY_S, LIGHT_S = 4.0, 1.0
 # Artifacts of SAEs by their names.
 OF_SAES = (SaeFile, CheckpointsFile, HubFile, HubFolder)
+MEMORY = ("on_gpu", "on_other_gpus", "on_cpu")
 UNITS = ((1e21, "ZFLOP"), (1e18, "EFLOP"), (1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"))
 
 
@@ -126,7 +127,7 @@ def as_json(made: Plan, device: Device | None, started: Processes) -> dict[str, 
         "flops": {stage: vars(flops) for stage, flops in made.by_stage().items()},
         "jobs": [
             {"stage": job.stage, "job": job.name, "flops": vars(job.operations)}
-            | {"memory": {"on_gpu": job.memory.on_gpu, "on_cpu": job.memory.on_cpu}}
+            | {"memory": {key: getattr(job.memory, key) for key in MEMORY}}
             | ({"hours": job.hours(device)} if device else {})
             for job in made.jobs
         ],
@@ -243,8 +244,16 @@ def _memory(made: Plan, device: Device | None) -> list[tuple[str, str]]:
         if job is not None:
             size = job.memory.on_gpu if on_gpu else job.memory.on_cpu
             over = f" over {job.gpus} of them" if on_gpu and job.gpus > 1 else ""
+            others = job.memory.on_other_gpus if on_gpu else []
+            if others:
+                most = _bytes(max(others))
+                over += f", and the LM takes at most {most} of {_others(len(others))}"
             rows.append((f"memory on {place}", f"about {_bytes(size)}{over}: {job.name}"))
     return rows
+
+
+def _others(count: int) -> str:
+    return "another" if count == 1 else f"each of {count} others"
 
 
 def _disk(made: Plan) -> list[tuple[str, str]]:
@@ -274,7 +283,7 @@ def _hours(made: Plan, device: Device, name: str, started: Processes) -> list[tu
     total = sum(stages.values())
     rows = [(f"time on {name}", f"about {_time(total)}" + (f": {parts}" if parts else ""))]
     largest = made.largest(on_gpu=True)
-    if largest and largest.memory.on_gpu > largest.gpus * device.memory_gib * 2**30:
+    if largest and not largest.fits(device):
         rows.append(("", f"its {device.memory_gib:g} GiB do not hold {largest.name}"))
     rates = (
         f"{device.bfloat16_tflops:g} bfloat16 and {device.float32_tflops:g} float32 TFLOP/s,"

@@ -51,7 +51,9 @@ def run(config: Config, options: argparse.Namespace) -> int:
             raise SaemakeError(f"{path}: name the SAE itself; checkpoints are not verified")
     named = [sae for path in options.path for sae in _saes(config, path, options.here)]
     saes = list(dict.fromkeys(named))
-    gpus.claim()  # until the process ends
+    asked = {f"models.{sae.model}.lm_devices": config.models[sae.model].lm_devices for sae in saes}
+    key, count = max(asked.items(), key=lambda each: each[1], default=("", 1))
+    gpus.claim(count, key)  # until the process ends
     same = True
     for trained, group in itertools.groupby(saes, key=lambda sae: trained_with(config, sae)):
         same &= _verify(config, trained, list(group))

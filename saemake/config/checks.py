@@ -88,6 +88,9 @@ def _check_names(config: Config) -> None:
             f"{at}.suite.architectures",
             "architecture",
         )
+        if model.lm_devices > model.layers:
+            has = f"{name} has {model.layers} layers to spread: write that or less"
+            raise ConfigError(f"{at}.lm_devices", has)
         for layer in model.suite.layers:
             if layer >= model.layers:
                 has = f"{name} has layers 0 to {model.layers - 1}, not {layer}"

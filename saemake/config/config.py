@@ -160,6 +160,10 @@ class Config(Closed):
         """Training steps: int(train_tokens / batch_tokens), as the published suite counts."""
         return self.models[model].train_tokens // self.training_of(model).batch_tokens
 
+    def gpus_to_train(self, model: str) -> int:
+        """The GPUs of a job that trains a model's SAEs: for the LM and for the SAEs, the same."""
+        return max(self.passes.devices_per_pass, self.models[model].lm_devices)
+
     def checkpoint_steps(self, model: str, architecture: str) -> list[int]:
         """The steps that an SAE is also saved before: int(steps * fraction), as the published suite
         counts."""

@@ -73,8 +73,8 @@ class Suite(Closed):
 
 class Model(Source):
     """A language model with its text and its budgets. `shape` is what `plan` counts with before the
-    model is there, whose own it must be. `transformer_lens` is what TransformerLens calls it; null
-    is its Hub id."""
+    model is there, whose own it must be. `lm_devices` is over how many GPUs a job spreads it.
+    `transformer_lens` is what TransformerLens calls it; null is its Hub id."""
 
     gguf_file: str | None = None
     layers: Count
@@ -86,6 +86,7 @@ class Model(Source):
     buffer_tokens: Count
     train_tokens: Count
     prepend_bos: Flag = False
+    lm_devices: Count = Field(default=1, exclude_if=lambda count: count == 1)
     transformer_lens: str | None = None
     evaluations: dict[str, dict[str, Any]] = Field(default={})
     baselines: dict[str, Any] = Field(default={})

@@ -23,7 +23,8 @@ from saemake.recipes.features import RANKED_AT_ONCE
 @dataclass(frozen=True)
 class Lens:
     """The unembedding [V, D], and the final norm in front of it: its scale [D], and whether it
-    subtracts the mean (LayerNorm) or not (RMSNorm). `norm` is its class's name."""
+    subtracts the mean (LayerNorm) or not (RMSNorm). `norm` is its class's name. Both tensors are
+    where the LM has its unembedding."""
 
     unembedding_VD: Tensor
     scale_D: Tensor
@@ -33,7 +34,7 @@ class Lens:
     @torch.no_grad()
     def logits(self, directions_SD: Tensor) -> Tensor:
         """Logits [S, V] that one unit of each direction adds, relative to their mean."""
-        directions_SD = directions_SD.float()
+        directions_SD = directions_SD.to(self.scale_D.device).float()
         if self.centred:
             directions_SD = directions_SD - directions_SD.mean(dim=-1, keepdim=True)
         weight_VD = self.unembedding_VD.float()
@@ -75,8 +76,9 @@ def lens_of(lm: LanguageModel, vocabulary: int) -> Lens | None:
     unembedding_VD = weight[:vocabulary]
     norm = lm.final_norm
     if norm is None:
-        return Lens(unembedding_VD, torch.ones(lm.d_model, device=lm.device), False, "no norm")
-    return Lens(unembedding_VD, *_scale(norm, lm), type(norm).__name__)
+        return Lens(unembedding_VD, torch.ones(lm.d_model, device=weight.device), False, "no norm")
+    scale_D, centred = _scale(norm, lm)
+    return Lens(unembedding_VD, scale_D.to(weight.device), centred, type(norm).__name__)
 
 
 @torch.no_grad()

@@ -140,7 +140,7 @@ def locate(config: Config, name: str, revision: str | None, files: Iterable[str]
     neither in the cache nor on the Hub."""
     model = config.models[name]
     folder = _folder(config, name, model, revision, files)
-    return Weights(name, folder, model.gguf_file, model.dtype)
+    return Weights(name, folder, model.gguf_file, model.dtype, model.lm_devices)
 
 
 def read(config: Config, description: Path) -> tuple[Weights, dict[str, Any]]:

@@ -72,8 +72,8 @@ def _work(script: Script, path: Path) -> Iterator[Config]:
         inputs = made.sums(script.input)
         config = read(script.config, Path(script.scriptdir).resolve().parents[1], [])
         # Held until the process ends.
-        asked = gpus_of(script.resources)
-        held = gpus.claim(asked) if asked else None
+        count = gpus_of(script.resources)
+        held = _claim(config, script.output, count) if count else None
         if held:
             logging.info("GPU %s", os.environ[gpus.VISIBLE])
         yield config
@@ -105,6 +105,33 @@ def _full_memory(error: BaseException) -> str | None:
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return "the machine's memory is full"
     return None
+
+
+def _claim(config: Config, outputs: Sequence[str], count: int) -> gpus.Held | None:
+    """The GPUs of a job, which the run lets have so many. Raises SaemakeError where the config asks
+    for more, since Snakemake lowers what a job takes to what the run has."""
+    keys = _keys(config, outputs)
+    most = max(keys.values(), default=count)
+    asking = " and ".join(key for key, asked in keys.items() if asked == most)
+    if count < most and gpus.on_machine():
+        raise SaemakeError(
+            f"this job takes {most} GPUs, and the run lets it have {count}: add --resources"
+            f" gpu={most}, or lower {asking}"
+        )
+    return gpus.claim(count, asking)
+
+
+def _keys(config: Config, outputs: Sequence[str]) -> dict[str, int]:
+    """The keys of the config that say how many GPUs the job of these outputs takes. None of SAE
+    Bench's own code, which knows one."""
+    _, model, *_ = Path(outputs[0]).parts  # of results/ or published/
+    names = {Path(part).stem for path in outputs for part in Path(path).parts}
+    if names & set(config.sae_bench_evaluations):
+        return {}
+    keys = {f"models.{model}.lm_devices": config.models[model].lm_devices}
+    if any(Path(path).name == "ae.pt" for path in outputs):
+        keys["passes.devices_per_pass"] = config.passes.devices_per_pass
+    return keys
 
 
 def _fail(words: str) -> None:

@@ -16,8 +16,16 @@ if TYPE_CHECKING:  # what it imports takes half a second
     from saemake.plan.requests import Request
 
 Resources = dict[str, Any]
+# How many GPUs a job takes; a function of its wildcards where the model is one of them.
+Count = int | Callable[[Any], int]
 # `gpu:2` or `gpu:a100:2`, as sbatch --gres takes it.
 GRES = re.compile(r"gpu(:[A-Za-z]\w*)?(:(?P<count>\d+))?")
+
+
+def _gres(gpus: Count) -> str | Callable[[Any], str]:
+    if callable(gpus):
+        return lambda wildcards: f"gpu:{gpus(wildcards)}"
+    return f"gpu:{gpus}"
 
 
 def gpus_of(resources: Mapping[str, Any]) -> int:
@@ -35,25 +43,25 @@ class Asks:
         self.config, self.shared, self.planned = config, shared, planned
         self._known: dict[Job, Request] = {}
 
-    def train(self, trained: Callable[[Any], Trained], gpus: int = 1) -> Resources:
+    def train(self, trained: Callable[[Any], Trained], gpus: Count = 1) -> Resources:
         return self._of(lambda wildcards: Train(trained(wildcards)), gpus)
 
-    def evaluate(self, subjects: Callable[[Any], Subjects]) -> Resources:
+    def evaluate(self, subjects: Callable[[Any], Subjects], gpus: Count = 1) -> Resources:
         """The evaluation is a wildcard."""
-        return self._of(lambda wildcards: Evaluate(wildcards.evaluation, subjects(wildcards)))
+        return self._of(lambda wildcards: Evaluate(wildcards.evaluation, subjects(wildcards)), gpus)
 
-    def look(self, trained: Callable[[Any], Trained]) -> Resources:
-        return self._of(lambda wildcards: Look(trained(wildcards)))
+    def look(self, trained: Callable[[Any], Trained], gpus: Count = 1) -> Resources:
+        return self._of(lambda wildcards: Look(trained(wildcards)), gpus)
 
-    def fit(self) -> Resources:
-        return self._of(lambda wildcards: Fit(wildcards.model, int(wildcards.layer)))
+    def fit(self, gpus: Count = 1) -> Resources:
+        return self._of(lambda wildcards: Fit(wildcards.model, int(wildcards.layer)), gpus)
 
     def set_up(self) -> Resources:
-        return self._of(lambda wildcards: SetUp(setup_in(wildcards)))
+        return self._of(lambda wildcards: SetUp(setup_in(wildcards)), 1)
 
-    def _of(self, job: Callable[[Any], Job], gpus: int = 1) -> Resources:
+    def _of(self, job: Callable[[Any], Job], gpus: Count) -> Resources:
         slurm = self.config.slurm
-        ways: dict[str, Resources] = {"gpus": {"gpu": gpus}, "gres": {"gres": f"gpu:{gpus}"}}
+        ways: dict[str, Resources] = {"gpus": {"gpu": gpus}, "gres": {"gres": _gres(gpus)}}
         asked = ways.get(slurm.gpus, {})
         if asked and slurm.gpu_partition is not None:
             asked["slurm_partition"] = slurm.gpu_partition

@@ -103,16 +103,15 @@ def _parts(
     missing = [sae for sae in wanted if not sae.is_in(stores)]
     if not missing:
         return [wanted]
-    gpus = devices.of_pass(torch.device("cuda"), config.passes.devices_per_pass)
-    rooms, recipes = _free(gpus), [sae.recipe for sae in missing]
-    places = parts_that_fit(recipes, shape, rooms)
+    rooms, recipes = _free(_gpus(config, model)), [sae.recipe for sae in missing]
+    places = parts_that_fit(recipes, shape, rooms, config.passes.devices_per_pass)
     room = "+".join(f"{each / GIB:.1f}" for each in rooms)
     if places is None:
         needed = max(memory.of_training([recipe], shape).on_gpu for recipe in recipes)
         raise SaemakeError(
             f"{label}: one SAE takes at most about {needed / GIB:.1f} GiB of a GPU, and"
-            f" {room} GiB are free: end what else uses the GPU, take a larger one, or"
-            f" lower models.{model}.buffer_tokens or the width"
+            f" {room} GiB are free: end what else uses the GPU, take a larger one, raise"
+            f" models.{model}.lm_devices, or lower models.{model}.buffer_tokens or the width"
         )
     parts: list[Sequence[Wanted]] = [missing[first:last] for first, last in pairwise(places)]
     if len(parts) > 1:
@@ -124,14 +123,21 @@ def _parts(
 
 
 def parts_that_fit(
-    recipes: Sequence[SaeRecipe], shape: Shape, rooms: Sequence[int]
+    recipes: Sequence[SaeRecipe], shape: Shape, rooms: Sequence[int], devices: int = 1
 ) -> list[int] | None:
-    """Where to cut SAEs into passes that fit into so many bytes of each GPU of a pass (see
-    `fewest`)."""
+    """Where to cut SAEs into passes that fit into so many bytes of each GPU of a pass, with SAEs on
+    the first `devices` of these (see `fewest`)."""
     return fewest(
         len(recipes),
-        lambda first, last: memory.spread(recipes[first:last], shape, rooms) is not None,
+        lambda first, last: memory.spread(recipes[first:last], shape, rooms, devices) is not None,
     )
+
+
+def _gpus(config: Config, model: str) -> list[torch.device]:
+    """Those of a pass: its SAEs and the LM are on the first of the same."""
+    first, lm_devices = torch.device("cuda"), config.models[model].lm_devices
+    of_saes = devices.of_pass(first, config.passes.devices_per_pass)
+    return max(of_saes, devices.of_lm(first, lm_devices, model), key=len)
 
 
 def _free(gpus: Sequence[torch.device]) -> list[int]:
@@ -141,13 +147,14 @@ def _free(gpus: Sequence[torch.device]) -> list[int]:
 def spreading(
     config: Config, model: str
 ) -> Callable[[Sequence[SaeRecipe], Sequence[torch.device]], Sequence[int]]:
-    """Says on which device of a pass each SAE trains, by the memory that is free."""
-    shape = weights.shape_if_known(config, model)
+    """Says on which device of a pass each SAE trains, by the memory that is free now, before the LM
+    is loaded."""
+    several = torch.cuda.is_available() and config.passes.devices_per_pass > 1
+    shape = weights.shape_if_known(config, model) if several else None
+    rooms = _free(_gpus(config, model)) if several else []
 
     def places(recipes: Sequence[SaeRecipe], on: Sequence[torch.device]) -> Sequence[int]:
-        found = None
-        if len(on) > 1 and shape is not None:
-            found = memory.spread(recipes, shape, _free(on))
+        found = None if shape is None else memory.spread(recipes, shape, rooms, len(on))
         return found or [number % len(on) for number in range(len(recipes))]
 
     return places
@@ -181,6 +188,8 @@ def _announce(
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         words += f", where {free / GIB:.1f} GiB are free"
+        if others := needed.on_other_gpus:
+            words += f", and for the LM {max(others) / GIB:.1f} GiB of each other GPU"
     log.info("%s", words)
     say(words)
 

@@ -10,13 +10,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
+from accelerate import dispatch_model
 from nnsight import NNsight, save
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from saemake.base import devices
 from saemake.base.errors import SaemakeError, first_line
 from saemake.base.onednn import Packed, pack
 from saemake.llm.at_once import LOGITS_TOGETHER, POSITIONS_TOGETHER
+from saemake.llm.spreading import places
 from saemake.llm.weights import Weights
 from saemake.text.shards import Contexts
 
@@ -56,6 +59,10 @@ class LanguageModel:
 
     With `whole=False` the model has no block after `layer` and never runs its head, so that only
     `capture` works. With `whole=True` `run` and `run_with` work too.
+
+    On a GPU the model may be spread over several (`weights.devices`): `device` is the first of
+    them. It gives all inputs and gets all activations and logits. Raises SaemakeError if fewer are
+    visible, or they are of several kinds.
     """
 
     def __init__(self, weights: Weights, layer: int, device: torch.device, *, whole: bool) -> None:
@@ -72,15 +79,42 @@ class LanguageModel:
             parent, _, last = blocks.rpartition(".")
             kept = model.get_submodule(blocks)[: layer + 1]
             setattr(model.get_submodule(parent), last, kept)
-        self.model = model.eval().requires_grad_(False).to(device)
-        pack(self.model if whole else self.model.get_submodule(blocks))
+        self.model = model.eval().requires_grad_(False)
+        self._blocks_name = blocks
+        of_lm = devices.of_lm(device, weights.devices, weights.name)
+        if len(of_lm) > 1:
+            dispatch_model(self.model, self._device_map(of_lm), main_device=of_lm[0])
+        else:
+            self.model.to(device)
+            pack(self.model if whole else self.model.get_submodule(blocks))
         self.d_model: int = model.config.get_text_config().hidden_size
         self.dtype: torch.dtype = getattr(torch, weights.dtype)
         self.device = device
         self.layer = layer
-        self._blocks_name = blocks
         self._traced = NNsight(self.model)
         self._blocks = functools.reduce(getattr, blocks.split("."), self._traced)
+
+    def _device_map(self, of_lm: Sequence[torch.device]) -> dict[str, torch.device]:
+        """The device of each part of the model: its blocks in order, what is before them on the
+        first, the final norm and the head on the last. A head that is tied to the embedding stays
+        with it: accelerate would have them be one tensor again."""
+        path = self._blocks_name.split(".")
+        found: dict[str, torch.device] = {}
+        for depth, towards_blocks in enumerate(path):
+            parent = self.model.get_submodule(".".join(path[:depth]))
+            for name, _ in parent.named_children():
+                if name != towards_blocks:
+                    found[".".join([*path[:depth], name])] = of_lm[0]
+        blocks = len(list(self.model.get_submodule(self._blocks_name).children()))
+        for block, place in enumerate(places(blocks, len(of_lm))):
+            found[f"{self._blocks_name}.{block}"] = of_lm[place]
+        head, embedding = self.model.get_output_embeddings(), self.model.get_input_embeddings()
+        tied = head is None or head.weight is embedding.weight
+        at_the_end = [self.final_norm, None if tied else head]
+        for name, module in self.model.named_modules():
+            if any(module is each for each in at_the_end):
+                found[name] = of_lm[-1]
+        return found
 
     def _inputs(self, contexts: Contexts) -> dict[str, Any]:
         return {
@@ -104,7 +138,7 @@ class LanguageModel:
                 for layer in layers:
                     outputs.append(self._blocks[layer].output)
                 tracer.stop()
-            pieces.append(list(map(_hidden, outputs)))
+            pieces.append([_hidden(output).to(self.device) for output in outputs])
         joined = [torch.cat(of_layer) for of_layer in zip(*pieces, strict=True)]
         return dict(zip(layers, joined, strict=True))
 
@@ -126,7 +160,7 @@ class LanguageModel:
                 else:
                     last = head.envoy.input.save()
                     tracer.stop()
-            hidden_pieces.append(_hidden(output))
+            hidden_pieces.append(_hidden(output).to(self.device))
             lasts.append(last)
         return torch.cat(hidden_pieces), self._logits(lasts)
 
@@ -178,7 +212,7 @@ class LanguageModel:
                 continue
             for group_CLD in last_CLX.split(max(at_once // last_CLX.shape[1], 1)):
                 for part_CRD in group_CLD.split(at_once, dim=1):
-                    yield from self._head.logits(part_CRD)
+                    yield from self._head.logits(part_CRD).to(self.device)
 
     @functools.cached_property
     def _head(self) -> "_Head | None":
@@ -196,7 +230,7 @@ class LanguageModel:
         with self._traced.trace(**self._inputs(Contexts(ids_BL, torch.ones_like(ids_BL)))):
             last = head.envoy.input.save()
             logits = self._traced.output.logits.save()
-        ours = head.logits(last)
+        ours = head.logits(last).to(logits.device)
         same = ours.shape == logits.shape and bool((ours == logits).all())
         return head if same and logits.any() else None
 

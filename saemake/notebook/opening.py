@@ -89,9 +89,14 @@ class Origin:
         or it is another LM."""
         place = self.place if place is None else place
         model = self.provenance.get("recipe", {}).get("tokens", {}).get("model", {})
-        folder = self._folder(place)
+        # As the recipe says, or as many as are here: the activations differ by rounding.
+        asked = self.provenance.get("recipe", {}).get("lm_devices", 1)
         weights = Weights(
-            self.trainer["lm_name"], folder, model.get("gguf_file"), model.get("dtype", "float32")
+            name=self.trainer["lm_name"],
+            folder=self._folder(place),
+            gguf_file=model.get("gguf_file"),
+            dtype=model.get("dtype", "float32"),
+            devices=max(min(asked, torch.cuda.device_count()), 1),
         )
         self._check(weights)
         self.place = place

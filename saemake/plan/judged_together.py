@@ -102,4 +102,4 @@ def _needed(config: Config, job: Evaluate, codecs: Sequence[int]) -> int:
     lm = Lm(shape, model.layers, job.layer)
     cost: Cost = described.cost(settings, lm, NO_TEXT, codecs, batch)
     of_job = memory.of_judging(config, job.model, shape, job.evaluation, cost, codecs)
-    return max(of_job.on_gpu, of_job.on_cpu)
+    return max(of_job.on_gpu, *of_job.on_other_gpus, of_job.on_cpu)

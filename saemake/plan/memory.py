@@ -8,6 +8,7 @@ Shapes: B activations in a batch, D the model's width, F latents, L positions, V
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from saemake import architectures
 from saemake import evaluation as evaluations
@@ -15,6 +16,7 @@ from saemake.config.config import Config
 from saemake.evaluation.description import Cost
 from saemake.llm.at_once import LOGITS_TOGETHER, POSITIONS_TOGETHER
 from saemake.llm.shape import Shape
+from saemake.llm.spreading import places
 from saemake.recipes.features import RANKED_AT_ONCE, positions_at_once
 from saemake.recipes.kinds import SaeRecipe
 from saemake.recipes.training import stream_key
@@ -39,18 +41,26 @@ LIVE_RANKED = 7
 class Memory:
     """Bytes of a job at its largest: `lm`, `saes` (with Adam's moments, in training) and `buffer`
     stay, `live` are those of the largest moment, on a GPU ("cuda") and on a CPU; `loaded` is the LM
-    as it is loaded, whole."""
+    as it is loaded, whole. `lm` is its part on each GPU over which it is spread, `passing` what one
+    but the first needs at most besides, while its part is at work."""
 
-    lm: int
+    lm: Sequence[int]
     saes: int
     buffer: int
     live: Mapping[str, int]
     loaded: int
+    passing: int
 
     @property
     def on_gpu(self) -> int:
-        """Of the device."""
-        return self._held + self.live["cuda"]
+        """Of the device; where the LM is spread, of the first, which has all but the LM's other
+        parts."""
+        return self._held - sum(self.lm[1:]) + self.live["cuda"]
+
+    @property
+    def on_other_gpus(self) -> list[int]:
+        """Of each other GPU over which the LM is spread."""
+        return [part + self.passing for part in self.lm[1:]]
 
     @property
     def on_cpu(self) -> int:
@@ -59,7 +69,7 @@ class Memory:
 
     @property
     def _held(self) -> int:
-        return self.lm + self.saes + self.buffer
+        return sum(self.lm) + self.saes + self.buffer
 
 
 def of_training(recipes: Sequence[SaeRecipe], shape: Shape) -> Memory:
@@ -75,45 +85,50 @@ def of_training(recipes: Sequence[SaeRecipe], shape: Shape) -> Memory:
     refilled = sum(buffers) + max(buffers)
     live = max(_step(recipe, shape) for recipe in recipes)
     kept = sum(_kept(recipe, shape) for recipe in recipes)
+    blocks = _blocks(model.dtype, shape, contexts, length)
+    deepest = max(recipe.layer for recipe in recipes)
     return Memory(
-        lm=lm_bytes(model.dtype, shape, max(recipe.layer for recipe in recipes) + 1),
+        lm=lm_parts(model.dtype, shape, deepest + 1, first.lm_devices),
         saes=3 * sum(sae_bytes(shape.d_model, recipe.width) for recipe in recipes),
         buffer=sum(buffers),
         live={
             device: refilled + block + live + kept
             if device == "cuda"
             else max(refilled + block, live)
-            for device, block in _blocks(model.dtype, shape, contexts, length).items()
+            for device, block in blocks.items()
         },
         loaded=lm_bytes(model.dtype, shape, model.layers),
+        passing=blocks["cuda"],
     )
 
 
-def spread(recipes: Sequence[SaeRecipe], shape: Shape, rooms: Sequence[int]) -> list[int] | None:
-    """On which of several GPUs, with so many free bytes each, each SAE of a pass trains: the first
-    also has the LM and the buffers. The largest SAE first, where most room is left. None where they
-    do not fit."""
+def spread(
+    recipes: Sequence[SaeRecipe], shape: Shape, rooms: Sequence[int], devices: int
+) -> list[int] | None:
+    """On which of the first `devices` of several GPUs, with so many free bytes each, each SAE of a
+    pass trains: the first also has the LM and the buffers, unless the LM is spread. The largest SAE
+    first, where most room is left. None where they do not fit."""
     of_pass = of_training(recipes, shape)
     steps = [_step(recipe, shape) for recipe in recipes]
     own = [3 * sae_bytes(shape.d_model, recipe.width) + _kept(recipe, shape) for recipe in recipes]
-    left = list(rooms)
     # What does not go with an SAE.
-    left[0] -= of_pass.on_gpu - sum(own) - max(steps)
-    largest = [0] * len(rooms)
-    places = [0] * len(recipes)
+    without_saes = [of_pass.on_gpu - sum(own) - max(steps), *of_pass.on_other_gpus]
+    left = [room - of_lm for room, of_lm in zip_longest(rooms, without_saes, fillvalue=0)]
+    if min(left) < 0:
+        return None
+    on = range(min(devices, len(rooms)))
+    largest = [0] * len(on)
+    found = [0] * len(recipes)
     for index in sorted(range(len(recipes)), key=lambda each: -own[each]):
         # A step of one SAE at a time is at work on a device.
-        after = [
-            left[place] - own[index] - max(largest[place], steps[index])
-            for place in range(len(rooms))
-        ]
+        after = [left[place] - own[index] - max(largest[place], steps[index]) for place in on]
         place = after.index(max(after))
         if after[place] < 0:
             return None
-        places[index] = place
+        found[index] = place
         left[place] -= own[index]
         largest[place] = max(largest[place], steps[index])
-    return places
+    return found
 
 
 def _latents(recipe: SaeRecipe) -> int:
@@ -164,16 +179,16 @@ def of_judging(
     coded = round(LIVE_JUDGED * rows * widest * FLOAT32_BYTES)
     # The untouched LM's logits, in float32, are there while codecs code.
     reference = positions * shape.vocabulary * FLOAT32_BYTES if cost.keeps_logits else 0
-    lm = lm_bytes(model.dtype, shape, model.layers)
     return Memory(
-        lm=lm,
+        lm=lm_parts(model.dtype, shape, model.layers, model.lm_devices),
         saes=sum(sae_bytes(shape.d_model, count) for count in latents),
         buffer=0,
         live={
             "cuda": logits["cuda"] + reference + max(blocks["cuda"], coded),
             "cpu": logits["cpu"] + copied + reference + max(blocks["cpu"], coded),
         },
-        loaded=lm,
+        loaded=lm_bytes(model.dtype, shape, model.layers),
+        passing=max(blocks["cuda"], 0 if shape.tied else logits["cuda"]),
     )
 
 
@@ -182,17 +197,14 @@ def of_fitting(config: Config, name: str, shape: Shape, layer: int) -> Memory:
     model = config.models[name]
     positions = model.llm_batch_contexts * model.context_tokens
     activations = 3 * positions * shape.d_model * 8
+    blocks = _blocks(model.dtype, shape, model.llm_batch_contexts, model.context_tokens)
     return Memory(
-        lm=lm_bytes(model.dtype, shape, layer + 1),
+        lm=lm_parts(model.dtype, shape, layer + 1, model.lm_devices),
         saes=3 * 8 * shape.d_model**2,
         buffer=0,
-        live={
-            device: block + activations
-            for device, block in _blocks(
-                model.dtype, shape, model.llm_batch_contexts, model.context_tokens
-            ).items()
-        },
+        live={device: block + activations for device, block in blocks.items()},
         loaded=lm_bytes(model.dtype, shape, model.layers),
+        passing=blocks["cuda"],
     )
 
 
@@ -210,7 +222,7 @@ def of_looking(
     ranked = FLOAT32_BYTES * (matrix + LIVE_RANKED * RANKED_AT_ONCE)
     blocks = _blocks(model.dtype, shape, model.llm_batch_contexts, model.context_tokens)
     return Memory(
-        lm=lm_bytes(model.dtype, shape, layer + 1),
+        lm=lm_parts(model.dtype, shape, layer + 1, model.lm_devices),
         saes=sum(sae_bytes(shape.d_model, count) for count in latents),
         buffer=0,
         live={
@@ -218,6 +230,7 @@ def of_looking(
             "cpu": activations + max(blocks["cpu"], shown + max(coded, ranked)),
         },
         loaded=lm_bytes(model.dtype, shape, model.layers),
+        passing=max(blocks["cuda"], 0 if shape.tied else ranked),
     )
 
 
@@ -229,6 +242,17 @@ def sae_bytes(d_model: int, latents: int) -> int:
 def lm_bytes(dtype: str, shape: Shape, blocks: int) -> int:
     """Bytes of an LM with so many blocks."""
     return shape.weights(blocks) * ELEMENT_BYTES[dtype]
+
+
+def lm_parts(dtype: str, shape: Shape, blocks: int, devices: int) -> list[int]:
+    """The same on each of so many devices over which the LM is spread: the embedding is on the
+    first, and the unembedding on the last, unless they are one."""
+    parts = [0] * devices
+    for place in places(blocks, devices):
+        parts[place] += shape.block_weights
+    parts[0] += shape.head_weights
+    parts[-1] += 0 if shape.tied else shape.head_weights
+    return [part * ELEMENT_BYTES[dtype] for part in parts]
 
 
 def _blocks(dtype: str, shape: Shape, contexts: int, length: int) -> dict[str, int]:

@@ -96,8 +96,9 @@ def _fitting(
     # Those of a layer and a seed together: each has a buffer of its own.
     ordered = sorted(group, key=lambda each: (each[0].layer, each[0].seed or 0))
     recipes = [sae_recipe(config, sae) for sae, _ in ordered]
-    rooms = [int(limit * GIB)] * config.passes.devices_per_pass
-    places = fewest(len(ordered), lambda a, b: _fits(recipes[a:b], shape, rooms))
+    devices = config.passes.devices_per_pass
+    rooms = [int(limit * GIB)] * config.gpus_to_train(model)
+    places = fewest(len(ordered), lambda a, b: _fits(recipes[a:b], shape, rooms, devices))
     if places is None:
         alone = [needed([recipe], shape) for recipe in recipes]
         most = max(alone)
@@ -120,17 +121,17 @@ def shape_of(config: Config, model: str) -> Shape:
     return weights.shape(config, model)
 
 
-def _fits(recipes: Sequence[SaeRecipe], shape: Shape, rooms: Sequence[int]) -> bool:
-    """Whether a pass fits into so many bytes of each of its devices."""
+def _fits(recipes: Sequence[SaeRecipe], shape: Shape, rooms: Sequence[int], devices: int) -> bool:
+    """Whether a pass fits into so many bytes of each of its GPUs, with SAEs on so many of them."""
     if len(rooms) == 1:
         return needed(recipes, shape) <= rooms[0]
-    return memory.spread(recipes, shape, rooms) is not None
+    return memory.spread(recipes, shape, rooms, devices) is not None
 
 
 def needed(recipes: Sequence[SaeRecipe], shape: Shape) -> int:
     """Bytes of a pass at its largest, on a GPU or a CPU, whichever takes more."""
     of_pass = memory.of_training(recipes, shape)
-    return max(of_pass.on_gpu, of_pass.on_cpu)
+    return max(of_pass.on_gpu, *of_pass.on_other_gpus, of_pass.on_cpu)
 
 
 def fewest(count: int, fits: Callable[[int, int], bool]) -> list[int] | None:

@@ -82,11 +82,12 @@ def memory(
     lm = lm_bytes(dtype, shape, layers)
     held = described.held_bytes(settings, shape.d_model, ELEMENT_BYTES[dtype])
     return Memory(
-        lm=lm,
+        lm=[lm],  # SAE Bench's own code knows one GPU
         saes=sae_bytes(shape.d_model, max(latents, default=0)),
         buffer=0,
         live={"cuda": held, "cpu": held},
         loaded=lm,
+        passing=0,
     )
 
 

@@ -39,8 +39,15 @@ class JobCost:
     # Of SAE Bench's own code, whose operations are not counted.
     paper_hours: PaperHours = NO_HOURS
     judge: JudgeCost = NO_JUDGE
-    # The GPUs that its memory may spread over.
+    # The GPUs that its SAEs may spread over.
     gpus: int = 1
+
+    def fits(self, device: Device) -> bool:
+        """Whether GPUs of that kind hold it."""
+        others, room = self.memory.on_other_gpus, device.memory_gib * 2**30
+        several = max(self.gpus, 1 + len(others))
+        first = self.memory.on_gpu if self.gpus == 1 else 0  # SAEs go where there is room
+        return max(first, *others, 0) <= room and self.memory.on_gpu + sum(others) <= several * room
 
     def hours(self, device: Device) -> float:
         counted = hours(device, self.operations, self.traffic, self.lm_dtype, self.sae_dtype)

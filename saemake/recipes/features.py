@@ -7,7 +7,7 @@ from saemake.paths.files import FEATURES_TEXT
 from saemake.paths.names import SaeName, Trained
 from saemake.paths.sweeps import members
 from saemake.recipes.inputs import tokens_recipe
-from saemake.recipes.kinds import Recipe, TokensRecipe
+from saemake.recipes.kinds import LmRecipe, TokensRecipe
 from saemake.recipes.training import sae_recipe
 
 # Raised by hand when a page's data change.
@@ -17,7 +17,7 @@ FEATURES_VERSION = 1
 POSITIONS_AT_ONCE, LATENTS_AT_ONCE, RANKED_AT_ONCE = 4096, 2**26, 2**24
 
 
-class FeaturesRecipe(Recipe):
+class FeaturesRecipe(LmRecipe):
     """What is seen of the latents of one SAE: `subject` is the hash of its recipe. `drop` is the
     evaluation's. What training leaves out is in the SAE's own recipe. `latents` are always
     shown. `held_out`: nothing of the text was trained on."""
@@ -51,6 +51,7 @@ def features_recipe(config: Config, sae: SaeName) -> FeaturesRecipe:
         text=tokens_recipe(config, sae.model, FEATURES_TEXT),
         held_out=judged.held_out,
         drop=judged.drop,
+        lm_devices=model.lm_devices,
         batch_contexts=model.llm_batch_contexts,
         cpu_threads=config.training_of(sae.model).cpu_threads,
         tokens=settings.tokens,

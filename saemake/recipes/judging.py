@@ -51,6 +51,7 @@ def evaluation_recipe(
         settings=settings.model_dump(mode="json", exclude=settings.OUTSIDE_RECIPE),
         subject=subject,
         tokens=tokens_recipe(config, model, evaluation),
+        lm_devices=config.models[model].lm_devices,
         batch_contexts=described.batch_contexts(settings, config.models[model].llm_batch_contexts),
         cpu_threads=config.training_of(model).cpu_threads,
         inferences=list(kind.inferences) if kind and kind.inferences else [None],

@@ -30,6 +30,13 @@ class ModelRecipe(Recipe):
     dtype: str
 
 
+class LmRecipe(Recipe):
+    """Of what an LM computes; `lm_devices` is over how many GPUs it is spread, and in the recipe
+    only where it is. Tokens need no LM, so they stay what they are."""
+
+    lm_devices: int = Field(default=1, exclude_if=lambda count: count == 1)
+
+
 class TokensRecipe(Recipe):
     """The tokenised text: documents one a context, or packed into contexts of equal length; from
     the text's beginning, or after the documents that the tokens with the hash `after` are of.
@@ -56,7 +63,7 @@ class TokensRecipe(Recipe):
     dropped: list[Literal["bos", "special"]] = Field(default=[], exclude_if=lambda kinds: not kinds)
 
 
-class SaeRecipe(Recipe):
+class SaeRecipe(LmRecipe):
     """One SAE. `ae.pt` is a function of this alone, on one kind of device."""
 
     tokens: TokensRecipe
@@ -73,7 +80,7 @@ class SaeRecipe(Recipe):
     steps: int
 
 
-class BaselinesRecipe(Recipe):
+class BaselinesRecipe(LmRecipe):
     """The principal components of a layer's activations on the beginning of the training text."""
 
     version: int
@@ -85,7 +92,7 @@ class BaselinesRecipe(Recipe):
     drop: RecordedDrop = Drop()
 
 
-class EvaluationRecipe(Recipe):
+class EvaluationRecipe(LmRecipe):
     """One evaluation of one thing: `subject` is the hash of the recipe of an SAE, a checkpoint or
     a baseline. `settings` are what else its figures depend on."""
 

@@ -23,6 +23,7 @@ def sae_recipe(config: Config, name: SaeName) -> SaeRecipe:
         tokens=tokens_recipe(config, sweep.model, "train"),
         activations_version=ACTIVATIONS_VERSION,
         layer=sweep.layer,
+        lm_devices=model.lm_devices,
         llm_batch_contexts=model.llm_batch_contexts,
         buffer_tokens=model.buffer_tokens,
         architecture=sweep.architecture,
@@ -53,6 +54,7 @@ def baselines_recipe(config: Config, model: str, layer: int) -> BaselinesRecipe:
         version=BASELINES_VERSION,
         tokens=training_tokens(config, model),
         layer=layer,
+        lm_devices=config.models[model].lm_devices,
         llm_batch_contexts=config.models[model].llm_batch_contexts,
         pca_tokens=config.baselines_of(model).pca_tokens,
         cpu_threads=config.training_of(model).cpu_threads,
@@ -79,13 +81,15 @@ def checkpoint_key(recipe: SaeRecipe, step: int) -> str:
 
 
 def lm_run_key(recipe: SaeRecipe) -> str:
-    """SAEs with the same one can train on one run of the LM: the text and its batches, the steps
-    and their size, how norm factors are found, and the threads of the process are the same."""
+    """SAEs with the same one can train on one run of the LM: the text and its batches, the LM's
+    GPUs, the steps and their size, how norm factors are found, and the threads of the process are
+    the same."""
     training = recipe.training
     return digest(
         [
             recipe.tokens.hash,
             recipe.activations_version,
+            recipe.lm_devices,
             recipe.llm_batch_contexts,
             recipe.steps,
             training.batch_tokens,

@@ -218,6 +218,9 @@ def test_one_job_at_a_time_uses_a_gpu(elsewhere, monkeypatch):
         "--resources gpu=1 mem_mb=8 -n"
     )
     assert words_for(f"{SAE} --res=mem_mb=8", elsewhere).endswith("--res mem_mb=8 gpu=1")
+    # A job that takes several can have them.
+    (elsewhere / "two.yaml").write_text("models: {demo: {lm_devices: 2}}")
+    assert words_for(f"{SAE} --configfile two.yaml", elsewhere).endswith("--resources gpu=2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert "gpu" not in words_for(SAE, elsewhere)
 

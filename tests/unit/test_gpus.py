@@ -93,8 +93,8 @@ def test_a_job_takes_as_many_as_it_asks_for(tmp_path, monkeypatch):
     monkeypatch.setattr(gpus, "_nvidia_smi", lambda: LISTED)
     monkeypatch.setattr(gpus, "take", lambda names, count: take(names, count, tmp_path))
     monkeypatch.setenv(gpus.VISIBLE, "0,2")
-    with pytest.raises(SaemakeError, match="takes 3 GPUs, and 2 can be seen: lower passes"):
-        gpus.claim(3)
+    with pytest.raises(SaemakeError, match="takes 3 GPUs, and 2 can be seen: lower a_key,"):
+        gpus.claim(3, "a_key")
     one = gpus.claim()
     # Waits for the other, and does not hold the first meanwhile.
     waited = []

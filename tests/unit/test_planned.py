@@ -416,17 +416,17 @@ def test_a_pass_spreads_over_gpus_where_its_saes_fit():
     )
     alone = memory.of_training([one], shape).on_gpu
     # What the first GPU has of one SAE is there for the LM and the buffer too.
-    assert memory.spread([one], shape, [alone]) == [0]
-    assert memory.spread([one], shape, [alone - 1]) is None
+    assert memory.spread([one], shape, [alone], 1) == [0]
+    assert memory.spread([one], shape, [alone - 1], 1) is None
     room = {
         each.hash: memory.of_training([each] * 2, shape).on_gpu
         - memory.of_training([each], shape).on_gpu
         + memory._step(each, shape)
         for each in (one, wide)
     }
-    assert sorted(memory.spread([one, one], shape, [alone, room[one.hash]])) == [0, 1]
-    assert memory.spread([one, one], shape, [alone, room[one.hash] - 1]) is None
-    assert memory.spread([one, one], shape, [alone - 1, room[one.hash]]) is None
+    assert sorted(memory.spread([one, one], shape, [alone, room[one.hash]], 2)) == [0, 1]
+    assert memory.spread([one, one], shape, [alone, room[one.hash] - 1], 2) is None
+    assert memory.spread([one, one], shape, [alone - 1, room[one.hash]], 2) is None
     # The largest first, where most is free.
-    assert memory.spread([one, wide], shape, [alone, room[wide.hash]]) == [0, 1]
-    assert memory.spread([one, wide], shape, [alone, room[wide.hash] - 1]) is None
+    assert memory.spread([one, wide], shape, [alone, room[wide.hash]], 2) == [0, 1]
+    assert memory.spread([one, wide], shape, [alone, room[wide.hash] - 1], 2) is None

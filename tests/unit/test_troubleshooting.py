@@ -104,7 +104,8 @@ def test_memory_and_disk(tmp_path, monkeypatch, config, shown):  # noqa: F811
 
     sae = SaeName(Sweep("gemma-2-2b", 12, "top_k", "65k"), 20)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (12 * 2**30, 16 * 2**30))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (12 * 2**30, 16 * 2**30))
     wanted, label = [Wanted(str(sae), sae_recipe(config, sae))], f"train {sae.sweep}"
     said = refusal(train._parts, config, sae.model, label, wanted, Stores.under(tmp_path))
     assert quotes("Too little memory on the GPU", said)

@@ -13,7 +13,7 @@ rule baselines:
         "../../envs/saemake.yaml"
     threads: lambda wildcards: CONFIG.training_of(wildcards.model).cpu_threads
     resources:
-        **ASKS.fit(),
+        **ASKS.fit(gpus_of("{model}", lm_devices)),
     params:
         recipe=lambda wildcards: baselines_recipe(
             CONFIG, wildcards.model, int(wildcards.layer)

@@ -288,6 +288,18 @@ def threads_of(model):
     return CONFIG.training_of(model).cpu_threads
 
 
+def lm_devices(model):
+    """The GPUs of a job that runs a model and trains nothing."""
+    return CONFIG.models[model].lm_devices
+
+
+def gpus_of(model, count):
+    """The GPUs of a job, as `count` has them of its model, which may be a wildcard."""
+    if model == "{model}":
+        return lambda wildcards: count(wildcards.model)
+    return count(model)
+
+
 def files_of_published(sweep, files):
     """Those files of every published SAE of a sweep."""
     return in_each([f"published/{name}" for name in CATALOGUE.of_sweep(sweep)], files)

@@ -20,7 +20,7 @@ for judged in job_rules.evaluate_rules(CONFIG):
         threads: threads_of(judged.model)
         resources:
             **judged_of(judged.subjects),
-            **ASKS.evaluate(judged.subjects),
+            **ASKS.evaluate(judged.subjects, gpus_of(judged.model, lm_devices)),
         params:
             recipes=partial(evaluation_recipes, judged.subjects),
             subjects=partial(without_comparing, judged.subjects),

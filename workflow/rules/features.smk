@@ -20,7 +20,7 @@ for paged in job_rules.train_rules(CONFIG):
             "../../envs/saemake.yaml"
         threads: threads_of(paged.model)
         resources:
-            **ASKS.look(paged.trained),
+            **ASKS.look(paged.trained, gpus_of(paged.model, lm_devices)),
         params:
             recipes=partial(page_recipes, paged.trained),
             trained=partial(without_comparing, paged.trained),

@@ -1,5 +1,6 @@
 """SAE Bench's own evaluations: their data, what is set up once, and judging. The jobs run SAE
-Bench's code in an environment of its own."""
+Bench's code in an environment of its own, which has an LM on one GPU, whatever `lm_devices` says.
+"""
 
 
 localrules:

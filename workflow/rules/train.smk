@@ -22,7 +22,7 @@ for pass_ in job_rules.train_rules(CONFIG):
         threads: CONFIG.training_of(pass_.model).cpu_threads
         resources:
             **passes_of(pass_.trained),
-            **ASKS.train(pass_.trained, CONFIG.passes.devices_per_pass),
+            **ASKS.train(pass_.trained, gpus_of(pass_.model, CONFIG.gpus_to_train)),
         params:
             # The one parameter that Snakemake compares; the rest takes `output` and is not.
             recipes=partial(training_recipes, pass_.trained),
