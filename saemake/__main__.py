@@ -29,7 +29,10 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     named = next((word for word in words if not word.startswith("-")), None)
     for name in [named] if named in COMMANDS else COMMANDS:
         module = importlib.import_module(f"saemake.commands.{name}")
-        command = subparsers.add_parser(name, help=_about(module), description=module.__doc__)
+        # Without abbreviations: snakemake's --config is another option than --configfile.
+        command = subparsers.add_parser(
+            name, help=_about(module), description=module.__doc__, allow_abbrev=False
+        )
         command.add_argument(
             "--configfile",
             nargs="+",

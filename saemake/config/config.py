@@ -73,6 +73,12 @@ class Config(Closed):
     figures: dict[Name, OwnFigure] = Field(default={})
     root: Path
 
+    def __repr__(self) -> str:
+        # Short: Snakemake writes functions into its messages, with what they hold.
+        return f"Config(root={str(self.root)!r})"
+
+    __str__ = __repr__
+
     def columns_of(self, name: str) -> list[str]:
         """The columns that an evaluation has in metrics.json."""
         return list(evaluation.get(name).Figures.model_fields)

@@ -1,6 +1,6 @@
 """What a job will do and how much of it, in words: shown by a dry run and at a job's start."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from saemake.config.config import Config
 from saemake.paths.names import STORE, PublishedSweep, SaeName, Subjects, Trained
@@ -12,6 +12,9 @@ from saemake.plan.work import Evaluate
 from saemake.recipes.inputs import tokens_recipe
 from saemake.recipes.training import sae_recipe
 from saemake.records import at_hand
+
+# How many of the jobs are named that share a run of the LM.
+NAMED = 2
 
 
 class Said:
@@ -53,20 +56,28 @@ def of_training(
     return Said(
         lambda: (
             _training(config, trained)
-            + _shared(trained, passes)
+            + _shared(config, trained, passes)
             + at_hand.replaced(config, outputs)
         )
     )
 
 
-def _shared(trained: Trained, passes: Sequence[Pass]) -> str:
-    """A clause on what else trains on the same run of the LM."""
+def _shared(config: Config, trained: Trained, passes: Sequence[Pass]) -> str:
+    """A clause on what else trains on the same run of the LM, for a job that trains."""
     own = [each for each in passes if trained in each.jobs]
-    others = [job for each in own for job in each.jobs if job != trained]
-    if not others:
+    others = dict.fromkeys(job for each in own for job in each.jobs if job != trained)
+    if not others or not stored_now(STORE).lacks(config, trained):
         return ""
     saes = sum(len(each.saes) for each in own)
-    return f"; on one run of the LM with {', '.join(map(str, others))}: {saes} SAEs in all"
+    runs = "one run" if len(own) == 1 else f"{len(own)} runs"
+    return f"; on {runs} of the LM with {_some(others)}: {saes} SAEs in all"
+
+
+def _some(jobs: Iterable[object]) -> str:
+    """The first two, and how many more."""
+    names = list(map(str, jobs))
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _training(config: Config, trained: Trained) -> str:
@@ -126,7 +137,8 @@ def of_evaluation(
     def say() -> str:
         stored = stored_now(STORE).judged(config, subjects, evaluation)
         words = _evaluation(config, subjects, evaluation, stored)
-        words += _judged_with(Evaluate(evaluation, subjects), judged)
+        if not all(stored):
+            words += _judged_with(Evaluate(evaluation, subjects), judged)
         # No model entry of another name could keep both of a published SAE.
         of_published = isinstance(subjects, PublishedSweep)
         return words if of_published else words + at_hand.replaced(config, outputs)
@@ -137,9 +149,7 @@ def of_evaluation(
 def _judged_with(job: Evaluate, judged: Sequence[Together]) -> str:
     """A clause on what else is judged in the same run of the LM."""
     others = [other for each in judged if job in each.jobs for other in each.jobs if other != job]
-    if not others:
-        return ""
-    return f"; in one run of the LM with {', '.join(str(other.subjects) for other in others)}"
+    return f"; on one run of the LM with {_some(o.subjects for o in others)}" if others else ""
 
 
 def _evaluation(config: Config, subjects: Subjects, evaluation: str, stored: Sequence[bool]) -> str:

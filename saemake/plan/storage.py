@@ -1,15 +1,19 @@
 """Disk that outputs take, and what is downloaded for them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saemake import evaluation as evaluations
 from saemake.config.config import Config
 from saemake.llm.shape import Shape
 from saemake.paths.names import Baselines
+from saemake.plan import memory
 from saemake.plan.memory import FLOAT32_BYTES, sae_bytes
+from saemake.plan.passes import Pass
 from saemake.plan.text import Texts
 from saemake.plan.work import Evaluate, Tokenise, Work
+from saemake.recipes.training import sae_recipe
 
 # Of each latent and way of choosing latents, in an evaluation's parquet: the floats of SAE Bench's
 # core, and the index.
@@ -39,30 +43,38 @@ class Disk:
         return self.tokens + of_saes + self.setups + self.pages
 
 
-def disk(config: Config, work: Work, shapes: dict[str, Shape], texts: Texts) -> Disk:
-    """What the work writes."""
-    saes = checkpoints = snapshots = 0
+def disk(
+    config: Config,
+    work: Work,
+    passes: Sequence[Pass],
+    shapes: dict[str, Shape],
+    texts: Texts,
+) -> Disk:
+    """What the work writes, in these passes."""
+    saes = checkpoints = 0
     for missing in work.train.values():
         sweep = missing[0].sweep
-        model = config.models[sweep.model]
-        d_model = shapes[sweep.model].d_model
-        sae = sae_bytes(d_model, config.latents(sweep.width))
+        sae = sae_bytes(shapes[sweep.model].d_model, config.latents(sweep.width))
         steps = config.checkpoint_steps(sweep.model, sweep.architecture)
         saes += len(missing) * sae
         checkpoints += len(missing) * len(steps) * sae
-        element = 2 if config.training_of(sweep.model).autocast == "bfloat16" else 4
-        # An SAE with Adam's two moments, and the buffer.
-        state = 3 * len(missing) * sae + model.buffer_tokens * d_model * element
-        snapshots = max(snapshots, 2 * state)
     return Disk(
         tokens=sum(_token_bytes(config, job, shapes, texts) for job in work.tokenise),
         saes=saes,
         checkpoints=checkpoints,
         evaluations=sum(_latent_bytes(job, work, shapes) for job in work.evaluate),
-        snapshots=snapshots,
+        # The next one is written before the last is removed.
+        snapshots=max((2 * _snapshot_bytes(config, each, shapes) for each in passes), default=0),
         setups=_setup_bytes(config, work, shapes),
         pages=SHOWN_BYTES * config.features.sample * sum(map(len, work.look.values())),
     )
+
+
+def _snapshot_bytes(config: Config, of_pass: Pass, shapes: dict[str, Shape]) -> int:
+    """The SAEs of a pass with Adam's two moments, and its buffers."""
+    recipes = [sae_recipe(config, sae) for sae in of_pass.saes]
+    of_training = memory.of_training(recipes, shapes[of_pass.model])
+    return of_training.saes + of_training.buffer
 
 
 def _setup_bytes(config: Config, work: Work, shapes: dict[str, Shape]) -> int:

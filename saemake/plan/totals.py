@@ -142,7 +142,7 @@ class _Costs:
             sum(job.operations.lm for job in self._judged_apart() if job.stage == "evaluation"),
             tokens,
             jobs,
-            disk(config, needed, self.shapes, texts),
+            disk(config, needed, passes, self.shapes, texts),
             download(config, needed, self.shapes, texts, cached),
             not needed.tokenise,
         )

@@ -25,7 +25,8 @@ from saemake.llm.shape import shape_of
 from saemake.paths.files import suite_sweeps
 from saemake.paths.names import SaeName, Sweep
 from saemake.plan.judged_together import together as judged_together
-from saemake.plan.passes import cut, fewest, needed
+from saemake.plan.messages import of_training
+from saemake.plan.passes import Pass, cut, fewest, needed
 from saemake.plan.stored import Stored
 from saemake.plan.text import Texts, counted_lengths
 from saemake.plan.totals import plan
@@ -255,6 +256,25 @@ def test_a_plan_counts_the_lm_once_a_pass(tmp_path, monkeypatch):
     # Two streams: a buffer more than one pass alone has.
     buffers = [job.memory.buffer for job in apart.jobs]
     assert together.jobs[0].memory.buffer == 2 * buffers[0]
+    # A snapshot has what stays of a pass but the LM; two of them while the second is written.
+    for made in (apart, together):
+        kept = [job.memory.saes + job.memory.buffer for job in made.jobs]
+        assert made.disk.snapshots == 2 * max(kept)
+
+
+def test_what_a_job_says_of_the_others_is_short(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    others = [Sweep("demo", layer, "top_k", "256") for layer in range(4)]
+    saes = [SaeName(sweep, 4) for sweep in others]
+    both = Pass(tuple(saes), tuple(others))
+    said = str(of_training(config_of(), others[0], passes=[both, both]))
+    assert said.endswith(
+        "; on 2 runs of the LM with demo/L1/top_k/256, demo/L2/top_k/256 and 1 more: 8 SAEs in all"
+    )
+
+
+def test_a_config_is_short_where_snakemake_writes_it():
+    assert len(repr(config_of())) == len(str(config_of())) < 200
 
 
 def test_what_a_run_writes_down_its_jobs_read(tmp_path, monkeypatch):

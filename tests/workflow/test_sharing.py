@@ -100,7 +100,7 @@ def test_saes_of_a_layer_are_judged_in_one_run_of_the_lm(workflow, apart, tmp_pa
     alone.succeed(*TABLES)
     workflow.configure({**WIDTHS, **SHARE})
     said = workflow.succeed(*TABLES, "-n")
-    assert len(re.findall(r"in one run of the LM with demo/L3/batch_top_k/128$", said, re.M)) == 2
+    assert len(re.findall(r"; on one run of the LM with demo/L3/batch_top_k/128$", said, re.M)) == 2
     workflow.succeed(*TABLES, "--cores", "2")
     for evaluation in ("sae_bench_core", "dictionary_learning"):
         # The SAE of layer 4; of layer 3 the sweeps, in one, and the four baselines.
