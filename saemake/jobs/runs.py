@@ -33,12 +33,19 @@ COUNTED = re.compile(
 )
 
 
+# As a job says it that trains for others too.
+IN_ALL = re.compile(r": (?P<all>[\d,]+) SAEs in all")
+
+
 def short(message: str) -> str:
     """A job's message without its details: `train 6 SAEs demo/L3/top_k/1k (...): ...` is `train
     demo/L3/top_k/1k (6 SAEs)`, and `train 1 SAE demo/L3/top_k/1k (k_2): ...` is `train
-    demo/L3/top_k/1k/k_2`."""
+    demo/L3/top_k/1k/k_2`. With others on one run of the LM it is `train demo/L3/top_k/1k (6 of 24
+    SAEs)`."""
     if counted := COUNTED.match(message):
         verb, count, what, name = counted.group("verb", "count", "what", "names")
+        if in_all := IN_ALL.search(message):
+            return f"{verb} {what} ({count.partition(' ')[0]} of {in_all['all']} SAEs)"
         return f"{verb} {what}/{name}" if count == "1 SAE" and name else f"{verb} {what} ({count})"
     return DETAILS.split(message.strip(), maxsplit=1)[0]
 

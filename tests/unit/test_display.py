@@ -503,6 +503,10 @@ def test_status_imports_nothing_slow():
     [
         (TRAIN, "train demo/L3/top_k/1k (6 SAEs)"),
         ("link 1 SAE demo/L3/top_k/1k (k_2) from the store", "link demo/L3/top_k/1k/k_2"),
+        (
+            f"{TRAIN}; on one run of the LM with demo/L3/gated/1k: 12 SAEs in all",
+            "train demo/L3/top_k/1k (6 of 12 SAEs)",
+        ),
         (JUDGE, "evaluate demo/L3/matryoshka_batch_top_k/1k by dictionary_learning"),
         ("tokenise 1,000 tokens of x (train) for demo", "tokenise 1,000 tokens of x"),
         ("look at the latents of a/1k on up to 9 tokens", "look at the latents of a/1k"),
