@@ -4,7 +4,7 @@ users.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from saemake.base.remote_files import check_url
 from saemake.base.sections import Closed, Count, Flag, Number, Rate, Reference, Whole, flag
@@ -206,11 +206,12 @@ class Passes(Closed):
     memory_gib: Annotated[Number, Field(gt=0)] | None
     devices_per_pass: Annotated[int, Field(gt=0)] = 1
 
-    @model_validator(mode="after")
-    def _sparsities(self) -> Self:
-        if "sparsities" not in self.share:
-            raise ValueError("'share' must list sparsities: one job trains a whole sweep")
-        return self
+    @field_validator("share")
+    @classmethod
+    def _sparsities(cls, share: list[Shared]) -> list[Shared]:
+        if "sparsities" not in share:
+            raise ValueError("must list sparsities: one job trains a whole sweep")
+        return share
 
     @property
     def across_jobs(self) -> bool:

@@ -410,7 +410,7 @@ def test_stores_know_what_a_shared_pass_has_made(inputs, tmp_path):
 @pytest.mark.parametrize(
     ("passes", "message"),
     [
-        ({"share": ["widths"]}, "'share' must list sparsities"),
+        ({"share": ["widths"]}, "passes.share.: must list sparsities"),
         ({"share": ["sparsities", "models"]}, "passes.share"),
         ({"memory_gib": 0}, "passes.memory_gib"),
         ({"memory_gib": "much"}, "passes.memory_gib"),
