@@ -8,10 +8,11 @@ from itertools import pairwise
 from saemake import evaluation as evaluations
 from saemake.config.config import Config
 from saemake.evaluation.description import Cost
+from saemake.inputs import weights
 from saemake.llm.cost import Lm, Reading
 from saemake.paths.names import SaeName, Sweep, Trained
 from saemake.plan import memory
-from saemake.plan.passes import GIB, apart, fewest, of_jobs, shape_of
+from saemake.plan.passes import GIB, apart, fewest, of_jobs
 from saemake.plan.work import Evaluate
 
 NO_TEXT = Reading(0, 0, 0, 0, known=True)
@@ -95,7 +96,7 @@ def _fitting(
 
 def _needed(config: Config, job: Evaluate, codecs: Sequence[int]) -> int:
     """Bytes at the largest, on a GPU or a CPU, whichever takes more. The text has no part in it."""
-    shape = shape_of(config, job.model)
+    shape = weights.shape(config, job.model)
     described = evaluations.on_text(job.evaluation)
     settings, model = config.evaluation_of(job.model, job.evaluation), config.models[job.model]
     batch = described.batch_contexts(settings, model.llm_batch_contexts)

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
+from saemake.inputs import weights
 from saemake.llm.shape import Shape
 from saemake.paths.names import SaeName, Trained
 from saemake.plan import memory
@@ -92,7 +93,7 @@ def _fitting(
     if config.passes.memory_gib is None:
         return [group]
     model, limit = group[0][0].model, config.passes.memory_gib
-    shape = shape_of(config, model)
+    shape = weights.shape(config, model)
     # Those of a layer and a seed together: each has a buffer of its own.
     ordered = sorted(group, key=lambda each: (each[0].layer, each[0].seed or 0))
     recipes = [sae_recipe(config, sae) for sae, _ in ordered]
@@ -109,16 +110,6 @@ def _fitting(
             " width"
         )
     return [ordered[first:last] for first, last in pairwise(places)]
-
-
-def shape_of(config: Config, model: str) -> Shape:
-    """The shape of a model. Raises SaemakeError where it is not known."""
-    known = config.models[model].shape
-    if known is not None:
-        return known
-    from saemake.inputs import weights  # takes seconds, and every run starts with this module
-
-    return weights.shape(config, model)
 
 
 def _fits(recipes: Sequence[SaeRecipe], shape: Shape, rooms: Sequence[int], devices: int) -> bool:

@@ -63,19 +63,9 @@ def _model(graph: Graph, config: Config, described: Mapping[str, Any], record: M
         card = _cached(hub, revision, CARD)
         return _on_hub(graph, f"the language model {hub}", hub, revision, sums, card)
     folder = config.path_of(config.models[name])
-    parts = [
-        _elsewhere(graph, "model", f"{name}/{file}", sum_, folder / file)
-        for file, sum_ in described["sha256"].items()
-    ]
-    return graph.add(
-        fragment("model", name),
-        "CreativeWork",
-        name=f"the language model '{name}'",
-        description=LOCAL,
-        identifier=_content(record, "content"),
-        license=_licence(graph, folder / CARD),
-        hasPart=parts,
-    )
+    parts = _parts(graph, "model", name, described["sha256"], folder)
+    content = _content(record, "content")
+    return _local(graph, "model", f"the language model '{name}'", name, folder, content, parts)
 
 
 def _text(
@@ -85,14 +75,9 @@ def _text(
     if hub is not None:
         card = _cached(hub, revision, CARD, "dataset")
         return _on_hub(graph, f"the text {hub}", f"datasets/{hub}", revision, {}, card)
-    return graph.add(
-        fragment("text", name),
-        "CreativeWork",
-        name=f"the text '{name}'",
-        description=LOCAL,
-        identifier=_content(record, "text_content"),
-        license=_licence(graph, config.path_of(config.texts[name]) / CARD),
-    )
+    folder = config.path_of(config.texts[name])
+    content = _content(record, "text_content")
+    return _local(graph, "text", f"the text '{name}'", name, folder, content, [])
 
 
 def _shards(graph: Graph, manifest: Path) -> Iterator[Ref]:
@@ -111,16 +96,35 @@ def _dataset(graph: Graph, config: Config, described: Mapping[str, Any], record:
         card = _cached(hub, revision, CARD, "dataset")
         return _on_hub(graph, f"the data {hub}", f"datasets/{hub}", revision, sums, card)
     folder = config.path_of(config.datasets[name])
-    parts = [
-        _elsewhere(graph, "data", f"{name}/{file}", sum_, folder / file)
-        for file, sum_ in described["files"].items()
+    parts = _parts(graph, "data", name, described["files"], folder)
+    content = _content(record, "content")
+    return _local(graph, "data", f"the data '{name}'", name, folder, content, parts)
+
+
+def _parts(graph: Graph, kind: str, name: str, sums: Mapping[str, str], folder: Path) -> list[Ref]:
+    """The files of a local folder, by their sums."""
+    return [
+        _elsewhere(graph, kind, f"{name}/{file}", sum_, folder / file)
+        for file, sum_ in sums.items()
     ]
+
+
+def _local(
+    graph: Graph,
+    kind: str,
+    called: str,
+    name: str,
+    folder: Path,
+    content: str | None,
+    parts: list[Ref],
+) -> Ref:
+    """A local folder that something is in, with the digest of its content."""
     return graph.add(
-        fragment("data", name),
+        fragment(kind, name),
         "CreativeWork",
-        name=f"the data '{name}'",
+        name=called,
         description=LOCAL,
-        identifier=_content(record, "content"),
+        identifier=content,
         license=_licence(graph, folder / CARD),
         hasPart=parts,
     )
