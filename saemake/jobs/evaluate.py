@@ -31,14 +31,11 @@ def evaluate(
     lm_weights, description = weights.read(config, model)
     store, text = stores.store(config, "evaluations"), Tokens(tokens)
     tables = tables_of(config, subjects, evaluation, description["d_model"], STORE)
-    judge(
-        [subject for table in tables for subject in table.judged],
-        subjects.layer,
-        lm_weights,
-        text,
-        store,
-        _beside(config, subjects, evaluation),
-    )
+    judged = [subject for table in tables for subject in table.judged]
+    # Only for a job that judges: it reads the SAEs of all the others.
+    lacks = not all(store.holds(subject.key) for subject in judged)
+    beside = _beside(config, subjects, evaluation) if lacks else []
+    judge(judged, subjects.layer, lm_weights, text, store, beside)
     write_tables(
         tables,
         lambda judged: rows_of(judged, text, store),
