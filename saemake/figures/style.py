@@ -282,9 +282,7 @@ def saes(rows: pd.DataFrame) -> pd.DataFrame:
 
 def one_for_all(architecture: str) -> bool:
     """Whether an SAE of the architecture is of several sparsities. Baselines are not."""
-    return (
-        architecture in architectures.names() and architectures.get(architecture).one_for_all
-    )
+    return architecture in architectures.names() and architectures.get(architecture).one_for_all
 
 
 def with_l0(rows: pd.DataFrame) -> pd.DataFrame:

@@ -412,9 +412,7 @@ class _Lack:
                 kind = architectures.get(sae.sweep.architecture)
                 return [[self._latents(sae)] * (len(kind.inferences) or 1)] * len(steps)
             case PublishedSweep(sweep):
-                return [
-                    self._size(job, sae) for sae in catalogue.load(self.config).of_sweep(sweep)
-                ]
+                return [self._size(job, sae) for sae in catalogue.load(self.config).of_sweep(sweep)]
             case SaeName() | Sweep() as subjects:
                 return [self._size(job, sae) for sae in members(self.config, subjects)]
 

@@ -170,8 +170,8 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
 
 
 def weights(dictionary: Dictionary) -> bytes:
-    """The parameters (W_enc, where it is not W_dec transposed) as safetensors in float32, without metadata, whose order in the file would
-    change from call to call."""
+    """The parameters as safetensors in float32, without metadata, whose order in the file would
+    change from call to call. There is no W_enc where W_dec encodes."""
     saelens_form = form_of(dictionary)
     encoder = {"W_enc": dictionary.encoder_weight.T} if saelens_form.has_encoder else {}
     parameters = {**encoder, "W_dec": dictionary.decoder_rows, **saelens_form.parameters}

@@ -92,9 +92,7 @@ def test_loss_and_gradients_are_saelens(compared, name):
     for ours, parameter in trainer.dictionary.named_parameters():
         key, turned = NAMES[ours]
         expected = theirs[key].T if turned else theirs[key]
-        worst = max(
-            worst, ((parameter.grad - expected).abs().max() / expected.abs().max()).item()
-        )
+        worst = max(worst, ((parameter.grad - expected).abs().max() / expected.abs().max()).item())
     print(f"\n{name}: gradients within {worst:.1e} of their largest")
     assert worst < 1e-5
 

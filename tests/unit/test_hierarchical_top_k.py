@@ -11,7 +11,7 @@ from unit.test_architectures import data, forward_of, make
 import saemake
 from saemake.architectures import products
 from saemake.architectures.hierarchical_top_k import HierarchicalTopK
-from saemake.architectures.hierarchical_top_k.trainer import NestedErrors
+from saemake.architectures.hierarchical_top_k.trainer import NestedError
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.figures import drawing, get
@@ -26,10 +26,11 @@ def test_the_errors_of_every_k_by_hand():
     rows = torch.tensor([[0.0, 2.0], [1.0, 0.0]], requires_grad=True)
     bias = torch.tensor([1.0, 0.0], requires_grad=True)
     target, latents = torch.tensor([[3.0, 1.0]]), torch.tensor([[1, 0]])
-    errors, x_hat = NestedErrors.apply(f, rows, bias, latents, target)
+    mean, errors, x_hat = NestedError.apply(f, rows, bias, latents, target)
     assert errors.tolist() == [1, 1]  # (3, 0) and (3, 2) for (3, 1)
     assert x_hat.tolist() == [[3, 2]]
-    errors.mean().backward()
+    assert mean == 1
+    mean.backward()
     # Half of twice (0, -1), of twice (0, 1): together nothing for the first latent and the bias.
     assert f.grad.tolist() == [[0, 2]]
     assert rows.grad.tolist() == [[0, 1], [0, 0]]
@@ -83,7 +84,9 @@ def test_the_ways_of_an_sae_are_every_k_and_the_judged_ones_those_of_the_config(
 
 
 def recipes(inference_k):
-    own = {"models": {"demo": {"architectures": {"hierarchical_top_k": {"inference_k": inference_k}}}}}
+    own = {
+        "models": {"demo": {"architectures": {"hierarchical_top_k": {"inference_k": inference_k}}}}
+    }
     config = read(raw_config(merged(own, SMALL)), PROJECT, [CONFIG_FILE])
     name = SaeName(Sweep("demo", 3, "hierarchical_top_k", "256"), 16)
     return sae_recipe(config, name), sae_evaluation_recipe(config, name, "sae_bench_core")
@@ -142,5 +145,5 @@ def test_an_inference_that_is_none_of_an_sae_is_told_which_there_are(tmp_path):
 
     write(tmp_path / "sae", "hierarchical_top_k")
     assert saemake.load(tmp_path / "sae", inference="k_2").kept == 2
-    with pytest.raises(SaemakeError, match="no inference 'k_9'.*has k_3 and k_2 and k_1"):
+    with pytest.raises(SaemakeError, match=r"no inference 'k_9'.*has k_3 and k_2 and k_1"):
         saemake.load(tmp_path / "sae", inference="k_9")

@@ -1,5 +1,7 @@
 """Matching pursuit: by hand, and its gradients against torch's own of the plain loop."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from unit.test_architectures import data, forward_of, make
@@ -101,4 +103,4 @@ def test_rows_keep_unit_norm_and_more_rounds_leave_less():
         f = dictionary.encode(x)
         assert (f.count_nonzero(dim=1) <= dictionary.k).all()
         left.append((dictionary.decode(f) - x).norm(dim=1))
-    assert all((after <= before + 1e-6).all() for before, after in zip(left, left[1:], strict=False))
+    assert all((after <= before + 1e-6).all() for before, after in pairwise(left))

@@ -74,10 +74,10 @@ class HierarchicalTopKTrainer(HierarchicalTopK, AuxKTrainer):
         places, f_P, latents_BK, f_BK = ranked_positive_of_each(self.encoding(x_BD), dictionary.k)
         self.count_fired(places.active(f_P), places)
 
-        errors_K, x_hat_BD = NestedErrors.apply(
+        nested_l2, errors_K, x_hat_BD = NestedError.apply(
             f_BK, dictionary.decoder_rows, dictionary.b_dec, latents_BK, x_BD
         )
-        loss = nested_l2 = errors_K.mean()
+        loss = nested_l2
         parts = {"l2": errors_K[-1].detach(), "nested_l2": nested_l2.detach()}
         if self.auxk_is_due(step, len(x_BD)):
             auxk = self.auxk(x_BD, x_BD - x_hat_BD, top_positive_of_each)
@@ -86,13 +86,13 @@ class HierarchicalTopKTrainer(HierarchicalTopK, AuxKTrainer):
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
 
-class NestedErrors(torch.autograd.Function):
-    """The reconstruction errors with the 1, 2, ..., K largest latents of each token: squared,
-    summed over D, mean over B; float32 [K]. And the reconstruction with all of them, [B, D],
-    without a gradient.
+class NestedError(torch.autograd.Function):
+    """The mean over k of 1, 2, ..., K of the reconstruction error with the k largest latents of
+    each token: squared, summed over D, mean over B; a float32 scalar. And without gradients: the
+    error of each k, float32 [K], and the reconstruction with all latents, [B, D].
 
-    A graph of K reconstructions would hold K matrices [B, D]. Here the backward pass computes the
-    reconstructions anew, a part of the tokens at a time.
+    A graph of K reconstructions would hold K matrices [B, D]. Here they are made for a part of the
+    tokens at a time, and the gradients with them.
     """
 
     @staticmethod
@@ -103,49 +103,35 @@ class NestedErrors(torch.autograd.Function):
         bias_D: Tensor,
         latents_BK: Tensor,
         target_BD: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(f_BK, rows_FD, bias_D, latents_BK, target_BD)
-        sums_K = f_BK.new_zeros(f_BK.shape[1], dtype=torch.float32)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        tokens, ranks = f_BK.shape
+        sums_K = f_BK.new_zeros(ranks)
+        f_gradient_BK = torch.empty_like(f_BK)
+        rows_gradient_FD = torch.zeros_like(rows_FD)
+        bias_gradient_D = torch.zeros_like(bias_D)
         x_hats = []
         for part in products.row_parts(f_BK.shape, rows_FD):
-            _, errors_RKD = _errors(f_BK, rows_FD, bias_D, latents_BK, target_BD, part)
+            latents_RK, f_RK1, target_RD = latents_BK[part], f_BK[part, :, None], target_BD[part]
+            rows_RKD = rows_FD[latents_RK]
+            # What the reconstructions with the latents up to each rank have too much.
+            errors_RKD = (rows_RKD * f_RK1).cumsum_(1)
+            errors_RKD += (bias_D - target_RD.float()).unsqueeze(1)
+            x_hats.append(errors_RKD[:, -1] + target_RD.float())
             sums_K += errors_RKD.square().sum(dim=(0, 2))
-            x_hats.append(errors_RKD[:, -1] + target_BD[part].float())
-        x_hat_BD = torch.cat(x_hats)
-        ctx.mark_non_differentiable(x_hat_BD)
-        return sums_K / len(f_BK), x_hat_BD
+            # A latent is in the reconstructions of its own rank and of all larger k.
+            pulls_RKD = errors_RKD.flip(1).cumsum_(1).flip(1)
+            bias_gradient_D += pulls_RKD[:, 0].sum(0)
+            f_gradient_BK[part] = rows_RKD.mul_(pulls_RKD).sum(-1)
+            of_rows_ND = pulls_RKD.mul_(f_RK1).flatten(0, 1)
+            rows_gradient_FD += sum_of_rows(of_rows_ND, latents_RK.flatten(), len(rows_FD))
+        ctx.scale = 2 / (tokens * ranks)
+        ctx.save_for_backward(f_gradient_BK, rows_gradient_FD, bias_gradient_D)
+        errors_K, x_hat_BD = sums_K / tokens, torch.cat(x_hats)
+        ctx.mark_non_differentiable(errors_K, x_hat_BD)
+        return errors_K.mean(), errors_K, x_hat_BD
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        f_BK, rows_FD, bias_D, latents_BK, target_BD = ctx.saved_tensors
-        scale_K = 2 * gradients[0] / len(f_BK)
-        f_gradient_BK = torch.empty_like(f_BK)
-        rows_gradient_FD = torch.zeros_like(rows_FD, memory_format=torch.contiguous_format)
-        bias_gradient_D = torch.zeros_like(bias_D)
-        for part in products.row_parts(f_BK.shape, rows_FD):
-            rows_RKD, errors_RKD = _errors(f_BK, rows_FD, bias_D, latents_BK, target_BD, part)
-            # A latent is in the reconstructions of its own rank and of all larger k.
-            pulls_RKD = errors_RKD.mul_(scale_K[:, None]).flip(1).cumsum_(1).flip(1)
-            bias_gradient_D += pulls_RKD[:, 0].sum(0)
-            f_gradient_BK[part] = (pulls_RKD * rows_RKD).sum(-1)
-            pulls_RKD *= f_BK[part].unsqueeze(-1)
-            rows_gradient_FD += sum_of_rows(
-                pulls_RKD.flatten(0, 1), latents_BK[part].flatten(), len(rows_FD)
-            )
-        return f_gradient_BK, rows_gradient_FD, bias_gradient_D, None, None
-
-
-def _errors(
-    f_BK: Tensor,
-    rows_FD: Tensor,
-    bias_D: Tensor,
-    latents_BK: Tensor,
-    target_BD: Tensor,
-    part: slice,
-) -> tuple[Tensor, Tensor]:
-    """The decoder row of each kept latent of some tokens, and what the reconstructions with the
-    latents up to each rank have too much; [R, K, D] each."""
-    rows_RKD = rows_FD[latents_BK[part]]
-    errors_RKD = (rows_RKD * f_BK[part].unsqueeze(-1)).cumsum_(1)
-    errors_RKD += (bias_D - target_BD[part].float()).unsqueeze(1)
-    return rows_RKD, errors_RKD
+        scale = gradients[0] * ctx.scale
+        f_BK, rows_FD, bias_D = ctx.saved_tensors
+        return f_BK * scale, rows_FD * scale, bias_D * scale, None, None

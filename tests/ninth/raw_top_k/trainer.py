@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from saemake.architectures import constraints, losses
-from saemake.architectures.raw_top_k import RawTopK
 from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
+from saemake.architectures.raw_top_k import RawTopK
 from saemake.architectures.trainer import Forward, Trainer
 from saemake.base.onednn import linear
 
