@@ -105,7 +105,11 @@ def _sae_bench_software(pins: Path) -> dict[str, str]:
 
 
 def sae_bench_recipe(
-    config: Config, of: SetupName, subject: str, architecture: str | None = None
+    config: Config,
+    of: SetupName,
+    subject: str,
+    architecture: str | None = None,
+    sparsity: float | None = None,
 ) -> SaeBenchRecipe:
     """Of a subject by its recipe's hash, judged after a setup."""
     kind = architectures.get(architecture) if architecture else None
@@ -118,7 +122,7 @@ def sae_bench_recipe(
         setup=setup.hash,
         lm_name=setup.lm_name,
         software=setup.software,
-        inferences=[kind.inferences[0] if kind and kind.inferences else None],
+        inferences=_inferences(config, of.model, kind, sparsity)[:1],
     )
 
 
@@ -141,7 +145,7 @@ def judging_recipes(
     if evaluation in config.text_evaluations:
         return [evaluation_recipe(config, model, evaluation, subject, architecture, sparsity)]
     return [
-        sae_bench_recipe(config, setup, subject, architecture)
+        sae_bench_recipe(config, setup, subject, architecture, sparsity)
         for setup in setups(config, model, layer, evaluation)
     ]
 

@@ -16,7 +16,7 @@ from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.figures import drawing, get
 from saemake.paths.names import SaeName, Sweep
-from saemake.recipes.judging import sae_evaluation_recipe
+from saemake.recipes.judging import sae_evaluation_recipe, sae_evaluation_recipes
 from saemake.recipes.training import sae_recipe
 
 
@@ -98,6 +98,15 @@ def test_what_it_is_judged_with_is_in_the_evaluations_recipe_alone():
     assert few.inferences == ["k_16", "k_2"]
     assert more.inferences == ["k_16", "k_8", "k_2"]
     assert few.hash != more.hash
+
+
+def test_sae_bench_judges_its_own_k_and_the_rows_meet():
+    config = read(raw_config(SMALL), PROJECT, [CONFIG_FILE])
+    name = SaeName(Sweep("demo", 3, "hierarchical_top_k", "256"), 16)
+    (by_sae_bench,) = sae_evaluation_recipes(config, name, "sae_bench_tpp")
+    assert by_sae_bench.inferences == ["k_16"]
+    (on_text,) = sae_evaluation_recipes(config, name, "dictionary_learning")
+    assert on_text.inferences == ["k_16", "k_8", "k_2"]
 
 
 @pytest.mark.parametrize(
