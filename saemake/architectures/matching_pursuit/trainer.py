@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from saemake.architectures import constraints, losses, products
+from saemake.architectures.choosing import top_indices
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.dictionary import Dictionary
 from saemake.architectures.matching_pursuit import MatchingPursuit
@@ -30,7 +31,7 @@ def pursue(
     for rest_RD in x_BD.split(products.part_tokens(len(rows_FD), dtype)):
         latents, values = [], []
         for _ in range(k):
-            latents_R = look(rest_RD.to(dtype)).argmax(dim=1)
+            latents_R = top_indices(look(rest_RD.to(dtype)), 1)[:, 0]
             chosen_RD = rows_FD[latents_R]
             values_R = (rest_RD * chosen_RD).sum(dim=1).relu()
             rest_RD = torch.addcmul(rest_RD, chosen_RD, values_R[:, None], value=-1)
