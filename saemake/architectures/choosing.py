@@ -23,12 +23,15 @@ EVERY, MARGIN = 8, 1.25
 INTEGERS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 
 
-def top_of_each(encoding: Encoding, k: int) -> tuple[Places, Tensor]:
-    """The places of the k largest latents of each token, and their values with gradients."""
+def top_of_each(
+    encoding: Encoding, k: int, measure: Callable[[Tensor], Tensor] = lambda values: values
+) -> tuple[Places, Tensor]:
+    """The places of the k largest latents of each token, and their values with gradients. `measure`
+    says what counts as large, such as torch.abs."""
     tokens, width = encoding.shape
     if encoding.lists(tokens * k):
         kept = [
-            (latents_Rk := top_indices(part_RF, k), part_RF.gather(1, latents_Rk))
+            (latents_Rk := top_indices(measure(part_RF), k), part_RF.gather(1, latents_Rk))
             for part_RF in encoding.parts()
         ]
         latents_Bk, values_Bk = (torch.cat(column) for column in zip(*kept, strict=True))
@@ -36,8 +39,34 @@ def top_of_each(encoding: Encoding, k: int) -> tuple[Places, Tensor]:
         places = Listed(latents_Bk.flatten(), starts_B, width, encoding.dtype)
         return places, encoding.at(places, values_Bk.flatten().float())
     all_BF = encoding.whole()
-    mask_BF = torch.zeros_like(all_BF, dtype=torch.bool).scatter(1, top_indices(all_BF, k), True)
+    latents_Bk = top_indices(measure(all_BF), k)
+    mask_BF = torch.zeros_like(all_BF, dtype=torch.bool).scatter(1, latents_Bk, True)
     return encoding.at_masked(all_BF, mask_BF)
+
+
+def ranked_positive_of_each(encoding: Encoding, k: int) -> tuple[Places, Tensor, Tensor, Tensor]:
+    """The k largest latents of each token after a ReLU: their places and values there, and by rank,
+    the largest first: the latents (int64 [B, k]) and their values [B, k]. All values have
+    gradients."""
+    kept = []
+    for part_RF in encoding.parts():
+        latents_Rk = top_indices(part_RF, k)
+        values_Rk, order_Rk = part_RF.gather(1, latents_Rk).sort(
+            dim=1, descending=True, stable=True
+        )
+        kept.append((latents_Rk.gather(1, order_Rk), values_Rk))
+    latents_Bk, values_Bk = (torch.cat(column) for column in zip(*kept, strict=True))
+    tokens, width = encoding.shape
+    if encoding.lists(tokens * k):
+        starts_B = torch.arange(0, tokens * k, k, device=encoding.device)
+        places: Places = Listed(latents_Bk.flatten(), starts_B, width, encoding.dtype)
+        f_P = encoding.at(places, values_Bk.flatten().float()).relu()
+        return places, f_P, latents_Bk, f_P.view(tokens, k)
+    zeros_BF = values_Bk.new_zeros(tokens, width)
+    mask_BF = zeros_BF.bool().scatter(1, latents_Bk, True)
+    places, f_P = encoding.at_masked(zeros_BF.scatter(1, latents_Bk, values_Bk), mask_BF)
+    f_P = f_P.relu()
+    return places, f_P, latents_Bk, f_P.gather(1, latents_Bk).float()
 
 
 def top_of_batch(encoding: Encoding, count: int) -> tuple[Places, Tensor]:

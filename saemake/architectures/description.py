@@ -72,9 +72,33 @@ class Architecture:
     # Matrix products of a training step that `plan` counts, each of 2 * B * D * F operations: the
     # encoder and the decoder, the gradient of each one's weight, and the gradient of the latents.
     step_products: ClassVar[int] = 5
+    # Whether the ways to choose latents at inference are sparsities of one SAE. Frontiers then show
+    # each of them as a point, not only the first.
+    one_for_all: ClassVar[bool] = False
     # Memory at the peak of a step, in float32 numbers per entry of the batch's latents [B, F].
     # Measured (docs/benchmarks.md).
     live_latents: ClassVar[float] = 4.0
+
+    @classmethod
+    def inferences_of(cls, trainer: Mapping[str, Any]) -> tuple[str, ...]:
+        """The ways to choose latents at inference of the SAE that config.json's `trainer`
+        describes, the default first."""
+        return cls.inferences
+
+    @classmethod
+    def judged_inferences(cls, settings: Any, sparsity: float) -> tuple[str, ...]:
+        """Those with which evaluations judge an SAE of this sparsity, the default first."""
+        return cls.inferences
+
+    @classmethod
+    def products_of_step(cls, sparsity: float) -> int:
+        """`step_products` of an SAE of this sparsity."""
+        return cls.step_products
+
+    @classmethod
+    def products_of_encoding(cls, sparsity: float) -> int:
+        """The matrix products that encode a batch at inference."""
+        return 1
 
     @classmethod
     def target_l0(cls, sparsity: float) -> float | None:

@@ -5,7 +5,7 @@ An SAE is a file of weights and a config.json that describes it, in dictionary_l
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,9 +114,11 @@ def read(
     """
     trainer = config["trainer"]
     kind = kind_of(trainer, path)
-    if inference not in (None, *kind.inferences):
-        raise SaemakeError(f"{path}: no inference '{inference}': {_choices(kind)}")
     try:
+        ways = kind.inferences_of(trainer)
+        if inference not in (None, *ways):
+            said = _choices(kind, ways)
+            raise SaemakeError(f"{path}: no inference '{inference}': {said}")
         dictionary = _filled(kind, trainer, _tensors(path), path.name != WEIGHTS)
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         line = f"it lacks {error}" if isinstance(error, KeyError) else first_line(error)
@@ -155,10 +157,12 @@ def _tensors(path: Path) -> Mapping[str, Any]:
     return state
 
 
-def _choices(kind: type[Architecture]) -> str:
-    if not kind.inferences:
+def _choices(kind: type[Architecture], ways: Sequence[str]) -> str:
+    if not ways:
         return f"{kind.dict_class} has one way of choosing latents; leave it out"
-    return f"{kind.dict_class} has {' and '.join(kind.inferences)}"
+    if len(ways) > MOST_NAMED:
+        return f"{kind.dict_class} has {ways[0]} to {ways[-1]}"
+    return f"{kind.dict_class} has {' and '.join(ways)}"
 
 
 def weights_file(place: Path) -> Path:

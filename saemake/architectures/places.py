@@ -333,6 +333,14 @@ def starts_of(counts: Tensor) -> Tensor:
     return counts.cumsum(0) - counts
 
 
+def sum_of_rows(rows_ND: Tensor, latents_N: Tensor, width: int) -> Tensor:
+    """For each latent, the sum of the rows that are its (int64 [N]); [F, D]. The order of the terms
+    is fixed, also on a GPU."""
+    sorted_N, order_N = latents_N.sort(stable=True)
+    starts_F = torch.searchsorted(sorted_N, torch.arange(width, device=sorted_N.device))
+    return functional.embedding_bag(order_N, rows_ND, starts_F, mode="sum")
+
+
 def _bags(indices_N: Tensor, starts: Tensor, weights_N: Tensor, rows: Tensor) -> Tensor:
     """Weighted sums of rows: one sum over the indices from each start to the next."""
     return functional.embedding_bag(

@@ -3,7 +3,7 @@
 Shapes: B activations in a batch, R of them in a part, D the model's width, F latents.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -14,11 +14,22 @@ from saemake.base import onednn
 # Size of a part. At most so many bytes, so that the next part uses the same memory again; but at
 # least so many tokens, so that the product is fast.
 PART_BYTES, PART_TOKENS = 2**24, 256
+# Size of the decoder rows of a part's kept latents: within a CPU's cache, or enough for a GPU.
+ROWS_BYTES = {"cpu": 2**22, "cuda": 2**28}
 
 
 def part_tokens(width: int, dtype: torch.dtype) -> int:
     """How many tokens of a batch are encoded together."""
     return max(PART_BYTES // (width * dtype.itemsize), PART_TOKENS)
+
+
+def row_parts(shape: Sequence[int], rows_FD: Tensor) -> list[slice]:
+    """The tokens of a batch [tokens, k], some at a time: so many that the k rows of each [R, k, D]
+    fit into ROWS_BYTES."""
+    tokens, k = shape
+    of_token = k * rows_FD.shape[1] * rows_FD.itemsize
+    size = max(ROWS_BYTES[rows_FD.device.type] // of_token, 1)
+    return [slice(first, first + size) for first in range(0, tokens, size)]
 
 
 def in_parts(compute: Callable[[int, int], Tensor], width: int, rows_BD: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from saemake.activations.drop_settings import Drop
 from saemake.base.sections import Closed
-from saemake.llm.cost import Lm, Operations, Reading
+from saemake.llm.cost import Latents, Lm, Operations, Reading
 
 if TYPE_CHECKING:
     from saemake.evaluation.codecs import Codec, Judgement
@@ -154,4 +154,14 @@ OTHER_TEXT = "judge on another text or split, or train on less of this one"
 
 def coding_operations(lm: Lm, reading: Reading, latents: Sequence[int]) -> int:
     """Operations of encoding and decoding every token by each codec."""
-    return sum(4 * reading.tokens * lm.shape.d_model * count for count in latents)
+    decoding = 2 * reading.tokens * lm.shape.d_model * sum(latents)
+    return encoding_operations(lm, reading, latents) + decoding
+
+
+def encoding_operations(lm: Lm, reading: Reading, latents: Sequence[int]) -> int:
+    """Operations of encoding every token by each codec; a count that is no `Latents` stands for one
+    product."""
+    multiplied = sum(
+        count * (count.encodings if isinstance(count, Latents) else 1) for count in latents
+    )
+    return 2 * reading.tokens * lm.shape.d_model * multiplied

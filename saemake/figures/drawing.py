@@ -21,6 +21,8 @@ L0 = ("sae_bench_core.l0", "dictionary_learning.l0")
 OF_SAE = ("name", "architecture", "width", "latents", "sparsity")
 OF_ROW = ("tokens", "l0")
 SHOWN_WIDTHS = 4
+# Kinds of figures that show qualities against L0.
+AGAINST_L0 = ("frontier", "panels")
 
 
 def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
@@ -78,7 +80,8 @@ def table(figure: Figure, paths: Iterable[Path]) -> pd.DataFrame:
 
     For figures under results/: one row per SAE or checkpoint, with a column `l0`; of several
     tables of an SAE, the row has the figures of all. An SAE with several ways to choose latents has
-    the row of its loader's way, which comes first in its table. The baselines have rows too, whose
+    the row of its loader's way, which comes first in its table. Where these ways are sparsities of
+    one SAE, a figure against L0 has a row for each. The baselines have rows too, whose
     `width` is null. A figure of what lies beside the tables has a row for each row of these files,
     and of the baselines none. For figures under published/: one row per comparison.
     """
@@ -87,7 +90,10 @@ def table(figure: Figure, paths: Iterable[Path]) -> pd.DataFrame:
     if figure.shows == "published":
         return pd.json_normalize(content)
     rows = pd.json_normalize(_merged(row for rows in content for row in rows))
-    rows = rows.drop_duplicates("name").assign(l0=_l0)
+    first = ~rows.duplicated("name")
+    if figure.kind in AGAINST_L0:
+        first |= rows["architecture"].map(style.one_for_all)
+    rows = rows[first].assign(l0=_l0)
     if figure.width is not None:
         rows = rows[(rows["width"] == figure.width) | rows["width"].isna()]
     if figure.beside:

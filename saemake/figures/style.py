@@ -15,6 +15,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
+from saemake import architectures
 from saemake.base.errors import SaemakeError
 from saemake.figures import LABELS, Panel, palette
 
@@ -279,6 +280,11 @@ def saes(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["width"].notna()]
 
 
+def one_for_all(architecture: str) -> bool:
+    """Whether an SAE of the architecture is of several sparsities. Baselines are not."""
+    return architecture in architectures.names() and architectures.get(architecture).one_for_all
+
+
 def with_l0(rows: pd.DataFrame) -> pd.DataFrame:
     """The SAEs of the rows that have an L0. Raises SaemakeError if none has."""
     found = saes(rows).dropna(subset=["l0"])
@@ -313,10 +319,13 @@ def points(rows: pd.DataFrame, panel: Panel, x: str) -> pd.DataFrame:
 def draw_against_l0(
     axes: Axes, rows: pd.DataFrame, panel: Panel, dashes: Mapping[str, Any] | None = None
 ) -> None:
-    """The panel's figure against L0, one line for each architecture and width, with error bars.
-    `dashes` are those of the widths, where these differ."""
-    lines = points(rows, panel, "l0").groupby(["architecture", "width"], sort=True)
-    for (architecture, width), line in lines:
+    """The panel's figure against L0, one line for each architecture and width, with error bars; of
+    an architecture that is one SAE for all sparsities, one line for each SAE. `dashes` are those of
+    the widths, where these differ."""
+    shown = points(rows, panel, "l0")
+    each_sae = shown["name"].where(shown["architecture"].map(one_for_all), "")
+    lines = shown.groupby(["architecture", "width", each_sae], sort=True)
+    for (architecture, width, _), line in lines:
         dash = dashes[str(width)] if dashes else "solid"
         draw_line(axes, line["l0"], line[panel.column], str(architecture), dash=dash)
         error_bars(axes, line, "l0", panel.column, str(architecture))

@@ -24,6 +24,18 @@ class Reading:
         return Reading(contexts, tokens, positions, pairs, self.known)
 
 
+class Latents(int):
+    """The number of a codec's latents, with the matrix products that encode a batch."""
+
+    encodings = 1
+
+    @classmethod
+    def encoded_by(cls, latents: int, products: int) -> "Latents":
+        count = cls(latents)
+        count.encodings = products
+        return count
+
+
 @dataclass(frozen=True)
 class Lm:
     """Operations (FLOPs) of a language model, split at a layer."""

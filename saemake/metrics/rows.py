@@ -90,7 +90,8 @@ class Row(Subject):
     model_config = ConfigDict(title="metrics.json, a row")
 
     inference: str | None = Field(
-        description="`top_k` or `threshold` where an architecture has both; its loader's way first"
+        description="`top_k` or `threshold` where an architecture has both, `k_8` and the like"
+        " where one SAE is of several k; its loader's way first"
     )
 
     if TYPE_CHECKING:

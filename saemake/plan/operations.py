@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from saemake.architectures import Architecture, Settings
 from saemake.architectures.training_settings import Training
+from saemake.evaluation.description import encoding_operations
 from saemake.llm.cost import Lm, Operations, Reading
 from saemake.llm.shape import Shape
 
@@ -19,11 +20,12 @@ def of_steps(
     training: Training,
     steps: int,
     latents: int,
+    sparsity: float,
 ) -> Operations:
     """All steps of an SAE, without the LM."""
     product = 2 * training.batch_tokens * shape.d_model * latents * steps
     dead = kind.dead_products(settings, training, steps)
-    return Operations(0, kind.step_products * product, round(dead * product))
+    return Operations(0, kind.products_of_step(sparsity) * product, round(dead * product))
 
 
 def of_fitting(lm: Lm, reading: Reading) -> Operations:
@@ -33,5 +35,5 @@ def of_fitting(lm: Lm, reading: Reading) -> Operations:
 
 def of_looking(lm: Lm, reading: Reading, latents: Sequence[int]) -> Operations:
     """Pages: SAEs of so many latents each encode the text twice."""
-    encoded = 2 * reading.tokens * lm.shape.d_model * sum(latents)
+    encoded = encoding_operations(lm, reading, latents)
     return Operations(lm.to_layer(reading), 2 * encoded)

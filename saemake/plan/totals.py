@@ -179,7 +179,9 @@ class _Costs:
                 config.latents(sae.sweep.width),
             )
             settings = config.settings_of(name, sae.sweep.architecture)
-            done += operations.of_steps(shape, kind, settings, training, steps, latents)
+            done += operations.of_steps(
+                shape, kind, settings, training, steps, latents, sae.sparsity
+            )
             parameters = sae_bytes(shape.d_model, latents) // 4
             traffic += Traffic.of_training(
                 parameters, latents, training.batch_tokens, training.autocast, steps

@@ -9,6 +9,7 @@ from saemake import architectures
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
 from saemake.evaluation.components import components_count
+from saemake.llm.cost import Latents
 from saemake.paths import catalogue, judged_by, shown
 from saemake.paths.artifacts import (
     BaselinesFile,
@@ -385,9 +386,9 @@ class _Lack:
 
     def _looked_at(self, trained: Trained) -> list[int]:
         """The latents of each SAE of a pass without data for its page."""
-        width = (trained.sweep if isinstance(trained, SaeName) else trained).width
         stored = self.stored.paged(self.config, trained)
-        return [self.config.latents(width) for done in stored if not done]
+        saes = members(self.config, trained)
+        return [self._latents(sae) for sae, done in zip(saes, stored, strict=True) if not done]
 
     def _codecs(self, job: Evaluate) -> list[int]:
         """The latents of each codec that a job has to judge, one for each way of choosing latents;
@@ -408,21 +409,26 @@ class _Lack:
                 return [[components_count(name, ALL_COMPONENTS)] for name in names]
             case Checkpoints(sae):
                 steps = self.config.checkpoint_steps(sae.model, sae.sweep.architecture)
-                return [self._size(job, sae.sweep)] * len(steps)
+                kind = architectures.get(sae.sweep.architecture)
+                return [[self._latents(sae)] * (len(kind.inferences) or 1)] * len(steps)
             case PublishedSweep(sweep):
-                published = catalogue.load(self.config).of_sweep(sweep)
-                return [self._size(job, sweep)] * len(published)
-            case SaeName(sweep):
-                return [self._size(job, sweep)]
-            case Sweep() as sweep:
-                return [self._size(job, sweep)] * len(members(self.config, sweep))
+                return [self._size(job, sae) for sae in catalogue.load(self.config).of_sweep(sweep)]
+            case SaeName() | Sweep() as subjects:
+                return [self._size(job, sae) for sae in members(self.config, subjects)]
 
-    def _size(self, job: Evaluate, sweep: Sweep) -> list[int]:
+    def _size(self, job: Evaluate, sae: SaeName) -> list[int]:
         """SAE Bench judges one way of choosing latents, its loader's."""
-        ways = len(architectures.get(sweep.architecture).inferences) or 1
+        settings = self.config.settings_of(job.model, sae.sweep.architecture)
+        kind = architectures.get(sae.sweep.architecture)
+        ways = len(kind.judged_inferences(settings, sae.sparsity)) or 1
         if job.evaluation in self.config.sae_bench_evaluations:
             ways = 1
-        return [self.config.latents(sweep.width)] * ways
+        return [self._latents(sae)] * ways
+
+    def _latents(self, sae: SaeName) -> int:
+        kind = architectures.get(sae.sweep.architecture)
+        count = self.config.latents(sae.sweep.width)
+        return Latents.encoded_by(count, kind.products_of_encoding(sae.sparsity))
 
 
 # Of a baseline with as many directions as the model is wide.

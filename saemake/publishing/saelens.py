@@ -15,9 +15,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from saemake.architectures.abs_top_k.trainer import AbsTopKDictionary
+from saemake.architectures.auxk import UntiedDictionary
 from saemake.architectures.batch_top_k.trainer import BatchTopKDictionary
 from saemake.architectures.gated.trainer import GatedDictionary
+from saemake.architectures.hierarchical_top_k.trainer import HierarchicalTopKDictionary
 from saemake.architectures.jump_relu.trainer import JumpReluDictionary
+from saemake.architectures.matching_pursuit.trainer import MatchingPursuitDictionary
 from saemake.architectures.matryoshka_batch_top_k.trainer import MatryoshkaDictionary
 from saemake.architectures.relu import ReluDictionary
 from saemake.architectures.top_k.trainer import KeptDictionary, TopKDictionary
@@ -36,12 +40,13 @@ SAELENS = "6.54.12"
 @dataclass(frozen=True)
 class Form:
     """A dictionary in SAELens: the name of its architecture there, its parameters besides W_enc and
-    W_dec, and the entries that it adds to cfg.json."""
+    W_dec, the entries that it adds to cfg.json, and whether it has a W_enc of its own."""
 
     architecture: str
     parameters: Mapping[str, Tensor]
     entries: dict[str, Any] = field(default_factory=dict)
     subtracts_b_dec: bool = True
+    has_encoder: bool = True
 
 
 @functools.singledispatch
@@ -78,6 +83,34 @@ def _jump_relu(dictionary: JumpReluDictionary) -> Form:
         "threshold": dictionary.threshold,
     }
     return Form("jumprelu", parameters, subtracts_b_dec=False)
+
+
+@form.register
+def _abs_top_k(dictionary: AbsTopKDictionary) -> Form:
+    entries = {"k": dictionary.k, "rescale_acts_by_decoder_norm": False}
+    return Form("abstopk", _biases(dictionary), entries)
+
+
+@form.register
+def _hierarchical(dictionary: HierarchicalTopKDictionary) -> Form:
+    """A top-k of the k of the dictionary's way of inference."""
+    entries = {"k": dictionary.kept, "rescale_acts_by_decoder_norm": False}
+    return Form("topk", _biases(dictionary), entries)
+
+
+def _biases(dictionary: UntiedDictionary) -> dict[str, Tensor]:
+    return {"b_enc": dictionary.encoder.bias, "b_dec": dictionary.b_dec}
+
+
+@form.register
+def _matching_pursuit(dictionary: MatchingPursuitDictionary) -> Form:
+    """k rounds, whatever is left. SAELens's class encodes with W_dec."""
+    entries = {
+        "max_iterations": dictionary.k,
+        "residual_threshold": 0.0,
+        "stop_on_duplicate_support": False,
+    }
+    return Form("matching_pursuit", {"b_dec": dictionary.b_dec}, entries, has_encoder=False)
 
 
 @form.register(TopKDictionary)
@@ -138,12 +171,10 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
 
 def weights(dictionary: Dictionary) -> bytes:
     """The parameters as safetensors in float32, without metadata, whose order in the file would
-    change from call to call."""
-    parameters = {
-        "W_enc": dictionary.encoder_weight.T,
-        "W_dec": dictionary.decoder_rows,
-        **form_of(dictionary).parameters,
-    }
+    change from call to call. There is no W_enc where W_dec encodes."""
+    saelens_form = form_of(dictionary)
+    encoder = {"W_enc": dictionary.encoder_weight.T} if saelens_form.has_encoder else {}
+    parameters = {**encoder, "W_dec": dictionary.decoder_rows, **saelens_form.parameters}
     return save({key: value.detach().contiguous() for key, value in parameters.items()})
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from saemake import architectures
 from saemake import evaluation as evaluations
+from saemake.architectures import Architecture
 from saemake.base.digest import digest
 from saemake.config.config import Config
 from saemake.evaluation.by_sae_bench import SaeBenchSettings
@@ -54,9 +55,20 @@ def evaluation_recipe(
         lm_devices=config.models[model].lm_devices,
         batch_contexts=described.batch_contexts(settings, config.models[model].llm_batch_contexts),
         cpu_threads=config.training_of(model).cpu_threads,
-        inferences=list(kind.inferences) if kind and kind.inferences else [None],
+        inferences=_inferences(config, model, kind, sparsity),
         target_l0=kind.target_l0(sparsity) if kind and sparsity is not None else None,
     )
+
+
+def _inferences(
+    config: Config, model: str, kind: type[Architecture] | None, sparsity: float | None
+) -> list[str | None]:
+    if kind is None:
+        return [None]
+    if sparsity is None:
+        return list(kind.inferences) or [None]
+    settings = config.settings_of(model, kind.name)
+    return list(kind.judged_inferences(settings, sparsity)) or [None]
 
 
 def setup_recipe(config: Config, setup: SetupName) -> SetupRecipe:
@@ -93,7 +105,11 @@ def _sae_bench_software(pins: Path) -> dict[str, str]:
 
 
 def sae_bench_recipe(
-    config: Config, of: SetupName, subject: str, architecture: str | None = None
+    config: Config,
+    of: SetupName,
+    subject: str,
+    architecture: str | None = None,
+    sparsity: float | None = None,
 ) -> SaeBenchRecipe:
     """Of a subject by its recipe's hash, judged after a setup."""
     kind = architectures.get(architecture) if architecture else None
@@ -106,7 +122,7 @@ def sae_bench_recipe(
         setup=setup.hash,
         lm_name=setup.lm_name,
         software=setup.software,
-        inferences=[kind.inferences[0] if kind and kind.inferences else None],
+        inferences=_inferences(config, of.model, kind, sparsity)[:1],
     )
 
 
@@ -129,7 +145,7 @@ def judging_recipes(
     if evaluation in config.text_evaluations:
         return [evaluation_recipe(config, model, evaluation, subject, architecture, sparsity)]
     return [
-        sae_bench_recipe(config, setup, subject, architecture)
+        sae_bench_recipe(config, setup, subject, architecture, sparsity)
         for setup in setups(config, model, layer, evaluation)
     ]
 

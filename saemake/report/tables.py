@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from saemake import architectures
 from saemake.metrics.rows import Row
 
 
@@ -145,10 +146,16 @@ def _chosen_by(rows: Sequence[Row]) -> list[str | None]:
     first = {row.name: row for row in reversed(rows)}
     return [
         f"{row.inference}, in figures"
-        if counts[row.name] > 1 and row is first[row.name]
+        if counts[row.name] > 1 and row is first[row.name] and not _in_figures_whole(row)
         else row.inference
         for row in rows
     ]
+
+
+def _in_figures_whole(row: Row) -> bool:
+    """Whether figures against L0 show all rows of its SAE."""
+    kind = row.architecture
+    return kind in architectures.names() and architectures.get(kind).one_for_all
 
 
 def _terms(heads: Sequence[str]) -> dict[str, str]:

@@ -15,7 +15,8 @@ from saemake.training import files
 
 KEPT = ("top_k", "batch_top_k", "matryoshka_batch_top_k")
 SPARSITY = {name: architectures.get(name).example["sweep"][0] for name in architectures.names()}
-SPARSITY |= dict.fromkeys((*KEPT, "jump_relu"), 3)
+OF_K = (*KEPT, "abs_top_k", "matching_pursuit", "hierarchical_top_k")
+SPARSITY |= dict.fromkeys((*OF_K, "jump_relu"), 3)
 # What the tests here ask besides the example.
 OWN = {name: {"threshold_start_step": 2} for name in KEPT}
 CPU = torch.device("cpu")
@@ -107,7 +108,7 @@ def test_seeds_decide_the_weights_and_the_global_generator_does_not(name):
     again = make(name).dictionary.state_dict()
     other = make(name, seed=1).dictionary.state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
-    drawn = {"encoder.weight", "W_enc"} & set(first)
+    drawn = {"encoder.weight", "W_enc", "W_dec"} & set(first)
     assert all(not torch.equal(first[key], other[key]) for key in drawn)
     assert drawn
 

@@ -195,18 +195,28 @@ def test_all_registered_have_marks_of_their_own():
     assert len({mark.marker for mark in marks.values()}) == len(marks)
 
 
+def test_the_first_eight_keep_their_marks():
+    """Figures that were published stay comparable, whichever architectures are added."""
+    marks = palette.marks()
+    eight = palette.OURS[:8]
+    assert eight[:3] == ("top_k", "batch_top_k", "matryoshka_batch_top_k")
+    assert [marks[name].colour for name in eight] == list(palette.COLOURS[:8])
+    assert "".join(marks[name].marker for name in eight) == "os^DvPX*"
+
+
 def test_an_architecture_of_somebody_gets_the_next_mark(monkeypatch):
     before = palette.marks()
-    monkeypatch.setitem(architectures.registry.known, "abs_top_k", object)
+    monkeypatch.setitem(architectures.registry.known, "mine", object)
+    place = len(before)
     assert palette.marks() == {
         **before,
-        "abs_top_k": palette.Mark(palette.COLOURS[8], palette.MARKERS[8]),
+        "mine": palette.Mark(palette.COLOURS[place], palette.MARKERS[place]),
     }
     for place in range(100):
         monkeypatch.setitem(architectures.registry.known, f"more_{place:02}", object)
     marks = palette.marks()
     assert {name: marks[name] for name in before} == before
-    assert len(set(marks.values())) == len(marks) == 8 + 1 + 100
+    assert len(set(marks.values())) == len(marks) == len(before) + 1 + 100
 
 
 def test_an_unknown_architecture_has_no_mark():

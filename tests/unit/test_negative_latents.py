@@ -1,5 +1,5 @@
-"""An architecture whose latents may be negative, of one's own: AbsTopK, which keeps the latents of
-largest size. It is counted right everywhere, and nothing says that peers read it."""
+"""An architecture whose latents may be negative, of one's own: SignedTopK, which keeps the
+latents of largest size. It is counted right everywhere, and nothing says that peers read it."""
 
 import json
 
@@ -23,7 +23,7 @@ from saemake.paths.names import SaeName, Sweep
 from saemake.publishing import readers, saelens
 
 
-class AbsTopKDictionary(TopKDictionary):
+class SignedTopKDictionary(TopKDictionary):
     def every_latent(self, x):
         return (x - self.b_dec) @ self.encoder.weight.T + self.encoder.bias
 
@@ -35,20 +35,20 @@ class AbsTopKDictionary(TopKDictionary):
         return torch.zeros_like(activations).scatter(-1, kept, activations.gather(-1, kept))
 
 
-class AbsTopK(TopK):
-    name = "abs_top_k"
-    trainer_class = "AbsTopKTrainer"
-    dict_class = "AutoEncoderAbsTopK"
+class SignedTopK(TopK):
+    name = "signed_top_k"
+    trainer_class = "SignedTopKTrainer"
+    dict_class = "AutoEncoderSignedTopK"
 
     @classmethod
     def trainer(cls):
-        return AbsTopKTrainer
+        return SignedTopKTrainer
 
 
-class AbsTopKTrainer(AbsTopK, TopKTrainer):
+class SignedTopKTrainer(SignedTopK, TopKTrainer):
     @classmethod
     def make_dictionary(cls, config):
-        return AbsTopKDictionary(config["activation_dim"], config["dict_size"], config["k"])
+        return SignedTopKDictionary(config["activation_dim"], config["dict_size"], config["k"])
 
     def forward(self, x_BD, step):
         f_BF = self.dictionary.encode(x_BD)
@@ -62,7 +62,7 @@ class AbsTopKTrainer(AbsTopK, TopKTrainer):
 @pytest.fixture
 def registered(monkeypatch):
     architectures.names()  # all others first
-    monkeypatch.setitem(architectures.registry.known, "abs_top_k", AbsTopK)
+    monkeypatch.setitem(architectures.registry.known, "signed_top_k", SignedTopK)
 
 
 def test_a_step_logs_every_latent_that_is_not_0():
@@ -77,14 +77,14 @@ def test_a_step_logs_every_latent_that_is_not_0():
         autocast="float32",
         cpu_threads=1,
     )
-    settings = AbsTopK.Settings(
+    settings = SignedTopK.Settings(
         sweep=[3],
         auxk_alpha=0,
         dead_after_tokens=96,
         threshold_beta=0.9,
         threshold_start_step=0,
     )
-    trainer = AbsTopKTrainer(
+    trainer = SignedTopKTrainer(
         d_model=16,
         width=64,
         sparsity=3,
@@ -112,7 +112,7 @@ def test_the_threshold_is_the_size_of_the_smallest():
         assert places.active(values).tolist() == [True] * 3
 
 
-class Signed(AbsTopKDictionary):
+class Signed(SignedTopKDictionary):
     """Two latents: minus the first dimension, which is active everywhere, and nothing."""
 
     def __init__(self, d_model=128):
@@ -155,10 +155,10 @@ def suite(folder, *names):
 
 def test_the_card_says_who_reads_what(registered, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    saes = suite(tmp_path, "top_k", "abs_top_k", "jump_relu")
+    saes = suite(tmp_path, "top_k", "signed_top_k", "jump_relu")
     said = readers.described(saes)
     assert said.startswith(f"{readers.THREE} read `top_k`, `jump_relu`, no other.")
-    assert "`abs_top_k` is a `AutoEncoderAbsTopK`, which saemake reads" in said
+    assert "`signed_top_k` is a `AutoEncoderSignedTopK`, which saemake reads" in said
     assert readers.described([saes[0], saes[2]]) == f"{readers.THREE} read it."
     assert readers.described([saes[1]]).startswith(f"{readers.THREE} read none.")
 
@@ -166,11 +166,11 @@ def test_the_card_says_who_reads_what(registered, tmp_path, monkeypatch):
 def test_an_export_is_promised_only_where_there_is_one(registered, tmp_path, monkeypatch):
     """Its parent's form would be written without a word: of another function."""
     monkeypatch.chdir(tmp_path)
-    (sae,) = suite(tmp_path, "abs_top_k")
+    (sae,) = suite(tmp_path, "signed_top_k")
     assert "which saemake reads and cannot write" in readers.described([sae])
-    with pytest.raises(SaemakeError, match="AbsTopKDictionary has no form in SAELens"):
-        saelens.cfg(AbsTopKDictionary(6, 8, 2), {})
-    monkeypatch.setattr(saelens, "has_form", lambda kind: kind is AbsTopKDictionary)
+    with pytest.raises(SaemakeError, match="SignedTopKDictionary has no form in SAELens"):
+        saelens.cfg(SignedTopKDictionary(6, 8, 2), {})
+    monkeypatch.setattr(saelens, "has_form", lambda kind: kind is SignedTopKDictionary)
     assert "which saemake reads and can write" in readers.described([sae])
 
 

@@ -14,7 +14,7 @@ from conftest import PROJECT
 from saemake.architectures.description import Architecture
 from saemake.architectures.trainer import Dictionary, Trainer
 
-NINTH = "abs_top_k"
+NINTH = "raw_top_k"
 PYTEST = ("-m", "pytest", "-p", "no:cacheprovider", "-n0", "-rA")
 COPIED = (
     *("Snakefile", "profiles", "pyproject.toml", "saemake", "config", "tests", "workflow"),

@@ -14,6 +14,7 @@ from safetensors.torch import load
 from unit.test_architectures import make
 
 from saemake import architectures
+from saemake.architectures import constraints
 from saemake.base.errors import SaemakeError
 from saemake.base.store import sha256
 from saemake.config import rebuilding
@@ -42,6 +43,8 @@ def drawn(architecture):
     torch.manual_seed(0)
     for parameter in dictionary.parameters():
         torch.nn.init.normal_(parameter)
+    if architecture == "matching_pursuit":
+        constraints.normalise_(dictionary.W_dec.data, 1, epsilon=0.0)
     if hasattr(dictionary, "threshold"):
         dictionary.threshold.data.fill_(0.3)
     return dictionary
@@ -50,10 +53,22 @@ def drawn(architecture):
 def sae_lens_encode(cfg, weights, x):
     """What the classes of SAELens compute, written down from its source."""
     x = x - weights["b_dec"] * cfg["apply_b_dec_to_input"]
+    if cfg["architecture"] == "matching_pursuit":
+        assert "W_enc" not in weights
+        assert (cfg["residual_threshold"], cfg["stop_on_duplicate_support"]) == (0, False)
+        latents = torch.zeros(len(x), len(weights["W_dec"]))
+        for _ in range(cfg["max_iterations"]):
+            values, indices = (x @ weights["W_dec"].T).relu().max(dim=1, keepdim=True)
+            latents.scatter_add_(1, indices, values)
+            x = x - values * weights["W_dec"][indices[:, 0]]
+        return latents
     if cfg["architecture"] == "gated":
         gate = x @ weights["W_enc"] + weights["b_gate"] > 0
         return gate * (x @ (weights["W_enc"] * weights["r_mag"].exp()) + weights["b_mag"]).relu()
     before = x @ weights["W_enc"] + weights["b_enc"]
+    if cfg["architecture"] == "abstopk":
+        indices = before.abs().topk(cfg["k"], dim=-1).indices
+        return torch.zeros_like(before).scatter(-1, indices, before.gather(-1, indices))
     if cfg["architecture"] == "topk":
         values, indices = before.topk(cfg["k"], dim=-1)
         return torch.zeros_like(before).scatter(-1, indices, values.relu())

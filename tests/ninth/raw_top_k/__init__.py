@@ -1,4 +1,4 @@
-"""AbsTopK: the k latents of each token that are largest in size, with their signs. It is not one of
+"""RawTopK: the k largest latents of each token, without a ReLU. It is not one of
 saemake's: tests add it to a copy of the project, as docs/adding-an-architecture.md says.
 """
 
@@ -11,7 +11,7 @@ from saemake.architectures.description import Architecture, Settings
 from saemake.base.sections import Count
 
 
-class AbsTopKSettings(Settings):
+class RawTopKSettings(Settings):
     sweep: list[Count] = Field(min_length=1)
 
     def latents_needed(self) -> dict[str, int]:
@@ -19,11 +19,11 @@ class AbsTopKSettings(Settings):
 
 
 @register
-class AbsTopK(Architecture):
-    name = "abs_top_k"
+class RawTopK(Architecture):
+    name = "raw_top_k"
     version = 1
     sparsity = "k"
-    trainer_class = "AbsTopKTrainer"
-    dict_class = "AbsTopKDictionary"
-    Settings = AbsTopKSettings
+    trainer_class = "RawTopKTrainer"
+    dict_class = "RawTopKDictionary"
+    Settings = RawTopKSettings
     example: ClassVar[dict[str, Any]] = {"sweep": [4, 16]}

@@ -1,4 +1,4 @@
-"""AbsTopK: dictionary and training step."""
+"""RawTopK: dictionary and training step."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,20 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from saemake.architectures import constraints, losses
-from saemake.architectures.abs_top_k import AbsTopK
 from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
+from saemake.architectures.raw_top_k import RawTopK
 from saemake.architectures.trainer import Forward, Trainer
 from saemake.base.onednn import linear
 
 
 def mask_of_largest(values: Tensor, k: int) -> Tensor:
-    """The k of each row that are largest in size; bool [..., F]."""
-    largest = values.abs().topk(k, dim=-1).indices
+    """The k largest of each row; bool [..., F]."""
+    largest = values.topk(k, dim=-1).indices
     return torch.zeros_like(values, dtype=torch.bool).scatter(-1, largest, True)
 
 
-class AbsTopKDictionary(Dictionary):
+class RawTopKDictionary(Dictionary):
     """Parameters W_enc [D, F], b_enc [F], W_dec [F, D], b_dec [D]."""
 
     d_model_dim = 1
@@ -58,14 +58,14 @@ class AbsTopKDictionary(Dictionary):
                 bias.mul_(scale)
 
 
-class AbsTopKTrainer(AbsTopK, Trainer):
+class RawTopKTrainer(RawTopK, Trainer):
     constraint = constraints.UNIT_NORM
 
-    dictionary: AbsTopKDictionary
+    dictionary: RawTopKDictionary
 
     @classmethod
     def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
-        return AbsTopKDictionary(config["activation_dim"], config["dict_size"], config["k"])
+        return RawTopKDictionary(config["activation_dim"], config["dict_size"], config["k"])
 
     @torch.no_grad()
     def initialise(self) -> None:
