@@ -1,9 +1,9 @@
 """The colour and the marker of each architecture, the same in every figure.
 
 The colours are the eight of Okabe and Ito, "Color Universal Design" (2008,
-https://jfly.uni-koeln.de/color/), and the wine of Paul Tol's "muted" scheme
-(https://sronpersonalpages.nl/~pault/). Readers with any kind of colour blindness can tell these
-nine apart. The markers differ too.
+https://jfly.uni-koeln.de/color/), and six of Paul Tol's "muted", "dark", "pale" and "light" schemes
+(https://sronpersonalpages.nl/~pault/). Readers with any kind of colour blindness can tell all of
+them apart. The markers differ too.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,11 @@ COLOURS = (
     "#56B4E9",  # sky blue
     "#F0E442",  # yellow
     "#882255",  # wine
+    "#332288",  # indigo
+    "#666633",  # dark olive
+    "#CCDDAA",  # pale green
+    "#661100",  # brown
+    "#FFAABB",  # pink
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "8")
 # The places of saemake's own architectures. They stay, whichever others are registered.
@@ -33,6 +38,8 @@ OURS = (
     "standard_new",
     "gated",
     "p_anneal",
+    "jump_relu_tanh",
+    "switch",
 )
 
 
@@ -55,8 +62,8 @@ def mark(architecture: str) -> Mark:
 
 def marks() -> dict[str, Mark]:
     """The marks of all registered architectures. Those in OURS come first, then the others by name;
-    each takes the next colour and the next marker. After nine, colours repeat with other
-    markers."""
+    each takes the next colour and the next marker. When colours run out, they repeat with
+    other markers."""
     others = [name for name in architectures.names() if name not in OURS]
     return {
         name: Mark(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)])

@@ -138,7 +138,9 @@ def _latents(recipe: SaeRecipe) -> int:
 
 def _step(recipe: SaeRecipe, shape: Shape) -> int:
     """A step of an SAE at work, besides what stays."""
-    live_latents = architectures.get(recipe.architecture).live_latents
+    kind = architectures.get(recipe.architecture)
+    settings = kind.Settings.model_validate({**recipe.settings, "sweep": [recipe.sparsity]})
+    live_latents = kind.live_latents_of(settings)
     sae = sae_bytes(shape.d_model, recipe.width)
     return round(live_latents * _latents(recipe) + LIVE_GRADIENTS * sae)
 

@@ -23,7 +23,8 @@ def of_steps(
     """All steps of an SAE, without the LM."""
     product = 2 * training.batch_tokens * shape.d_model * latents * steps
     dead = kind.dead_products(settings, training, steps)
-    return Operations(0, kind.step_products * product, round(dead * product))
+    of_step = kind.products_of_step(settings, latents)
+    return Operations(0, round(of_step * product), round(dead * product))
 
 
 def of_fitting(lm: Lm, reading: Reading) -> Operations:

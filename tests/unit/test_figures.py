@@ -200,13 +200,13 @@ def test_an_architecture_of_somebody_gets_the_next_mark(monkeypatch):
     monkeypatch.setitem(architectures.registry.known, "abs_top_k", object)
     assert palette.marks() == {
         **before,
-        "abs_top_k": palette.Mark(palette.COLOURS[8], palette.MARKERS[8]),
+        "abs_top_k": palette.Mark(palette.COLOURS[len(before)], palette.MARKERS[len(before)]),
     }
     for place in range(100):
         monkeypatch.setitem(architectures.registry.known, f"more_{place:02}", object)
     marks = palette.marks()
     assert {name: marks[name] for name in before} == before
-    assert len(set(marks.values())) == len(marks) == 8 + 1 + 100
+    assert len(set(marks.values())) == len(marks) == len(before) + 1 + 100
 
 
 def test_an_unknown_architecture_has_no_mark():

@@ -85,7 +85,7 @@ class Jump(torch.autograd.Function):
         x_P, threshold_F = ctx.saved_tensors
         places, bandwidth = ctx.places, ctx.bandwidth
         threshold_P = places.of_latents(threshold_F)
-        near_P = places.only(_near(x_P, threshold_P, bandwidth) * gradient_P)
+        near_P = places.only(near(x_P, threshold_P, bandwidth) * gradient_P)
         threshold_gradient_F = -(threshold_F / bandwidth) * places.by_latent(near_P)
         return (x_P > threshold_P) * gradient_P, threshold_gradient_F, None, None
 
@@ -102,8 +102,8 @@ class MeanL0(torch.autograd.Function):
         zeros_F = places.tokens - places.count()
         over_F = places.count(x_P > threshold_P)
         over_F += zeros_F * (threshold_F < 0)
-        near_F = places.count(_near(x_P, threshold_P, bandwidth))
-        near_F += zeros_F * _near(torch.zeros_like(threshold_F), threshold_F, bandwidth)
+        near_F = places.count(near(x_P, threshold_P, bandwidth))
+        near_F += zeros_F * near(torch.zeros_like(threshold_F), threshold_F, bandwidth)
         ctx.save_for_backward(-near_F / (bandwidth * places.tokens))
         return over_F.sum() / places.tokens
 
@@ -135,7 +135,7 @@ class JumpsAndL0(torch.autograd.Function):
         tokens = len(encoded_BF)
         zeros_F = tokens - places_F
         over_F = over_F + zeros_F * (threshold_F < 0)
-        near_F = near_F + zeros_F * _near(torch.zeros_like(threshold_F), threshold_F, bandwidth)
+        near_F = near_F + zeros_F * near(torch.zeros_like(threshold_F), threshold_F, bandwidth)
         ctx.save_for_backward(
             weight_FD, encoding.x_BD, encoded_BF, threshold_F, -near_F / (bandwidth * tokens)
         )
@@ -157,7 +157,7 @@ class JumpsAndL0(torch.autograd.Function):
         return *encoder, threshold_gradient_F, None, None
 
 
-def _near(x_P: Tensor, threshold_P: Tensor, bandwidth: float) -> Tensor:
+def near(x_P: Tensor, threshold_P: Tensor, bandwidth: float) -> Tensor:
     """Whether each value is within half a bandwidth of its threshold; bool."""
     return ((x_P - threshold_P) / bandwidth).abs() < 0.5
 
