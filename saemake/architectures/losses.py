@@ -24,9 +24,7 @@ def decoder_weighted_l1(f_P: Tensor, places: Places, norms_F: Tensor) -> Tensor:
     return (places.by_latent(f_P) * norms_F).sum() / places.tokens
 
 
-def decoder_weighted_tanh(
-    f_P: Tensor, places: Places, norms_F: Tensor, scale: float
-) -> Tensor:
+def decoder_weighted_tanh(f_P: Tensor, places: Places, norms_F: Tensor, scale: float) -> Tensor:
     """Sum over F of tanh(scale * activation * norm of its decoder row), mean over B; float32
     scalar. `norms_F` are the norms, float32 [F]. Activations are not negative.
 

@@ -78,7 +78,7 @@ def test_the_estimate_reaches_the_input_by_hand():
     assert threshold.grad.tolist() == [-1, -1, 0, 0]
 
 
-@pytest.mark.parametrize("share, firing", [(16, 8), (1, 1), (10_000, 16)])
+@pytest.mark.parametrize(("share", "firing"), [(16, 8), (1, 1), (10_000, 16)])
 def test_each_latent_fires_on_its_share_of_the_first_batch(share, firing):
     """Of 64 latents so many on a token, of 32 tokens; at least one token, at most half."""
     trainer = make(NAME, initial_l0=share)
@@ -105,18 +105,14 @@ def over_whole_matrices(trainer, x_BD, scale):
     dead_F = trainer.tokens_since_fired_F >= settings.dead_after_tokens
     pre_act = (below_BF * dead_F).sum(dim=1).mean()
     return (
-        l2
-        + scale * trainer.sparsity_value * sparsity
-        + settings.pre_act_loss_coefficient * pre_act
+        l2 + scale * trainer.sparsity_value * sparsity + settings.pre_act_loss_coefficient * pre_act
     )
 
 
 @pytest.mark.parametrize("few", [True, False])
 @pytest.mark.parametrize("ste_to_input", [True, False])
 @pytest.mark.parametrize("dead_after_tokens", [0, 64])
-def test_gradients_are_those_over_whole_matrices(
-    few, ste_to_input, dead_after_tokens, monkeypatch
-):
+def test_gradients_are_those_over_whole_matrices(few, ste_to_input, dead_after_tokens, monkeypatch):
     """Whether the latents over their thresholds, or near, are a list or a mask."""
     trainer = make(
         NAME,

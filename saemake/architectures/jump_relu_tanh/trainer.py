@@ -147,10 +147,9 @@ class JumpReluTanhTrainer(JumpReluTanh, Trainer):
         assert isinstance(dictionary, JumpReluDictionary)
         norms_F = dictionary.W_dec.norm(dim=1)
         norms_F = norms_F.where(norms_F > 0, 1)
-        dictionary.W_dec /= norms_F[:, None]
-        dictionary.W_enc *= norms_F
-        dictionary.b_enc *= norms_F
-        dictionary.threshold *= norms_F
+        dictionary.W_dec.div_(norms_F[:, None])
+        for parameter in (dictionary.W_enc, dictionary.b_enc, dictionary.threshold):
+            parameter.mul_(norms_F)
         return dictionary
 
     def schedule(self, step: int) -> dict[str, float]:

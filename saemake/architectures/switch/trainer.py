@@ -99,8 +99,8 @@ class SwitchDictionary(Dictionary):
 
 
 class Groups:
-    """The tokens of a batch, grouped by expert: `order_B` sorts them, and `counts` has the number of
-    tokens of each expert. Waits for the device."""
+    """The tokens of a batch, grouped by expert: `order_B` sorts them, and `counts` has the number
+    of tokens of each expert. Waits for the device."""
 
     def __init__(self, expert_B: Tensor, experts: int) -> None:
         # Stable, so that sums have the same order each time.
