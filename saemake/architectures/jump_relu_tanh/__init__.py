@@ -46,7 +46,7 @@ class JumpReluTanh(Architecture):
     sparsity = "penalty"
     trainer_class = "JumpReluTanhTrainer"
     dict_class = "JumpReluAutoEncoder"
-    live_latents = 9.0
+    live_latents = 12.0
     Settings = JumpReluTanhSettings
     example: ClassVar[Mapping[str, Any]] = {
         "sweep": [0.2, 1.0],
