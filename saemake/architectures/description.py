@@ -87,11 +87,6 @@ class Architecture:
         return cls.step_products
 
     @classmethod
-    def live_latents_of(cls, settings: Any) -> float:
-        """`live_latents` with these settings."""
-        return cls.live_latents
-
-    @classmethod
     def dead_products(cls, settings: Any, training: Training, steps: int) -> float:
         """Additional matrix products per step while latents are dead. An average over training that
         assumes that latents die as early as possible."""

@@ -138,9 +138,7 @@ def _latents(recipe: SaeRecipe) -> int:
 
 def _step(recipe: SaeRecipe, shape: Shape) -> int:
     """A step of an SAE at work, besides what stays."""
-    kind = architectures.get(recipe.architecture)
-    settings = kind.Settings.model_validate({**recipe.settings, "sweep": [recipe.sparsity]})
-    live_latents = kind.live_latents_of(settings)
+    live_latents = architectures.get(recipe.architecture).live_latents
     sae = sae_bytes(shape.d_model, recipe.width)
     return round(live_latents * _latents(recipe) + LIVE_GRADIENTS * sae)
 

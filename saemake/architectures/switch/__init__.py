@@ -33,6 +33,9 @@ class Switch(Architecture):
     sparsity = "k"
     trainer_class = "SwitchTrainer"
     dict_class = "SwitchAutoEncoder"
+    # An expert's latents are few. But the gradients of both matrices are joined from those of the
+    # experts, which takes as much again.
+    live_latents = 4.0
     Settings = SwitchSettings
     example: ClassVar[Mapping[str, Any]] = {"sweep": [4, 16], "experts": 4, "lb_alpha": 0.1}
 
@@ -41,7 +44,3 @@ class Switch(Architecture):
         """Five products with one expert's latents, and three with the router: forward, and the
         gradients of its weight and of its input, which has a bias."""
         return cls.step_products / settings.experts + 3 * settings.experts / latents
-
-    @classmethod
-    def live_latents_of(cls, settings: Any) -> float:
-        return cls.live_latents / settings.experts
