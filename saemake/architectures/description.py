@@ -91,12 +91,12 @@ class Architecture:
         return cls.inferences
 
     @classmethod
-    def products_of_step(cls, sparsity: float) -> int:
-        """`step_products` of an SAE of this sparsity."""
+    def products_of_step(cls, settings: Any, sparsity: float, latents: int) -> float:
+        """`step_products` with these settings, for an SAE of this sparsity with so many latents."""
         return cls.step_products
 
     @classmethod
-    def products_of_encoding(cls, sparsity: float) -> int:
+    def products_of_encoding(cls, settings: Any, sparsity: float) -> float:
         """The matrix products that encode a batch at inference."""
         return 1
 

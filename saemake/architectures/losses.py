@@ -24,6 +24,16 @@ def decoder_weighted_l1(f_P: Tensor, places: Places, norms_F: Tensor) -> Tensor:
     return (places.by_latent(f_P) * norms_F).sum() / places.tokens
 
 
+def decoder_weighted_tanh(f_P: Tensor, places: Places, norms_F: Tensor, scale: float) -> Tensor:
+    """Sum over F of tanh(scale * activation * norm of its decoder row), mean over B; float32
+    scalar. `norms_F` are the norms, float32 [F]. Activations are not negative.
+
+    The sparsity penalty of https://transformer-circuits.pub/2025/january-update.
+    """
+    weighted_P = scale * f_P.float() * places.of_latents(norms_F)
+    return places.total(weighted_P.tanh()) / places.tokens
+
+
 def l1(f_P: Tensor, places: Places) -> Tensor:
     """Sum over F of the (non-negative) activations, mean over B; float32 scalar."""
     return places.total(f_P) / places.tokens

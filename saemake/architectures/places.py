@@ -52,6 +52,10 @@ class Places(abc.ABC):
         at places."""
 
     @abc.abstractmethod
+    def of_tokens(self, each_B: Tensor) -> Tensor:
+        """The same of `each_B`: each place's entry is that of its token."""
+
+    @abc.abstractmethod
     def by_latent(self, values_P: Tensor) -> Tensor:
         """The sum of the values over the places of each latent; float32 [F]."""
 
@@ -103,9 +107,10 @@ class Places(abc.ABC):
         """The places of a step's values without its graphs."""
         return self
 
-    @abc.abstractmethod
     def split(self, values_P: Tensor, sizes: Sequence[int]) -> list[tuple["Places", Tensor]]:
-        """The places and values of the first sizes[0] latents, of the next sizes[1], and so on."""
+        """The places and values of the first sizes[0] latents, of the next sizes[1], and so on.
+        Raises NotImplementedError where places have no such parts."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be split by latents")
 
 
 class Masked(Places):
@@ -128,6 +133,9 @@ class Masked(Places):
 
     def of_latents(self, each_F: Tensor) -> Tensor:
         return each_F
+
+    def of_tokens(self, each_B: Tensor) -> Tensor:
+        return each_B[:, None]
 
     def by_latent(self, values_P: Tensor) -> Tensor:
         return values_P.sum(dim=0, dtype=torch.float32)
@@ -246,6 +254,9 @@ class Listed(Places):
 
     def of_latents(self, each_F: Tensor) -> Tensor:
         return each_F.index_select(0, self.latents_N)
+
+    def of_tokens(self, each_B: Tensor) -> Tensor:
+        return each_B.index_select(0, self.tokens_N)
 
     def by_latent(self, values_P: Tensor) -> Tensor:
         zeros_F = values_P.new_zeros(self.width, dtype=torch.float32)

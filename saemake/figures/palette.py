@@ -24,6 +24,9 @@ COLOURS = (
     "#8800FF",  # violet
     "#553311",  # brown
     "#99BB66",  # olive
+    "#332288",  # indigo
+    "#666633",  # dark olive
+    "#FFAABB",  # pink
 )
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "8")
 # The places of saemake's own architectures. They stay, whichever others are registered.
@@ -39,6 +42,8 @@ OURS = (
     "abs_top_k",
     "matching_pursuit",
     "hierarchical_top_k",
+    "jump_relu_tanh",
+    "switch",
 )
 
 
@@ -61,7 +66,7 @@ def mark(architecture: str) -> Mark:
 
 def marks() -> dict[str, Mark]:
     """The marks of all registered architectures. Those in OURS come first, then the others by name;
-    each takes the next colour and the next marker. After twelve, colours repeat with other
+    each takes the next colour and the next marker. When colours run out, they repeat with other
     markers."""
     others = [name for name in architectures.names() if name not in OURS]
     return {

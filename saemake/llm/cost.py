@@ -27,10 +27,10 @@ class Reading:
 class Latents(int):
     """The number of a codec's latents, with the matrix products that encode a batch."""
 
-    encodings = 1
+    encodings: float = 1
 
     @classmethod
-    def encoded_by(cls, latents: int, products: int) -> "Latents":
+    def encoded_by(cls, latents: int, products: float) -> "Latents":
         count = cls(latents)
         count.encodings = products
         return count

@@ -25,7 +25,8 @@ def of_steps(
     """All steps of an SAE, without the LM."""
     product = 2 * training.batch_tokens * shape.d_model * latents * steps
     dead = kind.dead_products(settings, training, steps)
-    return Operations(0, kind.products_of_step(sparsity) * product, round(dead * product))
+    of_step = kind.products_of_step(settings, sparsity, latents)
+    return Operations(0, round(of_step * product), round(dead * product))
 
 
 def of_fitting(lm: Lm, reading: Reading) -> Operations:

@@ -427,8 +427,9 @@ class _Lack:
 
     def _latents(self, sae: SaeName) -> int:
         kind = architectures.get(sae.sweep.architecture)
+        settings = self.config.settings_of(sae.model, sae.sweep.architecture)
         count = self.config.latents(sae.sweep.width)
-        return Latents.encoded_by(count, kind.products_of_encoding(sae.sparsity))
+        return Latents.encoded_by(count, kind.products_of_encoding(settings, sae.sparsity))
 
 
 # Of a baseline with as many directions as the model is wide.

@@ -1,74 +1,55 @@
-"""Run by test_sae_lens_trainers.py in the environment of sae-bench: the loss and the gradients of
-SAELens's own training classes from given weights on a batch, and the latents of what is exported.
-Argument: the folder that has the files and takes the results.
+"""Run in the environment of sae-bench: train a JumpReLU of Anthropic's kind with SAELens's own
+SAETrainer. Argument: the folder ROOT, with job.pt, a list of dictionaries of
+
+settings  arguments of JumpReLUTrainingSAEConfig
+window    for how many steps a dead latent has not fired
+rate      the learning rate
+weights   W_enc, b_enc, W_dec, b_dec and threshold at first
+batches   the activations of each step, [steps, B, D]
+
+and that takes trained.pt: for each, the weights at the end, and the losses by name [steps].
 """
 
-import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
-from sae_lens import (
-    SAE,
-    AbsTopKTrainingSAE,
-    AbsTopKTrainingSAEConfig,
-    MatchingPursuitTrainingSAE,
-    MatchingPursuitTrainingSAEConfig,
-)
-from sae_lens.saes.sae import TrainStepInput
+from sae_lens.config import LoggingConfig, SAETrainerConfig
+from sae_lens.saes.jumprelu_sae import JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig
+from sae_lens.training.sae_trainer import SAETrainer
 
 
-def trainer_of(job: dict, shape: dict) -> torch.nn.Module:
-    if job["architecture"] == "abs_top_k":
-        return AbsTopKTrainingSAE(
-            AbsTopKTrainingSAEConfig(
-                **shape,
-                k=job["k"],
-                aux_loss_coefficient=job["auxk_alpha"],
-                rescale_acts_by_decoder_norm=False,
-            )
-        )
-    return MatchingPursuitTrainingSAE(
-        MatchingPursuitTrainingSAEConfig(
-            **shape,
-            decoder_init_norm=1.0,
-            max_iterations=job["k"],
-            residual_threshold=0.0,
-            stop_on_duplicate_support=False,
-        )
+def train(job: dict[str, Any]) -> dict[str, Any]:
+    sae = JumpReLUTrainingSAE(JumpReLUTrainingSAEConfig(**job["settings"]))
+    sae.load_state_dict(job["weights"])
+    batches = job["batches"]
+    trainer = SAETrainer(
+        SAETrainerConfig(
+            total_training_samples=batches.shape[0] * batches.shape[1],
+            train_batch_size_samples=batches.shape[1],
+            lr=job["rate"],
+            lr_end=job["rate"],
+            dead_feature_window=job["window"],
+            logger=LoggingConfig(log_to_wandb=False),
+        ),
+        sae,
+        iter([]),
     )
-
-
-def step(job: dict, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    rows = given["W_dec"]
-    sae = trainer_of(job, {"d_in": rows.shape[1], "d_sae": len(rows), "device": "cpu"})
-    weights = {key: given[key] for key in dict(sae.named_parameters())}
-    sae.load_state_dict(weights)
-    found = sae.training_forward_pass(
-        TrainStepInput(
-            sae_in=given["x"],
-            coefficients={},
-            dead_neuron_mask=given["dead"],
-            n_training_steps=1,
-            is_logging_step=False,
-        )
-    )
-    found.loss.backward()
-    gradients = {key: parameter.grad for key, parameter in sae.named_parameters()}
-    return {"loss": found.loss.detach(), **gradients}
+    losses: dict[str, list[float]] = {}
+    for batch in batches:
+        step = trainer.step(batch)
+        trainer.n_training_steps += 1
+        for name, loss in step.losses.items():
+            losses.setdefault(name, []).append(loss.item())
+    return {"weights": sae.state_dict(), "losses": losses}
 
 
 def main() -> None:
+    torch.set_num_threads(1)
     root = Path(sys.argv[1])
-    for job in json.loads((root / "jobs.json").read_text()):
-        name = job["architecture"]
-        given = torch.load(root / f"{name}.pt", weights_only=True)
-        found = step(job, given) if job["trains"] else {}
-        sae = SAE.load_from_disk(root / "saelens" / name)
-        with torch.no_grad():
-            found["latents"] = sae.encode(given["x"])
-            found["reconstructed"] = sae.decode(found["latents"])
-        torch.save(found, root / f"{name}_found.pt")
+    jobs = torch.load(root / "job.pt", weights_only=True)
+    torch.save([train(job) for job in jobs], root / "trained.pt")
 
 
 if __name__ == "__main__":

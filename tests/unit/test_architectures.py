@@ -5,7 +5,7 @@ import torch
 
 from saemake import architectures
 from saemake.architectures.description import Architecture
-from saemake.architectures.jump_relu.trainer import Jump, MeanL0
+from saemake.architectures.jump_relu.trainer import Frequencies, Jump, MeanL0
 from saemake.architectures.places import Listed, Masked
 from saemake.architectures.standard_new import StandardNew
 from saemake.architectures.top_k.trainer import TopKTrainer
@@ -235,6 +235,38 @@ def test_the_mean_l0_counts_the_zeros_at_no_place():
     assert l0.item() == (1 + 2) / 2
     l0.backward()
     assert threshold.grad.tolist() == [-1, -2, -2]
+
+
+def test_frequencies_are_of_each_latent_and_their_gradients_too():
+    """As above: the sum of the frequencies is the mean L0."""
+    threshold = torch.tensor([1.0, -0.1, 0.2], requires_grad=True)
+    places = Listed(torch.tensor([0]), torch.tensor([0, 1]), 3, torch.float32)
+    frequencies = Frequencies.apply(threshold, torch.tensor([1.1]), places, 0.5)
+    assert frequencies.tolist() == [0.5, 1, 0]
+    frequencies.square().sum().backward()
+    assert threshold.grad.tolist() == [2 * 0.5 * -1, 2 * 1 * -2, 0]
+
+
+def test_jump_relu_penalises_frequent_latents_where_it_is_asked_to():
+    trainer, x = make("jump_relu", frequency_penalty=0.3), next(data(1))
+    assert "frequency" not in forward_of(make("jump_relu"), x, step=5).parts
+    cold, warm = forward_of(trainer, x, step=0), forward_of(trainer, x, step=5)
+    fired_F = warm.places.count(warm.f_P > 0) / len(x)
+    assert warm.parts["frequency"].item() == pytest.approx(fired_F.square().sum().item())
+    expected = warm.parts["l2"] + warm.parts["sparsity"] + 0.3 * warm.parts["frequency"]
+    assert warm.loss.item() == pytest.approx(expected.item())
+    assert cold.loss.item() == pytest.approx(cold.parts["l2"].item())
+
+
+def test_a_frequency_penalty_is_in_a_recipe_only_where_there_is_one():
+    kind = architectures.get("jump_relu")
+    plain, penalised = (
+        kind.Settings(**kind.example, **more) for more in ({}, {"frequency_penalty": 0.3})
+    )
+    assert "frequency_penalty" not in plain.model_dump()
+    assert penalised.model_dump()["frequency_penalty"] == 0.3
+    assert "frequency_penalty" not in make("jump_relu").trainer_config()
+    assert make("jump_relu", frequency_penalty=0.3).trainer_config()["frequency_penalty"] == 0.3
 
 
 def test_jump_relu_penalises_the_distance_from_its_target():

@@ -306,6 +306,24 @@ def test_steps_with_kernels_are_those_without(name, recipe, dtype, as_on_a_gpu, 
         torch.testing.assert_close(found_weights, weights, rtol=1e-3, atol=1e-5)
 
 
+def test_a_penalty_on_frequent_latents_with_kernels_is_that_without(as_on_a_gpu, monkeypatch):
+    monkeypatch.setattr(Encoding, "by_kernels", property(lambda _: kernels.used_on(CPU)))
+    batches = [torch.randn(TOKENS, 32) for _ in range(6)]
+    ended = {}
+    for used in (False, True):
+        monkeypatch.setattr(kernels, "used_on", lambda _, used=used: used)
+        for penalty in (0.0, 10.0):
+            trainer = make("jump_relu", "saebench", "float32")
+            more = {"frequency_penalty": penalty, "bandwidth": 0.5}
+            trainer.settings = trainer.settings.model_copy(update=more)
+            parts = [trainer.update(step, x_BD).parts for step, x_BD in enumerate(batches)]
+            ended[used, penalty] = trainer.dictionary.threshold.detach().clone(), parts[-1]
+    for penalty in (0.0, 10.0):
+        torch.testing.assert_close(ended[True, penalty], ended[False, penalty])
+    assert not ended[True, 0.0][0].allclose(ended[True, 10.0][0])
+    assert not as_on_a_gpu.seen
+
+
 def test_a_step_goes_on_from_a_state_with_the_same_bytes(monkeypatch):
     monkeypatch.setattr(kernels, "used_on", lambda _: True)
     batches = [torch.randn(TOKENS, 32) for _ in range(6)]

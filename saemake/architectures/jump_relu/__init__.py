@@ -1,5 +1,8 @@
 """JumpReLU: each latent has a threshold, trained with a straight-through estimate of its gradient
-(https://arxiv.org/abs/2407.14435). The penalty is on the distance from a target L0.
+(https://arxiv.org/abs/2407.14435). The penalty is on the distance from a target L0. Another, off
+by default, is quadratic in how often each latent fires, and keeps latents from firing on a large
+part of all tokens (Google DeepMind's progress update of March 2025, "Negative Results for SAEs On
+Downstream Tasks", on modifying the sparsity penalty; Gemma Scope 2 has such a penalty too).
 """
 
 from collections.abc import Mapping
@@ -17,6 +20,10 @@ class JumpReluSettings(description.Settings):
     sparsity_warmup_steps: Whole
     sparsity_penalty: Annotated[Number, Field(gt=0)]
     bandwidth: Annotated[Number, Field(gt=0)]
+    # Not in a recipe at its default.
+    frequency_penalty: Annotated[Number, Field(ge=0)] = Field(
+        default=0.0, exclude_if=lambda penalty: penalty == 0
+    )
 
     def latents_needed(self) -> dict[str, int]:
         return {"sweep": max(self.sweep)}

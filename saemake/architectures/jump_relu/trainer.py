@@ -85,7 +85,7 @@ class Jump(torch.autograd.Function):
         x_P, threshold_F = ctx.saved_tensors
         places, bandwidth = ctx.places, ctx.bandwidth
         threshold_P = places.of_latents(threshold_F)
-        near_P = places.only(_near(x_P, threshold_P, bandwidth) * gradient_P)
+        near_P = places.only(near(x_P, threshold_P, bandwidth) * gradient_P)
         threshold_gradient_F = -(threshold_F / bandwidth) * places.by_latent(near_P)
         return (x_P > threshold_P) * gradient_P, threshold_gradient_F, None, None
 
@@ -98,12 +98,7 @@ class MeanL0(torch.autograd.Function):
     def forward(
         ctx: Any, threshold_F: Tensor, x_P: Tensor, places: Places, bandwidth: float
     ) -> Tensor:
-        threshold_P = places.of_latents(threshold_F)
-        zeros_F = places.tokens - places.count()
-        over_F = places.count(x_P > threshold_P)
-        over_F += zeros_F * (threshold_F < 0)
-        near_F = places.count(_near(x_P, threshold_P, bandwidth))
-        near_F += zeros_F * _near(torch.zeros_like(threshold_F), threshold_F, bandwidth)
+        over_F, near_F = _over_and_near(threshold_F, x_P, places, bandwidth)
         ctx.save_for_backward(-near_F / (bandwidth * places.tokens))
         return over_F.sum() / places.tokens
 
@@ -112,9 +107,36 @@ class MeanL0(torch.autograd.Function):
         return gradients[0] * ctx.saved_tensors[0], None, None, None
 
 
+class Frequencies(MeanL0):
+    """The share of tokens on which each latent exceeds its threshold, [F], with the same gradient.
+    Its sum is the mean L0."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, threshold_F: Tensor, x_P: Tensor, places: Places, bandwidth: float
+    ) -> Tensor:
+        over_F, near_F = _over_and_near(threshold_F, x_P, places, bandwidth)
+        ctx.save_for_backward(-near_F / (bandwidth * places.tokens))
+        return over_F / places.tokens
+
+
+def _over_and_near(
+    threshold_F: Tensor, x_P: Tensor, places: Places, bandwidth: float
+) -> tuple[Tensor, Tensor]:
+    """How many values of each latent exceed its threshold, and how many are within half a bandwidth
+    of it; float32 [F] each."""
+    threshold_P = places.of_latents(threshold_F)
+    zeros_F = places.tokens - places.count()
+    over_F = places.count(x_P > threshold_P)
+    over_F += zeros_F * (threshold_F < 0)
+    near_F = places.count(near(x_P, threshold_P, bandwidth))
+    near_F += zeros_F * near(torch.zeros_like(threshold_F), threshold_F, bandwidth)
+    return over_F, near_F
+
+
 class JumpsAndL0(torch.autograd.Function):
-    """Jump and MeanL0 by a kernel: the latents [B, F], the mean L0, and the sum of each latent's
-    values [F]."""
+    """Jump, MeanL0 and Frequencies by a kernel: the latents [B, F], the mean L0, the sum of each
+    latent's values [F], and the frequencies [F]."""
 
     @staticmethod
     def forward(
@@ -125,7 +147,7 @@ class JumpsAndL0(torch.autograd.Function):
         threshold_F: Tensor,
         encoding: Encoding,
         bandwidth: float,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         from saemake.kernels import gates  # it needs Triton
 
         encoded_BF = encoding.whole()
@@ -135,13 +157,14 @@ class JumpsAndL0(torch.autograd.Function):
         tokens = len(encoded_BF)
         zeros_F = tokens - places_F
         over_F = over_F + zeros_F * (threshold_F < 0)
-        near_F = near_F + zeros_F * _near(torch.zeros_like(threshold_F), threshold_F, bandwidth)
+        near_F = near_F + zeros_F * near(torch.zeros_like(threshold_F), threshold_F, bandwidth)
         ctx.save_for_backward(
             weight_FD, encoding.x_BD, encoded_BF, threshold_F, -near_F / (bandwidth * tokens)
         )
         ctx.bandwidth = bandwidth
         ctx.mark_non_differentiable(sums_F)
-        return f_BF, over_F.sum() / tokens, sums_F
+        ctx.set_materialize_grads(False)
+        return f_BF, over_F.sum() / tokens, sums_F, over_F / tokens
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -153,11 +176,13 @@ class JumpsAndL0(torch.autograd.Function):
             encoded_BF, threshold_F, gradients[0], bandwidth, MARGIN * bandwidth
         )
         threshold_gradient_F = gradients[1] * l0_F - (threshold_F / bandwidth) * near_F
+        if gradients[3] is not None:
+            threshold_gradient_F = threshold_gradient_F + gradients[3] * l0_F
         encoder = by_encoder(ctx, weight_FD, x_BD, gradient_BF, sum_F)
         return *encoder, threshold_gradient_F, None, None
 
 
-def _near(x_P: Tensor, threshold_P: Tensor, bandwidth: float) -> Tensor:
+def near(x_P: Tensor, threshold_P: Tensor, bandwidth: float) -> Tensor:
     """Whether each value is within half a bandwidth of its threshold; bool."""
     return ((x_P - threshold_P) / bandwidth).abs() < 0.5
 
@@ -197,9 +222,9 @@ class JumpReluTrainer(JumpRelu, Trainer):
             dictionary.encoder_copy,
         )
         if encoding.by_kernels:
-            places, f_P, l0 = self.jump_by_kernel(encoding)
+            places, f_P, l0, frequencies_F = self.jump_by_kernel(encoding)
         else:
-            places, f_P, l0 = self.jump(encoding)
+            places, f_P, l0, frequencies_F = self.jump(encoding)
         x_hat_BD = places.decode(f_P, dictionary.W_dec, dictionary.decoder_copy) + dictionary.b_dec
         self.count_fired(places.by_latent(f_P) > 0, places)
         l2 = losses.reconstruction(x_BD, x_hat_BD)
@@ -207,19 +232,28 @@ class JumpReluTrainer(JumpRelu, Trainer):
         scale = self.now["sparsity_scale"]
         loss = l2 + self.settings.sparsity_penalty * sparsity * scale
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
+        if frequencies_F is not None:
+            frequent = frequencies_F.square().sum()
+            loss = loss + self.settings.frequency_penalty * frequent * scale
+            parts["frequency"] = frequent.detach()
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
-    def jump(self, encoding: Encoding) -> tuple[Places, Tensor, Tensor]:
-        """The places over the threshold or near it, the latents there, and the mean L0."""
+    def jump(self, encoding: Encoding) -> tuple[Places, Tensor, Tensor, Tensor | None]:
+        """The places over the threshold or near it, the latents there, the mean L0, and the
+        frequencies if they have a penalty."""
         threshold_F, bandwidth = self.dictionary.threshold, self.settings.bandwidth
         places, encoded_P = over(encoding, threshold_F.detach() - MARGIN * bandwidth)
         f_P = Jump.apply(encoded_P, threshold_F, places, bandwidth)
         # L0 of the values after the jump. Dropped values are 0, and near only thresholds near 0.
-        return places, f_P, MeanL0.apply(threshold_F, f_P, places, bandwidth)
+        l0 = MeanL0.apply(threshold_F, f_P, places, bandwidth)
+        frequencies_F = None
+        if self.settings.frequency_penalty:
+            frequencies_F = Frequencies.apply(threshold_F, f_P, places, bandwidth)
+        return places, f_P, l0, frequencies_F
 
-    def jump_by_kernel(self, encoding: Encoding) -> tuple[Places, Tensor, Tensor]:
+    def jump_by_kernel(self, encoding: Encoding) -> tuple[Places, Tensor, Tensor, Tensor | None]:
         """The same by a kernel."""
-        f_BF, l0, sums_F = JumpsAndL0.apply(
+        f_BF, l0, sums_F, frequencies_F = JumpsAndL0.apply(
             encoding.weight_FD,
             encoding.bias_F,
             None,
@@ -227,7 +261,9 @@ class JumpReluTrainer(JumpRelu, Trainer):
             encoding,
             self.settings.bandwidth,
         )
-        return Positive(f_BF, sums_F=sums_F), f_BF, l0
+        if not self.settings.frequency_penalty:
+            frequencies_F = None
+        return Positive(f_BF, sums_F=sums_F), f_BF, l0, frequencies_F
 
     def schedule(self, step: int) -> dict[str, float]:
         warmup = self.settings.sparsity_warmup_steps
@@ -239,4 +275,5 @@ class JumpReluTrainer(JumpRelu, Trainer):
             "bandwidth": self.settings.bandwidth,
             "sparsity_penalty": self.settings.sparsity_penalty,
             "sparsity_warmup_steps": self.settings.sparsity_warmup_steps,
+            **self.settings.model_dump(include={"frequency_penalty"}),
         }

@@ -29,11 +29,11 @@ class MatchingPursuit(Architecture):
     example: ClassVar[Mapping[str, Any]] = {"sweep": [4, 16]}
 
     @classmethod
-    def products_of_step(cls, sparsity: float) -> int:
+    def products_of_step(cls, settings: Any, sparsity: float, latents: int) -> float:
         """One for each latent that is taken. What is subtracted, and all gradients, are of single
         rows."""
         return int(sparsity)
 
     @classmethod
-    def products_of_encoding(cls, sparsity: float) -> int:
+    def products_of_encoding(cls, settings: Any, sparsity: float) -> float:
         return int(sparsity)

@@ -15,7 +15,7 @@ from unit.test_architectures import data, forward_of, make
 from saemake.publishing import saelens
 
 pytestmark = pytest.mark.acceptance
-SCRIPT = Path(__file__).with_name("train_with_sae_lens.py")
+SCRIPT = Path(__file__).with_name("step_with_sae_lens.py")
 SETTINGS = {
     "abs_top_k": {"auxk_alpha": 0.5, "dead_after_tokens": 64},
     "matching_pursuit": {},
