@@ -164,4 +164,4 @@ def encoding_operations(lm: Lm, reading: Reading, latents: Sequence[int]) -> int
     multiplied = sum(
         count * (count.encodings if isinstance(count, Latents) else 1) for count in latents
     )
-    return 2 * reading.tokens * lm.shape.d_model * multiplied
+    return round(2 * reading.tokens * lm.shape.d_model * multiplied)
