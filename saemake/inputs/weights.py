@@ -46,11 +46,11 @@ def fetch(config: Config, name: str, revisions: Store) -> dict[str, Any]:
     weights = locate(config, name, revision)
     from saemake.llm import loading  # imports torch, which a plan does without
 
+    if weights.trust_remote_code:
+        _check_own_code(weights)
     outer = loading.read_config(weights)
     loading.check_causal(weights, outer)
     _check_files(weights)
-    if weights.trust_remote_code:
-        _check_own_code(weights)
     layers, lm_config = loading.layers_in(outer), outer.get_text_config()
     _check_layers(config, name, layers)
     longest = getattr(lm_config, "max_position_embeddings", None)
@@ -122,8 +122,10 @@ def _check_files(weights: Weights) -> None:
 
 def _check_own_code(weights: Weights) -> None:
     """Raise SaemakeError where the code is in another repository, whose commit nothing names."""
-    path = weights.folder / "config.json"
-    named = json.loads(path.read_text()).get("auto_map", {})
+    try:
+        named = json.loads((weights.folder / "config.json").read_text()).get("auto_map", {})
+    except (OSError, ValueError, AttributeError):
+        return  # whoever reads the config says it
     for reference in named.values():
         if "--" in str(reference):
             raise SaemakeError(

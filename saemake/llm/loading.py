@@ -15,6 +15,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    GgufConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -97,7 +98,7 @@ def load(weights: Weights, device: torch.device) -> PreTrainedModel:
             weights.model_folder,
             **weights.model_arguments(),
             **attention(lm_config),
-            **_quantised(weights, device),
+            **_quantisation(weights, device),
             dtype=getattr(torch, weights.dtype),
             output_loading_info=True,
         )
@@ -126,7 +127,11 @@ def attention(lm_config: PreTrainedConfig) -> dict[str, Any]:
     return {"attn_implementation": "eager"} if capped else {}
 
 
-def _quantised(weights: Weights, device: torch.device) -> dict[str, Any]:
+def _quantisation(weights: Weights, device: torch.device) -> dict[str, Any]:
+    """How weights are held. Those of a GGUF file are de-quantised everywhere: transformers would
+    multiply by them as they are where a package and a GPU allow it, and round otherwise."""
+    if weights.gguf_file is not None and weights.converted is None:
+        return {"quantization_config": GgufConfig(dequantize=True)}
     if weights.quantization is None:
         return {}
     if importlib.util.find_spec("bitsandbytes") is None:

@@ -17,8 +17,8 @@ from transformers import (
     PhiConfig,
 )
 
-from saemake.llm import model as llm_model
 from saemake.llm import loading
+from saemake.llm import model as llm_model
 from saemake.llm.loading import load_tokenizer
 from saemake.llm.model import LanguageModel, token_losses
 from saemake.llm.weights import Weights
