@@ -3,7 +3,7 @@ structure, since each family has its own names for them."""
 
 import importlib.util
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -17,13 +17,15 @@ from transformers import (
     BitsAndBytesConfig,
     GgufConfig,
     PreTrainedConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from saemake.base.errors import SaemakeError, first_line
 from saemake.llm.depth import KEYS
 from saemake.llm.weights import Weights
+
+if TYPE_CHECKING:  # it imports what jobs on a GPU may run without
+    from transformers import PreTrainedModel
 
 # What reading a folder raises if files are missing, damaged, or of another kind.
 UNREADABLE = (OSError, ValueError, KeyError, ImportError, SafetensorError)
@@ -86,7 +88,7 @@ def check_causal(weights: Weights, lm_config: PreTrainedConfig) -> None:
         raise SaemakeError(f"{kind}, which transformers does not load as a causal LM: {way_out}")
 
 
-def load(weights: Weights, device: torch.device) -> PreTrainedModel:
+def load(weights: Weights, device: torch.device) -> "PreTrainedModel":
     """The frozen model, on the CPU; a quantised one on `device`.
 
     Raises SaemakeError if it cannot be read, if tensors of it are not in its files (transformers
@@ -189,9 +191,8 @@ def _lists(model: nn.Module, length: int) -> dict[str, nn.ModuleList]:
 
 def _decoder(model: nn.Module) -> nn.Module | None:
     """The text model, as transformers finds it."""
-    if not isinstance(model, PreTrainedModel):
-        return None
-    decoder = model.get_decoder()
+    find = getattr(model, "get_decoder", None)
+    decoder = None if find is None else find()
     return decoder if isinstance(decoder, nn.Module) else None
 
 
@@ -207,7 +208,7 @@ def final_norm(model: nn.Module, blocks: str) -> nn.Module | None:
     return norms[-1] if norms else None
 
 
-def head(model: PreTrainedModel) -> tuple[str, nn.Module] | None:
+def head(model: "PreTrainedModel") -> tuple[str, nn.Module] | None:
     """The module that computes logits, and its dotted name; None if transformers knows none."""
     linear: Any = model.get_output_embeddings()
     name = next((name for name, module in model.named_modules() if module is linear), None)

@@ -148,7 +148,10 @@ class Origin:
         for file, sum_ in sums.items():
             if file in there and sha256(there[file]) != sum_:
                 raise SaemakeError(f"{another}: its {file} differs; give that LM's folder")
-        lm_config = of_lm.read_config(weights)
+        try:
+            lm_config = of_lm.read_config(weights)
+        except SaemakeError as error:
+            raise SaemakeError(f"{weights.folder}: holds no LM ({error})") from None
         wide, layers = of_lm.width_in(lm_config), of_lm.layers_in(lm_config)
         width, layer = self.trainer["activation_dim"], self.trainer["layer"]
         if wide != width or layers <= layer:

@@ -133,7 +133,7 @@ def check_built(targets):
     """End where a report is asked for of what is not built: Snakemake names one of its files and
     not the way out."""
     wanted = [
-        path for each in targets for path in (build_files(CONFIG) if each == "all" else [each])
+        path for each in targets for path in (inputs_of_all(CONFIG) if each == "all" else [each])
     ]
     missing = [path for path in wanted if not Path(path).exists()]
     if missing:
