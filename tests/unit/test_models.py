@@ -416,3 +416,18 @@ def test_quantised_weights_are_of_one_device():
     assert "exclude each other" in said(
         {"folder": str(DEMO_LM), "quantization": "4bit", "lm_devices": 2}
     )
+
+
+@pytest.mark.parametrize("bits", ["8bit", "4bit"])
+def test_quantised_weights_are_near_the_others(llama, contexts, bits):
+    """Where bitsandbytes is installed."""
+    pytest.importorskip("bitsandbytes")
+    plain, held = (
+        LanguageModel(Weights("lm", llama, None, "float32", quantization=each), 1, CPU, whole=True)
+        for each in (None, bits)
+    )
+    hidden, logits = held.run(contexts)
+    cosines = torch.cosine_similarity(hidden, plain.capture(contexts), dim=-1)
+    assert 0.9 < cosines.mean() < 1
+    clean = token_losses(logits, contexts)
+    assert token_losses(held.run_with(contexts, hidden), contexts).allclose(clean)
