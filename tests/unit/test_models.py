@@ -1,11 +1,13 @@
 """Any causal LM, from its folder through the job of model.json: families that no config names."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 import torch
 from conftest import DEMO_LM, PROJECT, raw_config
+from hub_server import LocalHub
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -394,6 +396,20 @@ def test_own_code_of_a_branch_is_refused():
     configured({**hub, "revision": "0123456789" * 4})
 
 
+def test_own_code_is_fetched_only_where_it_may_run(own, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with LocalHub() as hub, hub.inside(tmp_path / "hf"):
+        files = {each.name: each.read_bytes() for each in own.iterdir()}
+        commit = hub.commit("model", "somebody/own", files)
+        place = {"folder": None, "hub": "somebody/own", "revision": commit}
+        assert "runs only with Python code of its own" in said(place, tmp_path)
+        assert not [path for _, path, _ in hub.requests if path.endswith(".py")]
+        config = configured({**place, "trust_remote_code": True})
+        found = weights.fetch(config, "lm", Store(tmp_path, "revisions"))
+        assert set(OWN_CODE) <= set(found["sha256"])
+        assert found["layers"] == layers_of(config, "lm") == LAYERS  # in the Hub's cache
+
+
 # Quantised weights.
 
 
@@ -419,13 +435,11 @@ def test_quantised_weights_are_of_one_device():
 
 
 @pytest.mark.parametrize("bits", ["8bit", "4bit"])
-def test_quantised_weights_are_near_the_others(llama, contexts, bits):
+def test_quantised_weights_are_near_the_others(demo_weights, contexts, bits):
     """Where bitsandbytes is installed."""
     pytest.importorskip("bitsandbytes")
-    plain, held = (
-        LanguageModel(Weights("lm", llama, None, "float32", quantization=each), 1, CPU, whole=True)
-        for each in (None, bits)
-    )
+    plain = LanguageModel(demo_weights, 1, CPU, whole=True)
+    held = LanguageModel(dataclasses.replace(demo_weights, quantization=bits), 1, CPU, whole=True)
     hidden, logits = held.run(contexts)
     cosines = torch.cosine_similarity(hidden, plain.capture(contexts), dim=-1)
     assert 0.9 < cosines.mean() < 1
