@@ -36,4 +36,6 @@ def convert(config: Config, weights: Weights, store: Store) -> Weights:
 
                 with store.entry(key) as folder:
                     loading.convert(weights, folder)
+                    for path in folder.iterdir():
+                        path.chmod(0o644)  # safetensors lets nobody else read what it writes
     return dataclasses.replace(weights, converted=store.folder / key)

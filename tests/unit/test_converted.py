@@ -54,6 +54,7 @@ def test_converted_weights_are_the_files_to_the_bit(folder, inside, dtype):
     assert described["layers"] == layers_of(config, "tiny") == tiny_gguf.LAYERS
     assert kept.converted is not None
     assert kept.converted.parent == STORE / CONVERTED
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in kept.converted.iterdir())
     direct = weights.locate(config, "tiny", None)
     assert direct.converted is None
     ids_BL = torch.randint(0, tiny_gguf.VOCABULARY, (2, 16), generator=torch.manual_seed(0))
