@@ -26,6 +26,6 @@ include: "workflow/rules/fetched.smk"
 rule all:
     default_target: True
     input:
-        build_files(CONFIG),
+        inputs_of_all(CONFIG),
     message:
         f"finish {', '.join(CONFIG.build)}"

@@ -5,7 +5,7 @@ from pathlib import Path
 from saemake.base.store import Store
 from saemake.config.config import Config
 from saemake.inputs import tokens
-from saemake.llm.model import load_tokenizer
+from saemake.llm.loading import load_tokenizer
 from saemake.llm.weights import Weights
 from saemake.recipes.inputs import tokens_recipe
 from saemake.text.shards import MANIFEST, Tokens

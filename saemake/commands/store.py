@@ -25,15 +25,17 @@ from saemake.base.remote_files import RemoteError
 from saemake.base.store import Store
 from saemake.commands.unnamed import Described, elsewhere
 from saemake.config.config import Config
+from saemake.config.depth import layers_if_known
 from saemake.config.faults import ConfigError
 from saemake.config.sections import Source
 from saemake.hub import revision_key
+from saemake.inputs.converted import converted_key
 from saemake.inputs.datasets import RECIPE as ROWS_RECIPE
 from saemake.judging.evaluate import judged_subject
 from saemake.paths import catalogue, judged_by
 from saemake.paths.files import uses
 from saemake.paths.grammar import sae_named
-from saemake.paths.names import OF_SAE, RESULTS, STORE, Baselines, SaeName, Sweep
+from saemake.paths.names import CONVERTED, OF_SAE, RESULTS, STORE, Baselines, SaeName, Sweep
 from saemake.paths.stores import shared_store
 from saemake.paths.sweeps import members
 from saemake.recipes.inputs import dataset_recipe, tokens_recipe
@@ -50,7 +52,7 @@ from saemake.training.snapshots import Snapshots
 
 KINDS = (
     *("saes", "evaluations", "checkpoints", "baselines", "tokens", "snapshots", "revisions"),
-    *("features", "setups", "datasets"),
+    *("features", "setups", "datasets", CONVERTED),
 )
 
 
@@ -161,8 +163,13 @@ def _named(config: Config, saes: Iterable[SaeName]) -> dict[str, set[str]]:
     named["evaluations"] |= named["saes"] | named["checkpoints"]
     named["evaluations"] |= {published_key(e.hub_folder) for e in catalogue.load(config).entries}
     named["datasets"] = {dataset_recipe(config, name).hash for name in config.datasets}
-    for model, use in itertools.product(config.models, uses(config)):
+    # Nothing can be there of a model whose layers are not known.
+    known = [name for name in config.models if layers_if_known(config, name) is not None]
+    for model, use in itertools.product(known, uses(config)):
         named["tokens"].add(tokens_recipe(config, model, use).hash)
+    named[CONVERTED] = {
+        converted_key(config, name) for name in known if config.models[name].gguf_file
+    }
     sources: list[tuple[str, Source]] = [("model", model) for model in config.models.values()]
     sources += [("dataset", text) for text in config.texts.values()]
     sources += [("dataset", data) for data in config.datasets.values()]
@@ -170,7 +177,7 @@ def _named(config: Config, saes: Iterable[SaeName]) -> dict[str, set[str]]:
         if source.hub is not None:
             named["revisions"].add(revision_key(kind, source.hub, source.revision))
     for model in config.models:
-        for layer in range(config.models[model].layers):
+        for layer in range(layers_if_known(config, model) or 0):
             named["baselines"].add(baselines_recipe(config, model, layer).hash)
             named["setups"] |= {
                 setup_recipe(config, setup).hash
@@ -189,7 +196,7 @@ def _saes(config: Config) -> Iterator[SaeName]:
     for model, architecture, width in itertools.product(
         config.models, config.architectures, config.widths
     ):
-        for layer in range(config.models[model].layers):
+        for layer in range(layers_if_known(config, model) or 0):
             try:
                 yield from members(config, Sweep(model, layer, architecture, width))
             except ConfigError:  # it does not fit: nothing of that name can be there

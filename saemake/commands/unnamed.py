@@ -15,6 +15,7 @@ from saemake.base.digest import digest
 from saemake.base.errors import SaemakeError
 from saemake.base.store import Store
 from saemake.config.config import Config
+from saemake.config.depth import layers_if_known
 from saemake.config.sections import FIGURES
 from saemake.evaluation.baselines import RECIPE as BASELINES_RECIPE
 from saemake.judging.evaluate import RECIPE
@@ -163,6 +164,7 @@ class Described:
         return {
             name: model_recipe(self.config, name).model_dump(mode="json")
             for name in self.config.models
+            if layers_if_known(self.config, name) is not None
         }
 
     def _model(self, recipe: dict[str, Any]) -> str:

@@ -13,7 +13,9 @@ from saemake import architectures, evaluation
 from saemake.architectures.description import Settings
 from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config, content_files, identifier
+from saemake.config.depth import layers_if_known
 from saemake.config.faults import ConfigError, fields_beside, override_place, saying_file, validated
+from saemake.config.presets import with_presets
 from saemake.config.sections import FIGURES, SUBJECT_COLUMNS, Model, Source
 
 
@@ -27,9 +29,10 @@ def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
             raise ConfigError(
                 "root", f"unknown; {nearest('root', fields_beside(Config, ['root']))}"
             )
-        config = validated(Config, {**raw, "root": root}, lambda key: "")
+        config = validated(Config, {**with_presets(raw), "root": root}, lambda key: "")
         _check_names(config)
         _check_folders(config)
+        _check_layers(config)
         _check_figures(config)
         for model in config.models:
             _check_evaluations(config, model)
@@ -88,13 +91,6 @@ def _check_names(config: Config) -> None:
             f"{at}.suite.architectures",
             "architecture",
         )
-        if model.lm_devices > model.layers:
-            has = f"{name} has {model.layers} layers to spread: write that or less"
-            raise ConfigError(f"{at}.lm_devices", has)
-        for layer in model.suite.layers:
-            if layer >= model.layers:
-                has = f"{name} has layers 0 to {model.layers - 1}, not {layer}"
-                raise ConfigError(f"{at}.suite.layers", has)
 
 
 def _check_folders(config: Config) -> None:
@@ -113,6 +109,21 @@ def _check_folders(config: Config) -> None:
         if gguf is not None and not (folder / gguf).is_file():
             way_out = nearest(gguf, [path.name for path in folder.glob("*.gguf")])
             raise ConfigError(f"{place}.gguf_file", f"there is no {gguf} in {folder}; {way_out}")
+
+
+def _check_layers(config: Config) -> None:
+    """Every layer of a suite is there, as far as a model's layers are known without a network."""
+    for name, model in config.models.items():
+        layers = layers_if_known(config, name)
+        if layers is None:
+            continue
+        if model.lm_devices > layers:
+            has = f"{name} has {layers} layers to spread: write that or less"
+            raise ConfigError(f"models.{name}.lm_devices", has)
+        for layer in model.suite.layers:
+            if layer >= layers:
+                has = f"{name} has layers 0 to {layers - 1}, not {layer}"
+                raise ConfigError(f"models.{name}.suite.layers", has)
 
 
 def _check_figures(config: Config) -> None:

@@ -22,6 +22,7 @@ from saemake.config.sections import (
     Model,
     OwnFigure,
     Passes,
+    Preset,
     Published,
     Publishing,
     SharedStore,
@@ -53,6 +54,7 @@ class Config(Closed):
     """The whole configuration, checked. `root` is the folder that relative folders start from."""
 
     build: list[Reference]
+    presets: dict[Name, Preset]
     models: dict[Name, Model]
     texts: dict[Name, Text]
     widths: dict[Name, Count]

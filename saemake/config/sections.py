@@ -2,6 +2,7 @@
 users.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -11,6 +12,7 @@ from saemake.base.sections import Closed, Count, Flag, Number, Rate, Reference, 
 from saemake.llm.shape import Shape
 
 DType = Literal["float32", "bfloat16", "float16"]
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 class Source(Closed):
@@ -74,10 +76,13 @@ class Suite(Closed):
 class Model(Source):
     """A language model with its text and its budgets. `shape` is what `plan` counts with before the
     model is there, whose own it must be. `lm_devices` is over how many GPUs a job spreads it.
-    `transformer_lens` is what TransformerLens calls it; null is its Hub id."""
+    `transformer_lens` is what TransformerLens calls it; null is its Hub id. `layers` null are those
+    that its files say. `preset` names values that lie under its own; it is null once they are laid
+    there."""
 
+    preset: Reference | None = None
     gguf_file: str | None = None
-    layers: Count
+    layers: Count | None = None
     shape: Shape | None = None
     dtype: DType
     text: Reference
@@ -87,12 +92,42 @@ class Model(Source):
     train_tokens: Count
     prepend_bos: Flag = False
     lm_devices: Count = Field(default=1, exclude_if=lambda count: count == 1)
+    trust_remote_code: Flag = False
+    quantization: Literal["4bit", "8bit"] | None = None
     transformer_lens: str | None = None
     evaluations: dict[str, dict[str, Any]] = Field(default={})
     baselines: dict[str, Any] = Field(default={})
     training: dict[str, Any] = Field(default={})
     architectures: dict[str, dict[str, Any]] = Field(default={})
     suite: Suite
+
+    @model_validator(mode="after")
+    def _code_that_stays(self) -> Self:
+        if self.trust_remote_code and self.hub is not None and not COMMIT.fullmatch(self.revision):
+            raise ValueError(
+                "'trust_remote_code' needs a commit as 'revision' (40 hex digits): a branch or tag"
+                " may move to code that nobody has read"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _quantised_on_one_device(self) -> Self:
+        if self.quantization is not None and (self.gguf_file is not None or self.lm_devices > 1):
+            other = "gguf_file" if self.gguf_file is not None else "lm_devices"
+            raise ValueError(f"'quantization' and '{other}' exclude each other: remove one")
+        if self.gguf_file is not None and self.trust_remote_code:
+            raise ValueError("a GGUF file has no code: remove 'trust_remote_code'")
+        return self
+
+
+class Preset(Closed):
+    """Values for models, which a model's entry names and its own values lie over."""
+
+    prepend_bos: Flag | None = None
+    evaluations: dict[str, dict[str, Any]] = Field(default={})
+    baselines: dict[str, Any] = Field(default={})
+    training: dict[str, Any] = Field(default={})
+    architectures: dict[str, dict[str, Any]] = Field(default={})
 
 
 class Baselines(Closed):

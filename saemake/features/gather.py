@@ -19,7 +19,8 @@ from saemake.features.lens import Extremes, Lens, lens_of
 from saemake.features.ranking import nearest
 from saemake.features.text import Captured, beginning, captured
 from saemake.features.tokens import TokenTexts
-from saemake.llm.model import LanguageModel, load_tokenizer
+from saemake.llm.loading import load_tokenizer
+from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.files import FEATURES
 from saemake.recipes.features import FeaturesRecipe

@@ -13,14 +13,20 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from saemake.base.errors import SaemakeError, first_line
 from saemake.base.store import Store, sha256
 from saemake.config.config import Config
+from saemake.config.depth import layers_if_known
 from saemake.config.sections import Model
 from saemake.hub import patiently, pinned, reached
+from saemake.inputs.converted import convert
 from saemake.llm.shape import Shape, shape_of
 from saemake.llm.weights import Weights
 from saemake.paths.artifacts import FetchedFile
+from saemake.paths.names import CONVERTED, STORE
 from saemake.recipes.inputs import model_recipe
 
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+# Fetched too where the config lets them run.
+CODE_FILES = ["*.py"]
+WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 def fetch(config: Config, name: str, revisions: Store) -> dict[str, Any]:
@@ -31,27 +37,22 @@ def fetch(config: Config, name: str, revisions: Store) -> dict[str, Any]:
     shape differ from the config's.
     """
     model = config.models[name]
-    hub, revision = model.hub, None
+    hub, revision, code = model.hub, None, model.trust_remote_code
     if hub is not None:
         revision = pinned(
-            revisions, "model", hub, model.revision, lambda named: _fetched(hub, named, name).name
+            *(revisions, "model", hub, model.revision),
+            lambda named: _fetched(hub, named, name, code=code).name,
         )
     weights = locate(config, name, revision)
-    from transformers import AutoConfig  # imports torch, which a plan does without
+    from saemake.llm import loading  # imports torch, which a plan does without
 
-    try:
-        lm_config = AutoConfig.from_pretrained(
-            weights.folder, **weights.arguments(), local_files_only=True
-        ).get_text_config()
-    except (OSError, ValueError) as error:
-        raise SaemakeError(
-            f"model '{name}' ({weights.folder}) cannot be read: {first_line(error)}"
-        ) from None
-    if lm_config.num_hidden_layers != model.layers:
-        raise SaemakeError(
-            f"config key 'models.{name}.layers' says {model.layers}; the model has"
-            f" {lm_config.num_hidden_layers}: write that"
-        )
+    if weights.trust_remote_code:
+        _check_own_code(weights)
+    outer = loading.read_config(weights)
+    loading.check_causal(weights, outer)
+    _check_files(weights)
+    layers, lm_config = loading.layers_in(outer), outer.get_text_config()
+    _check_layers(config, name, layers)
     longest = getattr(lm_config, "max_position_embeddings", None)
     if longest is not None and model.context_tokens > longest:
         raise SaemakeError(
@@ -62,14 +63,76 @@ def fetch(config: Config, name: str, revisions: Store) -> dict[str, Any]:
         _check_shape(name, model.shape, lm_config)
     return {
         "model": name,
-        "recipe_hash": model_recipe(config, name).hash,
+        "recipe_hash": model_recipe(config, name, layers).hash,
         "hub": model.hub,
         "revision": revision,
-        "layers": lm_config.num_hidden_layers,
-        "d_model": lm_config.hidden_size,
+        "layers": layers,
+        "d_model": loading.width_in(outer),
         "vocabulary": lm_config.vocab_size,
         "sha256": {path.name: sha256(path) for path in _files(weights)},
     }
+
+
+def _check_layers(config: Config, name: str, layers: int) -> None:
+    """Raise SaemakeError where the config says other layers than the model has, or where paths
+    cannot be checked against its files."""
+    model = config.models[name]
+    said = model.layers
+    if said is None and model.hub is None:
+        said = layers_if_known(config, name)
+    if said is not None and said != layers:
+        raise SaemakeError(
+            f"config key 'models.{name}.layers' says {said}; the model has {layers}: write that"
+        )
+    if said is None and model.hub is None:
+        raise SaemakeError(
+            f"model '{name}': its files do not say how many layers it has, where saemake looks:"
+            f" write models.{name}.layers: {layers}"
+        )
+    for key, most in (("lm_devices", layers), ("suite.layers", layers - 1)):
+        asked = model.lm_devices if key == "lm_devices" else max(model.suite.layers)
+        if asked > most:
+            raise SaemakeError(
+                f"config key 'models.{name}.{key}' says {asked}; the model has {layers} layers:"
+                f" write {most} or less"
+            )
+
+
+def _check_files(weights: Weights) -> None:
+    """Raise SaemakeError where no weights are in the folder, or a part of them is not."""
+    if weights.gguf_file is not None:
+        return
+    place = f"model '{weights.name}': {weights.folder}"
+    for index in (f"{stem}.index.json" for stem in WEIGHTS_FILES):
+        if (weights.folder / index).is_file():
+            parts = set(json.loads((weights.folder / index).read_text())["weight_map"].values())
+            missing = sorted(part for part in parts if not (weights.folder / part).is_file())
+            if missing:
+                raise SaemakeError(f"{place} lacks {missing[0]}, which its {index} names")
+            return
+    if not any((weights.folder / file).is_file() for file in WEIGHTS_FILES):
+        ggufs = sorted(path.name for path in weights.folder.glob("*.gguf"))
+        way_out = (
+            f"write models.{weights.name}.gguf_file: {ggufs[0]}"
+            if ggufs
+            else "save the model there as safetensors (`save_pretrained`)"
+        )
+        raise SaemakeError(f"{place} has no weights ({' or '.join(WEIGHTS_FILES)}): {way_out}")
+
+
+def _check_own_code(weights: Weights) -> None:
+    """Raise SaemakeError where the code is in another repository, whose commit nothing names."""
+    try:
+        named = json.loads((weights.folder / "config.json").read_text()).get("auto_map", {})
+    except (OSError, ValueError, AttributeError):
+        return  # whoever reads the config says it
+    for reference in named.values():
+        if "--" in str(reference):
+            raise SaemakeError(
+                f"model '{weights.name}': its code is in another repository"
+                f" ({str(reference).partition('--')[0]}), which may change: copy model and code"
+                " into a folder, and name the folder"
+            )
 
 
 def _check_shape(name: str, configured: Shape, lm_config: Any) -> None:
@@ -100,16 +163,12 @@ def shape(config: Config, name: str) -> Shape:
     place = config.path_of(model) if model.hub is None else _config_folder(model)
     if place is None:
         raise SaemakeError(f"model '{name}' is not on this machine: {otherwise}")
-    from transformers import AutoConfig  # as above
+    from saemake.llm.loading import read_config  # as above
 
+    lm_config = read_config(_weights(model, name, place))
     try:
-        lm_config = AutoConfig.from_pretrained(
-            place,
-            local_files_only=True,
-            **({"gguf_file": model.gguf_file} if model.gguf_file else {}),
-        )
-        return shape_of(lm_config)
-    except (OSError, ValueError) as error:
+        return shape_of(lm_config, own_code=model.trust_remote_code)
+    except (ValueError, AttributeError) as error:  # as configs that name their sizes otherwise
         raise SaemakeError(f"model '{name}' ({place}): {first_line(error)}; {otherwise}") from None
 
 
@@ -140,12 +199,25 @@ def locate(config: Config, name: str, revision: str | None, files: Iterable[str]
     neither in the cache nor on the Hub."""
     model = config.models[name]
     folder = _folder(config, name, model, revision, files)
-    return Weights(name, folder, model.gguf_file, model.dtype, model.lm_devices)
+    return _weights(model, name, folder)
+
+
+def _weights(model: Model, name: str, folder: Path) -> Weights:
+    return Weights(
+        name,
+        folder,
+        model.gguf_file,
+        model.dtype,
+        model.lm_devices,
+        trust_remote_code=model.trust_remote_code,
+        quantization=model.quantization,
+    )
 
 
 def read(config: Config, description: Path) -> tuple[Weights, dict[str, Any]]:
-    """The weights and the content of a model.json. Raises SaemakeError if it is damaged, or
-    describes another model than the config's."""
+    """The weights and the content of a model.json. A GGUF model's are converted, again where the
+    store no longer has them. Raises SaemakeError if the description is damaged, or of another model
+    than the config's."""
     way_out = f"delete {description} and run the same command again"
     try:
         described = json.loads(description.read_text())
@@ -155,7 +227,10 @@ def read(config: Config, description: Path) -> tuple[Weights, dict[str, Any]]:
         ) from None
     if described.get("recipe_hash") != model_recipe(config, described["model"]).hash:
         raise SaemakeError(f"{description}: describes another model than the config's; {way_out}")
-    return locate(config, described["model"], described["revision"], described["sha256"]), described
+    weights = locate(config, described["model"], described["revision"], described["sha256"])
+    if weights.gguf_file is not None:
+        weights = convert(config, weights, Store(STORE, CONVERTED))
+    return weights, described
 
 
 def _folder(
@@ -164,25 +239,32 @@ def _folder(
     if model.hub is None:
         return config.path_of(model)
     assert revision is not None
-    return of_hub(model.hub, revision, name, files)
+    return of_hub(model.hub, revision, name, files, code=model.trust_remote_code)
 
 
-def of_hub(hub: str, revision: str, name: str | None = None, files: Iterable[str] = ()) -> Path:
+def of_hub(
+    hub: str,
+    revision: str,
+    name: str | None = None,
+    files: Iterable[str] = (),
+    *,
+    code: bool = False,
+) -> Path:
     """The folder of a Hub model's files at a revision: from the cache if it has all of `files`,
-    else from the Hub. `name` is the model's in the config.
+    else from the Hub. `name` is the model's in the config; `code` fetches its Python code too.
 
     Raises SaemakeError if neither has it.
     """
     with contextlib.suppress(LocalEntryNotFoundError):
-        folder = _snapshot(hub, revision, offline=True)
+        folder = _snapshot(hub, revision, offline=True, code=code)
         # A download that was killed leaves a folder with some of the files.
         if all((folder / file).is_file() for file in files):
             return folder
     # The cache was emptied, or this is another machine.
-    return _fetched(hub, revision, name)
+    return _fetched(hub, revision, name, code=code)
 
 
-def _fetched(hub: str, revision: str, name: str | None) -> Path:
+def _fetched(hub: str, revision: str, name: str | None, *, code: bool) -> Path:
     """The folder of a Hub model's files, from the cache or the Hub. Raises SaemakeError if neither
     has it."""
     all_of_it = f"`saemake build {FetchedFile(name)}` or " if name else ""
@@ -191,20 +273,20 @@ def _fetched(hub: str, revision: str, name: str | None) -> Path:
         " run the same command again"
     )
     with reached(f"model '{hub}'", hub, revision, otherwise):
-        return patiently(lambda: _snapshot(hub, revision, offline=False))
+        return patiently(lambda: _snapshot(hub, revision, offline=False, code=code))
 
 
-def _snapshot(hub: str, revision: str, *, offline: bool) -> Path:
+def _snapshot(hub: str, revision: str, *, offline: bool, code: bool) -> Path:
     """The folder of a Hub model's files in the cache; its name is the commit."""
+    patterns = HUB_FILES + CODE_FILES if code else HUB_FILES
     return Path(
-        snapshot_download(
-            hub, revision=revision, allow_patterns=HUB_FILES, local_files_only=offline
-        )
+        snapshot_download(hub, revision=revision, allow_patterns=patterns, local_files_only=offline)
     )
 
 
 def _files(weights: Weights) -> list[Path]:
     if weights.gguf_file:
         return [weights.folder / weights.gguf_file]
-    kept = {Path(pattern).suffix for pattern in HUB_FILES}
+    patterns = HUB_FILES + CODE_FILES if weights.trust_remote_code else HUB_FILES
+    kept = {Path(pattern).suffix for pattern in patterns}
     return sorted(path for path in weights.folder.iterdir() if path.suffix in kept)

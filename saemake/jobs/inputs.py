@@ -6,15 +6,21 @@ from saemake.base.files import write_json
 from saemake.base.store import Store
 from saemake.config.config import Config
 from saemake.inputs import tokens, weights
-from saemake.llm import model as llm
-from saemake.paths.names import STORE
+from saemake.inputs.converted import convert
+from saemake.llm.loading import load_tokenizer
+from saemake.paths.names import CONVERTED, STORE
 from saemake.recipes.inputs import tokens_recipe
 from saemake.text.shards import Tokens
 
 
 def fetch_model(config: Config, name: str, output: str) -> None:
-    """Fetch a model's files, check them against the config, and describe them in model.json."""
-    write_json(output, weights.fetch(config, name, Store(STORE, "revisions")))
+    """Fetch a model's files, check them against the config, and describe them in model.json. The
+    weights of a GGUF file are converted for all later jobs."""
+    described = weights.fetch(config, name, Store(STORE, "revisions"))
+    if config.models[name].gguf_file is not None:
+        found = weights.locate(config, name, described["revision"])
+        convert(config, found, Store(STORE, CONVERTED))
+    write_json(output, described)
 
 
 def tokenise(
@@ -29,7 +35,7 @@ def tokenise(
     with store.lock([recipe.hash]):
         if not store.has(recipe.hash):
             lm_weights, _ = weights.read(config, model)
-            tokenizer = llm.load_tokenizer(lm_weights)
+            tokenizer = load_tokenizer(lm_weights)
             skip = 0
             if recipe.after is not None:
                 assert after is not None

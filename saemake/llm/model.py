@@ -13,45 +13,15 @@ import torch
 from accelerate import dispatch_model
 from nnsight import NNsight, save
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from saemake.base import devices
-from saemake.base.errors import SaemakeError, first_line
+from saemake.base.errors import SaemakeError
 from saemake.base.onednn import Packed, pack
+from saemake.llm import loading
 from saemake.llm.at_once import LOGITS_TOGETHER, POSITIONS_TOGETHER
 from saemake.llm.spreading import places
 from saemake.llm.weights import Weights
 from saemake.text.shards import Contexts
-
-
-def load_tokenizer(weights: Weights) -> PreTrainedTokenizerBase:
-    """The model's tokenizer. Raises SaemakeError if the folder has none."""
-    try:
-        return AutoTokenizer.from_pretrained(
-            weights.folder, **weights.arguments(), local_files_only=True
-        )
-    except (OSError, ValueError) as error:
-        raise SaemakeError(
-            f"model '{weights.name}': no tokenizer in {weights.folder} ({first_line(error)})"
-        ) from None
-
-
-def _attention(weights: Weights) -> dict[str, Any]:
-    """How attention must be computed. Torch's own attention has no cap on its logits: some versions
-    of transformers use it for Gemma 2 and silently leave the cap out."""
-    config = AutoConfig.from_pretrained(
-        weights.folder, **weights.arguments(), local_files_only=True
-    ).get_text_config()
-    capped = getattr(config, "attn_logit_softcapping", None) is not None
-    return {"attn_implementation": "eager"} if capped else {}
-
-
-def _block_list(model: nn.Module, layers: int) -> str:
-    """The dotted name of the model's list of blocks. Each family has its own name for it."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == layers:
-            return name
-    raise SaemakeError(f"{type(model).__name__}: it contains no list of {layers} blocks")
 
 
 class LanguageModel:
@@ -66,28 +36,22 @@ class LanguageModel:
     """
 
     def __init__(self, weights: Weights, layer: int, device: torch.device, *, whole: bool) -> None:
-        model = AutoModelForCausalLM.from_pretrained(
-            weights.folder,
-            **weights.arguments(),
-            **_attention(weights),
-            dtype=getattr(torch, weights.dtype),
-            local_files_only=True,
-        )
-        layers = model.config.get_text_config().num_hidden_layers
-        blocks = _block_list(model, layers)
+        model = loading.load(weights, device)
+        blocks = loading.block_list(model, loading.layers_in(model.config))
         if not whole:
             parent, _, last = blocks.rpartition(".")
             kept = model.get_submodule(blocks)[: layer + 1]
             setattr(model.get_submodule(parent), last, kept)
-        self.model = model.eval().requires_grad_(False)
+        self.model = model
         self._blocks_name = blocks
         of_lm = devices.of_lm(device, weights.devices, weights.name)
         if len(of_lm) > 1:
             dispatch_model(self.model, self._device_map(of_lm), main_device=of_lm[0])
         else:
-            self.model.to(device)
+            if weights.quantization is None:
+                self.model.to(device)
             pack(self.model if whole else self.model.get_submodule(blocks))
-        self.d_model: int = model.config.get_text_config().hidden_size
+        self.d_model = loading.width_in(model.config)
         self.dtype: torch.dtype = getattr(torch, weights.dtype)
         self.device = device
         self.layer = layer
@@ -218,11 +182,10 @@ class LanguageModel:
     def _head(self) -> "_Head | None":
         """How the model computes logits. None if it is not one linear layer and perhaps a cap,
         which a comparison on two contexts shows."""
-        linear: Any = self.model.get_output_embeddings()
-        modules = self.model.named_modules()
-        name = next((name for name, module in modules if module is linear), None)
-        if name is None or type(linear) not in (nn.Linear, Packed):
+        found = loading.head(self.model)
+        if found is None or type(found[1]) not in (nn.Linear, Packed):
             return None
+        name, linear = found
         envoy = functools.reduce(getattr, name.split("."), self._traced)
         cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
         head = _Head(envoy, linear, cap)
@@ -236,17 +199,8 @@ class LanguageModel:
 
     @functools.cached_property
     def final_norm(self) -> nn.Module | None:
-        """The norm between the last block and the head: the last norm beside the list of blocks and
-        after it; or before it, if its name says that it is the final one (OPT). None if there is
-        none."""
-        parent, _, last = self._blocks_name.rpartition(".")
-        children = list(self.model.get_submodule(parent).named_children())
-        after = children[[name for name, _ in children].index(last) + 1 :]
-        final = [each for each in children if "final" in each[0]]
-        norms = [
-            module for _, module in (*final, *after) if "norm" in type(module).__name__.lower()
-        ]
-        return norms[-1] if norms else None
+        """The norm between the last block and the head; None if there is none."""
+        return loading.final_norm(self.model, self._blocks_name)
 
     @functools.cached_property
     def _gives_tuples(self) -> bool:

@@ -41,22 +41,22 @@ class Shape(Closed):
         return blocks * self.block_weights + embeddings
 
 
-def shape_of(config: Any) -> Shape:
-    """The shape that a transformers config describes, checked on a model without weights. Raises
-    ValueError if the blocks are not attention and an MLP, such as a mixture of experts."""
+def shape_of(config: Any, *, own_code: bool = False) -> Shape:
+    """The shape that a transformers config describes, checked on a model without weights.
+    `own_code`: the model's own code may run for it. Raises ValueError if the blocks are not
+    attention and an MLP, such as a mixture of experts."""
     import torch
     from transformers import AutoModelForCausalLM
+
+    from saemake.llm.loading import block_list
 
     text = config.get_text_config()
     d_model, heads = text.hidden_size, text.num_attention_heads
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    blocks = next(
-        module
-        for module in model.modules()
-        if isinstance(module, torch.nn.ModuleList) and len(module) == text.num_hidden_layers
-    )
-    block_weights = sum(weight.numel() for weight in blocks[0].parameters() if weight.dim() == 2)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=own_code)
+    name = block_list(model, text.num_hidden_layers)
+    first = model.get_submodule(f"{name}.0")
+    block_weights = sum(weight.numel() for weight in first.parameters() if weight.dim() == 2)
     for gated_mlp in (False, True):
         shape = Shape(
             d_model=d_model,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from saemake.architectures import loading
 from saemake.architectures.dictionary import Dictionary
@@ -16,6 +15,7 @@ from saemake.base.errors import SaemakeError, first_line
 from saemake.base.store import sha256
 from saemake.config.config import content_files
 from saemake.inputs.weights import of_hub
+from saemake.llm import loading as of_lm
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.notebook.first_look import Activations, Lm
@@ -97,6 +97,9 @@ class Origin:
             gguf_file=model.get("gguf_file"),
             dtype=model.get("dtype", "float32"),
             devices=max(min(asked, torch.cuda.device_count()), 1),
+            # Not as the recipe says: the SAE's files may be a stranger's.
+            trust_remote_code=False,
+            quantization=model.get("quantization"),
         )
         self._check(weights)
         self.place = place
@@ -146,28 +149,24 @@ class Origin:
             if file in there and sha256(there[file]) != sum_:
                 raise SaemakeError(f"{another}: its {file} differs; give that LM's folder")
         try:
-            lm_config = AutoConfig.from_pretrained(
-                weights.folder, **weights.arguments(), local_files_only=True
-            ).get_text_config()
-        except (OSError, ValueError) as error:
-            raise SaemakeError(f"{weights.folder}: holds no LM ({first_line(error)})") from None
+            lm_config = of_lm.read_config(weights)
+        except SaemakeError as error:
+            raise SaemakeError(f"{weights.folder}: holds no LM ({error})") from None
+        wide, layers = of_lm.width_in(lm_config), of_lm.layers_in(lm_config)
         width, layer = self.trainer["activation_dim"], self.trainer["layer"]
-        if lm_config.hidden_size != width or lm_config.num_hidden_layers <= layer:
+        if wide != width or layers <= layer:
             raise SaemakeError(
-                f"{another}: it is {lm_config.hidden_size} wide with {lm_config.num_hidden_layers}"
-                f" layers, and the SAE reads layer {layer} of one that is {width} wide"
+                f"{another}: it is {wide} wide with {layers} layers, and the SAE reads layer"
+                f" {layer} of one that is {width} wide"
             )
 
     def lm(self, place: str | os.PathLike[str] | None) -> Lm:
         """The LM and its tokenizer, as transformers has them."""
         weights = self.weights(place)
-        model = AutoModelForCausalLM.from_pretrained(
-            weights.folder,
-            **weights.arguments(),
-            dtype=getattr(torch, weights.dtype),
-            local_files_only=True,
-        )
-        return Lm(model.eval().to(self._device), self._tokenizer(weights))
+        model = of_lm.load(weights, self._device)
+        if weights.quantization is None:
+            model.requires_grad_(True).to(self._device)
+        return Lm(model, of_lm.load_tokenizer(weights))
 
     def activations(self, text: str, place: str | os.PathLike[str] | None) -> Activations:
         """What the SAE sees of a text."""
@@ -194,13 +193,8 @@ class Origin:
         if key not in self._lms:
             weights = self.weights(place)
             lm = LanguageModel(weights, self.trainer["layer"], self._device, whole=False)
-            self._lms = {key: (lm, self._tokenizer(weights))}
+            self._lms = {key: (lm, of_lm.load_tokenizer(weights))}
         return self._lms[key]
-
-    def _tokenizer(self, weights: Weights) -> Any:
-        return AutoTokenizer.from_pretrained(
-            weights.folder, **weights.arguments(), local_files_only=True
-        )
 
     @property
     def _device(self) -> torch.device:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from saemake import architectures
 from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config
+from saemake.config.depth import layers_if_known
 from saemake.config.faults import ConfigError
 from saemake.paths.names import HUB, PUBLISHED, RESULTS, SaeName, Sweep
 from saemake.paths.spelling import sae_of, value_of
@@ -116,7 +117,7 @@ class Catalogue:
 
 def load(config: Config) -> Catalogue:
     """The config's catalogue. Raises ConfigError where it is missing or says what cannot be."""
-    layers = tuple((name, model.layers) for name, model in config.models.items())
+    layers = tuple((name, layers_if_known(config, name)) for name in config.models)
     path = config.root / config.published.catalogue
     catalogue = _load(path, tuple(config.widths.items()), layers)
     repositories = {entry.repository for entry in catalogue.entries}
@@ -131,7 +132,7 @@ def load(config: Config) -> Catalogue:
 
 @functools.cache
 def _load(
-    path: Path, widths: tuple[tuple[str, int], ...], layers: tuple[tuple[str, int], ...]
+    path: Path, widths: tuple[tuple[str, int], ...], layers: tuple[tuple[str, int | None], ...]
 ) -> Catalogue:
     try:
         with path.open(newline="") as lines:
@@ -158,7 +159,7 @@ def _load(
 
 
 def _entry(
-    row: Mapping[str, str | None], widths: Mapping[str, int], layers: Mapping[str, int]
+    row: Mapping[str, str | None], widths: Mapping[str, int], layers: Mapping[str, int | None]
 ) -> Entry:
     fields = {column: value for column, value in row.items() if value is not None}
     if set(fields) != set(COLUMNS):
@@ -170,7 +171,8 @@ def _entry(
         raise ValueError(f"repository '{fields['repository']}' is not OWNER/NAME")
     if fields["model"] not in layers:
         raise ValueError(f"no model '{fields['model']}' in the config")
-    if not 0 <= int(fields["layer"]) < layers[fields["model"]]:
+    deepest = layers[fields["model"]]
+    if int(fields["layer"]) < 0 or (deepest is not None and int(fields["layer"]) >= deepest):
         raise ValueError(f"{fields['model']} has no layer {fields['layer']}")
     if int(fields["width"]) not in widths.values():
         raise ValueError(

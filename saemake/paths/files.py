@@ -21,7 +21,7 @@ from saemake.paths.names import (
     checkpoint_file,
     dataset_file,
 )
-from saemake.paths.sweeps import members
+from saemake.paths.sweeps import check_in_model, members
 
 # Of a layer: the suite on one page, and the figures in it besides those of a plain run.
 REPORT = "report.html"
@@ -242,13 +242,14 @@ def layer_files(config: Config, model: str, layer: int) -> list[str]:
 
 
 def build_files(config: Config) -> list[str]:
-    """What a plain `snakemake` builds: the suites of the models under `build`."""
-    return [
-        path
-        for model in config.build
-        for layer in config.models[model].suite.layers
-        for path in layer_files(config, model, layer)
-    ]
+    """What a plain `snakemake` builds: the suites of the models under `build`. Raises SaemakeError
+    where a model's layers are not known (see layers_of)."""
+    paths = []
+    for model in config.build:
+        for layer in config.models[model].suite.layers:
+            check_in_model(config, model, layer)
+            paths += layer_files(config, model, layer)
+    return paths
 
 
 def suite_pages(config: Config, model: str, layer: int) -> list[str]:

@@ -31,6 +31,7 @@ from collections.abc import Callable, Sequence
 from saemake import figures
 from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config
+from saemake.config.depth import layers_of
 from saemake.config.sections import FIGURES
 from saemake.paths import catalogue, files, judged_by
 from saemake.paths.artifacts import (
@@ -122,6 +123,8 @@ def _result(config: Config, parts: list[str]) -> Artifact:
     match below:
         case ["model.json"]:
             return ModelFile(model)
+    layers_of(config, model)  # all else has them in its recipe
+    match below:
         case ["tokens", use, "manifest.json"] if use in files.uses(config):
             return TokensFile(model, use)
         case ["tokens", *_]:
@@ -265,6 +268,7 @@ def _fetched(config: Config, parts: list[str]) -> FetchedFile:
         if model in published or not each.published
     }
     if path in named:
+        layers_of(config, named[path].model)
         return named[path]
     if path.endswith(files.OK):
         model = parts[0].removesuffix(files.OK)

@@ -12,6 +12,8 @@ DATASETS, FETCHED = "datasets", "fetched"
 # The folders of artifacts.
 TOPS = (RESULTS, HUB, PUBLISHED, SAELENS, PUBLISHED_TO, DATASETS, FETCHED)
 STORE = Path(RESULTS, ".store")
+# In the store: the weights of GGUF files, converted.
+CONVERTED = "converted"
 # Where running processes tell what they do.
 RUNNING = STORE / "running"
 SAE_FILES = ("ae.pt", "config.json", "training.csv", "provenance.json")

@@ -3,6 +3,7 @@
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import check_fits
 from saemake.config.config import Config
+from saemake.config.depth import layers_of
 from saemake.paths.names import SaeName, Sweep
 from saemake.paths.spelling import check_width, unknown
 
@@ -41,8 +42,9 @@ def latents_for(config: Config, model: str, architecture: str) -> int:
 
 
 def check_in_model(config: Config, model: str, layer: int) -> None:
-    """Raise SaemakeError where the model has no such layer."""
-    last = config.models[model].layers - 1
+    """Raise SaemakeError where the model has no such layer, or where its layers are not known (see
+    layers_of)."""
+    last = layers_of(config, model) - 1
     if not 0 <= layer <= last:
         raise SaemakeError(f"{model} has layers L0 to L{last}, not L{layer}")
 

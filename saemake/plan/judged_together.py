@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from saemake import evaluation as evaluations
 from saemake.config.config import Config
+from saemake.config.depth import layers_of
 from saemake.evaluation.description import Cost
 from saemake.inputs import weights
 from saemake.llm.cost import Lm, Reading
@@ -95,7 +96,7 @@ def _needed(config: Config, job: Evaluate, codecs: Sequence[int]) -> int:
     described = evaluations.on_text(job.evaluation)
     settings, model = config.evaluation_of(job.model, job.evaluation), config.models[job.model]
     batch = described.batch_contexts(settings, model.llm_batch_contexts)
-    lm = Lm(shape, model.layers, job.layer)
+    lm = Lm(shape, layers_of(config, job.model), job.layer)
     cost: Cost = described.cost(settings, lm, NO_TEXT, codecs, batch)
     of_job = memory.of_judging(config, job.model, shape, job.evaluation, cost, codecs)
     return max(of_job.on_gpu, *of_job.on_other_gpus, of_job.on_cpu)

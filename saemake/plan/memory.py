@@ -13,6 +13,7 @@ from itertools import zip_longest
 from saemake import architectures
 from saemake import evaluation as evaluations
 from saemake.config.config import Config
+from saemake.config.depth import layers_of
 from saemake.evaluation.description import Cost
 from saemake.llm.at_once import LOGITS_TOGETHER, POSITIONS_TOGETHER
 from saemake.llm.shape import Shape
@@ -180,14 +181,14 @@ def of_judging(
     # The untouched LM's logits, in float32, are there while codecs code.
     reference = positions * shape.vocabulary * FLOAT32_BYTES if cost.keeps_logits else 0
     return Memory(
-        lm=lm_parts(model.dtype, shape, model.layers, model.lm_devices),
+        lm=lm_parts(model.dtype, shape, layers_of(config, name), model.lm_devices),
         saes=sum(sae_bytes(shape.d_model, count) for count in latents),
         buffer=0,
         live={
             "cuda": logits["cuda"] + reference + max(blocks["cuda"], coded),
             "cpu": logits["cpu"] + copied + reference + max(blocks["cpu"], coded),
         },
-        loaded=lm_bytes(model.dtype, shape, model.layers),
+        loaded=lm_bytes(model.dtype, shape, layers_of(config, name)),
         passing=max(blocks["cuda"], 0 if shape.tied else logits["cuda"]),
     )
 
@@ -203,7 +204,7 @@ def of_fitting(config: Config, name: str, shape: Shape, layer: int) -> Memory:
         saes=3 * 8 * shape.d_model**2,
         buffer=0,
         live={device: block + activations for device, block in blocks.items()},
-        loaded=lm_bytes(model.dtype, shape, model.layers),
+        loaded=lm_bytes(model.dtype, shape, layers_of(config, name)),
         passing=blocks["cuda"],
     )
 
@@ -229,7 +230,7 @@ def of_looking(
             "cuda": max(blocks["cuda"], coded, ranked),
             "cpu": activations + max(blocks["cpu"], shown + max(coded, ranked)),
         },
-        loaded=lm_bytes(model.dtype, shape, model.layers),
+        loaded=lm_bytes(model.dtype, shape, layers_of(config, name)),
         passing=max(blocks["cuda"], 0 if shape.tied else ranked),
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from saemake import evaluation as evaluations
 from saemake.config.config import Config
+from saemake.config.depth import layers_of
 from saemake.llm.shape import Shape
 from saemake.paths.names import Baselines
 from saemake.plan import memory
@@ -117,7 +118,7 @@ def download(
 ) -> Download:
     """What the work fetches; `cached` are the models that are on this machine."""
     models = {
-        name: FILE_BYTES * shapes[name].weights(config.models[name].layers)
+        name: FILE_BYTES * shapes[name].weights(layers_of(config, name))
         for name in work.fetch
         if config.models[name].hub is not None and name not in cached
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from saemake import architectures
 from saemake import evaluation as evaluations
 from saemake.config.config import Config
+from saemake.config.depth import layers_of
 from saemake.config.sections import Device, DType
 from saemake.inputs import weights
 from saemake.llm.cost import NOTHING, Lm, Operations
@@ -162,7 +163,7 @@ class _Costs:
             yield self._evaluate(Together((job,), tuple(latents)))
 
     def _lm(self, model: str, layer: int) -> Lm:
-        return Lm(self.shapes[model], self.config.models[model].layers, layer)
+        return Lm(self.shapes[model], layers_of(self.config, model), layer)
 
     def _train(self, of_pass: Pass) -> JobCost:
         config, name, shape = self.config, of_pass.model, self.shapes[of_pass.model]
@@ -258,7 +259,7 @@ class _Costs:
         lm = self.config.sae_bench_lm(model, name)
         if lm not in self.shapes:
             self.shapes[lm] = weights.shape(self.config, lm)
-        return lm, self.config.models[lm].layers
+        return lm, layers_of(self.config, lm)
 
     def _set_up(self, setup: SetupName) -> JobCost:
         lm, layers = self._lm_of(setup.model, setup.evaluation)

@@ -9,6 +9,7 @@ from typing import Any
 from saemake.base.digest import digest
 from saemake.base.store import sha256
 from saemake.config.config import Config, content_files, matching_files
+from saemake.config.depth import layers_of
 from saemake.config.sections import Source
 from saemake.recipes.kinds import DatasetRecipe, ModelRecipe, TokensRecipe
 
@@ -16,16 +17,32 @@ from saemake.recipes.kinds import DatasetRecipe, ModelRecipe, TokensRecipe
 TOKENS_VERSION = 3
 
 
-def model_recipe(config: Config, name: str) -> ModelRecipe:
-    """An LM by its name in the config."""
+def model_recipe(config: Config, name: str, layers: int | None = None) -> ModelRecipe:
+    """An LM by its name in the config. Raises SaemakeError where its layers are neither given nor
+    known (see layers_of)."""
+    return _model_recipe(config, name, layers_of(config, name) if layers is None else layers)
+
+
+def fetched_by(config: Config, name: str) -> str:
+    """The hash of what a model is fetched by: of its recipe, but without the layers of a Hub model
+    whose layers the config leaves to its files, since they are known only once it is there."""
+    model = config.models[name]
+    if model.hub is None or model.layers is not None:
+        return model_recipe(config, name).hash
+    return digest(_model_recipe(config, name, 0).model_dump(mode="json", exclude={"layers"}))
+
+
+def _model_recipe(config: Config, name: str, layers: int) -> ModelRecipe:
     model = config.models[name]
     return ModelRecipe(
         content=_content(config, model, model.gguf_file),
         hub=model.hub,
         revision=model.revision if model.hub else None,
         gguf_file=model.gguf_file,
-        layers=model.layers,
+        layers=layers,
         dtype=model.dtype,
+        trust_remote_code=model.trust_remote_code,
+        quantization=model.quantization,
     )
 
 

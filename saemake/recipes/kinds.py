@@ -20,7 +20,9 @@ class Recipe(Closed):
 
 
 class ModelRecipe(Recipe):
-    """Which weights: a folder's content, or a Hub repository and revision; and their dtype."""
+    """Which weights: a folder's content, or a Hub repository and revision; and their dtype. Code of
+    the repository's own and quantised weights are in the recipe only where the config asks for
+    them."""
 
     content: str | None
     hub: str | None
@@ -28,6 +30,10 @@ class ModelRecipe(Recipe):
     gguf_file: str | None
     layers: int
     dtype: str
+    trust_remote_code: bool = Field(default=False, exclude_if=lambda on: not on)
+    quantization: Literal["4bit", "8bit"] | None = Field(
+        default=None, exclude_if=lambda bits: bits is None
+    )
 
 
 class LmRecipe(Recipe):

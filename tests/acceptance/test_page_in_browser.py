@@ -20,7 +20,8 @@ from unit.test_features import SAE, Relu, recipe
 from saemake.activations.dropping import Dropping
 from saemake.features import gather, lens, page, text
 from saemake.features.tokens import TokenTexts
-from saemake.llm.model import LanguageModel, load_tokenizer
+from saemake.llm.loading import load_tokenizer
+from saemake.llm.model import LanguageModel
 
 CHROMIUM = shutil.which("chromium")
 MODULES = PROJECT / ".venv-browser"

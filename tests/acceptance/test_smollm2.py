@@ -95,7 +95,8 @@ def test_a_bfloat16_lm_gives_figures_within_a_percent(built, monkeypatch):
     """The suite's LM runs in bfloat16; here one SAE of each architecture with it in float32."""
     config = read(raw_config(yaml.safe_load(SMOLLM2.read_text())), PROJECT, [CONFIG_FILE, SMOLLM2])
     monkeypatch.chdir(built)
-    lm_weights, _ = weights.read(config, Path("results/smollm2-135m/model.json"))
+    # From the GGUF file itself: its converted weights are in bfloat16.
+    lm_weights = weights.locate(config, "smollm2-135m", None)
     lm_weights = dataclasses.replace(lm_weights, dtype="float32")
     lm = LanguageModel(lm_weights, 8, torch.device("cpu"), whole=True)
     rows = {name: sweep(built, name)[3] for name in SUITE}

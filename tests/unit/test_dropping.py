@@ -17,7 +17,8 @@ from saemake.architectures.training_settings import Training
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.judging.evaluate import judge_by
-from saemake.llm.model import load_tokenizer, token_losses
+from saemake.llm.loading import load_tokenizer
+from saemake.llm.model import token_losses
 from saemake.paths.names import SaeName, Sweep
 from saemake.recipes.inputs import tokens_recipe
 from saemake.recipes.judging import (

@@ -23,7 +23,8 @@ from saemake.evaluation import baselines
 from saemake.features import gather, latents, lens, page, ranking, table, writing
 from saemake.features import text as page_text
 from saemake.features.tokens import TokenTexts
-from saemake.llm.model import LanguageModel, load_tokenizer
+from saemake.llm.loading import load_tokenizer
+from saemake.llm.model import LanguageModel
 from saemake.paths.asked_latents import asked_latents, check_asked_latents
 from saemake.paths.names import SaeName, Sweep
 from saemake.recipes import features as recipes

@@ -17,8 +17,10 @@ from transformers import (
     PhiConfig,
 )
 
+from saemake.llm import loading
 from saemake.llm import model as llm_model
-from saemake.llm.model import LanguageModel, load_tokenizer, token_losses
+from saemake.llm.loading import load_tokenizer
+from saemake.llm.model import LanguageModel, token_losses
 from saemake.llm.weights import Weights
 from saemake.text.shards import Contexts
 
@@ -218,7 +220,7 @@ def test_attention_with_a_cap_is_computed_by_transformers_own_code(tmp_path):
     Gemma2Config(num_hidden_layers=1).save_pretrained(tmp_path / "gemma")
     GPTNeoXConfig(num_hidden_layers=1).save_pretrained(tmp_path / "neox")
     chosen = [
-        llm_model._attention(Weights(name, tmp_path / name, None, "float32"))
+        loading.attention(loading.read_config(Weights(name, tmp_path / name, None, "float32")))
         for name in ("gemma", "neox")
     ]
     assert chosen == [{"attn_implementation": "eager"}, {}]

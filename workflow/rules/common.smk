@@ -54,7 +54,7 @@ from saemake.plan import messages
 from saemake.plan.work import Evaluate
 from saemake.report import captions
 from saemake.recipes.features import features_hashes
-from saemake.recipes.inputs import dataset_recipe, model_recipe, tokens_recipe
+from saemake.recipes.inputs import dataset_recipe, fetched_by, tokens_recipe
 from saemake.recipes.judging import evaluation_hashes, sae_evaluation_recipe, setup_recipe
 from saemake.recipes.training import baselines_recipe, sae_recipe, training_hashes
 
@@ -118,11 +118,22 @@ def shared_in_run(checked):
         sys.exit(f"saemake: {error}")
 
 
+def inputs_of_all(checked):
+    """What a plain run builds. Where a model's layers are not known yet, a plain run ends with a
+    line; a run on other targets, such as the model itself, goes on."""
+    try:
+        return build_files(checked)
+    except SaemakeError as error:
+        if workflow.is_main_process and "all" in (options_asked().targets or ["all"]):
+            sys.exit(f"saemake: {error}")
+        return []
+
+
 def check_built(targets):
     """End where a report is asked for of what is not built: Snakemake names one of its files and
     not the way out."""
     wanted = [
-        path for each in targets for path in (build_files(CONFIG) if each == "all" else [each])
+        path for each in targets for path in (inputs_of_all(CONFIG) if each == "all" else [each])
     ]
     missing = [path for path in wanted if not Path(path).exists()]
     if missing:

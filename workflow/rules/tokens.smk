@@ -13,7 +13,7 @@ rule model:
     conda:
         "../../envs/saemake.yaml"
     params:
-        recipe=lambda wildcards: model_recipe(CONFIG, wildcards.model).hash[:16],
+        recipe=lambda wildcards: fetched_by(CONFIG, wildcards.model)[:16],
         replaced=lambda wildcards, output: messages.of_replaced(CONFIG, output),
     message:
         "fetch and check the model {wildcards.model}{params.replaced}"
