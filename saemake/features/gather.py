@@ -19,6 +19,7 @@ from saemake.features.lens import Extremes, Lens, lens_of
 from saemake.features.ranking import nearest
 from saemake.features.text import Captured, beginning, captured
 from saemake.features.tokens import TokenTexts
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.loading import load_tokenizer
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
@@ -50,7 +51,7 @@ class Wanted:
 
 def gather(
     wanted: Sequence[Wanted],
-    layer: int,
+    hookpoint: Hookpoint,
     weights: Weights,
     tokens: Tokens,
     dropping: Dropping,
@@ -76,8 +77,8 @@ def gather(
         texts = TokenTexts(load_tokenizer(weights), weights.name)
         for contexts in beginning(tokens, recipe.batch_contexts, recipe.tokens):
             texts.of(contexts.ids[contexts.mask.bool()].unique().tolist())
-        label = f"features of {len(missing)} on {weights.name}/L{layer}"
-        lm = LanguageModel(weights, layer, device, whole=False)
+        label = f"features of {len(missing)} on {weights.name}/{hookpoint}"
+        lm = LanguageModel(weights, hookpoint.source, device, whole=False)
         for key, codec in codecs.items():
             check_lm_width(missing[key].name, codec, weights.name, lm.d_model)
         text = captured(lm, tokens, dropping, recipe.batch_contexts, recipe.tokens, label)
@@ -86,7 +87,8 @@ def gather(
                 f"{label}: all {len(text.ids_T)} positions of the text are left out ({dropped});"
                 " leave out less, or set features.tokens higher"
             )
-        lens = lens_of(lm, len(texts.tokenizer))
+        added = hookpoint.target.read != "mlp_in"  # to the residual stream, which the lens reads
+        lens = lens_of(lm, len(texts.tokenizer)) if added else None
         for key, each in missing.items():
             shown = Shown(each.recipe, codecs[key], text, texts, lens, device)
             summary = shown.summary(dropped)
