@@ -91,10 +91,22 @@ def _check_names(config: Config) -> None:
         if model.lm_devices > model.layers:
             has = f"{name} has {model.layers} layers to spread: write that or less"
             raise ConfigError(f"{at}.lm_devices", has)
+        _check_seeds(config, name)
         for layer in model.suite.layers:
             if layer >= model.layers:
                 has = f"{name} has layers 0 to {model.layers - 1}, not {layer}"
                 raise ConfigError(f"{at}.suite.layers", has)
+
+
+def _check_seeds(config: Config, name: str) -> None:
+    """The seeds of a suite have that of its sweeps, whose paths name no seed."""
+    seeds, default = config.models[name].suite.seeds, config.training_of(name).seed
+    if seeds is not None and default not in seeds:
+        place = override_place(config.models[name].training, "training", name)("seed")
+        raise ConfigError(
+            f"models.{name}.suite.seeds",
+            f"lacks {default}, the seed of the SAEs whose paths name none ({place}.seed); add it",
+        )
 
 
 def _check_folders(config: Config) -> None:

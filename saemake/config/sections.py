@@ -62,13 +62,23 @@ class Dataset(Source):
 
 class Suite(Closed):
     """What `rule all` and a model's figures show. `evaluations` are those of metrics.json; null are
-    all that read a text. `pages` says whether each SAE has its page, too."""
+    all that read a text. `pages` says whether each SAE has its page, too. `seeds` are the seeds of
+    each SAE, that of `training.seed` among them; null is that one alone."""
 
     layers: list[Whole] = Field(min_length=1)
     architectures: list[str] = Field(min_length=1)
     widths: list[Reference] = Field(min_length=1)
     evaluations: list[str] | None = Field(default=None, min_length=1)
     pages: Flag = False
+    seeds: list[Whole] | None = Field(default=None, min_length=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, seeds: list[int] | None) -> list[int] | None:
+        twice = [seed for seed in seeds or [] if (seeds or []).count(seed) > 1]
+        if twice:
+            raise ValueError(f"lists seed {twice[0]} more than once; leave one out")
+        return seeds
 
 
 class Model(Source):

@@ -8,6 +8,7 @@
     results/{model}/L{layer}/report.html
     results/figures/{figure}.{pdf, svg}            a figure that the config describes
     results/{sweep}/metrics.json                   {sweep}: {model}/L{layer}/{architecture}/{width}
+    results/{sweep}/stability.json                 of a suite with several seeds
     results/{sae}/{file}                           {sae}: {sweep}/{sparsity}, or {sae}/seed_{n}
     results/{sae}/checkpoints/{file}
     hub/{folder as published}/{file}               a rebuilt SAE, laid out as it was published
@@ -50,6 +51,7 @@ from saemake.paths.artifacts import (
     RepositoryFile,
     SaeFile,
     SetupFile,
+    StabilityTable,
     SweepTable,
     TokensFile,
 )
@@ -78,7 +80,13 @@ from saemake.paths.names import (
 )
 from saemake.paths.repository import check_repository
 from saemake.paths.spelling import sae_of, unknown
-from saemake.paths.sweeps import check_in_model, check_model, members
+from saemake.paths.sweeps import (
+    check_in_model,
+    check_model,
+    members,
+    of_other_seeds,
+    with_seeds,
+)
 
 LAYER = re.compile(r"L(0|[1-9][0-9]{0,8})")
 
@@ -197,6 +205,8 @@ def _check_figure(config: Config, model: str, layer: int, figure: str) -> None:
     elif figure not in drawable and not (figure != plain and plain in figures.FRONTIERS):
         if figures.split(figure)[0] in figures.TRAINING:
             raise _no_checkpoints(model, "the architectures of its suite")
+        if figure in figures.SEEDS:
+            raise _one_seed(config, model)
         of_columns = _figures_of_columns(config) if "." in figure else []
         raise unknown("figure", figure, [*drawable, *of_columns])
     if figures.get(figure).shows == "training" and not files.checkpointed_sweeps(
@@ -279,6 +289,10 @@ def _in_sweep(config: Config, sweep: Sweep, inside: list[str]) -> Artifact:
         case [file] if file == METRICS:
             members(config, sweep)
             return SweepTable(sweep)
+        case [file] if file == files.STABILITY:
+            members(config, sweep)
+            _check_seeds(config, sweep)
+            return StabilityTable(sweep)
         case [_, *below] if below and below != [""]:
             sae, rest = _sae(config, sweep, inside)
             return _of_sae(config, sae, rest)
@@ -296,6 +310,30 @@ def _in_sweep(config: Config, sweep: Sweep, inside: list[str]) -> Artifact:
             f" {sweep.width}/{first.sparsity_name}/ae.pt, ..."
         ) from None
     raise _a_folder(inside[0])
+
+
+def _check_seeds(config: Config, sweep: Sweep) -> None:
+    """Raise SaemakeError where the table of a sweep has SAEs of one seed only."""
+    if of_other_seeds(config, sweep):
+        return
+    suite = config.models[sweep.model].suite
+    kinds = {"architectures": (sweep.architecture, suite.architectures)}
+    kinds["widths"] = (sweep.width, suite.widths)
+    for key, (name, known) in kinds.items():
+        if suite.seeds is not None and name not in known:
+            raise SaemakeError(
+                f"{name} has one seed, since it is not of the suite of {sweep.model}; add it to"
+                f" models.{sweep.model}.suite.{key}"
+            )
+    raise _one_seed(config, sweep.model)
+
+
+def _one_seed(config: Config, model: str) -> SaemakeError:
+    seed = config.training_of(model).seed
+    return SaemakeError(
+        f"stability compares seeds, and the suite of {model} has one, {seed}; list several in"
+        f" models.{model}.suite.seeds"
+    )
 
 
 def _a_folder(name: str) -> SaemakeError:
@@ -505,8 +543,8 @@ def saes_of(config: Config, path: str) -> list[SaeName]:
             return _saes_of_suite(config, model, layer)
         case ReportFile(model, layer):
             return _saes_of_suite(config, model, layer)
-        case SweepTable(sweep):
-            return members(config, sweep)
+        case SweepTable(sweep) | StabilityTable(sweep):
+            return with_seeds(config, sweep)
         case SaeFile(top, sae) if top != PUBLISHED:
             return [sae]
         case CheckpointsFile(checkpoints):
@@ -522,7 +560,7 @@ def saes_of(config: Config, path: str) -> list[SaeName]:
 
 def _saes_of_suite(config: Config, model: str, layer: int) -> list[SaeName]:
     sweeps = files.suite_sweeps(config, model, layer)
-    return list({sae: sae for sweep in sweeps for sae in members(config, sweep)})
+    return list({sae: sae for sweep in sweeps for sae in with_seeds(config, sweep)})
 
 
 def saes_in_hub(config: Config, artifact: HubFile | HubFolder) -> list[SaeName]:
