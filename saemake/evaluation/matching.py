@@ -4,7 +4,6 @@ latents, D dimensions.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -13,9 +12,8 @@ from torch import Tensor
 from saemake.architectures.dictionary import Dictionary
 from saemake.base.onednn import linear
 from saemake.evaluation.directions import unit
-from saemake.evaluation.pairs import ROWS_AT_ONCE
+from saemake.evaluation.pairs import ROWS_AT_ONCE, Method
 
-Method = Literal["optimal", "greedy"]
 # Latents whose match has a larger cosine are shared, as in the paper.
 SHARED = 0.7
 # Of more directions the greedy matching is taken: the optimal one takes time as their cube, and

@@ -1,5 +1,7 @@
 """How much of an SAE recurs in other seeds, against L0."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib import figure as mpl
 from matplotlib.axes import Axes
@@ -38,5 +40,5 @@ def _draw_line(axes: Axes, pairs: pd.DataFrame, panel: Panel, architecture: str,
     style.draw_line(axes, found["l0"], found["mean"], architecture, dash=dash)
     below, above = found["mean"] - found["min"], found["max"] - found["mean"]
     colour = palette.mark(architecture).colour
-    bars = {"color": colour, "linestyle": "", "capsize": 2, "linewidth": 1}
+    bars: dict[str, Any] = {"color": colour, "linestyle": "", "capsize": 2, "linewidth": 1}
     axes.errorbar(found["l0"], found["mean"], yerr=[below, above], **bars)

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -64,7 +65,7 @@ def _pairs(
         )
 
 
-def _figures(found: Agreement, firing_F: Tensor | None) -> dict[str, float | str | None]:
+def _figures(found: Agreement, firing_F: Tensor | None) -> dict[str, Any]:
     """The columns of a pair. `firing_F` says which latents of the first fire; [F]."""
     shared_F, live = found.shared(), None if firing_F is None else int(firing_F.sum())
     return {

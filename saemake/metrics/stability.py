@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, TypeAdapter
 
 from saemake.base.errors import SaemakeError, first_line
-from saemake.evaluation.matching import Method
+from saemake.evaluation.pairs import Method
 from saemake.metrics.rows import Subject
 
 

@@ -227,7 +227,8 @@ def _of_shown(config: Config, what: Shown) -> list[Job]:
 
 def _of_sweep(config: Config, sweep: Sweep) -> list[Job]:
     """Of a sweep's table."""
-    judged = [sweep, *of_other_seeds(config, sweep), Baselines(sweep.model, sweep.layer)]
+    judged: list[Subjects] = [sweep]
+    judged += [*of_other_seeds(config, sweep), Baselines(sweep.model, sweep.layer)]
     return [job for subjects in judged for job in _evaluations(config, subjects, METRICS)]
 
 
