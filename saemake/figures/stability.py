@@ -38,6 +38,8 @@ def _draw_line(axes: Axes, pairs: pd.DataFrame, panel: Panel, architecture: str,
     found = by_sae[panel.column].agg(["mean", "min", "max"]).assign(l0=by_sae["l0"].mean())
     found = found.sort_values("l0")
     style.draw_line(axes, found["l0"], found["mean"], architecture, dash=dash)
+    if (found["min"] == found["max"]).all():  # a single pair
+        return
     below, above = found["mean"] - found["min"], found["max"] - found["mean"]
     colour = palette.mark(architecture).colour
     bars: dict[str, Any] = {"color": colour, "linestyle": "", "capsize": 2, "linewidth": 1}

@@ -51,8 +51,8 @@ def _seeds_alone(config: Config, subjects: Iterable[Subjects]) -> Iterator[str]:
     if len(missing) > 1:
         share = ", ".join([*config.passes.share, "seeds"])
         yield (
-            f"{len(missing)} SAEs of other seeds train on a run of the LM each, from {missing[0]} to"
-            f" {missing[-1]}; with passes.share [{share}] they share one"
+            f"{len(missing)} SAEs of other seeds train on a run of the LM each ({missing[0]}, ...);"
+            f" with passes.share [{share}] they share one"
         )
 
 
