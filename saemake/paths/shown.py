@@ -8,6 +8,7 @@ from saemake import figures
 from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config
 from saemake.figures import Figure, Panel
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import judged_by
 from saemake.paths.artifacts import SaeFile, SweepTable
 from saemake.paths.files import (
@@ -28,6 +29,7 @@ from saemake.paths.names import (
     Subjects,
     Sweep,
     Trained,
+    baselines_of,
 )
 from saemake.paths.sweeps import members, of_other_seeds, with_seeds
 
@@ -50,9 +52,9 @@ class Shown:
 
     @property
     def baselines(self) -> list[Baselines]:
-        """The baselines of the sweeps' layers, whose rows are in the sweeps' tables."""
-        layers = [(each.model, each.layer) for each in self.trained if isinstance(each, Sweep)]
-        return [Baselines(model, layer) for model, layer in dict.fromkeys(layers)]
+        """The baselines of the sweeps, whose rows are in the sweeps' tables."""
+        sweeps = [each for each in self.trained if isinstance(each, Sweep)]
+        return list(dict.fromkeys(map(baselines_of, sweeps)))
 
     @property
     def subjects(self) -> list[Subjects]:
@@ -72,11 +74,11 @@ class Shown:
         return paths
 
 
-def of_layer(config: Config, name: str, model: str, layer: int) -> Shown:
-    """What a figure of a model's suite shows at one layer."""
+def of_hookpoint(config: Config, name: str, model: str, hookpoint: Hookpoint) -> Shown:
+    """What a figure of a model's suite shows at one hookpoint."""
     figure = figures.get(name)
     find = {"training": checkpointed_sweeps, "seeds": seeded_sweeps}
-    sweeps = find.get(figure.shows, suite_sweeps)(config, model, layer)
+    sweeps = find.get(figure.shows, suite_sweeps)(config, model, hookpoint)
     in_course = figure.shows == "training"
     saes = [sae for sweep in sweeps for sae in with_seeds(config, sweep)] if in_course else []
     apart: list[tuple[str, Subjects]] = []
@@ -156,8 +158,8 @@ def _matching(config: Config, figure: str, pattern: str) -> list[Trained]:
     suites = [
         sweep
         for model in config.models
-        for layer in config.models[model].suite.layers
-        for sweep in suite_sweeps(config, model, layer)
+        for hookpoint in config.models[model].suite.hookpoints
+        for sweep in suite_sweeps(config, model, hookpoint)
     ]
     found: list[Trained] = [sweep for sweep in suites if fnmatchcase(str(sweep), pattern)]
     if not found:

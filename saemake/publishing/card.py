@@ -12,6 +12,8 @@ from saemake.architectures import elsewhere
 from saemake.base.version import __version__
 from saemake.config import rebuilding
 from saemake.config.config import Config, lm_name
+from saemake.config.sections import Suite
+from saemake.llm.hookpoint import RESID_POST, Hookpoint
 from saemake.metrics import rows
 from saemake.metrics.rows import Row
 from saemake.paths.files import REBUILDING, figures_of, suite_saes, suite_sweeps
@@ -26,9 +28,9 @@ CARD = """---
 
 # Sparse autoencoders of {lm}
 
-{count} sparse autoencoders (SAEs) of the residual stream of {lm}, layer {layers} (the output of
-that block, counted from 0): {architectures}, {widths} latents. Each is a folder
-`L<layer>/<architecture>/<width>/<sparsity>` in the format of dictionary_learning. {readers} They
+{count} sparse autoencoders (SAEs) of {site} of {lm}, layer {layers}
+({counted}): {architectures}, {widths} latents. Each is a folder
+`{hookpoint}/<architecture>/<width>/<sparsity>` in the format of dictionary_learning. {readers} They
 take raw activations.
 {loading}
 | file | what |
@@ -38,7 +40,7 @@ take raw activations.
 | `training.csv` | its training curve |
 | `provenance.json` | its whole recipe, its sha256, the software and the device |
 | `checkpoints/` | the SAE on the way, where there are any |
-| `L<layer>/figures/` | figures, PDF and SVG |
+| `{hookpoint}/figures/` | figures, PDF and SVG |
 | `{config}` | the configuration that rebuilds all of it |
 
 ## Metrics
@@ -85,6 +87,7 @@ def render(config: Config, model: str, repo: str) -> str:
         front=_front_matter(config, model),
         lm=lm,
         count=len(saes),
+        **_site(suite),
         layers=", ".join(map(str, suite.layers)),
         architectures=", ".join(f"`{name}`" for name in suite.architectures),
         widths=", ".join(f"{config.latents(width):,}" for width in suite.widths),
@@ -93,12 +96,25 @@ def render(config: Config, model: str, repo: str) -> str:
         example=_inside(saes[0].folder, model),
         config=REBUILDING,
         columns=_columns_described(config, model),
-        metrics="\n".join(_metrics(config, model, layer) for layer in suite.layers).rstrip(),
+        metrics="\n".join(_metrics(config, model, at) for at in suite.hookpoints).rstrip(),
         version=__version__,
         results=f"{RESULTS}/{model}",
         folders=_folders(config, model),
         provenance=_table(_provenance(saes)),
     )
+
+
+def _site(suite: Suite) -> dict[str, str]:
+    """What the SAEs are of, in words, and how their folders begin."""
+    if suite.sites == [RESID_POST]:
+        counted = "the output of that block, counted from 0"
+        return {"site": "the residual stream", "counted": counted, "hookpoint": "L<layer>"}
+    sites = ", ".join(f"`{site}`" for site in suite.sites)
+    return {
+        "site": f"the sites {sites}",
+        "counted": "blocks are counted from 0; `L<layer>` alone is `resid_post`",
+        "hookpoint": "L<layer>.<site>",
+    }
 
 
 def _loading(saes: Sequence[SaeName], model: str, repo: str) -> str:
@@ -120,16 +136,16 @@ def _front_matter(config: Config, model: str) -> str:
     return data.to_yaml()
 
 
-def _metrics(config: Config, model: str, layer: int) -> str:
-    """The section of a layer: its table, warnings and figures."""
+def _metrics(config: Config, model: str, hookpoint: Hookpoint) -> str:
+    """The section of a hookpoint: its table, warnings and figures."""
     row_of_sae: dict[str, Row] = {}
-    for sweep in suite_sweeps(config, model, layer):
+    for sweep in suite_sweeps(config, model, hookpoint):
         for row in rows.read_file(Path(sweep.folder, "metrics.json")):
             if row.width is not None:  # no baseline
                 # If an SAE has several rows, the first has latents chosen as its loader does.
                 row_of_sae.setdefault(row.name, row)
     columns = _columns(config, model)
-    lines = [f"### Layer {layer}", ""]
+    lines = [f"### {hookpoint.titled.capitalize()}", ""]
     lines += [f"| SAE | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     for row in row_of_sae.values():
         figures = [_figure(row, *place) for place in columns.values()]
@@ -141,7 +157,7 @@ def _metrics(config: Config, model: str, layer: int) -> str:
     ]
     lines += ["", *warnings, ""] if warnings else [""]
     for name in figures_of(config, model):
-        lines += [f"![{name.replace('_', ' ')}](L{layer}/figures/{name}.svg)", ""]
+        lines += [f"![{name.replace('_', ' ')}]({hookpoint}/figures/{name}.svg)", ""]
     return "\n".join(lines)
 
 

@@ -66,21 +66,21 @@ rule metrics:
         saes=lambda wildcards: [
             f"{member.folder}/{METRICS}" for member in with_seeds(CONFIG, sweep_in(wildcards))
         ],
-        baselines="results/{model}/L{layer}/baselines/metrics.json",
+        baselines=lambda wildcards: f"{baselines_of(sweep_in(wildcards)).folder}/{METRICS}",
     output:
-        "results/{model}/L{layer}/{architecture}/{width}/metrics.json",
+        "results/{model}/{hookpoint}/{architecture}/{width}/metrics.json",
     log:
-        "logs/metrics/{model}/L{layer}/{architecture}/{width}.log",
+        "logs/metrics/{model}/{hookpoint}/{architecture}/{width}.log",
     conda:
         "../../envs/saemake.yaml"
     params:
         recipes=lambda wildcards: [
             evaluated(sweep_in(wildcards)),
-            evaluated(baselines_in(wildcards)),
+            evaluated(baselines_of(sweep_in(wildcards))),
             *map(evaluated, of_other_seeds(CONFIG, sweep_in(wildcards))),
         ],
     message:
-        "gather the sweep {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}"
+        "gather the sweep {wildcards.model}/{wildcards.hookpoint}/{wildcards.architecture}/{wildcards.width}"
     script:
         "../scripts/metrics.py"
 
@@ -88,11 +88,11 @@ rule metrics:
 rule stability:
     input:
         lambda wildcards: seeds_files(CONFIG, sweep_in(wildcards)),
-        table="results/{model}/L{layer}/{architecture}/{width}/metrics.json",
+        table="results/{model}/{hookpoint}/{architecture}/{width}/metrics.json",
     output:
-        "results/{model}/L{layer}/{architecture}/{width}/stability.json",
+        "results/{model}/{hookpoint}/{architecture}/{width}/stability.json",
     log:
-        "logs/stability/{model}/L{layer}/{architecture}/{width}.log",
+        "logs/stability/{model}/{hookpoint}/{architecture}/{width}.log",
     conda:
         "../../envs/saemake.yaml"
     threads: threads_of("{model}")
@@ -100,6 +100,6 @@ rule stability:
         recipes=lambda wildcards: stability_recipe(CONFIG, sweep_in(wildcards)).hash[:16],
         sweep=lambda wildcards, output: sweep_in(wildcards),
     message:
-        "compare the seeds of {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}"
+        "compare the seeds of {wildcards.model}/{wildcards.hookpoint}/{wildcards.architecture}/{wildcards.width}"
     script:
         "../scripts/stability.py"
