@@ -1,7 +1,7 @@
 """One run of the LM over a text for several readers, each of one site."""
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -13,19 +13,19 @@ class SharedCaptures:
     """Hands each batch of contexts with its activations [B, L, D] to every reader. The LM runs when
     the first reader asks for a batch; what others have not asked for yet is kept until they do.
 
-    `capture` gives the activations after each of some layers, which are in order.
+    `capture` gives the activations at each of some sites.
     """
 
     def __init__(
         self,
         contexts: Iterator[Contexts],
-        capture: Callable[[Contexts, Sequence[int]], Mapping[int, Tensor]],
+        capture: Callable[[Contexts, Sequence[Any]], Mapping[Any, Tensor]],
     ) -> None:
         self.contexts, self.capture = contexts, capture
         self.readers: list[Reader] = []
 
     def reader(self, site: Any) -> "Reader":
-        """A reader of a layer, from the next batch on."""
+        """A reader of a site, from the next batch on."""
         self.readers.append(Reader(self, site))
         return self.readers[-1]
 
@@ -38,7 +38,7 @@ class SharedCaptures:
 
 
 class Reader(Iterator[tuple[Contexts, Tensor]]):
-    """The batches of one layer, in the text's order."""
+    """The batches of one site, in the text's order."""
 
     def __init__(self, captures: SharedCaptures, site: Any) -> None:
         self.captures, self.site = captures, site

@@ -189,8 +189,8 @@ def _in_hookpoint(config: Config, model: str, hookpoint: Hookpoint, below: list[
             return _in_sweep(config, Sweep(model, hookpoint, architecture, width), inside)
         case _:
             raise SaemakeError(
-                f"this is a folder; name a file in it: {hookpoint}/<architecture>/<width>/metrics.json"
-                f" or {hookpoint}/figures/<figure>.pdf"
+                f"this is a folder; name a file in it: {hookpoint}/<architecture>/<width>/"
+                f"metrics.json or {hookpoint}/figures/<figure>.pdf"
             )
 
 

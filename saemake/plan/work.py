@@ -54,8 +54,8 @@ from saemake.paths.names import (
     Subjects,
     Sweep,
     Trained,
-    dataset_file,
     baselines_of,
+    dataset_file,
 )
 from saemake.paths.shown import Shown
 from saemake.paths.sweeps import members, of_other_seeds, trained_with

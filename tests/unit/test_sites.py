@@ -118,9 +118,7 @@ FAMILIES = {
         PRE_NORM,
     ),
     "qwen3_moe": (
-        Qwen3MoeConfig(
-            **GROUPED, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16
-        ),
+        Qwen3MoeConfig(**GROUPED, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16),
         PRE_NORM,
     ),
     "gptj": (
@@ -248,7 +246,8 @@ def test_a_site_is_replaced_as_by_a_plain_hook(family, contexts, site):
     lm = family.lm(Hookpoint(1, site))
     run = lm.run(contexts)
     clean, there = family.run(contexts, 1)
-    assert run.read_BLD.equal(there[site]) and run.written_BLD is run.read_BLD
+    assert run.read_BLD.equal(there[site])
+    assert run.written_BLD is run.read_BLD
     assert torch.stack(list(run.logits)).equal(clean)
     put_in = torch.randn(there[site].shape, generator=torch.Generator().manual_seed(2))
     for replacement in (there[site], torch.zeros_like(put_in), put_in):
@@ -276,7 +275,8 @@ def test_a_transcoder_reads_one_site_and_writes_another(family, contexts):
     transcoder, mlp = (family.lm(Hookpoint.at(1, name)) for name in ("mlp_in-mlp_out", "mlp_out"))
     run = transcoder.run(contexts)
     _, there = family.run(contexts, 1)
-    assert run.read_BLD.equal(there["mlp_in"]) and run.written_BLD.equal(there["mlp_out"])
+    assert run.read_BLD.equal(there["mlp_in"])
+    assert run.written_BLD.equal(there["mlp_out"])
     assert transcoder.capture(contexts).equal(there["mlp_in"])
     zeros = torch.zeros_like(run.written_BLD)
     found = torch.cat(list(transcoder.run_with(contexts, zeros, run.before_BLD)))
@@ -321,7 +321,7 @@ def test_norms_after_the_addition_leave_no_site_within_the_block(tmp_path, conte
     )
     monkeypatch.setitem(FAMILIES, "opt 350m", (config, {}))
     lm = Family("opt 350m", tmp_path).lm(Hookpoint(1, "mlp_out"))
-    with pytest.raises(SaemakeError, match="no mlp_out in its block 1 .*resid_pre, resid_post$"):
+    with pytest.raises(SaemakeError, match=r"no mlp_out in its block 1 .*resid_pre, resid_post$"):
         lm.run(contexts)
 
 
@@ -331,12 +331,20 @@ def test_norms_after_the_addition_leave_no_site_within_the_block(tmp_path, conte
         ("L3.resid_post", "'L3.resid_post': did you mean 'L3'? resid_post is not spelt"),
         ("L3.atn_out", "no site 'atn_out' in a block; did you mean 'attn_out'?"),
         ("L3.mlp_in-mlpout", "no site 'mlpout' in a block; did you mean 'mlp_out'?"),
-        ("L3.mlp_out-mlp_in", "'mlp_out-mlp_in' writes a site before the one that it reads; did"
-         " you mean 'mlp_in-mlp_out'?"),
-        ("L3.mlp_in-mlp_in", "'mlp_in-mlp_in' writes the site that it reads; an SAE of that site is"
-         " 'mlp_in'"),
-        ("L03.mlp_in", "'L03.mlp_in' is not a layer; layers are L0, L1, ..., and their other sites"
-         " L0.attn_out, L0.mlp_in-mlp_out, ..."),
+        (
+            "L3.mlp_out-mlp_in",
+            "'mlp_out-mlp_in' writes a site before the one that it reads; did"
+            " you mean 'mlp_in-mlp_out'?",
+        ),
+        (
+            "L3.mlp_in-mlp_in",
+            "'mlp_in-mlp_in' writes the site that it reads; an SAE of that site is 'mlp_in'",
+        ),
+        (
+            "L03.mlp_in",
+            "'L03.mlp_in' is not a layer; layers are L0, L1, ..., and their other sites"
+            " L0.attn_out, L0.mlp_in-mlp_out, ...",
+        ),
     ],
 )
 def test_a_misspelt_hookpoint_is_refused(name, said):
