@@ -185,10 +185,12 @@ OVERVIEW = (
 )
 # Columns of stability.json.
 STABILITY = (
-    Panel("shared", "latents shared by two seeds"),
-    Panel("live_shared", "latents shared, of those that fire"),
-    Panel("decoder_mean_cosine", "cosine of matched decoder directions, mean"),
-    Panel("same_partner", "latents whose partner both matchings choose"),
+    Panel("shared", "share of latents that two seeds share"),
+    Panel("live_shared", "the same of latents that fire"),
+    Panel("shared_by_decoder", "matched over 0.7 by decoder directions"),
+    Panel("shared_by_encoder", "matched over 0.7 by encoder directions"),
+    Panel("same_partner", "both matchings choose the same partner"),
+    Panel("decoder_mean_cosine", "mean cosine of matched decoder directions"),
 )
 # Columns of training.csv.
 TRAINING_CURVES = (

@@ -15,15 +15,14 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
     from the smallest to the largest of them."""
     saes = style.with_l0(rows)
     panels = style.shown(figure.panels, saes)
-    drawn, all_axes = style.grid(style.two_columns(len(panels)), 7.5, 2.3)
+    drawn, all_axes = style.grid(style.two_columns(len(panels)), 7.5, 2.1)
     widths = style.by_size(saes)
     dashes = style.dashes(widths)
     for axes, panel in zip(all_axes, panels, strict=True):
         points = style.points(saes, panel, "l0")
         for (architecture, width), line in points.groupby(["architecture", "width"], sort=True):
             _draw_line(axes, line, panel, str(architecture), dashes[width])
-        # All are shares and cosines: in one scale they can be compared.
-        axes.set_ylim(0, 1)
+        axes.set_ylim(bottom=0)
         style.l0_axis(axes)
         axes.set_title(panel.label, fontsize="medium")
     keys = style.architecture_keys(saes, panels)
