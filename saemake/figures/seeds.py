@@ -3,7 +3,7 @@
 import pandas as pd
 
 # Of a column, the standard deviation over seeds; how many seeds a row is the mean of.
-SPREAD, COUNT = "seeds.{}.standard_deviation", "seeds"
+SPREAD, COUNT = "seeds.{}.standard_deviation", "seeds.count"
 # What ends or parts the name of an SAE with a seed.
 SEED = r"/seed_\d+"
 NOT_FIGURES = ("evaluations", "noise")

@@ -892,12 +892,12 @@ def test_checkpoints_of_seeds_are_means_step_by_step():
     found = seeds.means(pd.DataFrame(rows))
     assert list(found[KL]) == [0.5, 100.5]
     assert list(found["tokens"]) == [0, 100]
-    assert list(found["seeds"]) == [2, 2]
+    assert list(found["seeds.count"]) == [2, 2]
 
 
 def test_stability_is_a_mean_over_pairs_with_a_bar_to_the_smallest_and_the_largest():
     rows = [
-        {**sae(k, k, {}), "shared": share, "live_shared": None, "decoder_mean_cosine": 0.5}
+        {**sae(k, k, {}), "seeds": [0, 1], "shared": share, "decoder_mean_cosine": 0.5}
         for k, shares in ((8, (0.25, 0.5, 0.75)), (16, (0.1, 0.2, 0.6)))
         for share in shares
     ]
