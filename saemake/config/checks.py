@@ -91,6 +91,18 @@ def _check_names(config: Config) -> None:
             f"{at}.suite.architectures",
             "architecture",
         )
+        _check_seeds(config, name)
+
+
+def _check_seeds(config: Config, name: str) -> None:
+    """The seeds of a suite have that of its sweeps, whose paths name no seed."""
+    seeds, default = config.models[name].suite.seeds, config.training_of(name).seed
+    if seeds is not None and default not in seeds:
+        place = override_place(config.models[name].training, "training", name)("seed")
+        raise ConfigError(
+            f"models.{name}.suite.seeds",
+            f"lacks {default}, the seed of the SAEs whose paths name none ({place}.seed); add it",
+        )
 
 
 def _check_folders(config: Config) -> None:

@@ -73,7 +73,8 @@ def _site(name: str) -> str:
 
 class Suite(Closed):
     """What `rule all` and a model's figures show. `evaluations` are those of metrics.json; null are
-    all that read a text. `pages` says whether each SAE has its page, too."""
+    all that read a text. `pages` says whether each SAE has its page, too. `seeds` are the seeds of
+    each SAE, that of `training.seed` among them; null is that one alone."""
 
     layers: list[Whole] = Field(min_length=1)
     sites: list[Annotated[str, AfterValidator(_site)]] = Field(
@@ -83,6 +84,15 @@ class Suite(Closed):
     widths: list[Reference] = Field(min_length=1)
     evaluations: list[str] | None = Field(default=None, min_length=1)
     pages: Flag = False
+    seeds: list[Whole] | None = Field(default=None, min_length=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, seeds: list[int] | None) -> list[int] | None:
+        twice = [seed for seed in seeds or [] if (seeds or []).count(seed) > 1]
+        if twice:
+            raise ValueError(f"lists seed {twice[0]} more than once; leave one out")
+        return seeds
 
     @property
     def hookpoints(self) -> list[Hookpoint]:

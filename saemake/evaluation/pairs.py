@@ -1,7 +1,13 @@
-"""How many products the largest cosines among directions take; known without torch."""
+"""How many products the largest cosines among directions take, and how directions are matched;
+known without torch."""
+
+from typing import Literal
 
 # Directions that are multiplied with the others at once.
 ROWS_AT_ONCE = 512
+
+# The matching with the largest sum of cosines; or the nearest pair again and again.
+Method = Literal["optimal", "greedy"]
 
 
 def pairs_multiplied(directions: int) -> int:

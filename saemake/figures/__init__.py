@@ -27,6 +27,7 @@ Kind = Literal[
     "sizes",
     "difference",
     "beside",
+    "stability",
     "histogram",
     "curves",
     "own",
@@ -53,9 +54,10 @@ class Panel:
 @dataclass(frozen=True)
 class Figure:
     """How a figure is made. `kind` is the module of this package that draws it. `shows` says whose
-    tables it reads: a suite's sweeps, these and their checkpoints ("training"), or the published
-    SAEs of a layer. `table` is the name of the file that it reads of each. `x` and `y` are columns
-    of these tables, and `label` names y on the axis. L0 is the column `l0`, whichever evaluation
+    tables it reads: a suite's sweeps, these and their checkpoints ("training"), how the latents of
+    sweeps recur in other seeds ("seeds"), or the published SAEs of a layer. `table` is the name of
+    the file that it reads of each. `x` and `y` are columns of these tables, and `label` names y on
+    the axis. L0 is the column `l0`, whichever evaluation
     has it; a frontier takes that of its own evaluation (x), where there is one. A figure of several
     evaluations has `panels`. One that is `at_width` shows a single width, which its name ends with
     (`..._at_16k`); `get` gives it that `width`. One `by` a column has a panel for each value of it.
@@ -64,7 +66,7 @@ class Figure:
     has their evaluation."""
 
     kind: Kind
-    shows: Literal["suite", "training", "published"]
+    shows: Literal["suite", "training", "seeds", "published"]
     table: str
     label: str
     x: str = ""
@@ -181,6 +183,15 @@ OVERVIEW = (
     _plain("sae_bench_core.average_max_encoder_cosine_sim"),
     *(panel for panel in ALL if panel is not CORE),
 )
+# Columns of stability.json.
+STABILITY = (
+    Panel("shared", "share of latents that two seeds share"),
+    Panel("live_shared", "the same of latents that fire"),
+    Panel("shared_by_decoder", "matched over 0.7 by decoder directions"),
+    Panel("shared_by_encoder", "matched over 0.7 by encoder directions"),
+    Panel("same_partner", "both matchings choose the same partner"),
+    Panel("decoder_mean_cosine", "mean cosine of matched decoder directions"),
+)
 # Columns of training.csv.
 TRAINING_CURVES = (
     Panel("loss", "loss"),
@@ -244,6 +255,7 @@ FIGURES: dict[str, Figure] = {
         x="tokens",
         y="dictionary_learning.frac_recovered",
     ),
+    "stability_vs_l0": Figure("stability", "seeds", "stability.json", "", x="l0", panels=STABILITY),
     **{f"{panel.evaluation}_vs_l0": _frontier(panel.column) for panel in ALL if panel is not CORE},
     "evaluations_vs_l0": _of_paper("panels", ALL, "l0", at_width=True),
     "evaluations_vs_width": _of_paper("scaling", SCALED, "latents"),
@@ -265,6 +277,7 @@ FIGURES: dict[str, Figure] = {
     ),
 }
 FRONTIERS = [name for name, figure in FIGURES.items() if figure.kind == "frontier"]
+SEEDS = [name for name, figure in FIGURES.items() if figure.shows == "seeds"]
 TRAINING = [name for name, figure in FIGURES.items() if figure.shows == "training"]
 # Figures under published/, in the order in which messages list them.
 PUBLISHED = [name for name, figure in FIGURES.items() if figure.shows == "published"]

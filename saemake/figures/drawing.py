@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib import figure as mpl
 
 from saemake.base.errors import SaemakeError
-from saemake.figures import Figure, style
+from saemake.figures import Figure, seeds, style
 from saemake.figures.course import in_words
 from saemake.llm.hookpoint import RESID_POST
 
@@ -24,23 +24,43 @@ OF_ROW = ("tokens", "l0")
 SHOWN_WIDTHS = 4
 # Kinds of figures that show qualities against L0.
 AGAINST_L0 = ("frontier", "panels")
+# The kinds of figures that have bars of what spreads over seeds.
+WITH_BARS = ("frontier", "panels", "sizes", "own")
 
 
 def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
-    """The figure of `rows` (see `table`). A line below the title says which SAEs it shows. What
-    published work warns of stands below the panels. Raises SaemakeError if the rows have nothing
-    that it shows."""
+    """The figure of `rows` (see `table`). SAEs that differ in their seed alone are one point, their
+    mean. A line below the title says which SAEs it shows. What points and bars of several seeds
+    are, and what published work warns of, stands below the panels. Raises SaemakeError if the rows
+    have nothing that it shows."""
+    if figure.shows in ("suite", "training") and not figure.beside:
+        rows = seeds.means(rows)
     with matplotlib.rc_context(style.STYLE):
         whole = "\n".join([title, *_which_saes(figure, rows)])
         module = importlib.import_module(f"saemake.figures.{figure.kind}")
         drawn: mpl.Figure = module.draw(figure, rows, whole)
-        if cautions := _cautions(figure, rows):
-            style.add_note(drawn, cautions)
+        if notes := [*_of_seeds(figure, rows), *_cautions(figure, rows)]:
+            style.add_note(drawn, notes)
     return drawn
 
 
+def _of_seeds(figure: Figure, rows: pd.DataFrame) -> Iterator[str]:
+    """What points and bars are, where they are of several seeds."""
+    if figure.shows == "seeds":
+        count = sorted({len(pairs) for _, pairs in rows.groupby("name")})
+        pairs = " to ".join(map(str, dict.fromkeys([count[0], count[-1]])))
+        yield (
+            f"Points are means over {pairs} pair{'s' * (count[-1] > 1)} of seeds; bars go from the"
+            " smallest to the largest."
+        )
+    elif several := seeds.in_words(style.saes(rows)):
+        bars = " Bars are a standard deviation to each side." if figure.kind in WITH_BARS else ""
+        yield f"Points are means over {several}.{bars}"
+
+
 def _which_saes(figure: Figure, rows: pd.DataFrame) -> Iterator[str]:
-    """How many SAEs a figure shows, of which widths, and how far they were trained."""
+    """How many SAEs a figure shows, of which widths, and how far they were trained. Those that
+    differ in their seed alone are one."""
     saes = style.saes(rows)
     if saes.empty:
         return
@@ -49,6 +69,8 @@ def _which_saes(figure: Figure, rows: pd.DataFrame) -> Iterator[str]:
     widths = list(dict.fromkeys(saes.sort_values("latents")["width"] if "latents" in saes else []))
     widths = widths or sorted(saes["width"].unique())
     told = f"{count} SAE{'s' * (count != 1)} of width{'s' * (len(widths) > 1)} {_listed(widths)}"
+    if several := seeds.in_words(saes):
+        told += f", of {several} each"
     trained = saes["tokens"].dropna() if "tokens" in saes else pd.Series(dtype=float)
     if len(trained):
         least, most = in_words(trained.min()), in_words(trained.max())
@@ -84,12 +106,15 @@ def table(figure: Figure, paths: Iterable[Path]) -> pd.DataFrame:
     the row of its loader's way, which comes first in its table. Where these ways are sparsities of
     one SAE, a figure against L0 has a row for each. The baselines have rows too, whose
     `width` is null. A figure of what lies beside the tables has a row for each row of these files,
-    and of the baselines none. For figures under published/: one row per comparison.
+    and of the baselines none. For figures under published/: one row per comparison. For figures of
+    stability: one row per pair of seeds.
     """
     paths = list(paths)
     content = [json.loads(path.read_text()) for path in paths if path.suffix == ".json"]
     if figure.shows == "published":
         return pd.json_normalize(content)
+    if figure.shows == "seeds":
+        return pd.json_normalize([row for rows in content for row in rows])
     rows = pd.json_normalize(_merged(row for rows in content for row in rows))
     first = ~rows.duplicated("name")
     if figure.kind in AGAINST_L0:

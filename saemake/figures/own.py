@@ -117,7 +117,7 @@ def _draw_lines(
     dashes: dict[Any, Any],
 ) -> dict[str, Line2D]:
     """Returns the legend's entries by their labels."""
-    points = _means(style.points(saes, panel, figure.x), panel.column, figure.x)
+    points = style.points(saes, panel, figure.x)
     keys = {}
     by_hue = dict(iter(points.groupby(figure.hue)))
     for hue in (each for each in marks if each in by_hue):
@@ -129,32 +129,13 @@ def _draw_lines(
             drawn = style.draw_marked(
                 axes, line[figure.x], line[panel.column], marks[hue], dash=dashes[tuple(names)]
             )
-            style.draw_bars(axes, line[figure.x], line[panel.column], line["bar"], marks[hue])
+            style.draw_bars(axes, line, figure.x, panel.column, marks[hue])
             keys[label] = style.as_key(drawn, label)
     return keys
 
 
 def _named(hue: str, value: Any) -> str:
     return str(value) if hue in ("architecture", "model") else f"{hue} {value}"
-
-
-def _means(points: pd.DataFrame, column: str, x: str) -> pd.DataFrame:
-    """One row for all seeds of an SAE, with the standard deviation as `bar`; of a single SAE the
-    spread of its evaluation over seeds, if there is one."""
-    noise = f"noise.{column}.standard_deviation"
-    points = points.assign(noise=pd.to_numeric(points[noise]) if noise in points else float("nan"))
-    parts = [*SWEEP, "sparsity"]
-    keep = {} if x in (*parts, "latents", column) else {x: (x, "mean")}
-    found = points.groupby(parts, sort=False, as_index=False).agg(
-        **keep,
-        **{
-            column: (column, "mean"),
-            "spread": (column, "std"),
-            "noise": ("noise", "first"),
-            "latents": ("latents", "first"),
-        },
-    )
-    return found.assign(bar=found["spread"].combine_first(found["noise"]))
 
 
 def _x_axis(axes: Axes, x: str) -> None:

@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator
 
 from saemake import architectures
 from saemake.base.errors import SaemakeError
-from saemake.figures import LABELS, Panel, palette
+from saemake.figures import LABELS, Panel, palette, seeds
 
 # The bytes of a figure depend on its data only: no date, no random ids.
 METADATA = {"pdf": {"CreationDate": None, "Creator": None}, "svg": {"Date": None, "Creator": None}}
@@ -150,21 +150,21 @@ def as_key(line: Line2D, label: str) -> Line2D:
 
 
 def error_bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, architecture: str) -> None:
-    """Bars of a standard deviation over the seeds of an evaluation, where there were several."""
-    if (column := f"noise.{y}.standard_deviation") in rows:
-        draw_bars(axes, rows[x], rows[y], pd.to_numeric(rows[column]), palette.mark(architecture))
+    """Bars of a standard deviation over seeds, where there were several (see seeds.spread)."""
+    draw_bars(axes, rows, x, y, palette.mark(architecture))
 
 
-def draw_bars(
-    axes: Axes,
-    x: "pd.Series[Any]",
-    y: "pd.Series[Any]",
-    half: "pd.Series[float]",
-    mark: palette.Mark,
-) -> None:
-    """Vertical bars from y - half to y + half, where half is a number."""
-    if half.notna().any():
-        axes.errorbar(x, y, yerr=half, color=mark.colour, linestyle="", capsize=2, linewidth=1)
+def draw_bars(axes: Axes, rows: pd.DataFrame, x: str, y: str, mark: palette.Mark) -> None:
+    """The same in a mark's colour: vertical ones of y, and of x horizontal ones where it
+    spreads."""
+    of_x, of_y = seeds.spread(rows, x), seeds.spread(rows, y)
+    bars: dict[str, Any] = {"color": mark.colour, "linestyle": "", "capsize": 2, "linewidth": 1}
+    if of_y.notna().any():
+        bars["yerr"] = of_y
+    if (of_x > 0).any():
+        bars["xerr"] = of_x
+    if {"xerr", "yerr"} & set(bars):
+        axes.errorbar(rows[x], rows[y], **bars)
 
 
 def key(architecture: str, *, label: str | None = None, dash: Any = "solid") -> Line2D:

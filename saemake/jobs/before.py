@@ -19,7 +19,7 @@ from saemake.paths.files import (
     evaluation_in,
     suite_files,
 )
-from saemake.paths.names import PUBLISHED, STORE, PublishedSweep, Sweep
+from saemake.paths.names import PUBLISHED, STORE, PublishedSweep, SaeName, Subjects, Sweep
 from saemake.paths.sweeps import trained_with
 from saemake.plan.stored import stored_now
 from saemake.plan.work import Evaluate, behind
@@ -27,9 +27,9 @@ from saemake.recipes.judging import evaluation_recipes
 
 
 def check(config: Config, artifacts: Sequence[Artifact]) -> list[str]:
-    """Lines on what the evaluations of the targets leave out; no targets are a plain run's. Raises
-    SaemakeError where a judge's key is missing that a job will need, or a package that the shared
-    store needs."""
+    """Lines on what the evaluations of the targets leave out, and on seeds that share no run of the
+    LM; no targets are a plain run's. Raises SaemakeError where a judge's key is missing that a job
+    will need, or a package that the shared store needs."""
     if config.store.remote is not None:
         check_installed(config.store.remote)
     targets = [str(artifact) for artifact in artifacts] or build_files(config)
@@ -37,7 +37,23 @@ def check(config: Config, artifacts: Sequence[Artifact]) -> list[str]:
     for job in jobs:
         _check_key(config, job)
     subjects = dict.fromkeys(job.subjects for job in jobs)
-    return [line for each in subjects for line in judged_by.left_out(config, each)]
+    left_out = [line for each in subjects for line in judged_by.left_out(config, each)]
+    return [*left_out, *_seeds_alone(config, subjects)]
+
+
+def _seeds_alone(config: Config, subjects: Iterable[Subjects]) -> Iterator[str]:
+    """A line where SAEs of other seeds are to train on a run of the LM each."""
+    if "seeds" in config.passes.share:
+        return
+    seeded = [each for each in subjects if isinstance(each, SaeName) and each.seed is not None]
+    stored = stored_now(STORE)
+    missing = [sae for sae in seeded if stored.lacks(config, sae)]
+    if len(missing) > 1:
+        share = ", ".join([*config.passes.share, "seeds"])
+        yield (
+            f"{len(missing)} SAEs of other seeds train on a run of the LM each ({missing[0]}, ...);"
+            f" with passes.share [{share}] they share one"
+        )
 
 
 def _judging(

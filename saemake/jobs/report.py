@@ -8,12 +8,12 @@ from typing import Any
 from saemake.base.files import write
 from saemake.config.config import Config
 from saemake.llm.hookpoint import Hookpoint
-from saemake.metrics import rows
+from saemake.metrics import rows, stability
 from saemake.metrics.rows import Row
 from saemake.paths import catalogue
-from saemake.paths.files import FEATURES_PAGE, suite_sweeps
+from saemake.paths.files import FEATURES_PAGE, stability_files, suite_sweeps
 from saemake.paths.names import METRICS, SaeName
-from saemake.paths.sweeps import members
+from saemake.paths.sweeps import with_seeds
 from saemake.published.compare import against_catalogue
 from saemake.report import page, tables
 from saemake.report.captions import caption, title
@@ -25,12 +25,18 @@ def report(
     """Write it from the tables and provenance of the suite's SAEs, and from the SVGs of its
     `figures`. Raises SaemakeError where a table is damaged."""
     sweeps = suite_sweeps(config, model, hookpoint)
+    compared_seeds = map(Path, stability_files(config, model, hookpoint))
     found = [row for sweep in sweeps for row in rows.read_file(Path(sweep.folder, METRICS))]
     unique = list({(row.name, row.inference): row for row in found}.values())
-    saes = [sae for sweep in sweeps for sae in members(config, sweep)]
+    saes = [sae for sweep in sweeps for sae in with_seeds(config, sweep)]
     has_pages = config.models[model].suite.pages
-    pages = {str(sae): f"{_below(sae)}/{FEATURES_PAGE}" for sae in saes if has_pages}
+    paged = [sae for sae in saes if has_pages and sae.seed is None]
+    pages = {str(sae): f"{_below(sae)}/{FEATURES_PAGE}" for sae in paged}
     shown = [tables.of_saes(unique, pages)]
+    if any(sae.seed is not None for sae in saes):
+        shown.append(tables.of_seeds(unique))
+    if pairs := [pair for path in compared_seeds for pair in stability.read_file(path)]:
+        shown.append(tables.of_stability(pairs))
     if any(map(tables.warnings, unique)):
         shown.append(tables.of_warnings(unique))
     if compared := list(_compared(config, saes, unique)):

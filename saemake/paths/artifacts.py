@@ -147,6 +147,20 @@ class SweepTable:
 
 
 @dataclass(frozen=True)
+class StabilityTable:
+    """How the latents of a sweep's SAEs recur in other seeds."""
+
+    sweep: Sweep
+
+    @property
+    def model(self) -> str:
+        return self.sweep.model
+
+    def __str__(self) -> str:
+        return f"{self.sweep.folder}/{files.STABILITY}"
+
+
+@dataclass(frozen=True)
 class SaeFile:
     """A file of an SAE, under results/, published/ or saelens/."""
 
@@ -250,6 +264,7 @@ Artifact = (
     | OwnFigureFile
     | ReportFile
     | SweepTable
+    | StabilityTable
     | SaeFile
     | CheckpointsFile
     | HubFile

@@ -21,12 +21,17 @@ from saemake.paths.names import (
     checkpoint_file,
     dataset_file,
 )
-from saemake.paths.sweeps import check_in_model, members
+from saemake.paths.sweeps import check_in_model, members, of_other_seeds, with_seeds
 
 # Of a hookpoint: the suite on one page, and the figures in it besides those of a plain run.
 REPORT = "report.html"
+# Of a sweep: how its latents recur in other seeds.
+STABILITY = "stability.json"
 # They are against L0, which these evaluations tell.
 HAVE_L0 = ("dictionary_learning", "sae_bench_core")
+# By evaluation, the column of what it saw of each latent that says how often the latent fires. The
+# first that a suite has is taken.
+FIRINGS = {"sae_bench_core": "feature_density", "dictionary_learning": "density"}
 IN_REPORT = (
     "overview",
     "dead_latents_vs_l0",
@@ -145,14 +150,42 @@ def checkpointed_sweeps(config: Config, model: str, hookpoint: Hookpoint) -> lis
     ]
 
 
-def figures_of(config: Config, model: str) -> list[str]:
-    """The figures that a plain run draws of a model's suite: those of its evaluations, and those of
-    the training where it has checkpoints."""
+def seeded_sweeps(config: Config, model: str, hookpoint: Hookpoint) -> list[Sweep]:
+    """Those of them with SAEs of several seeds."""
+    sweeps = suite_sweeps(config, model, hookpoint)
+    return [sweep for sweep in sweeps if of_other_seeds(config, sweep)]
+
+
+def stability_files(config: Config, model: str, hookpoint: Hookpoint) -> list[str]:
+    """The tables of how latents recur in other seeds, at one hookpoint."""
+    return [f"{sweep.folder}/{STABILITY}" for sweep in seeded_sweeps(config, model, hookpoint)]
+
+
+def firings_of(config: Config, model: str) -> str | None:
+    """The evaluation that says which latents of a suite's SAEs fire; None if it has none."""
     evaluated = config.suite_evaluations(model)
+    return next((name for name in FIRINGS if name in evaluated), None)
+
+
+def seeds_files(config: Config, sweep: Sweep) -> list[str]:
+    """What the comparison of a sweep's seeds reads of each SAE."""
+    evaluation = firings_of(config, sweep.model)
+    seen = [] if evaluation is None else [latents_file(evaluation)]
+    names = ["ae.pt", "config.json", *seen]
+    return [f"{sae.folder}/{name}" for sae in with_seeds(config, sweep) for name in names]
+
+
+def figures_of(config: Config, model: str) -> list[str]:
+    """The figures that a plain run draws of a model's suite: those of its evaluations, those of the
+    training where it has checkpoints, and those of its seeds where it has several."""
+    evaluated = set(config.suite_evaluations(model))
+    has_l0 = not evaluated.isdisjoint(HAVE_L0)
+    described = {name: figures.FIGURES[name] for name in _drawable(config, model)}
     return [
         name
-        for name in _drawable(config, model)
-        if figures.FIGURES[name].by_default and figures.FIGURES[name].evaluation in evaluated
+        for name, figure in described.items()
+        if figure.by_default
+        and (has_l0 if figure.shows == "seeds" else figure.evaluation in evaluated)
     ]
 
 
@@ -170,11 +203,13 @@ def figures_on_demand(config: Config, model: str) -> list[str]:
 
 def _drawable(config: Config, model: str) -> list[str]:
     checkpointed = checkpointed_sweeps(config, model, Hookpoint(0))
+    seeded = seeded_sweeps(config, model, Hookpoint(0))
     evaluated = {*config.suite_evaluations(model), *config.sae_bench_evaluations}
     return [
         name
         for name in figures.names()
         if (checkpointed or name not in figures.TRAINING)
+        and (seeded or figures.FIGURES[name].shows != "seeds")
         and figures.FIGURES[name].evaluation in ("", *evaluated)
     ]
 
@@ -210,15 +245,17 @@ def report_figures(config: Config, model: str, hookpoint: Hookpoint) -> list[str
 
 
 def report_tables(config: Config, model: str, hookpoint: Hookpoint) -> list[str]:
-    """What the tables of a report are made of: the sweeps' tables, and each SAE's provenance."""
-    return [
+    """What the tables of a report are made of: the sweeps' tables, each SAE's provenance, and how
+    latents recur in other seeds."""
+    of_sweeps = [
         path
         for sweep in suite_sweeps(config, model, hookpoint)
         for path in (
             f"{sweep.folder}/{METRICS}",
-            *(f"{sae.folder}/provenance.json" for sae in members(config, sweep)),
+            *(f"{sae.folder}/provenance.json" for sae in with_seeds(config, sweep)),
         )
     ]
+    return [*of_sweeps, *stability_files(config, model, hookpoint)]
 
 
 def own_figure_files(config: Config) -> list[str]:
@@ -253,7 +290,7 @@ def build_files(config: Config) -> list[str]:
 
 
 def suite_pages(config: Config, model: str, hookpoint: Hookpoint) -> list[str]:
-    """The pages of the SAEs, where the suite has them."""
+    """The pages of the SAEs, where the suite has them: of those whose names have no seed."""
     if not config.models[model].suite.pages:
         return []
     return [
@@ -268,17 +305,17 @@ def _checkpoints(config: Config, model: str, hookpoint: Hookpoint) -> list[str]:
         f"{member.folder}/{file}"
         for sweep in checkpointed_sweeps(config, model, hookpoint)
         for file in checkpoint_files(config, model, sweep.architecture)
-        for member in members(config, sweep)
+        for member in with_seeds(config, sweep)
     ]
 
 
 def suite_saes(config: Config, model: str) -> list[SaeName]:
-    """The SAEs of a model's suite."""
+    """The SAEs of a model's suite, of all its seeds."""
     return [
         sae
         for hookpoint in config.models[model].suite.hookpoints
         for sweep in suite_sweeps(config, model, hookpoint)
-        for sae in members(config, sweep)
+        for sae in with_seeds(config, sweep)
     ]
 
 
@@ -292,6 +329,7 @@ def suite_files(config: Config, model: str) -> list[str]:
         paths += hookpoint_files(config, model, hookpoint)
         paths += report_figures(config, model, hookpoint)
         paths += [f"{sweep.folder}/{METRICS}" for sweep in suite_sweeps(config, model, hookpoint)]
+        paths += stability_files(config, model, hookpoint)
     for sae in suite_saes(config, model):
         checkpoints = checkpoint_files(config, model, sae.sweep.architecture)
         of_sae = [*SAE_FILES, METRICS, *checkpoints]

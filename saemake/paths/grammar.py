@@ -8,6 +8,7 @@
     results/{model}/{hookpoint}/report.html
     results/figures/{figure}.{pdf, svg}            a figure that the config describes
     results/{sweep}/metrics.json           {sweep}: {model}/{hookpoint}/{architecture}/{width}
+    results/{sweep}/stability.json                 of a suite with several seeds
     results/{sae}/{file}                           {sae}: {sweep}/{sparsity}, or {sae}/seed_{n}
     results/{sae}/checkpoints/{file}
     hub/{folder as published}/{file}               a rebuilt SAE, laid out as it was published
@@ -52,6 +53,7 @@ from saemake.paths.artifacts import (
     RepositoryFile,
     SaeFile,
     SetupFile,
+    StabilityTable,
     SweepTable,
     TokensFile,
 )
@@ -80,7 +82,13 @@ from saemake.paths.names import (
 )
 from saemake.paths.repository import check_repository
 from saemake.paths.spelling import sae_of, unknown
-from saemake.paths.sweeps import check_in_model, check_model, members
+from saemake.paths.sweeps import (
+    check_in_model,
+    check_model,
+    members,
+    of_other_seeds,
+    with_seeds,
+)
 
 
 def parse(config: Config, path: str) -> Artifact:
@@ -197,6 +205,8 @@ def _check_figure(config: Config, model: str, hookpoint: Hookpoint, figure: str)
     elif figure not in drawable and not (figure != plain and plain in figures.FRONTIERS):
         if figures.split(figure)[0] in figures.TRAINING:
             raise _no_checkpoints(model, "the architectures of its suite")
+        if figure in figures.SEEDS:
+            raise _one_seed(config, model)
         of_columns = _figures_of_columns(config) if "." in figure else []
         raise unknown("figure", figure, [*drawable, *of_columns])
     if figures.get(figure).shows == "training" and not files.checkpointed_sweeps(
@@ -284,6 +294,10 @@ def _in_sweep(config: Config, sweep: Sweep, inside: list[str]) -> Artifact:
         case [file] if file == METRICS:
             members(config, sweep)
             return SweepTable(sweep)
+        case [file] if file == files.STABILITY:
+            members(config, sweep)
+            _check_seeds(config, sweep)
+            return StabilityTable(sweep)
         case [_, *below] if below and below != [""]:
             sae, rest = _sae(config, sweep, inside)
             return _of_sae(config, sae, rest)
@@ -301,6 +315,30 @@ def _in_sweep(config: Config, sweep: Sweep, inside: list[str]) -> Artifact:
             f" {sweep.width}/{first.sparsity_name}/ae.pt, ..."
         ) from None
     raise _a_folder(inside[0])
+
+
+def _check_seeds(config: Config, sweep: Sweep) -> None:
+    """Raise SaemakeError where the table of a sweep has SAEs of one seed only."""
+    if of_other_seeds(config, sweep):
+        return
+    suite = config.models[sweep.model].suite
+    kinds = {"architectures": (sweep.architecture, suite.architectures)}
+    kinds["widths"] = (sweep.width, suite.widths)
+    for key, (name, known) in kinds.items():
+        if suite.seeds is not None and name not in known:
+            raise SaemakeError(
+                f"{name} has one seed, since it is not of the suite of {sweep.model}; add it to"
+                f" models.{sweep.model}.suite.{key}"
+            )
+    raise _one_seed(config, sweep.model)
+
+
+def _one_seed(config: Config, model: str) -> SaemakeError:
+    seed = config.training_of(model).seed
+    return SaemakeError(
+        f"stability compares seeds, and the suite of {model} has one, {seed}; list several in"
+        f" models.{model}.suite.seeds"
+    )
 
 
 def _a_folder(name: str) -> SaemakeError:
@@ -510,8 +548,8 @@ def saes_of(config: Config, path: str) -> list[SaeName]:
             return _saes_of_suite(config, model, hookpoint)
         case ReportFile(model, hookpoint):
             return _saes_of_suite(config, model, hookpoint)
-        case SweepTable(sweep):
-            return members(config, sweep)
+        case SweepTable(sweep) | StabilityTable(sweep):
+            return with_seeds(config, sweep)
         case SaeFile(top, sae) if top != PUBLISHED:
             return [sae]
         case CheckpointsFile(checkpoints):
@@ -527,7 +565,7 @@ def saes_of(config: Config, path: str) -> list[SaeName]:
 
 def _saes_of_suite(config: Config, model: str, hookpoint: Hookpoint) -> list[SaeName]:
     sweeps = files.suite_sweeps(config, model, hookpoint)
-    return list({sae: sae for sweep in sweeps for sae in members(config, sweep)})
+    return list({sae: sae for sweep in sweeps for sae in with_seeds(config, sweep)})
 
 
 def saes_in_hub(config: Config, artifact: HubFile | HubFolder) -> list[SaeName]:

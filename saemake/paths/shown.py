@@ -1,5 +1,6 @@
 """What a figure shows: whose tables it reads."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -10,7 +11,13 @@ from saemake.figures import Figure, Panel
 from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import judged_by
 from saemake.paths.artifacts import SaeFile, SweepTable
-from saemake.paths.files import checkpointed_sweeps, evaluation_files, suite_sweeps
+from saemake.paths.files import (
+    STABILITY,
+    checkpointed_sweeps,
+    evaluation_files,
+    seeded_sweeps,
+    suite_sweeps,
+)
 from saemake.paths.grammar import parse
 from saemake.paths.names import (
     CHECKPOINTS,
@@ -24,21 +31,24 @@ from saemake.paths.names import (
     Trained,
     baselines_of,
 )
-from saemake.paths.sweeps import members
+from saemake.paths.sweeps import members, of_other_seeds, with_seeds
 
 ALL = "*"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a figure shows: sweeps and single SAEs; the SAEs whose checkpoints it shows; the
-    evaluations that it shows and a suite lacks, with what they judge; and the name of a file that
-    it reads of each SAE, if any."""
+    """What a figure shows: sweeps and single SAEs; the SAEs of other seeds in the sweeps' tables;
+    the SAEs whose checkpoints it shows; the evaluations that it shows and a suite lacks, with what
+    they judge; the name of a file that it reads of each SAE, if any; and which table of a sweep it
+    reads."""
 
     trained: list[Trained]
     checkpoints: list[SaeName]
     apart: list[tuple[str, Subjects]]
     beside: str = ""
+    seeded: tuple[SaeName, ...] = ()
+    table: str = METRICS
 
     @property
     def baselines(self) -> list[Baselines]:
@@ -49,11 +59,12 @@ class Shown:
     @property
     def subjects(self) -> list[Subjects]:
         """All whose evaluations by their suite it shows."""
-        return [*self.baselines, *self.trained, *map(Checkpoints, self.checkpoints)]
+        courses = map(Checkpoints, self.checkpoints)
+        return [*self.baselines, *self.trained, *self.seeded, *courses]
 
     def files(self, config: Config) -> list[str]:
         """The files that the figure reads."""
-        paths = [f"{each.folder}/{METRICS}" for each in self.trained]
+        paths = [f"{each.folder}/{self.table}" for each in self.trained]
         paths += [f"{sae.folder}/{CHECKPOINTS}/{METRICS}" for sae in self.checkpoints]
         for evaluation, judged in self.apart:
             paths += evaluation_files(config, judged, evaluation)
@@ -66,17 +77,24 @@ class Shown:
 def of_hookpoint(config: Config, name: str, model: str, hookpoint: Hookpoint) -> Shown:
     """What a figure of a model's suite shows at one hookpoint."""
     figure = figures.get(name)
-    find = checkpointed_sweeps if figure.shows == "training" else suite_sweeps
-    sweeps = find(config, model, hookpoint)
+    find = {"training": checkpointed_sweeps, "seeds": seeded_sweeps}
+    sweeps = find.get(figure.shows, suite_sweeps)(config, model, hookpoint)
     in_course = figure.shows == "training"
-    saes = [sae for sweep in sweeps for sae in members(config, sweep)] if in_course else []
+    saes = [sae for sweep in sweeps for sae in with_seeds(config, sweep)] if in_course else []
     apart: list[tuple[str, Subjects]] = []
     for sweep in judged_by.judged_apart(config, figure.evaluation, sweeps):
-        apart.append((figure.evaluation, sweep))
+        judged: list[Subjects] = [sweep, *of_other_seeds(config, sweep)]
         if in_course:
-            courses = map(Checkpoints, members(config, sweep))
-            apart += [(figure.evaluation, checkpoints) for checkpoints in courses]
-    return Shown(list(sweeps), saes, apart, figure.beside)
+            judged += map(Checkpoints, with_seeds(config, sweep))
+        apart += [(figure.evaluation, each) for each in judged]
+    table = STABILITY if figure.shows == "seeds" else METRICS
+    return Shown(list(sweeps), saes, apart, figure.beside, _seeded(config, sweeps), table)
+
+
+def _seeded(config: Config, trained: Iterable[Trained]) -> tuple[SaeName, ...]:
+    """The SAEs of other seeds in the tables of sweeps."""
+    sweeps = (each for each in trained if isinstance(each, Sweep))
+    return tuple(sae for sweep in sweeps for sae in of_other_seeds(config, sweep))
 
 
 def of_own(config: Config, name: str) -> Shown:
@@ -91,7 +109,9 @@ def of_own(config: Config, name: str) -> Shown:
     apart: list[tuple[str, Subjects]] = []
     for evaluation in evaluations:
         lacking = [
-            each for each in trained if evaluation not in config.suite_evaluations(each.model)
+            each
+            for each in (*trained, *_seeded(config, trained))
+            if evaluation not in config.suite_evaluations(each.model)
         ]
         reasons = [judged_by.why_not(config, each, evaluation) for each in trained]
         if all(reasons):
@@ -103,7 +123,7 @@ def of_own(config: Config, name: str) -> Shown:
             for each in lacking
             if judged_by.why_not(config, each, evaluation) is None
         ]
-    return Shown(trained, [], apart)
+    return Shown(trained, [], apart, seeded=_seeded(config, trained))
 
 
 def own(config: Config, name: str) -> Figure:

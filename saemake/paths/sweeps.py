@@ -28,6 +28,34 @@ def members(config: Config, trained: Sweep | SaeName) -> list[SaeName]:
     return [SaeName(sweep, value) for value in swept]
 
 
+def of_other_seeds(config: Config, sweep: Sweep) -> list[SaeName]:
+    """The SAEs beside those of a sweep that differ from them in their seed alone: as the suite of
+    its model asks, seed by seed. None where the sweep is not of the suite.
+
+    The seed of `training.seed` is that of the sweep's own SAEs, whose names have none.
+    """
+    suite = config.models[sweep.model].suite
+    if sweep.architecture not in suite.architectures or sweep.width not in suite.widths:
+        return []
+    own = config.training_of(sweep.model).seed
+    swept = config.settings_of(sweep.model, sweep.architecture).sweep
+    return [
+        SaeName(sweep, value, seed) for seed in suite.seeds or [] if seed != own for value in swept
+    ]
+
+
+def with_seeds(config: Config, sweep: Sweep) -> list[SaeName]:
+    """The SAEs in a sweep's table: its own, and those of the suite's other seeds. Raises
+    SaemakeError as `members` does."""
+    return [*members(config, sweep), *of_other_seeds(config, sweep)]
+
+
+def seeds_of(config: Config, sweep: Sweep) -> list[int]:
+    """The seeds of the SAEs in a sweep's table: first that of the sweep itself."""
+    others = (sae.seed for sae in of_other_seeds(config, sweep) if sae.seed is not None)
+    return list(dict.fromkeys([config.training_of(sweep.model).seed, *others]))
+
+
 def trained_with(config: Config, sae: SaeName) -> Sweep | SaeName:
     """What the job of an SAE trains: its sweep, or it alone where the sweep does not list it."""
     swept = config.settings_of(sae.model, sae.sweep.architecture).sweep

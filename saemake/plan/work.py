@@ -25,6 +25,7 @@ from saemake.paths.artifacts import (
     ReportFile,
     SaeFile,
     SetupFile,
+    StabilityTable,
     SweepTable,
     TokensFile,
 )
@@ -58,7 +59,7 @@ from saemake.paths.names import (
     dataset_file,
 )
 from saemake.paths.shown import Shown
-from saemake.paths.sweeps import members, trained_with
+from saemake.paths.sweeps import members, of_other_seeds, trained_with
 from saemake.plan.stored import Stored
 from saemake.recipes.inputs import tokens_recipe
 from saemake.recipes.judging import judged_baselines, setup_recipe, setups
@@ -181,7 +182,7 @@ def _of_target(config: Config, target: str) -> list[Job]:
             if file == PCA:
                 return [Fit(baselines.model, baselines.hookpoint)]
             return _evaluations(config, baselines, file)
-        case SweepTable(sweep):
+        case SweepTable(sweep) | StabilityTable(sweep):
             return _of_sweep(config, sweep)
         case SaeFile(top, sae, file) if top == RESULTS:
             return _of_sae(config, sae, file)
@@ -229,8 +230,8 @@ def _of_shown(config: Config, what: Shown) -> list[Job]:
 
 def _of_sweep(config: Config, sweep: Sweep) -> list[Job]:
     """Of a sweep's table."""
-    beside = baselines_of(sweep)
-    return _evaluations(config, sweep, METRICS) + _evaluations(config, beside, METRICS)
+    judged: list[Subjects] = [sweep, *of_other_seeds(config, sweep), baselines_of(sweep)]
+    return [job for subjects in judged for job in _evaluations(config, subjects, METRICS)]
 
 
 def _of_sae(config: Config, sae: SaeName, file: str) -> list[Job]:

@@ -127,6 +127,15 @@ class EvaluationRecipe(LmRecipe):
     target_l0: float | None
 
 
+class StabilityRecipe(Recipe):
+    """How the latents of a sweep's SAEs recur in other seeds: hashes of the recipes of the SAEs,
+    and of the evaluations that say their L0 and which latents fire."""
+
+    version: int
+    saes: list[str]
+    judged: list[str]
+
+
 class DatasetRecipe(Recipe):
     """Data that SAE Bench reads: a folder's content, or files or rows of a Hub repository."""
 

@@ -24,6 +24,7 @@ from saemake.paths.artifacts import (
     RepositoryFile,
     SaeFile,
     SetupFile,
+    StabilityTable,
     TokensFile,
 )
 from saemake.paths.files import evaluation_in
@@ -40,6 +41,7 @@ from saemake.recipes.judging import (
     setup_recipe,
 )
 from saemake.recipes.kinds import JudgedBy, Recipe
+from saemake.recipes.stability import stability_recipe
 from saemake.recipes.training import baselines_recipe, sae_recipe
 from saemake.records.made import By
 
@@ -77,6 +79,8 @@ def _recipes(config: Config, artifact: Artifact) -> Named:
             yield str(setup), setup_recipe(config, setup)
         case DatasetFile(dataset):
             yield dataset, dataset_recipe(config, dataset)
+        case StabilityTable(sweep):
+            yield str(sweep), stability_recipe(config, sweep)
         case SaeFile(top, sae, file) if top == RESULTS:
             yield from _sae(config, sae, file)
         case CheckpointsFile(checkpoints, file):

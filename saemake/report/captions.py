@@ -43,6 +43,10 @@ CAPTIONS = {
     " here if it has not fired for logging.dead_after_tokens. If the loss still falls at the end,"
     " or variance explained still rises, train on more tokens.",
     "loss_recovered_vs_tokens": "Loss recovered of the checkpoints, against the tokens trained on.",
+    "stability_vs_l0": "How much of an SAE recurs when only the seed of its training differs."
+    " Latents of two seeds are matched one to one by their decoder directions, and again by their"
+    " encoder directions. A latent is shared if the cosine with its match is over 0.7 in both. A"
+    f" bar goes from the smallest to the largest pair of seeds. {L0}",
     "rebuilt_and_published": "Rebuilt SAEs (filled) beside the published ones (hollow), by both"
     " evaluations. Markers that lie on each other are reproduced.",
     "decoder_match": "How much of each published SAE is in the rebuilt one: the mean over published"

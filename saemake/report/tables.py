@@ -1,6 +1,9 @@
 """The tables of a report: the SAEs with their figures, beside published ones, and how they were
 made."""
 
+import itertools
+import re
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +11,7 @@ from typing import Any, NamedTuple
 
 from saemake import architectures
 from saemake.metrics.rows import Row
+from saemake.metrics.stability import Pair
 
 
 class Column(NamedTuple):
@@ -73,6 +77,23 @@ TERMS = {
     "unlearning": "SAE Bench: how much knowledge of a topic goes when its latents are held down.",
     "warnings": "How many warnings the row has. The table of warnings lists them.",
 }
+# The columns of the table of stability, after those that say of what.
+STABILITY_TERMS = {
+    "shared": "The share of latents whose cosine with their match is over 0.7, by decoder and by"
+    " encoder directions. Each kind of direction is matched one to one by itself.",
+    "shared of live": "The same, of the latents that fire on the evaluation's text.",
+    "by decoder": "The share of latents whose match by decoder directions is over 0.7.",
+    "by encoder": "The share of latents whose match by encoder directions is over 0.7.",
+    "same partner": "The share of latents for which both matchings choose the same partner.",
+    "decoder cosine": "The mean cosine of matched decoder directions.",
+    "encoder cosine": "The mean cosine of matched encoder directions.",
+    "live latents": "How many latents of the first fire on the evaluation's text.",
+    "latents": "How many there are.",
+    "matching": "optimal: the largest sum of cosines. greedy: the nearest pair again and again, of"
+    " very many latents.",
+}
+# The part of a name that says the seed.
+SEED = re.compile(r"/seed_[0-9]+$")
 # A larger share of dead latents is told among the warnings.
 MANY_DEAD = 0.1
 
@@ -138,6 +159,77 @@ def of_saes(rows: Sequence[Row], pages: Mapping[str, str]) -> Table:
     if pages:
         about += " The name of an SAE leads to its page: what its latents fire on."
     return Table("saes", "The SAEs", about, heads, body, _terms(heads))
+
+
+def of_seeds(rows: Sequence[Row]) -> Table:
+    """SAEs with several seeds: the mean of each figure, and how far it spreads."""
+    groups: dict[tuple[str, str | None], list[Row]] = {}
+    for row in rows:
+        if row.width is not None:
+            without_seed = SEED.sub("", _below(row))
+            groups.setdefault((without_seed, row.inference), []).append(row)
+    several = {key: group for key, group in groups.items() if len(group) > 1}
+    in_them = list(itertools.chain(*several.values()))
+    shown = [column for column in COLUMNS if any(column.of(row) is not None for row in in_them)]
+    body = [
+        [
+            Cell(name),
+            _words(inference),
+            Cell(str(len(group)), len(group)),
+            *(_mean([column.of(row) for row in group]) for column in shown),
+        ]
+        for (name, inference), group in several.items()
+    ]
+    heads = ["SAE", "chosen by", "seeds", *(column.head for column in shown)]
+    about = (
+        "SAEs that differ in the seed of their training alone: the mean ± a standard deviation (of"
+        " the sample, n - 1) over so many seeds."
+    )
+    return Table("seeds", "Over seeds", about, heads, body, _terms(heads))
+
+
+def _mean(values: Sequence[float | None]) -> Cell:
+    """The mean of those that are numbers, and their standard deviation."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return _number(known[0] if known else None)
+    mean, spread = statistics.fmean(known), statistics.stdev(known)
+    missing = "" if len(known) == len(values) else f" (of {len(known)})"
+    return Cell(f"{mean:.4g} ± {spread:.2g}{missing}", mean)
+
+
+def of_stability(pairs: Sequence[Pair]) -> Table:
+    """How the latents of SAEs recur in other seeds: a row for each pair of seeds."""
+    body = [
+        [
+            _words(f"{pair.architecture}/{pair.width}/{pair.sparsity}"),
+            _words(" and ".join(map(str, pair.seeds))),
+            *map(
+                _number,
+                (
+                    pair.l0,
+                    pair.shared,
+                    pair.live_shared,
+                    pair.shared_by_decoder,
+                    pair.shared_by_encoder,
+                    pair.same_partner,
+                    pair.decoder_mean_cosine,
+                    pair.encoder_mean_cosine,
+                    pair.live_latents,
+                    pair.latents,
+                ),
+            ),
+            _words(pair.method),
+        ]
+        for pair in pairs
+    ]
+    heads = ["SAE", "seeds", "L0", *STABILITY_TERMS]
+    about = (
+        "How much of an SAE recurs when only the seed of its training differs, for each pair of"
+        " seeds. Shares are of the latents of the first. docs/seeds.md says more."
+    )
+    terms = {"L0": TERMS["L0"], **STABILITY_TERMS}
+    return Table("stability", "Stability between seeds", about, heads, body, terms)
 
 
 def _chosen_by(rows: Sequence[Row]) -> list[str | None]:

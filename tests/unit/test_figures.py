@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 
 from saemake import architectures, figures
 from saemake.base.errors import SaemakeError
-from saemake.figures import course, drawing, palette, style
+from saemake.figures import course, drawing, palette, seeds, style
 
 # Every figure by a name that it can be drawn by.
 DRAWN = [
@@ -78,7 +78,7 @@ LATENTS = {"1k": 1024, "2k": 2048}
 
 
 def row(architecture, sparsity, tokens, width, columns):
-    """A row of metrics.json, and a comparison, in one."""
+    """A row of metrics.json, a comparison and a pair of seeds in one."""
     quality = sparsity / 10 + tokens / 1e5
     both = {
         "l0": {"rebuilt": sparsity, "published": sparsity, "catalogue": sparsity + 1},
@@ -104,6 +104,9 @@ def row(architecture, sparsity, tokens, width, columns):
     }
     for column in columns:
         evaluation, _, name = column.partition(".")
+        if not name:
+            row |= {column: quality, "l0": sparsity}
+            continue
         row.setdefault(evaluation, {})[name] = quality
         sides = {"rebuilt": quality, "published": quality / 2, "file": quality / 3}
         compared = row.setdefault("sae_bench", {"figures": {}})["figures"]
@@ -132,7 +135,8 @@ def tables(folder, figure, names, panels=None):
         baselines = [
             {**baseline, "name": each, "architecture": each} for each in ("identity", "pca")
         ]
-        contents = rows if shows == "published" else [[*rows, *baselines]]
+        beside_saes = [] if shows == "seeds" else baselines
+        contents = rows if shows == "published" else [[*rows, *beside_saes]]
         for place, content in enumerate(contents):
             paths.append(folder / f"{name}_{place}.json")
             paths[-1].write_text(json.dumps(content))
@@ -776,10 +780,11 @@ def test_dashes_mean_the_same_in_every_panel_of_an_own_figure():
 
 def test_a_seed_of_its_own_stands_beside_the_configs():
     """Whose rows have no seed."""
-    rows = [sae(20, 20, {KL: 0.5}), {**sae(20, 20, {KL: 0.75}), "seed": 3, "name": "lm/other"}]
-    drawn = own(rows)
-    assert marked(drawn.axes[0])[0] == [[20], [0.625]]
-    assert "2 SAEs of width 16k" in drawn.get_suptitle()
+    first = sae(20, 20, {KL: 0.5})
+    other = {**sae(20, 22, {KL: 0.75}), "seed": 3, "name": f"{first['name']}/seed_3"}
+    drawn = own([first, other])
+    assert marked(drawn.axes[0])[0] == [[21], [0.625]]
+    assert "1 SAE of width 16k, of 2 seeds each" in drawn.get_suptitle()
 
 
 def test_a_title_is_not_read_as_mathematics():
@@ -841,3 +846,77 @@ def test_what_is_warned_of_in_a_table_of_its_own_stands_below_the_figure(tmp_pat
     figure = figures.get("sae_bench_tpp_vs_l0")
     found = drawing.table(figure, sorted(tmp_path.glob("*.json")))
     assert drawing._cautions(figure, found) == ["sae_bench_tpp: do not rank"]
+
+
+def of_seeds(k, values, **more):
+    """Rows of an SAE at several seeds: `values` has L0 and KL of each."""
+    rows = []
+    for seed, (l0, kl) in enumerate(values):
+        own_row = {**sae(k, l0, {KL: kl, **more}), "seed": seed or None}
+        rows.append({**own_row, "name": own_row["name"] + (f"/seed_{seed}" if seed else "")})
+    return rows
+
+
+def segments(axes):
+    """The bars of a panel: where each begins and ends."""
+    return [bar.tolist() for bars in axes.collections for bar in bars.get_segments()]
+
+
+@pytest.mark.parametrize("name", [f"{KL}_vs_l0", f"{KL}_vs_l0_by_width", "overview"])
+def test_a_frontier_of_seeds_has_means_with_bars_of_a_standard_deviation(name):
+    rows = [*of_seeds(8, [(8, 0.25), (8, 0.5), (8, 0.75)]), *of_seeds(16, [(15, 0.8), (17, 1.0)])]
+    drawn = draw(name, rows)
+    (axes,) = drawn.axes
+    assert marked(axes) == [[[8, 16], [0.5, 0.9]]]
+    root = 2**0.5
+    assert segments(axes) == [
+        [pytest.approx([8, 0.5]), pytest.approx([8, 0.5])],  # its L0 does not spread
+        [pytest.approx([16 - root, 0.9]), pytest.approx([16 + root, 0.9])],
+        [pytest.approx([8, 0.25]), pytest.approx([8, 0.75])],
+        [pytest.approx([16, 0.9 - root / 10]), pytest.approx([16, 0.9 + root / 10])],
+    ]
+    assert "2 SAEs of width 16k, of 2 to 3 seeds each" in drawn.get_suptitle()
+    assert drawn.legends[0].get_title().get_text().replace("\n", " ") == (
+        "Points are means over 2 to 3 seeds. Bars are a standard deviation to each side."
+    )
+
+
+def test_a_seed_that_lacks_a_figure_leaves_the_mean_of_the_others():
+    rows = of_seeds(8, [(8, 0.25), (8, None), (8, 0.75)])
+    (axes,) = draw(f"{KL}_vs_l0", rows).axes
+    assert marked(axes) == [[[8], [0.5]]]
+
+
+def test_rows_that_name_no_seed_are_left_as_they_are():
+    rows = pd.DataFrame([{**sae(8, 8, {KL: 0.5}), "seed": None}, sae(16, 16, {KL: 0.6})])
+    assert seeds.means(rows) is rows
+    assert seeds.means(rows.drop(columns="seed")).equals(rows.drop(columns="seed"))
+
+
+def test_checkpoints_of_seeds_are_means_step_by_step():
+    rows = [
+        {**each, "name": f"{each['name']}/checkpoints/ae_{step}", "tokens": step}
+        for step in (0, 100)
+        for each in of_seeds(8, [(8, 0.25 + step), (8, 0.75 + step)])
+    ]
+    found = seeds.means(pd.DataFrame(rows))
+    assert list(found[KL]) == [0.5, 100.5]
+    assert list(found["tokens"]) == [0, 100]
+    assert list(found["seeds.count"]) == [2, 2]
+
+
+def test_stability_is_a_mean_over_pairs_with_a_bar_to_the_smallest_and_the_largest():
+    rows = [
+        {**sae(k, k, {}), "seeds": [0, 1], "shared": share, "decoder_mean_cosine": 0.5}
+        for k, shares in ((8, (0.25, 0.5, 0.75)), (16, (0.1, 0.2, 0.6)))
+        for share in shares
+    ]
+    drawn = draw("stability_vs_l0", rows)
+    assert titles(drawn) == [panel.label for panel in figures.STABILITY[::5]]
+    axes = drawn.axes[0]
+    assert marked(axes) == [[[8, 16], [0.5, pytest.approx(0.3)]]]
+    assert segments(axes) == [
+        [[8, 0.25], [8, 0.75]],
+        [[16, pytest.approx(0.1)], [16, pytest.approx(0.6)]],
+    ]
+    assert "Points are means over 3 pairs of seeds" in drawn.legends[0].get_title().get_text()

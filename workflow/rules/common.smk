@@ -35,6 +35,7 @@ from saemake.paths.files import (
     FEATURES_TEXT,
     LAID_OUT_BY,
     SAELENS_VERSION,
+    STABILITY,
     build_files,
     fetched_files,
     fetched_published_files,
@@ -42,6 +43,7 @@ from saemake.paths.files import (
     report_figure_names,
     report_figures,
     report_tables,
+    seeds_files,
     suite_pages,
     suite_files,
     uses,
@@ -51,13 +53,14 @@ from saemake.paths.files import (
 from saemake.paths.names import METRICS, SAE_FILES, PublishedSweep, baselines_of, dataset_file
 from saemake.paths.names import Checkpoints as SaeCheckpoints
 from saemake.paths.spelling import sae_of
-from saemake.paths.sweeps import members, trained_with
+from saemake.paths.sweeps import of_other_seeds, trained_with, with_seeds
 from saemake.plan import messages
 from saemake.plan.work import Evaluate
 from saemake.report import captions
 from saemake.recipes.features import features_hashes
 from saemake.recipes.inputs import dataset_recipe, fetched_by, tokens_recipe
 from saemake.recipes.judging import evaluation_hashes, sae_evaluation_recipe, setup_recipe
+from saemake.recipes.stability import stability_recipe
 from saemake.recipes.training import baselines_recipe, sae_recipe, training_hashes
 
 # Options of snakemake whose value may be a path under results/ and is no target.
@@ -402,6 +405,8 @@ def shown_recipes(what):
     hashes = [*map(evaluated, what.subjects)]
     for name, judged in what.apart:
         hashes += evaluation_hashes(CONFIG, judged, name)
+    if what.table == STABILITY:
+        hashes += [stability_recipe(CONFIG, sweep).hash for sweep in what.trained]
     return short([*hashes, str(figures.VERSION)])
 
 

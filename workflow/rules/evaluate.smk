@@ -64,7 +64,7 @@ localrules:
 rule metrics:
     input:
         saes=lambda wildcards: [
-            f"{member.folder}/{METRICS}" for member in members(CONFIG, sweep_in(wildcards))
+            f"{member.folder}/{METRICS}" for member in with_seeds(CONFIG, sweep_in(wildcards))
         ],
         baselines=lambda wildcards: f"{baselines_of(sweep_in(wildcards)).folder}/{METRICS}",
     output:
@@ -77,8 +77,29 @@ rule metrics:
         recipes=lambda wildcards: [
             evaluated(sweep_in(wildcards)),
             evaluated(baselines_of(sweep_in(wildcards))),
+            *map(evaluated, of_other_seeds(CONFIG, sweep_in(wildcards))),
         ],
     message:
         "gather the sweep {wildcards.model}/{wildcards.hookpoint}/{wildcards.architecture}/{wildcards.width}"
     script:
         "../scripts/metrics.py"
+
+
+rule stability:
+    input:
+        lambda wildcards: seeds_files(CONFIG, sweep_in(wildcards)),
+        table="results/{model}/{hookpoint}/{architecture}/{width}/metrics.json",
+    output:
+        "results/{model}/{hookpoint}/{architecture}/{width}/stability.json",
+    log:
+        "logs/stability/{model}/{hookpoint}/{architecture}/{width}.log",
+    conda:
+        "../../envs/saemake.yaml"
+    threads: threads_of("{model}")
+    params:
+        recipes=lambda wildcards: stability_recipe(CONFIG, sweep_in(wildcards)).hash[:16],
+        sweep=lambda wildcards, output: sweep_in(wildcards),
+    message:
+        "compare the seeds of {wildcards.model}/{wildcards.hookpoint}/{wildcards.architecture}/{wildcards.width}"
+    script:
+        "../scripts/stability.py"
