@@ -16,5 +16,5 @@ def tokenised(config: Config, weights: Weights, use: str, folder: Path) -> Token
     lacks it."""
     recipe, store = tokens_recipe(config, weights.name, use), Store(folder, "tokens")
     if not store.has(recipe.hash):
-        tokens.make(config, weights.name, use, recipe, load_tokenizer(weights), store, skip=0)
+        tokens.make(config, weights.name, use, recipe, load_tokenizer(weights), store)
     return Tokens(store.folder / recipe.hash / MANIFEST)
