@@ -2,7 +2,6 @@
 `hf_mixed_dataset_to_generator` (its main branch, May 2025).
 """
 
-import datetime
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +13,10 @@ from saemake.base.errors import SaemakeError, first_line
 from saemake.config.sections import Chat
 from saemake.inputs.rows import Source
 
-# Some templates write the date. The same text must not change from day to day, so it is the one
-# that Llama 3's template falls back to.
-DATE = datetime.date(2024, 7, 26)
+# Some templates write today's date by a function of this name. The same text must not change from
+# day to day, so they write the date that Llama 3's template falls back to.
+TODAY = "strftime_now"
+A_DATE = f"{{%- macro {TODAY}(format) -%}}26 Jul 2024{{%- endmacro %}}"
 # If as many rows at the beginning give no chat, the column or the template is wrong.
 REFUSED_AT_MOST = 100
 
@@ -87,9 +87,10 @@ def fault(conversation: Any) -> str | None:
 
 def _written(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, Any]]) -> str:
     """The conversation as the template writes it. Raises what the template raises."""
-    return str(
-        tokenizer.apply_chat_template(conversation, tokenize=False, strftime_now=DATE.strftime)
-    )
+    template = tokenizer.get_chat_template()
+    if TODAY in template:
+        template = A_DATE + template
+    return str(tokenizer.apply_chat_template(conversation, chat_template=template, tokenize=False))
 
 
 def _check_system_prompt(

@@ -24,7 +24,7 @@ from saemake.config.sections import CHARACTERS_PER_TOKEN
 
 DOCUMENTS_AT_ONCE = 1000
 # Documents in one call of the tokenizer have as many characters together, or the last goes beyond
-# it. The tokenizer takes some 100 bytes of memory for each.
+# it. The tokenizer takes some 160 bytes of memory for each.
 CHARACTERS_AT_ONCE = 2**22
 # Longer documents are tokenised in parts of this many characters.
 LONG = 2**20

@@ -1,5 +1,5 @@
-"""Record the contexts that dictionary_learning's own generators give, for test_contexts.py. They are
-in no release, only on its main branch (here commit 60ec6bf of 20 August 2025):
+"""Record the contexts that dictionary_learning's own generators give, for test_contexts.py. They
+are in no release, only on its main branch (here commit 60ec6bf of 20 August 2025):
 
     git clone https://github.com/saprmarks/dictionary_learning CHECKOUT
     PYTHONPATH=CHECKOUT:tests:. .venv/bin/python tests/parity/record_contexts.py
