@@ -81,7 +81,7 @@ def _asked(config: Config, name: str, use: str, model: str | None) -> Asked:
     if name not in config.models and name not in config.texts:
         known = nearest(name, [*config.models, *config.texts])
         raise SaemakeError(f"no model or text '{name}' in the config; {known}")
-    reader = model or (name if name in config.models else _reader(config, name))
+    reader = model or (name if name in config.models else _reader(config, name, use))
     if reader not in config.models:
         raise SaemakeError(f"--model {reader}: no such model; {nearest(reader, config.models)}")
     read = config.text_of(reader, use)
@@ -93,14 +93,16 @@ def _asked(config: Config, name: str, use: str, model: str | None) -> Asked:
     return Asked(text, reader, use, training_tokens(config, reader, text))
 
 
-def _reader(config: Config, text: str) -> str:
-    """A model whose SAEs are trained on a text, or on a mixture with it."""
-    for name, model in config.models.items():
-        if text == model.text or text in config.parts_of(model.text):
+def _reader(config: Config, text: str, use: str) -> str:
+    """A model that reads a text for a use, or a mixture with it."""
+    for name in config.models:
+        read = config.text_of(name, use)
+        if text == read or (use == TRAIN and text in config.parts_of(read)):
             return name
+    purpose = "trains on it" if use == TRAIN else f"is judged on it by {use}"
     raise SaemakeError(
-        f"no model of the config trains on '{text}': say whose tokenizer reads it by --model, such"
-        f" as `saemake text {text} --model {next(iter(config.models))}`"
+        f"text '{text}': no model of the config {purpose}; say whose tokenizer reads it, such as"
+        f" `saemake text {text} --model {next(iter(config.models))}`"
     )
 
 
@@ -108,20 +110,19 @@ def _sample(
     config: Config, asked: Asked, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[Sample, Tokens | None, str]:
     """A sample, the shards that it is of (if any), and a sentence on where it comes from."""
+    training = TokensFile(asked.model, TRAIN)
+    trained = None
+    if asked.recipe.after is not None:
+        trained = sampling.built(tokens_recipe(config, asked.model, TRAIN), training)
+    skips = rows_trained_on(config, asked.model, asked.use, trained) if trained else []
     built = sampling.built(asked.recipe, asked.target)
     if built is not None:
-        sample = sampling.of_built(built, asked.recipe, CONTEXTS)
+        sample = sampling.of_built(built, asked.recipe, skips, CONTEXTS)
         return sample, built, f"built ({built.folder}); the shares are those of {_count(sample)}"
-    skips: list[int] = []
     note = "not built; a sample of "
-    if asked.recipe.after is not None:
-        training = TokensFile(asked.model, TRAIN)
-        trained = sampling.built(tokens_recipe(config, asked.model, TRAIN), training)
-        if trained is None:
-            note = f"not built, nor {training}, after which it begins; a sample from the text's"
-            note += " beginning, of "
-        else:
-            skips = rows_trained_on(config, asked.model, asked.use, trained)
+    if asked.recipe.after is not None and trained is None:
+        note = f"not built, nor {training}, after which it begins; a sample from the text's"
+        note += " beginning, of "
     with sampling.store() as store:
         reader = Reader(config, asked.text, asked.recipe, tokenizer, store, asked.target)
         sample = sampling.of_text(reader, skips, CONTEXTS)
@@ -207,8 +208,8 @@ class Look:
         """How many rows of a part it takes."""
         if self.built is not None or not self.sample.read[part]:
             return self.sample.rows[part]
-        times = self.contexts_needed / len(self.lengths)
-        return round(self.sample.rows[part] * times)
+        times, skip = self.contexts_needed / len(self.lengths), self.sample.skips[part]
+        return skip + round((self.sample.rows[part] - skip) * times)
 
     def as_json(self) -> dict[str, Any]:
         """All that is shown, as plain values; shares are between 0 and 1."""
@@ -345,7 +346,7 @@ class Look:
 
     def _rows_a_context(self, part: int) -> float | None:
         read = self.sample.read[part]
-        return self.sample.rows[part] / read if read else None
+        return (self.sample.rows[part] - self.sample.skips[part]) / read if read else None
 
     def _tokens_of(self, part: int) -> int:
         pairs = zip(self.sample.parts, self.lengths, strict=True)

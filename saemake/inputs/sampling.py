@@ -31,26 +31,27 @@ TOKENIZER_FILES += ["*.model", "*.jinja"]
 @dataclass(frozen=True)
 class Sample:
     """Contexts of a text: the ids of each (uint16 or uint32) and of which part of a mixture it is.
-    `rows` is how many rows of each part were read for `read` contexts of it; all that the recipe
-    asks for where the text is built, else as many as are here. `ended` says that the text has no
-    more. `left_out` has lines on rows that gave nothing."""
+    `rows` is up to which row each part was read for `read` contexts of it, from the row `skips` on;
+    all that the recipe asks for where the text is built, else as many as are here. `ended` says
+    that the text has no more. `left_out` has lines on rows that gave nothing."""
 
     contexts: list[np.ndarray]
     parts: list[int]
+    skips: list[int]
     rows: list[int]
     read: list[int]
     ended: bool = False
     left_out: Sequence[str] = ()
 
 
-def of_built(tokens: Tokens, recipe: TokensRecipe, most: int) -> Sample:
-    """The first contexts of shards. Raises SaemakeError if they are damaged, or of another
-    recipe."""
+def of_built(tokens: Tokens, recipe: TokensRecipe, skips: Sequence[int], most: int) -> Sample:
+    """The first contexts of shards, made after `skips` rows of each part. Raises SaemakeError if
+    they are damaged, or of another recipe."""
     tokens.check(recipe.hash)
     contexts = list(itertools.islice(tokens.documents(), most))
     read = [part["documents"] for part in tokens.manifest.get("parts", [tokens.manifest])]
     parts = list(itertools.islice(_rounds(recipe), len(contexts)))
-    return Sample(contexts, parts, rows_read(tokens.manifest), read)
+    return Sample(contexts, parts, _each(recipe, skips), rows_read(tokens.manifest), read)
 
 
 def of_text(reader: Reader, skips: Sequence[int], most: int) -> Sample:
@@ -64,11 +65,16 @@ def of_text(reader: Reader, skips: Sequence[int], most: int) -> Sample:
     return Sample(
         [context.ids for context in found],
         parts,
+        _each(reader.recipe, skips),
         [row + 1 for row in last.values()],
         [parts.count(part) for part in last],
         mixture.ran_out is not None,
         reader.left_out(),
     )
+
+
+def _each(recipe: TokensRecipe, skips: Sequence[int]) -> list[int]:
+    return list(skips) or [0] * len(recipe.sources)
 
 
 def _rounds(recipe: TokensRecipe) -> Iterator[int]:
