@@ -17,6 +17,8 @@ from saemake.inputs.rows import Source
 # day to day, so they write the date that Llama 3's template falls back to.
 TODAY = "strftime_now"
 A_DATE = f"{{%- macro {TODAY}(format) -%}}26 Jul 2024{{%- endmacro %}}"
+# What a template raises for a chat that it does not take.
+REFUSALS = (jinja2.TemplateError, TypeError, ValueError)
 # If as many rows at the beginning give no chat, the column or the template is wrong.
 REFUSED_AT_MOST = 100
 
@@ -51,7 +53,7 @@ def documents(
         if reason is None:
             try:
                 text = _written(tokenizer, conversation)
-            except (jinja2.TemplateError, TypeError, ValueError) as error:
+            except REFUSALS as error:
                 reason = f"is refused by the chat template ({first_line(error)})"
         if reason is not None:
             source.left_out.add(reason, row)
@@ -97,7 +99,13 @@ def _check_system_prompt(
     source: Source, system_prompt: str, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     """Raise SaemakeError if the template does not write it by itself before a chat."""
-    written = _written(tokenizer, [{"role": "user", "content": "?"}])
+    try:
+        written = _written(tokenizer, [{"role": "user", "content": "?"}])
+    except REFUSALS as error:
+        raise SaemakeError(
+            f"config key 'texts.{source.name}.chat': the chat template of '{source.target.model}'"
+            f" refuses a chat of one question ({first_line(error)}); use another model's tokenizer"
+        ) from None
     if system_prompt not in written:
         raise SaemakeError(
             f"config key 'texts.{source.name}.chat.system_prompt': the chat template writes no such"

@@ -24,6 +24,8 @@ from saemake.inputs.layouts import Mixture, joined, tokenised
 from saemake.inputs.rows import not_utf8
 from saemake.inputs.tokens import Counted, check_kept
 from saemake.jobs.inputs import rows_trained_on
+from saemake.plan.stored import Stored
+from saemake.plan.text import Texts
 from saemake.recipes.inputs import tokens_recipe
 
 
@@ -430,6 +432,30 @@ def test_rows_that_are_split_otherwise_cannot_be_told_from_those_trained_on():
     config = config_of({"texts": texts, "models": models})
     with pytest.raises(SaemakeError, match=r"texts\.paragraphs\.separator.*write the same"):
         tokens_recipe(config, "demo", "sae_bench_core")
+
+
+def test_a_plan_knows_the_layouts(tmp_path):
+    """Contexts of 256 tokens; documents of 100 tokens and 400 bytes."""
+    sizes = {"document_tokens": 100, "document_bytes": 400}
+    texts = {
+        "single": {"hub": "a/b", **sizes},
+        "joined": {"hub": "a/b", "layout": "joined", **sizes},
+        "packed": {"hub": "a/b", "layout": "packed", **sizes},
+        "both": {"mix": {"joined": 3, "single": 1}},
+    }
+
+    def of(name):
+        config = config_of({"texts": texts, "models": {"demo": {"text": name}}})
+        planned = Texts(config, Stored(tmp_path))
+        reading = planned.reading("demo", "train", 1)
+        return planned.about("demo", "train"), reading.contexts, planned.bytes_read("demo", "train")
+
+    # 20,480 tokens and 2 batches of 512.
+    assert of("single") == (100, 216, {"single": 216 * 400})
+    # Each context takes three documents to have 1,024 characters.
+    assert of("joined") == (256, 84, {"joined": 84 * 3 * 400})
+    assert of("packed") == (256, 84, {"packed": 216 * 400})
+    assert of("both") == (217, 100, {"joined": 75 * 3 * 400, "single": 25 * 400})
 
 
 def test_a_drop_that_leaves_no_token_is_told(tmp_path):
