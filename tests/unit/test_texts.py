@@ -16,17 +16,19 @@ from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, merged, raw_config
 from texts import SYSTEM_PROMPT, lay_out_chat_lm, reader
 from transformers import AutoTokenizer
 
+from saemake.__main__ import main
 from saemake.base.errors import SaemakeError
+from saemake.commands import text
 from saemake.config.checks import read
 from saemake.config.sections import Chat
-from saemake.inputs import chats, layouts, rows
+from saemake.inputs import chats, layouts, rows, sampling
 from saemake.inputs.layouts import Mixture, joined, tokenised
 from saemake.inputs.rows import not_utf8
 from saemake.inputs.tokens import Counted, check_kept
 from saemake.jobs.inputs import rows_trained_on
 from saemake.plan.stored import Stored
 from saemake.plan.text import Texts
-from saemake.recipes.inputs import tokens_recipe
+from saemake.recipes.inputs import tokens_recipe, training_tokens
 
 
 @pytest.fixture(scope="module")
@@ -474,3 +476,58 @@ def test_joined_documents_need_an_eos(tmp_path):
     read = of_file(tmp_path, "a.txt", b"one\n", layout="joined")
     read.tokenizer.eos_token = None
     assert "layout': 'joined' puts EOS between documents, and the tokenizer of" in refused(read)
+
+
+# saemake text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pil"], "no model or text 'pil' in the config; did you mean 'pile'?"),
+        (["demo", "--use", "trian"], "--use trian: no such use; did you mean 'train'?"),
+        (["pile", "--model", "dem"], "--model dem: no such model; did you mean 'demo'?"),
+        (["openwebtext"], "text 'openwebtext': no model of the config trains on it; say whose"),
+        (
+            ["pile", "--model", "demo", "--use", "sae_bench_core"],
+            "sae_bench_core of demo reads 'state-of-the-union', not 'pile'; leave out --use",
+        ),
+    ],
+)
+def test_a_look_that_cannot_be_had(words, said, capsys):
+    assert main(["text", *words]) == 2
+    assert capsys.readouterr().err.startswith(f"saemake: {said}")
+
+
+def test_a_look_counts_what_is_there(tmp_path):
+    """Three contexts of four rows, with two special tokens."""
+    read = of_file(tmp_path, "a.txt", b"<|endoftext|>a<|endoftext|>\n\nb c\nddd\n")
+    sample = sampling.of_text(read, [], 10)
+    lengths = [len(ids) for ids in sample.contexts]
+    config = config_of({"texts": {"mine": {"file": str(tmp_path / "a.txt")}}})
+    recipe = training_tokens(config, "demo", "mine")
+    asked = text.Asked("mine", "demo", "train", recipe)
+    look = text.Look(config, asked, read.tokenizer, sample, None, "a sample")
+    said = look.as_json()
+    assert said["lengths"] == lengths
+    assert sample.rows == [4]
+    assert sample.ended
+    assert said["special_tokens"] == {"'<|endoftext|>' (0)": 2 / sum(lengths)}
+    assert said["padding"] == pytest.approx(1 - sum(lengths) / (3 * max(lengths)))
+    assert said["parts"][0]["rows_a_context"] == pytest.approx(4 / 3)
+    assert said["contexts_needed"] == round(recipe.amount / (sum(lengths) / 3))
+    assert said["samples"] == ["<|endoftext|>a<|endoftext|>", "b c", "ddd"]
+    shown = " ".join(" ".join(look.lines()).split())
+    assert "1 row left out (row 1 is empty)" in shown
+    assert "but the text has no more than this sample" in shown
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        *((0, "0 %"), (0.0001, "under 0.1 %"), (0.004, "0.4 %"), (0.03, "3 %"), (0.314, "31 %")),
+        *((0.995, "99.5 %"), (0.9999, "over 99.9 %"), (1, "100 %")),
+    ],
+)
+def test_a_share_in_words(share, said):
+    assert text._percent(share) == said

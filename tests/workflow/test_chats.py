@@ -2,9 +2,6 @@
 a Hub that are .txt files, or a script."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -13,6 +10,7 @@ from hub_server import LocalHub
 from peers import demo_documents
 from texts import SYSTEM_PROMPT, lay_out_chat_lm, lay_out_texts
 
+from saemake.__main__ import main
 from saemake.text.shards import Tokens
 
 JUDGED = "results/demo/L3/top_k/256/k_4/dictionary_learning.json"
@@ -36,22 +34,20 @@ def mixed(fresh: Workflow) -> Workflow:
     return fresh
 
 
-def text(workflow, *words):
-    """What `saemake text` says."""
-    return subprocess.run(
-        [sys.executable, "-m", "saemake", "text", *words, "--configfile", workflow.config_file],
-        cwd=workflow.folder,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+@pytest.fixture
+def text(mixed, monkeypatch, capsys):
+    """What `saemake text` says, with those words, in the workflow's folder."""
+
+    def say(*words):
+        monkeypatch.chdir(mixed.folder)
+        assert main(["text", *words, "--configfile", mixed.config_file]) == 0
+        return capsys.readouterr().out
+
+    return say
 
 
-def test_saes_train_and_are_judged_on_a_mixture_with_chats(mixed):
-    before = text(mixed, "both", "--json")
-    assert before.returncode == 0, before.stderr
-    look = json.loads(before.stdout)
+def test_saes_train_and_are_judged_on_a_mixture_with_chats(mixed, text):
+    look = json.loads(text("both", "--json"))
     assert look["built"] is None
     assert not (mixed.folder / "results").exists()
 
@@ -72,7 +68,7 @@ def test_saes_train_and_are_judged_on_a_mixture_with_chats(mixed):
     assert json.loads(mixed.read(JUDGED))
 
     # What was foretold is what was built.
-    after = json.loads(text(mixed, "both", "--json").stdout)
+    after = json.loads(text("both", "--json"))
     assert after["built"] == "results/demo/tokens/train"
     assert after["lengths"] == look["lengths"][: len(after["lengths"])]
     assert after["samples"] == look["samples"]
@@ -80,7 +76,7 @@ def test_saes_train_and_are_judged_on_a_mixture_with_chats(mixed):
     for rows, part in zip(foretold, trained.manifest["parts"], strict=True):
         assert rows == pytest.approx(part["rows_read"], rel=0.1)
 
-    shown = text(mixed, "demo", "--use", "dictionary_learning").stdout
+    shown = text("demo", "--use", "dictionary_learning")
     assert len(shown.splitlines()) < 45
     assert max(map(len, shown.splitlines())) <= 100
     assert "to be judged by dictionary_learning: built" in shown
