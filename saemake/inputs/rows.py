@@ -27,8 +27,8 @@ from saemake.recipes.kinds import TextRecipe
 LONGEST = 2**28
 # Characters of a .txt file that are read at once.
 CHUNK = 2**22
-# Characters of a message of `datasets`, which may list all endings of files that it knows.
-LINE_AT_MOST = 200
+# Characters of a message of `datasets`, which may list all kinds of files that it knows.
+LINE_AT_MOST = 300
 # Bytes of a file that are looked at together for what is not UTF-8.
 BLOCK = 2**20
 
@@ -174,8 +174,10 @@ class Source:
         if isinstance(error, StopIteration | EOFError):
             return f"{self}: its file is empty, or ends before its end; fetch it anew"
         if not (isinstance(error, RuntimeError) and "script" in str(error)):
-            reason = textwrap.shorten(first_line(error), LINE_AT_MOST)
-            return f"{self}, split '{self.recipe.split}': {reason}"
+            words = str(error).partition("Example of usage")[0] or type(error).__name__
+            way_out = f"; set texts.{self.name}.subset" if "onfig" in words else ""
+            reason = textwrap.shorten(words, LINE_AT_MOST).removesuffix(".")
+            return f"{self}, split '{self.recipe.split}': {reason}{way_out}"
         return (
             f"{self}: is read by a script, which saemake does not run; name data files instead"
             " (many datasets of the Hub have them at revision refs/convert/parquet)"

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 import zstandard
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, merged, raw_config
 from texts import SYSTEM_PROMPT, lay_out_chat_lm, reader
@@ -19,6 +20,7 @@ from transformers import AutoTokenizer
 from saemake.__main__ import main
 from saemake.base.errors import SaemakeError
 from saemake.commands import text
+from saemake.config import rebuilding
 from saemake.config.checks import read
 from saemake.config.sections import Chat
 from saemake.inputs import chats, layouts, rows, sampling
@@ -239,6 +241,20 @@ def test_a_script_is_refused(tmp_path):
     assert "is read by a script, which saemake does not run; name data files" in refused(read)
 
 
+def test_a_subset_that_is_not_said(tmp_path):
+    folder = tmp_path / "several"
+    folder.mkdir()
+    listed = "".join(f"- config_name: {name}\n  data_files: {name}.jsonl\n" for name in "ab")
+    (folder / "README.md").write_text(f"---\nconfigs:\n{listed}---\n")
+    for name in "ab":
+        (folder / f"{name}.jsonl").write_bytes(lines({"text": name}))
+    texts = {"mine": {"folder": str(folder)}}
+    said = refused(reader(texts, "mine", DEMO_LM, tmp_path))
+    assert said.endswith("among the available configs: ['a', 'b']; set texts.mine.subset")
+    texts["mine"]["subset"] = "b"
+    assert contents(reader(texts, "mine", DEMO_LM, tmp_path)) == [("b", 0)]
+
+
 @pytest.mark.parametrize(("name", "text"), [("a.jsonl", {}), ("a.txt", {"separator": "\n\n"})])
 def test_an_enormous_row_is_refused(tmp_path, monkeypatch, name, text):
     monkeypatch.setattr(rows, "LONGEST", 100)
@@ -394,6 +410,25 @@ def test_a_recipe_has_new_fields_only_where_they_are_used():
     assert [part.contexts for part in both.mix] == [9, 1]
     assert both.mix[1].chat == Chat(system_prompt="x")
     assert type(both).model_validate_json(both.model_dump_json()) == both
+
+
+def test_a_mixture_is_rebuilt_elsewhere_with_its_parts(tmp_path):
+    (tmp_path / "mine.txt").write_text("one\n\ntwo")
+    texts = {
+        "lines": {"file": str(tmp_path / "mine.txt"), "separator": "\n\n"},
+        "chats": {"hub": "a/chats", "chat": {"system_prompt": "x\n"}},
+        "both": {"mix": {"lines": 9, "chats": 1}},
+    }
+    config = config_of({"texts": texts, "models": {"demo": {"text": "both"}}})
+    assert rebuilding.folders(config, "demo") == ["resources/demo/lm", "mine.txt"]
+    rebuilt = yaml.safe_load(rebuilding.config_yaml(config, "demo"))
+    assert rebuilt["texts"]["both"] == texts["both"]
+    assert list(rebuilt["texts"]["both"]["mix"]) == ["lines", "chats"]
+    assert rebuilt["texts"]["lines"]["file"] == "mine.txt"
+    rebuilt["texts"]["lines"]["file"] = texts["lines"]["file"]
+    again = read(raw_config(rebuilt), PROJECT, [CONFIG_FILE])
+    recipes = [tokens_recipe(each, "demo", "train") for each in (config, again)]
+    assert recipes[0].hash == recipes[1].hash
 
 
 class Trained:
