@@ -19,7 +19,7 @@ from transformers import AutoTokenizer
 
 from saemake.__main__ import main
 from saemake.base.errors import SaemakeError
-from saemake.commands import text
+from saemake.commands import look, text
 from saemake.config import rebuilding
 from saemake.config.checks import read
 from saemake.config.sections import Chat
@@ -541,9 +541,9 @@ def test_a_look_counts_what_is_there(tmp_path):
     lengths = [len(ids) for ids in sample.contexts]
     config = config_of({"texts": {"mine": {"file": str(tmp_path / "a.txt")}}})
     recipe = training_tokens(config, "demo", "mine")
-    asked = text.Asked("mine", "demo", "train", recipe)
-    look = text.Look(config, asked, read.tokenizer, sample, None, "a sample")
-    said = look.as_json()
+    asked = look.Asked("mine", "demo", "train", recipe)
+    found = look.Look(config, asked, read.tokenizer, sample, None, "a sample")
+    said = found.as_json()
     assert said["lengths"] == lengths
     assert sample.rows == [4]
     assert sample.ended
@@ -552,7 +552,7 @@ def test_a_look_counts_what_is_there(tmp_path):
     assert said["parts"][0]["rows_a_context"] == pytest.approx(4 / 3)
     assert said["contexts_needed"] == round(recipe.amount / (sum(lengths) / 3))
     assert said["samples"] == ["<|endoftext|>a<|endoftext|>", "b c", "ddd"]
-    shown = " ".join(" ".join(look.lines()).split())
+    shown = " ".join(" ".join(text.InWords(found).lines()).split())
     assert "1 row left out (row 1 is empty)" in shown
     assert "but the text has no more than this sample" in shown
 
