@@ -58,22 +58,42 @@ PAGES = {REPORT: 4, FEATURES_PAGE: 7}
 
 def check(words: Sequence[str]) -> None:
     """Check the words after `snakemake`. Raises SaemakeError if a target follows an option that
-    takes it as its own value, if a config file cannot be read, or if the executor is not here."""
+    takes it as its own value, if a config file cannot be read, or if the workflow profile or the
+    executor is not here."""
     check_order(["snakemake"], words)
     for path in (source.ROOT / "config" / "config.yaml", *map(Path, config_files(words))):
         yaml_file.read(path)
+    _check_workflow_profile(words)
     _check_executor(words)
 
 
-def _check_executor(words: Sequence[str]) -> None:
-    """Raise SaemakeError if the command or its profile wants an executor that is not installed, or
-    Slurm where there is none."""
+def _executor_and_profiles(words: Sequence[str]) -> dict[str, str]:
+    """The executor and the profiles that the words name; '' where they name none."""
     values = {"--executor": "", "--workflow-profile": "", "--profile": ""}
     for word, after in itertools.pairwise([*words, ""]):
         option, equals, value = word.partition("=")
         option = "--executor" if option == "-e" else option
         if option in values:
             values[option] = value if equals else after
+    return values
+
+
+def _check_workflow_profile(words: Sequence[str]) -> None:
+    """Raise SaemakeError if there is no such folder. Snakemake looks for other profiles in several
+    places."""
+    profile = _executor_and_profiles(words)["--workflow-profile"]
+    if profile in ("", "none") or any(Path(profile).glob("config*.yaml")):
+        return
+    known = sorted(map(str, Path("profiles").glob("*/"))) or ["profiles/slurm"]
+    raise SaemakeError(
+        f"--workflow-profile: {profile} has no config.yaml; {nearest(profile, known)}"
+    )
+
+
+def _check_executor(words: Sequence[str]) -> None:
+    """Raise SaemakeError if the command or its profile wants an executor that is not installed, or
+    Slurm where there is none."""
+    values = _executor_and_profiles(words)
     place, name = "--executor", values["--executor"]
     for option in ("--workflow-profile", "--profile"):
         profile = Path(values[option], "config.yaml")

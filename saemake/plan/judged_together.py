@@ -20,20 +20,15 @@ NO_TEXT = Reading(0, 0, 0, 0, known=True)
 
 @dataclass(frozen=True)
 class Together:
-    """What is judged by one evaluation in one run of the LM. `latents` are those of each codec (a
-    thing and a way of choosing its latents) of each job."""
+    """What is judged by one evaluation in one run of the LM. `codecs` are the latents of each (a
+    thing and a way of choosing its latents), job by job."""
 
     jobs: tuple[Evaluate, ...]
-    latents: tuple[tuple[int, ...], ...]
+    codecs: tuple[int, ...]
 
     @property
     def first(self) -> Evaluate:
         return self.jobs[0]
-
-    @property
-    def codecs(self) -> list[int]:
-        """The latents of all codecs."""
-        return [count for of_job in self.latents for count in of_job]
 
     @cached_property
     def shared(self) -> bool:
@@ -62,7 +57,7 @@ def together(config: Config, lacking: Mapping[Evaluate, Sequence[int]]) -> list[
     for job in lacking:
         groups.setdefault(_group(config, job), []).append(job)
     return [
-        Together(tuple(part), tuple(tuple(lacking[job]) for job in part))
+        Together(tuple(part), tuple(count for job in part for count in lacking[job]))
         for group in groups.values()
         for part in _fitting(config, group, lacking)
     ]

@@ -159,7 +159,7 @@ class _Costs:
 
     def _judged_apart(self) -> Iterator[JobCost]:
         for job, latents in self.work.evaluate.items():
-            yield self._evaluate(Together((job,), (tuple(latents),)))
+            yield self._evaluate(Together((job,), tuple(latents)))
 
     def _lm(self, model: str, layer: int) -> Lm:
         return Lm(self.shapes[model], self.config.models[model].layers, layer)
@@ -275,7 +275,7 @@ class _Costs:
         return self._by_sae_bench("SAE Bench", label, job.model, name, latents, cost)
 
     def _evaluate(self, judged: Together) -> JobCost:
-        job, codecs = judged.first, judged.codecs
+        job, codecs = judged.first, list(judged.codecs)
         of_baselines = isinstance(job.subjects, Baselines)
         shape = self.shapes[job.model]
         latents = [min(count, shape.d_model) for count in codecs] if of_baselines else codecs

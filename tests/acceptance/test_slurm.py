@@ -52,9 +52,9 @@ class OnSlurm(Workflow):
             start_new_session=True,
         )
 
-    def ended(self, running: subprocess.Popen[str]) -> str:
+    def ended(self, running: subprocess.Popen[str], within_s: float = ENDS_WITHIN_S) -> str:
         """What a run said, once it has ended well."""
-        status = running.wait(timeout=ENDS_WITHIN_S)
+        status = running.wait(timeout=within_s)
         said = (self.folder / "said").read_text()
         assert status == 0, said
         assert "Traceback" not in said, said
@@ -212,3 +212,27 @@ def test_a_preempted_job_goes_on(prepared, on_slurm, tmp_path):
         "going on at step" in Path(on_slurm.folder, "logs/train/demo/L3/top_k/256.log").read_text()
     )
     assert sums(on_slurm, "top_k") == sums(local, "top_k")
+
+
+def made_of(workflow):
+    """sha256 of all that the demo's suite is made of; provenance and reports hold times."""
+    folder = workflow.folder / "results/demo"
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    timed = ("provenance.json", "report.html")
+    return {str(path.relative_to(folder)): sha256(path) for path in paths if path.name not in timed}
+
+
+@pytest.mark.long
+def test_the_demo_has_the_bytes_of_a_local_run(cluster, tmp_path):
+    """The whole suite of the demo with its pages, from nothing."""
+    local = Workflow(tmp_path.with_name("local-demo"))
+    local.folder.mkdir()
+    through_slurm = OnSlurm(tmp_path, cluster=cluster)
+    for each in (local, through_slurm):
+        each.write({"build": ["demo"]})
+    local.succeed("all", "--cores", "2")
+    through_slurm.ended(through_slurm.start("all"), within_s=3600)
+    found, expected = made_of(through_slurm), made_of(local)
+    assert found.keys() == expected.keys()
+    assert [path for path in found if found[path] != expected[path]] == []
+    assert sum(path.endswith("/ae.pt") for path in found) == 18

@@ -261,3 +261,11 @@ def test_no_slurm_on_this_machine(words, monkeypatch, tmp_path):
 def test_an_executor_that_is_not_installed():
     with pytest.raises(SaemakeError, match="executor 'lsf' is not installed; install snakemake-"):
         command_line.check(["all", "--executor=lsf"])
+
+
+def test_a_workflow_profile_that_is_not_there(monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    with pytest.raises(SaemakeError, match=r"profiles/slrum has no config.yaml.*profiles/slurm"):
+        command_line.check(["all", "--workflow-profile", "profiles/slrum"])
+    command_line.check(["all", "--workflow-profile", "none"])
+    command_line.check(["all", "--workflow-profile=profiles/default"])

@@ -364,7 +364,7 @@ def test_what_is_judged_together_fits_into_the_memory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     jobs = {Evaluate("sae_bench_core", sweep): [256, 256] for sweep in (TOP, WIDE)}
     (both,) = judged_together(config_of(), jobs)
-    assert both.codecs == [256] * 4
+    assert both.codecs == (256,) * 4
     for gib, parts in ((20, 1), (0.001, 2)):
         assert len(judged_together(config_of(memory_gib=gib), jobs)) == parts
 
