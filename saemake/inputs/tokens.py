@@ -288,8 +288,8 @@ def _check_enough(
     counted: Counted,
 ) -> None:
     recipe = read.recipe
+    check_kept(read, counted)
     if (counted.tokens if recipe.unit == "tokens" else counts["documents"]) >= recipe.amount:
-        check_kept(read, counted)
         return
     one_each = recipe.layout == "documents"
     unit = recipe.unit if one_each or recipe.unit == "tokens" else "contexts"

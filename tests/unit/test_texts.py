@@ -15,6 +15,7 @@ import yaml
 import zstandard
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, merged, raw_config
 from texts import SYSTEM_PROMPT, lay_out_chat_lm, reader
+from texts import tokenised as tokenised_for
 from transformers import AutoTokenizer
 
 from saemake.__main__ import main
@@ -26,7 +27,6 @@ from saemake.config.sections import Chat
 from saemake.inputs import chats, layouts, rows, sampling
 from saemake.inputs.layouts import Mixture, joined, tokenised
 from saemake.inputs.rows import not_utf8
-from saemake.inputs.tokens import Counted, check_kept
 from saemake.jobs.inputs import rows_trained_on
 from saemake.plan.stored import Stored
 from saemake.plan.text import Texts
@@ -495,16 +495,19 @@ def test_a_plan_knows_the_layouts(tmp_path):
     assert of("both") == (217, 100, {"joined": 75 * 3 * 400, "single": 25 * 400})
 
 
-def test_a_drop_that_leaves_no_token_is_told(tmp_path):
-    drop = {"drop": {"bos": True}}
-    read = of_file(tmp_path, "a.txt", b"<|endoftext|>\n" * 5)
-    texts = {"mine": {"file": str(tmp_path / "a.txt")}}
-    read = reader(texts, "mine", DEMO_LM, tmp_path, training=drop)
-    counted = Counted(read.dropped)
-    for context in read.contexts():
-        counted.add(context.ids)
-    with pytest.raises(SaemakeError, match=r"'drop' leaves no token: all of the first 5 contexts"):
-        check_kept(read, counted)
+@pytest.mark.parametrize(("rows", "looked_at"), [(1500, "1,000"), (5, "5")])
+def test_a_drop_that_leaves_no_token_is_told(tmp_path, demo_weights, rows, looked_at):
+    """At once, where the text goes on."""
+    (tmp_path / "a.txt").write_text("<|endoftext|>\n" * rows)
+    over = {
+        "texts": {"mine": {"file": str(tmp_path / "a.txt")}},
+        "models": {"demo": {"text": "mine", "training": {"drop": {"bos": True}}}},
+    }
+    with pytest.raises(SaemakeError) as raised:
+        tokenised_for(config_of(over), demo_weights, "train", tmp_path)
+    said = str(raised.value)
+    assert f"'drop' leaves no token: all of the first {looked_at} contexts are <|endofte" in said
+    assert not list((tmp_path / "tokens").glob("*"))
 
 
 def test_joined_documents_need_an_eos(tmp_path):
