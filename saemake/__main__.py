@@ -13,7 +13,7 @@ from saemake.base.errors import SaemakeError, first_line
 from saemake.commands import build, command_line, project
 
 # A module of saemake.commands each.
-COMMANDS = ("find", "plan", "status", "why", "verify", "store", "crate")
+COMMANDS = ("find", "text", "plan", "status", "why", "verify", "store", "crate")
 TRACEBACK = "--traceback"
 # They look at what was built, in the folder where it was.
 NEED_RESULTS = {"why", "verify", "store", "crate"}
@@ -83,7 +83,7 @@ def _run(words: list[str]) -> int:
     options.here = Path.cwd()
     if options.command in NEED_RESULTS:
         project.enter()
-    elif options.command == "plan":
+    elif options.command in ("plan", "text"):
         project.enter_above()
     elif options.command == "status":
         os.chdir(project.folder(Path.cwd()))

@@ -16,7 +16,7 @@ from saemake.config.config import Config, content_files, identifier
 from saemake.config.depth import layers_if_known
 from saemake.config.faults import ConfigError, fields_beside, override_place, saying_file, validated
 from saemake.config.presets import with_presets
-from saemake.config.sections import FIGURES, SUBJECT_COLUMNS, Model, Source
+from saemake.config.sections import FIGURES, SUBJECT_COLUMNS, Model, Source, Text
 
 
 def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
@@ -66,6 +66,13 @@ def _check_names(config: Config) -> None:
         if name not in evaluation.names():
             right = nearest(name, evaluation.names())
             raise ConfigError(f"evaluations.{name}", f"unknown; {right}")
+    for name, text in config.texts.items():
+        known(text.mix, config.texts, f"texts.{name}.mix", "text")
+        for part in text.mix:
+            if config.texts[part].mix:
+                raise ConfigError(
+                    f"texts.{name}.mix", f"'{part}' is a mixture itself; name its parts"
+                )
     by_identifier: dict[str, str] = {}
     for name, model in config.models.items():
         at = f"models.{name}"
@@ -110,6 +117,9 @@ def _check_folders(config: Config) -> None:
     places |= {f"texts.{name}": text for name, text in config.texts.items()}
     places |= {f"datasets.{name}": data for name, data in config.datasets.items()}
     for place, source in places.items():
+        file = source.file if isinstance(source, Text) else None
+        if file is not None and not config.path_of(source).is_file():
+            raise ConfigError(f"{place}.file", f"there is no file {config.path_of(source)}")
         if source.folder is None:
             continue
         folder = config.path_of(source)

@@ -164,6 +164,10 @@ class Config(Closed):
         named = self.needs_of(model, use).name if use != "train" else None
         return named or self.models[model].text
 
+    def parts_of(self, text: str) -> list[str]:
+        """The texts that are read for a text: itself, or the parts of a mixture."""
+        return list(self.texts[text].mix) or [text]
+
     def steps_of(self, model: str) -> int:
         """Training steps: int(train_tokens / batch_tokens), as the published suite counts."""
         return self.models[model].train_tokens // self.training_of(model).batch_tokens
@@ -179,9 +183,9 @@ class Config(Closed):
         return sorted({int(self.steps_of(model) * fraction) for fraction in fractions})
 
     def path_of(self, source: Source) -> Path:
-        """The folder of a local source; a relative one starts at the project's root."""
-        assert source.folder is not None
-        return self.root / Path(source.folder).expanduser()
+        """The folder or file of a local source; a relative one starts at the project's root."""
+        assert source.place is not None
+        return self.root / Path(source.place).expanduser()
 
 
 def lm_name(config: Config, model: str) -> str:

@@ -84,26 +84,28 @@ def _whole(section: BaseModel) -> dict[str, Any]:
 
 
 def folders(config: Config, model: str) -> list[str]:
-    """The folders that config_yaml names, of a model and texts that are not on the Hub."""
+    """The folders and files that config_yaml names: a model and texts that are not on the Hub."""
     sources: list[Source] = [config.models[model]]
     sources += [config.models[lm] for lm in _other_lms(config, model)]
-    sources += [config.texts[text] for text in _texts(config, model)]
+    texts = [config.texts[text] for text in _texts(config, model)]
     sources += [config.datasets[name] for name in _datasets(config, model)]
-    local = [source.folder for source in sources if source.folder is not None]
-    return list(dict.fromkeys(_portable({"folder": folder})["folder"] for folder in local))
+    local = [source.place for source in [*sources, *texts] if source.place is not None]
+    return list(dict.fromkeys(_portable({"folder": place})["folder"] for place in local))
 
 
 def _texts(config: Config, model: str) -> list[str]:
     """The texts that the model's SAEs are trained and judged on."""
     uses = ("train", *config.text_evaluations)
     others = {config.models[lm].text for lm in _other_lms(config, model)}
-    return sorted({config.text_of(model, use) for use in uses} | others)
+    named = {config.text_of(model, use) for use in uses} | others
+    return sorted(named | {part for text in named for part in config.parts_of(text)})
 
 
 def _portable(source: dict[str, Any]) -> dict[str, Any]:
     """A model or text without a path of this machine."""
-    if source.get("folder") is None:
+    key = "file" if source.get("file") is not None else "folder"
+    if source.get(key) is None:
         return source
-    folder = PurePath(source["folder"])
-    outside = folder.is_absolute() or ".." in folder.parts or source["folder"].startswith("~")
-    return {**source, "folder": folder.name} if outside else source
+    place = PurePath(source[key])
+    outside = place.is_absolute() or ".." in place.parts or source[key].startswith("~")
+    return {**source, key: place.name} if outside else source

@@ -32,17 +32,71 @@ class Source(Closed):
             raise ValueError("'revision' needs 'hub'; a folder has no revisions")
         return self
 
+    @property
+    def place(self) -> str | None:
+        """The local folder or file that is read; None where it is on the Hub."""
+        return self.folder
+
+
+class Chat(Closed):
+    """How conversations become documents: by the tokenizer's chat template. The template's own
+    `system_prompt` is taken out of the share `removed` of the chats, drawn with `seed`."""
+
+    system_prompt: Annotated[str, Field(min_length=1)] | None = None
+    removed: Annotated[Number, Field(ge=0, le=1)] = 0.9
+    seed: Whole = 0
+
+    @model_validator(mode="after")
+    def _something_to_remove(self) -> Self:
+        if self.system_prompt is None and self.model_fields_set & {"removed", "seed"}:
+            raise ValueError("'removed' and 'seed' need 'system_prompt': say what is removed")
+        return self
+
+
+# How documents become contexts (see saemake.inputs.layouts).
+Layout = Literal["documents", "packed", "joined"]
+# `joined` collects documents until they have so many characters for each token of a context.
+CHARACTERS_PER_TOKEN = 4
+# The separator that `datasets` itself splits .txt files at.
+LINE = "\n"
+
 
 class Text(Source):
-    """A text that `datasets` reads: its splits and the column with the documents. `document_tokens`
-    and `document_bytes` are for `plan` only."""
+    """A text that `datasets` reads: its splits, the column with the documents, and how these become
+    contexts. Or a mixture: how many contexts of each of several texts come in a round.
+    `document_tokens` and `document_bytes` are for `plan` only."""
 
+    file: str | None = None
+    mix: dict[Reference, Count] = Field(default={})
     subset: str | None = None
     train_split: str = "train"
-    evaluation_split: str
+    evaluation_split: str = "train"
     column: str = "text"
+    separator: str = LINE
+    layout: Layout = "documents"
+    chat: Chat | None = None
     document_tokens: Count | None = None
     document_bytes: Count | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        places = [self.folder, self.file, self.hub, self.mix or None]
+        if sum(place is not None for place in places) != 1:
+            raise ValueError(
+                "give one of 'folder' (a local folder), 'file' (a local file), 'hub' (a Hub id) and"
+                " 'mix' (other texts)"
+            )
+        if self.hub is None and "revision" in self.model_fields_set:
+            raise ValueError("'revision' needs 'hub'; only a Hub id has revisions")
+        if self.mix and (others := sorted(self.model_fields_set - {"mix"})):
+            raise ValueError(f"a mixture has no '{others[0]}' of its own: say it of its parts")
+        if self.file is not None and {self.train_split, self.evaluation_split} != {"train"}:
+            raise ValueError("a file has one split, 'train': remove the splits")
+        return self
+
+    @property
+    def place(self) -> str | None:
+        return self.folder if self.file is None else self.file
 
 
 class Dataset(Source):

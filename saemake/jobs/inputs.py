@@ -9,7 +9,7 @@ from saemake.inputs import tokens, weights
 from saemake.inputs.converted import convert
 from saemake.llm.loading import load_tokenizer
 from saemake.paths.names import CONVERTED, STORE
-from saemake.recipes.inputs import tokens_recipe
+from saemake.recipes.inputs import tokens_recipe, trained_sources
 from saemake.text.shards import Tokens
 
 
@@ -36,11 +36,21 @@ def tokenise(
         if not store.has(recipe.hash):
             lm_weights, _ = weights.read(config, model)
             tokenizer = load_tokenizer(lm_weights)
-            skip = 0
+            skips: list[int] = []
             if recipe.after is not None:
                 assert after is not None
                 trained_on = Tokens(after)
                 trained_on.check(recipe.after)
-                skip = trained_on.manifest["rows_read"]
-            tokens.make(config, name, use, recipe, tokenizer, store, skip)
+                skips = rows_trained_on(config, name, use, trained_on)
+            tokens.make(config, name, use, recipe, tokenizer, store, skips)
     store.link(recipe.hash, {file: output.parent / file for file in store.files(recipe.hash)})
+
+
+def rows_trained_on(config: Config, name: str, use: str, trained_on: Tokens) -> list[int]:
+    """For each text that an evaluation reads, how many of its rows the training read, by the
+    training's tokens: 0 of a text that it did not read."""
+    rows = tokens.rows_read(trained_on.manifest)
+    return [
+        max((rows[place] for place in places), default=0)
+        for places in trained_sources(config, name, use)
+    ]

@@ -189,7 +189,7 @@ def rows_of(judged: Judged, tokens: Tokens, store: Store) -> list[rows.Row]:
     recipe, manifest = judged.recipe, tokens.manifest
     circumstances = rows.Circumstances(
         recipe_hash=recipe.hash,
-        split=recipe.tokens.split,
+        split=recipe.tokens.splits,
         held_out=recipe.settings["held_out"],
         documents=manifest["documents"],
         tokens=manifest["tokens"],

@@ -40,7 +40,7 @@ def of_tokens(config: Config, model: str, use: str) -> str:
     recipe = tokens_recipe(config, model, use)
     text = config.text_of(model, use)
     return (
-        f"{recipe.amount:,} {recipe.unit} of {text} ({recipe.split}) for {model},"
+        f"{recipe.amount:,} {recipe.unit} of {text} ({recipe.splits}) for {model},"
         f" contexts of {recipe.context_tokens}"
     )
 

@@ -124,15 +124,9 @@ def download(
     }
     texts_bytes: dict[str, int | None] = {}
     for job in work.tokenise:
-        name = config.text_of(job.model, job.use)
-        text = config.texts[name]
-        if text.hub is None:
-            continue
-        bytes_ = None
-        if text.document_tokens is not None and text.document_bytes is not None:
-            tokens = texts.reading(job.model, job.use, 1).tokens
-            bytes_ = math.ceil(tokens / text.document_tokens) * text.document_bytes
-        texts_bytes[f"{name} ({job.use} of {job.model})"] = bytes_
+        for name, bytes_ in texts.bytes_read(job.model, job.use).items():
+            if config.texts[name].hub is not None:
+                texts_bytes[f"{name} ({job.use} of {job.model})"] = bytes_
     datasets = {
         name: config.datasets[name].bytes
         for name in work.data

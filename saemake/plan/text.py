@@ -8,6 +8,7 @@ import numpy as np
 from safetensors import safe_open
 
 from saemake.config.config import Config
+from saemake.config.sections import CHARACTERS_PER_TOKEN
 from saemake.llm.cost import Reading
 from saemake.plan.stored import Stored
 from saemake.recipes.inputs import tokens_recipe
@@ -53,12 +54,49 @@ class Texts:
         return Reading(contexts, contexts * length, contexts * full, contexts * full**2, False)
 
     def about(self, model: str, use: str) -> int:
-        """Tokens in a context: those of the text's typical document, or a whole context."""
+        """Tokens in a context: those of the text's typical document, or a whole context. The mean
+        over the parts of a mixture."""
+        rounds, each = zip(*self._parts(model, use), strict=True)
+        return max(1, round(np.average(each, weights=rounds)))
+
+    def _parts(self, model: str, use: str) -> list[tuple[int, int]]:
+        """Of each text that is read, how many contexts come in a round, and the tokens in one."""
         recipe = tokens_recipe(self.config, model, use)
-        typical = self.config.texts[self.config.text_of(model, use)].document_tokens
-        if recipe.layout == "packed" or typical is None:
-            return recipe.context_tokens
-        return min(typical, recipe.context_tokens)
+        rounds = [part.contexts for part in recipe.mix] or [1]
+        names = self.config.parts_of(self.config.text_of(model, use))
+        return [
+            (contexts, self._context(name, source.layout, recipe.context_tokens))
+            for contexts, name, source in zip(rounds, names, recipe.sources, strict=True)
+        ]
+
+    def _context(self, text: str, layout: str, context_tokens: int) -> int:
+        typical = self.config.texts[text].document_tokens
+        if layout != "documents" or typical is None:
+            return context_tokens
+        return min(typical, context_tokens)
+
+    def bytes_read(self, model: str, use: str) -> dict[str, int | None]:
+        """About how many bytes are read of each text; None where the config does not say how long
+        its documents are."""
+        recipe, reading = tokens_recipe(self.config, model, use), self.reading(model, use, 1)
+        names, parts = (
+            self.config.parts_of(self.config.text_of(model, use)),
+            self._parts(model, use),
+        )
+        in_round = sum(rounds for rounds, _ in parts)
+        read: dict[str, int | None] = {}
+        for name, source, (rounds, tokens) in zip(names, recipe.sources, parts, strict=True):
+            text, contexts = self.config.texts[name], reading.contexts * rounds / in_round
+            if text.document_tokens is None or text.document_bytes is None:
+                read[name] = None
+                continue
+            if source.layout == "joined":
+                characters = CHARACTERS_PER_TOKEN * recipe.context_tokens
+                documents = contexts * math.ceil(characters / text.document_bytes)
+            else:
+                documents = contexts * tokens / text.document_tokens
+            read[name] = math.ceil(documents) * text.document_bytes
+        return read
 
 
 def _lengths(folder: Path) -> Iterator[int]:

@@ -125,12 +125,12 @@ def _loading(saes: Sequence[SaeName], model: str, repo: str) -> str:
 
 
 def _front_matter(config: Config, model: str) -> str:
-    text = config.texts[config.models[model].text]
+    texts = [config.texts[part].hub for part in config.parts_of(config.models[model].text)]
     data = ModelCardData(
         license=config.publishing.license,
         library_name="saemake",
         base_model=config.models[model].hub,
-        datasets=[text.hub] if text.hub else None,
+        datasets=[hub for hub in texts if hub] or None,
         tags=["sparse-autoencoder", "dictionary_learning", "interpretability"],
     )
     return data.to_yaml()
@@ -191,6 +191,13 @@ def _folders(config: Config, model: str) -> str:
     return f"\nThey read {listed}, not on the Hub: provenance.json says what was in each."
 
 
+def _text(recipe: dict[str, Any]) -> str:
+    """A text, or a part of a mixture, by its recipe."""
+    text = recipe["text_hub"] or f"a local folder of content {recipe['text_content']}"
+    share = f"{recipe['contexts']} contexts a round of " if "contexts" in recipe else ""
+    return f"{share}{text}, split {recipe['split']}"
+
+
 def _provenance(saes: Sequence[SaeName]) -> dict[str, list[str]]:
     """The distinct values of each field of the SAEs' provenance, mostly one."""
     provenances = [_fields(files.read_provenance(Path(sae.folder))) for sae in saes]
@@ -208,7 +215,7 @@ def _fields(provenance: dict[str, Any]) -> dict[str, str]:
         for git in provenance["git"]
         if git is not None
     ]
-    text = tokens["text_hub"] or f"a local folder of content {tokens['text_content']}"
+    texts = " and ".join(_text(part) for part in tokens.get("mix", [tokens]))
     weights = [
         f"{name} {value}"
         for name, value in lm["sha256"].items()
@@ -218,7 +225,7 @@ def _fields(provenance: dict[str, Any]) -> dict[str, str]:
         "language model": lm["hub"] or "a local folder",
         "its revision": lm["revision"] or "none",
         "sha256 of its weights": ", ".join(weights),
-        "text": f"{text}, split {tokens['split']}",
+        "text": texts,
         "revision of the text": provenance["text_revision"] or "none",
         "training": f"recipe `{training['recipe']}`, seed {training['seed']},"
         f" {recipe['steps'] * training['batch_tokens']:,} tokens"

@@ -41,8 +41,7 @@ def made_from(graph: Graph, config: Config, path: str, record: Made) -> list[Ref
     parts = PurePosixPath(path).parts
     match parts:
         case [top, model, "tokens", use, "manifest.json"] if top == RESULTS:
-            text = config.text_of(model, use)
-            return [_text(graph, config, text, _read(path), record)]
+            return _texts(graph, config, config.text_of(model, use), _read(path), record)
         case [top, *_, file] if top == PUBLISHED and file in PUBLISHED_WEIGHTS:
             return list(_published(graph, _read(str(Path(path).with_name("source.json")))))
         case [top, second, *_] if top == PUBLISHED and second == REPOSITORIES:
@@ -68,15 +67,28 @@ def _model(graph: Graph, config: Config, described: Mapping[str, Any], record: M
     return _local(graph, "model", f"the language model '{name}'", name, folder, content, parts)
 
 
+def _texts(
+    graph: Graph, config: Config, text: str, manifest: Mapping[str, Any], record: Made
+) -> list[Ref]:
+    """The text of a manifest, or the parts of a mixture."""
+    parts = config.parts_of(text)
+    revisions = [part["text_revision"] for part in manifest.get("parts", [manifest])]
+    contents = _text_contents(record)
+    return [
+        _text(graph, config, name, revision, content)
+        for name, revision, content in zip(parts, revisions, contents, strict=True)
+    ]
+
+
 def _text(
-    graph: Graph, config: Config, name: str, manifest: Mapping[str, Any], record: Made
+    graph: Graph, config: Config, name: str, revision: str | None, content: str | None
 ) -> Ref:
-    hub, revision = config.texts[name].hub, manifest["text_revision"]
+    hub = config.texts[name].hub
     if hub is not None:
+        assert revision is not None
         card = _cached(hub, revision, CARD, "dataset")
         return _on_hub(graph, f"the text {hub}", f"datasets/{hub}", revision, {}, card)
     folder = config.path_of(config.texts[name])
-    content = _content(record, "text_content")
     return _local(graph, "text", f"the text '{name}'", name, folder, content, [])
 
 
@@ -217,6 +229,12 @@ def _content(record: Made, key: str) -> str | None:
     recipe = next(iter(record.recipes.values())).recipe
     digest: str | None = recipe.get(key)
     return digest
+
+
+def _text_contents(record: Made) -> list[str | None]:
+    """The same of a text, or of each part of a mixture."""
+    recipe = next(iter(record.recipes.values())).recipe
+    return [part.get("text_content") for part in recipe.get("mix", [recipe])]
 
 
 def _licence(graph: Graph, card: Path | None) -> Ref:

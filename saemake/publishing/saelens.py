@@ -154,7 +154,7 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
     )
     trained = json.loads((folder / "config.json").read_text())
     dropped = files.read_provenance(folder).get("dropped_ids")
-    text = config.texts[config.models[sweep.model].text]
+    texts = [config.texts[part].hub for part in config.parts_of(config.models[sweep.model].text)]
     metadata = {
         # In the form in which SAELens's loader of dictionary_learning's files writes them.
         "model_name": trained["trainer"]["lm_name"].split("/")[-1],
@@ -163,7 +163,8 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
         # SAELens takes ids. It has no key for positions that are left out by norm.
         **({"exclude_special_tokens": dropped} if dropped else {}),
         "context_size": trained["buffer"]["ctx_len"],
-        "dataset_path": text.hub,
+        # One path: of a mixture none.
+        "dataset_path": texts[0] if len(texts) == 1 else None,
         "sae_lens_version": SAELENS,
         "sae_lens_training_version": None,
     }

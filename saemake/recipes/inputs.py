@@ -2,16 +2,17 @@
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from saemake.base.digest import digest
+from saemake.base.errors import SaemakeError
 from saemake.base.store import sha256
 from saemake.config.config import Config, content_files, matching_files
 from saemake.config.depth import layers_of
-from saemake.config.sections import Source
-from saemake.recipes.kinds import DatasetRecipe, ModelRecipe, TokensRecipe
+from saemake.config.sections import Layout, Source, Text
+from saemake.recipes.kinds import DatasetRecipe, ModelRecipe, PartRecipe, TokensRecipe
 
 # Raised by hand when the tokens change.
 TOKENS_VERSION = 3
@@ -51,71 +52,113 @@ def tokens_recipe(config: Config, model: str, use: str) -> TokensRecipe:
     return training_tokens(config, model) if use == "train" else _judged_on(config, model, use)
 
 
-def training_tokens(config: Config, model: str) -> TokensRecipe:
-    """The tokens that a model's SAEs are trained on."""
+def training_tokens(config: Config, model: str, text: str | None = None) -> TokensRecipe:
+    """The tokens that a model's SAEs are trained on; of another text than the model's if one is
+    given."""
     training = config.training_of(model)
     batches = training.norm_batches + config.steps_of(model)
     needed, drop = batches * training.batch_tokens, training.drop
     reserve = 0 if drop.norm_over_median is None else math.ceil(needed * drop.reserve)
-    text = config.models[model].text
+    source = _source(config, text or config.models[model].text, lambda each: each.train_split)
     return TokensRecipe(
-        **_source(config, model, text),
-        split=config.texts[text].train_split,
+        **source,
+        version=TOKENS_VERSION,
+        model=model_recipe(config, model),
         shuffle_seed=None,
         after=None,
-        layout="documents",
         context_tokens=config.models[model].context_tokens,
         amount=needed + reserve,
         unit="tokens",
-        prepend_bos=config.models[model].prepend_bos,
+        prepend_bos=config.models[model].prepend_bos and _one_document_a_context(source),
         dropped=drop.kinds,
     )
 
 
 def _judged_on(config: Config, model: str, name: str) -> TokensRecipe:
     settings, text = config.evaluation_of(model, name), config.needs_of(model, name)
-    source = config.text_of(model, name)
-    begins = _held_out(config, model, source, settings.held_out)
-    packed = text.layout == "packed"
+    source_name = config.text_of(model, name)
+    trained_on = settings.held_out and any(trained_sources(config, model, name))
+    source = _source(
+        config,
+        source_name,
+        lambda each: each.evaluation_split if settings.held_out else each.train_split,
+        "packed" if text.layout == "packed" else None,
+    )
     return TokensRecipe(
-        **_source(config, model, source),
-        **begins,
+        **source,
+        version=TOKENS_VERSION,
+        model=model_recipe(config, model),
+        after=training_tokens(config, model).hash if trained_on else None,
         # What comes after the documents of the training is known in the text's own order only.
-        shuffle_seed=None if begins["after"] else text.shuffle_seed,
-        layout=text.layout,
+        shuffle_seed=None if trained_on else text.shuffle_seed,
         context_tokens=text.context_tokens or config.models[model].context_tokens,
         amount=text.amount,
         unit="documents",
-        # Packing puts BOS before each context and document by itself.
-        prepend_bos=not packed and config.models[model].prepend_bos,
+        prepend_bos=config.models[model].prepend_bos and _one_document_a_context(source),
         dropped=settings.drop.kinds,
     )
 
 
-def _source(config: Config, model: str, name: str) -> dict[str, Any]:
+def trained_sources(config: Config, model: str, evaluation: str) -> list[list[int]]:
+    """For each text that a held-out evaluation reads, in order, which of the texts of the training
+    have the same rows, by their places among these. Judging begins after them.
+
+    Raises SaemakeError if both split the same files into documents in other ways, so that rows
+    cannot be compared.
+    """
+    judged = config.parts_of(config.text_of(model, evaluation))
+    trained = config.parts_of(config.models[model].text)
+    return [
+        [place for place, other in enumerate(trained) if _same_rows(config, name, other)]
+        for name in judged
+    ]
+
+
+def _same_rows(config: Config, judged: str, trained: str) -> bool:
+    one, other = config.texts[judged], config.texts[trained]
+    place = {"hub", "revision", "folder", "file", "subset"}
+    same = one.model_dump(include=place) == other.model_dump(include=place)
+    if not same or one.evaluation_split != other.train_split:
+        return False
+    if one.separator != other.separator:
+        raise SaemakeError(
+            f"config key 'texts.{judged}.separator': '{trained}' reads the same files with another"
+            " one, so what was trained on cannot be told from what is held out; write the same"
+        )
+    return True
+
+
+def _source(
+    config: Config, name: str, split: Callable[[Text], str], layout: Layout | None = None
+) -> dict[str, Any]:
+    """A text's part of a recipe. Its contexts have the given layout, or its own."""
     text = config.texts[name]
+    if text.mix:
+        parts = [
+            PartRecipe(**_source(config, part, split, layout), contexts=contexts)
+            for part, contexts in text.mix.items()
+        ]
+        nothing = dict.fromkeys(
+            ("text_content", "text_hub", "text_revision", "subset", "split", "column")
+        )
+        return {**nothing, "layout": "mixed", "mix": parts}
     return {
-        "version": TOKENS_VERSION,
-        "model": model_recipe(config, model),
         "text_content": _content(config, text),
         "text_hub": text.hub,
         "text_revision": text.revision if text.hub else None,
         "subset": text.subset,
+        "split": split(text),
         "column": text.column,
+        "layout": layout or text.layout,
+        "separator": text.separator,
+        "chat": text.chat,
     }
 
 
-def _held_out(config: Config, model: str, name: str, held_out: bool) -> dict[str, Any]:
-    """Where judging begins: in the split that is there for it, and where that is the one trained
-    on, after the documents of the training; not held out, at the beginning of the training's."""
-    text, trained = config.texts[name], config.texts[config.models[model].text]
-    if not held_out:
-        return {"split": text.train_split, "after": None}
-    place = {"hub", "revision", "folder", "subset"}
-    same = text.model_dump(include=place) == trained.model_dump(include=place)
-    trained_on = same and text.evaluation_split == trained.train_split
-    after = training_tokens(config, model).hash if trained_on else None
-    return {"split": text.evaluation_split, "after": after}
+def _one_document_a_context(source: Mapping[str, Any]) -> bool:
+    """Whether some contexts are single documents. The other layouts put BOS by themselves."""
+    layouts = [part.layout for part in source.get("mix", [])] or [source["layout"]]
+    return "documents" in layouts
 
 
 def dataset_recipe(config: Config, name: str) -> DatasetRecipe:
@@ -132,7 +175,10 @@ def dataset_recipe(config: Config, name: str) -> DatasetRecipe:
 
 
 def _content(config: Config, source: Source, only: str | None = None) -> str | None:
-    return _folder_digest(config.path_of(source), only) if source.folder is not None else None
+    if source.place is None:
+        return None
+    place = config.path_of(source)
+    return _file_digest(place) if place.is_file() else _folder_digest(place, only)
 
 
 @functools.cache
@@ -143,6 +189,11 @@ def _digest_of(folder: Path, patterns: tuple[str, ...]) -> str:
 @functools.cache
 def _folder_digest(folder: Path, only: str | None) -> str:
     return _content_digest(folder, [folder / only] if only else content_files(folder))
+
+
+@functools.cache
+def _file_digest(file: Path) -> str:
+    return _content_digest(file.parent, [file])
 
 
 def _content_digest(folder: Path, files: Iterable[Path]) -> str:

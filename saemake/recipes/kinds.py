@@ -1,5 +1,6 @@
 """What is in each kind of recipe."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -8,6 +9,7 @@ from saemake.activations.drop_settings import Drop, RecordedDrop
 from saemake.architectures.training_settings import Training
 from saemake.base.digest import digest
 from saemake.base.sections import Closed
+from saemake.config.sections import LINE, Chat
 from saemake.llm.hookpoint import RESID_POST, Hookpoint, Site
 
 
@@ -57,30 +59,56 @@ class AtRecipe(LmRecipe):
         return Hookpoint(self.layer, self.read, self.write)
 
 
-class TokensRecipe(Recipe):
-    """The tokenised text: documents one a context, or packed into contexts of equal length; from
-    the text's beginning, or after the documents that the tokens with the hash `after` are of.
+class TextRecipe(Recipe):
+    """A text and how its documents become contexts. `separator` and `chat` are in the recipe only
+    where they are not the default."""
 
-    An `amount` of tokens does not count those of the `dropped` kinds, which are left out by whoever
-    reads them. That and `prepend_bos` are in the recipe only where they are on.
-    """
-
-    version: int
-    model: ModelRecipe
     text_content: str | None
     text_hub: str | None
     text_revision: str | None
     subset: str | None
-    split: str
-    column: str
+    split: str | None
+    column: str | None
+    layout: Literal["documents", "packed", "joined", "mixed"]
+    separator: str = Field(default=LINE, exclude_if=lambda separator: separator == LINE)
+    chat: Chat | None = Field(default=None, exclude_if=lambda chat: chat is None)
+
+
+class PartRecipe(TextRecipe):
+    """A part of a mixture: so many contexts of it come in a round."""
+
+    contexts: int
+
+
+class TokensRecipe(TextRecipe):
+    """The tokenised text: documents one a context, or packed or joined into contexts, or contexts
+    of several texts in turn (`mix`); from the text's beginning, or after the documents that the
+    tokens with the hash `after` are of.
+
+    An `amount` of tokens does not count those of the `dropped` kinds, which are left out by whoever
+    reads them. That, `prepend_bos` and `mix` are in the recipe only where they are on.
+    """
+
+    version: int
+    model: ModelRecipe
     shuffle_seed: int | None
     after: str | None
-    layout: Literal["documents", "packed"]
     context_tokens: int
     amount: int
     unit: Literal["tokens", "documents"]
     prepend_bos: bool = Field(default=False, exclude_if=lambda on: not on)
     dropped: list[Literal["bos", "special"]] = Field(default=[], exclude_if=lambda kinds: not kinds)
+    mix: list[PartRecipe] = Field(default=[], exclude_if=lambda parts: not parts)
+
+    @property
+    def sources(self) -> Sequence[TextRecipe]:
+        """The texts that are read: this one, or the parts of a mixture."""
+        return self.mix or [self]
+
+    @property
+    def splits(self) -> str:
+        """The split that is read; of a mixture those of its parts, each once."""
+        return ", ".join(dict.fromkeys(str(source.split) for source in self.sources))
 
 
 class SaeRecipe(AtRecipe):

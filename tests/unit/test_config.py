@@ -12,6 +12,7 @@ from saemake.config.checks import read
 from saemake.config.config import Config
 from saemake.config.sections import (
     Baselines,
+    Chat,
     Dataset,
     Device,
     Features,
@@ -333,7 +334,7 @@ def test_every_key_is_explained_in_the_readme():
     sections = [Config, Model, Text, Dataset, Judge, Suite, Training, Logging, Wandb, Snapshots]
     sections += [Features, Passes, SharedStore, Slurm]
     sections += [*(evaluation.get(name).Settings for name in evaluation.names()), Baselines]
-    sections += [Published, Tolerances, Publishing, OwnFigure, Shape, Device, TrainingDrop]
+    sections += [Chat, Published, Tolerances, Publishing, OwnFigure, Shape, Device, TrainingDrop]
     sections += [architectures.get(name).Settings for name in architectures.names()]
     keys = {key for section in sections for key in section.model_fields} - {"root"}
     assert keys | set(evaluation.names()) == explained

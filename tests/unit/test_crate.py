@@ -143,6 +143,27 @@ def test_a_text_of_the_hub_is_its_commit_and_no_licence_is_guessed(tmp_path, mon
     assert entities[ref["@id"]]["license"] == {"@id": "#license-not-stated"}
 
 
+def test_a_mixture_is_the_texts_that_it_is_of(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    texts = {
+        "far": {"hub": "some/text"},
+        "both": {"mix": {"state-of-the-union": 9, "far": 1}},
+    }
+    over = {"texts": texts, "models": {"demo": {"text": "both"}}}
+    config = read(raw_config(over), PROJECT, [])
+    path = "results/demo/tokens/train/manifest.json"
+    Path(path).parent.mkdir(parents=True)
+    parts = [{"text_revision": None}, {"text_revision": COMMIT}]
+    content = {"text_revision": COMMIT, "shards": [], "parts": parts}
+    Path(path).write_text(json.dumps(content))
+    recipe = {"mix": [{"text_content": "cc"}, {"text_content": None}]}
+    graph = started(Graph())
+    near, far = crate_sources.made_from(graph, config, path, record(recipe))
+    assert graph_of(graph)[near["@id"]]["identifier"] == "cc"
+    assert far == {"@id": f"https://huggingface.co/datasets/some/text/tree/{COMMIT}"}
+
+
 def test_a_published_sae_is_named_with_the_files_that_were_fetched(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = Path("published/demo/L3/top_k/1k/k_8")

@@ -20,7 +20,8 @@ from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, recovered
 from saemake.evaluation.sae_bench_core import SaeBenchCoreFigures
 from saemake.evaluation.sae_bench_core import judge as sae_bench_core
-from saemake.inputs.tokens import packed, special_tokens
+from saemake.inputs.layouts import packed
+from saemake.inputs.tokens import special_tokens
 from saemake.judging.evaluate import judge_by
 from saemake.llm import model as llm_model
 from saemake.llm.hookpoint import Hookpoint
