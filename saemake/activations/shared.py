@@ -1,7 +1,8 @@
-"""One run of the LM over a text for several readers, each of one layer."""
+"""One run of the LM over a text for several readers, each of one site."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -23,24 +24,24 @@ class SharedCaptures:
         self.contexts, self.capture = contexts, capture
         self.readers: list[Reader] = []
 
-    def reader(self, layer: int) -> "Reader":
+    def reader(self, site: Any) -> "Reader":
         """A reader of a layer, from the next batch on."""
-        self.readers.append(Reader(self, layer))
+        self.readers.append(Reader(self, site))
         return self.readers[-1]
 
     def run(self) -> None:
         """Run the LM on the next batch. Raises StopIteration at the text's end."""
         contexts = next(self.contexts)
-        hidden = self.capture(contexts, sorted({reader.layer for reader in self.readers}))
+        hidden = self.capture(contexts, list(dict.fromkeys(reader.site for reader in self.readers)))
         for reader in self.readers:
-            reader.waiting.append((contexts, hidden[reader.layer]))
+            reader.waiting.append((contexts, hidden[reader.site]))
 
 
 class Reader(Iterator[tuple[Contexts, Tensor]]):
     """The batches of one layer, in the text's order."""
 
-    def __init__(self, captures: SharedCaptures, layer: int) -> None:
-        self.captures, self.layer = captures, layer
+    def __init__(self, captures: SharedCaptures, site: Any) -> None:
+        self.captures, self.site = captures, site
         self.waiting = deque[tuple[Contexts, Tensor]]()
 
     def __next__(self) -> tuple[Contexts, Tensor]:

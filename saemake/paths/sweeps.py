@@ -3,6 +3,7 @@
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import check_fits
 from saemake.config.config import Config
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import SaeName, Sweep
 from saemake.paths.spelling import check_width, unknown
 
@@ -15,7 +16,7 @@ def members(config: Config, trained: Sweep | SaeName) -> list[SaeName]:
     """
     sweep = trained.sweep if isinstance(trained, SaeName) else trained
     check_model(config, sweep.model)
-    check_in_model(config, sweep.model, sweep.layer)
+    check_in_model(config, sweep.model, sweep.hookpoint)
     if sweep.architecture not in config.architectures:
         raise unknown("architecture", sweep.architecture, config.architectures)
     check_width(config, sweep.width)
@@ -40,11 +41,11 @@ def latents_for(config: Config, model: str, architecture: str) -> int:
     return max(config.settings_of(model, architecture).latents_needed().values(), default=1)
 
 
-def check_in_model(config: Config, model: str, layer: int) -> None:
+def check_in_model(config: Config, model: str, hookpoint: Hookpoint) -> None:
     """Raise SaemakeError where the model has no such layer."""
     last = config.models[model].layers - 1
-    if not 0 <= layer <= last:
-        raise SaemakeError(f"{model} has layers L0 to L{last}, not L{layer}")
+    if not 0 <= hookpoint.layer <= last:
+        raise SaemakeError(f"{model} has layers L0 to L{last}, not L{hookpoint.layer}")
 
 
 def check_model(config: Config, model: str) -> None:

@@ -28,10 +28,10 @@ def of_steps(
 
 def of_fitting(lm: Lm, reading: Reading) -> Operations:
     """Baselines: the products of the activations with themselves."""
-    return Operations(lm.to_layer(reading), 2 * reading.tokens * lm.shape.d_model**2)
+    return Operations(lm.to_site(reading), 2 * reading.tokens * lm.shape.d_model**2)
 
 
 def of_looking(lm: Lm, reading: Reading, latents: Sequence[int]) -> Operations:
     """Pages: SAEs of so many latents each encode the text twice."""
     encoded = 2 * reading.tokens * lm.shape.d_model * sum(latents)
-    return Operations(lm.to_layer(reading), 2 * encoded)
+    return Operations(lm.to_site(reading), 2 * encoded)

@@ -17,6 +17,7 @@ from saemake.base import devices
 from saemake.base.errors import SaemakeError, build_again, first_line
 from saemake.base.store import sha256
 from saemake.base.version import __version__
+from saemake.llm.hookpoint import RESID_POST
 from saemake.recipes.kinds import SaeRecipe
 
 PROVENANCE_PACKAGES = ("torch", "transformers", "nnsight", "datasets", "snakemake")
@@ -43,12 +44,13 @@ def config_json(trained: Trainer, recipe: SaeRecipe, norm_factor: float) -> str:
         "trainer": {
             **trained.trainer_config(),
             "layer": recipe.layer,
-            "submodule_name": f"resid_post_layer_{recipe.layer}",
+            "submodule_name": f"{recipe.read}_layer_{recipe.layer}",
+            **({"site": site} if (site := recipe.hookpoint.site) != RESID_POST else {}),
             "norm_factor": norm_factor,
         },
         "buffer": {
             "d_submodule": trained.dictionary.d_model,
-            "io": "out",
+            "io": "in_and_out" if recipe.hookpoint.is_transcoder else "out",
             "n_ctxs": recipe.buffer_tokens // tokens.context_tokens,
             "ctx_len": tokens.context_tokens,
             "refresh_batch_size": recipe.llm_batch_contexts,

@@ -1,5 +1,5 @@
 """The batches of activations that a pass trains on. One run of the LM over the text feeds several
-streams: an SAE's layer and its training's settings, such as the seed, decide which is its own."""
+streams: an SAE's hookpoint and its training's settings, such as the seed, decide which is its own."""
 
 import itertools
 import math
@@ -72,7 +72,7 @@ def streams(
     texts = prefetched(tokens.alike(batch_contexts, skip=first), lm.device)
     captures = SharedCaptures(texts, lm.captures)
     made = {
-        key: _stream(recipe, captures.reader(recipe.layer), lm, tokens)
+        key: _stream(recipe, captures.reader(recipe.hookpoint.source), lm, tokens)
         for key, recipe in by_key.items()
     }
     for key, stream in made.items():

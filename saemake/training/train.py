@@ -16,6 +16,7 @@ from saemake.base.errors import SaemakeError
 from saemake.base.saying import say
 from saemake.base.store import Store
 from saemake.config.sections import Logging
+from saemake.llm.hookpoint import deepest
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.recipes.kinds import SaeRecipe
@@ -155,8 +156,8 @@ class _Pass:
         self.batch_tokens, self.steps = recipes[0].training.batch_tokens, recipes[0].steps
         log.info("on %s", self.device)
         shared = stores.snapshots.shared(snapshot) if snapshot else None
-        deepest = max(recipe.layer for recipe in recipes)
-        lm = LanguageModel(inputs.weights, deepest, self.device, whole=False)
+        last = deepest(recipe.hookpoint for recipe in recipes)
+        lm = LanguageModel(inputs.weights, last.target, self.device, whole=False)
         states = shared["streams"] if shared else None
         self.streams = streams(recipes, lm, inputs.tokens, states)
         self.faults: dict[str, str] = {}
@@ -166,7 +167,7 @@ class _Pass:
             self.step, self.seconds, self.resumes = 0, 0.0, 0
             scale_all(list(self.streams.values()))
             for stream in self.streams.values():
-                where = f"L{stream.recipe.layer}, " if len(self.streams) > 1 else ""
+                where = f"{stream.recipe.hookpoint}, " if len(self.streams) > 1 else ""
                 for line in stream.warned():
                     _warn(conduct, where + line)
         else:

@@ -17,7 +17,7 @@ from saemake.base import progress
 from saemake.evaluation.codecs import Codec, Judgement, decoded
 from saemake.evaluation.dictionary_learning import TOKENS_AT_ONCE
 from saemake.evaluation.running import Mean, Variance, ratio, recovered
-from saemake.llm.model import LanguageModel, checked, token_losses
+from saemake.llm.model import LanguageModel, Run, checked, token_losses
 from saemake.text.shards import Contexts, Tokens
 
 
@@ -30,8 +30,8 @@ def judge(
     batch_contexts: int,
     label: str,
 ) -> dict[Any, Judgement]:
-    """Judge every codec on `tokens`. The LM runs up to the layer once for all codecs, and once per
-    codec from there on.
+    """Judge every codec on `tokens`. The LM runs up to the hookpoint once for all codecs, and
+    once per codec from there on.
 
     Raises SaemakeError if activations are not finite.
     """
@@ -51,17 +51,18 @@ def judge(
 
     with progress.bar(tokens.count, label, "tok", figures=so_far) as bar:
         for contexts in tokens.contexts(batch_contexts):
-            hidden_BLD, logits = lm.run(contexts)
-            clean.add(token_losses(logits, contexts))
+            run = lm.run(contexts)
+            hidden_BLD = run.written_BLD
+            clean.add(token_losses(run.logits, contexts))
             zeros_BLD = torch.zeros_like(hidden_BLD)
-            ablated.add(token_losses(lm.run_with(contexts, zeros_BLD), contexts))
+            ablated.add(_losses(lm, contexts, zeros_BLD, run))
             kept_BL = dropping.kept(contexts, hidden_BLD).to(lm.device)
             x_ND = checked(hidden_BLD[kept_BL].float(), label, lm)
             variance.add(x_ND)
             for figures in running.values():
                 spliced_BLD = hidden_BLD.clone()
                 spliced_BLD[kept_BL] = figures.add(x_ND).to(hidden_BLD.dtype)
-                figures.loss.add(_losses(lm, contexts, spliced_BLD))
+                figures.loss.add(_losses(lm, contexts, spliced_BLD, run))
             bar.update(contexts.tokens)
     return {
         key: figures.judgement(clean.value, ablated.value, variance.value)
@@ -69,8 +70,8 @@ def judge(
     }
 
 
-def _losses(lm: LanguageModel, contexts: Contexts, hidden_BLD: Tensor) -> Tensor:
-    return token_losses(lm.run_with(contexts, hidden_BLD), contexts)
+def _losses(lm: LanguageModel, contexts: Contexts, hidden_BLD: Tensor, run: Run) -> Tensor:
+    return token_losses(lm.run_with(contexts, hidden_BLD, run.before_BLD), contexts)
 
 
 class _Running:

@@ -29,7 +29,8 @@ from saemake.base import progress
 from saemake.evaluation.codecs import Codec, Coded, Judgement, reconstructed
 from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, ratio, recovered
-from saemake.llm.model import LanguageModel, checked
+from saemake.llm.hookpoint import RESIDUAL
+from saemake.llm.model import LanguageModel, Run, checked
 from saemake.text.shards import Contexts, Tokens
 
 LOGITS_AT_ONCE = 2**20
@@ -45,7 +46,7 @@ def judge(
     label: str,
 ) -> dict[Any, Judgement]:
     """Judge every codec on `tokens`. Runs that do not depend on a codec happen once: the unmodified
-    LM, the LM without the layer, and the LM up to the layer.
+    LM, the LM without the site, and the LM up to the site.
 
     Raises SaemakeError if activations are not finite.
     """
@@ -67,18 +68,19 @@ def judge(
     with progress.bar(tokens.count, label, "tok", figures=so_far) as bar:
         for contexts in itertools.islice(batches, settings.reconstruction_batches):
             counted_BL = ~torch.isin(contexts.ids, ignored)
-            hidden_BLD, logits = lm.run(contexts)
+            run = lm.run(contexts)
+            hidden_BLD = run.written_BLD
             counted = counted_BL.to(lm.device)
             kept = counted & dropping.kept(contexts, hidden_BLD).to(lm.device)
             x_ND = checked(hidden_BLD[kept].float(), label, lm)
-            reference = _Reference(logits, contexts, counted)
+            reference = _Reference(run.logits, contexts, counted)
             clean.add(reference.losses())
-            reference.compare(_without_layer(lm, contexts), ablated)
+            reference.compare(_without_site(lm, contexts, run), ablated)
             for key, codec in codecs.items():
                 spliced_BLD = hidden_BLD.clone()
                 spliced_BLD[kept] = reconstructed(codec, x_ND).to(hidden_BLD.dtype)
-                reference.compare(lm.run_with(contexts, spliced_BLD), behaviours[key])
-            del reference  # frees the batch's logits before the next batch
+                reference.compare(lm.run_with(contexts, spliced_BLD, run.before_BLD), behaviours[key])
+            del reference, run  # frees the batch's logits before the next batch
             bar.update(contexts.tokens)
         variance = Variance(lm.d_model, lm.device)
         for contexts in itertools.islice(batches, settings.variance_batches):
@@ -175,20 +177,25 @@ def _losses(log_RV: Tensor, next_R: Tensor) -> Tensor:
     return -log_RV.gather(1, next_R[:, None])[:, 0]
 
 
-def _without_layer(lm: LanguageModel, contexts: Contexts) -> Iterable[Tensor]:
-    """The logits with zeros after the layer. In most LMs they then do not depend on the tokens, so
-    all contexts have the same logits. If the first two contexts do, the others are not computed."""
-    if len(contexts.ids) > 2 and contexts.mask.all():
-        logits = list(_on_zeros(lm, Contexts(contexts.ids[:2], contexts.mask[:2])))
+def _without_site(lm: LanguageModel, contexts: Contexts, run: Run) -> Iterable[Tensor]:
+    """The logits with zeros at the hookpoint. In most LMs they do not depend on the tokens where it
+    is the residual stream, so all contexts have the same logits. If the first two contexts do, the
+    others are not computed."""
+    residual = lm.hookpoint.target.read in RESIDUAL
+    if residual and len(contexts.ids) > 2 and contexts.mask.all():
+        logits = list(_on_zeros(lm, Contexts(contexts.ids[:2], contexts.mask[:2]), None))
         first, second = logits[: len(logits) // 2], logits[len(logits) // 2 :]
         if all(map(torch.equal, first, second)):
             return first * len(contexts.ids)
-    return _on_zeros(lm, contexts)
+    return _on_zeros(lm, contexts, run.before_BLD)
 
 
-def _on_zeros(lm: LanguageModel, contexts: Contexts) -> Iterator[Tensor]:
+def _on_zeros(
+    lm: LanguageModel, contexts: Contexts, before_BLD: Tensor | None
+) -> Iterator[Tensor]:
     shape = (*contexts.ids.shape, lm.d_model)
-    return lm.run_with(contexts, torch.zeros(shape, dtype=lm.dtype, device=lm.device))
+    zeros_BLD = torch.zeros(shape, dtype=lm.dtype, device=lm.device)
+    return lm.run_with(contexts, zeros_BLD, before_BLD)
 
 
 class _Batch:
