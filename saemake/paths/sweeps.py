@@ -1,5 +1,6 @@
 """Sweeps: which SAEs are in one, what one job trains, and what the config has."""
 
+from saemake import architectures
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import check_fits
 from saemake.config.config import Config
@@ -19,12 +20,30 @@ def members(config: Config, trained: Sweep | SaeName) -> list[SaeName]:
     check_in_model(config, sweep.model, sweep.hookpoint)
     if sweep.architecture not in config.architectures:
         raise unknown("architecture", sweep.architecture, config.architectures)
+    check_transcodes(sweep)
     check_width(config, sweep.width)
     if isinstance(trained, SaeName):
         return [trained]
     check_fits(config, sweep.model, sweep.architecture, sweep.width)
     swept = config.settings_of(sweep.model, sweep.architecture).sweep
     return [SaeName(sweep, value) for value in swept]
+
+
+def check_transcodes(sweep: Sweep) -> None:
+    """Raise SaemakeError where an architecture is of transcoders alone, or of SAEs alone, and the
+    hookpoint is not."""
+    kind, hookpoint = architectures.get(sweep.architecture), sweep.hookpoint
+    if kind.skip and not hookpoint.is_transcoder:
+        raise SaemakeError(
+            f"{kind.name} is for transcoders: an SAE writes the site that it reads, so its skip"
+            f" connection could copy that; name {architectures.base_name(kind.name)}, or two sites:"
+            f" L{hookpoint.layer}.mlp_in-mlp_out"
+        )
+    if hookpoint.is_transcoder and not kind.transcodes:
+        able = ", ".join(name for name in architectures.names() if architectures.get(name).transcodes)
+        raise SaemakeError(
+            f"{kind.name} cannot be a transcoder: it reconstructs what it reads; choose one of {able}"
+        )
 
 
 def trained_with(config: Config, sae: SaeName) -> Sweep | SaeName:

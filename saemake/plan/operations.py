@@ -23,7 +23,9 @@ def of_steps(
     """All steps of an SAE, without the LM."""
     product = 2 * training.batch_tokens * shape.d_model * latents * steps
     dead = kind.dead_products(settings, training, steps)
-    return Operations(0, kind.step_products * product, round(dead * product))
+    # A skip connection's product, and the gradient of its weight.
+    skipped = 4 * training.batch_tokens * shape.d_model**2 * steps if kind.skip else 0
+    return Operations(0, kind.step_products * product + skipped, round(dead * product))
 
 
 def of_fitting(lm: Lm, reading: Reading) -> Operations:

@@ -149,6 +149,7 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
         # In the form in which SAELens's loader of dictionary_learning's files writes them.
         "model_name": trained["trainer"]["lm_name"].split("/")[-1],
         "hook_name": hook_name(sweep.hookpoint.source),
+        **_written(sweep.hookpoint),
         "prepend_bos": True,
         # SAELens takes ids. It has no key for positions that are left out by norm.
         **({"exclude_special_tokens": dropped} if dropped else {}),
@@ -160,13 +161,17 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
     return weights(dictionary), cfg(dictionary, metadata)
 
 
+def _written(hookpoint: Hookpoint) -> dict[str, str]:
+    return {"hook_name_out": hook_name(hookpoint.target)} if hookpoint.is_transcoder else {}
+
+
 # TransformerLens's name of each site, below blocks.{layer}. What its hook_mlp_in has is not yet
-# normalised.
+# normalised, and what ln2.hook_normalized has is not yet multiplied by the norm's weight.
 HOOKS: dict[str, str] = {
     "resid_pre": "hook_resid_pre",
     "attn_out": "hook_attn_out",
     "resid_mid": "hook_resid_mid",
-    "mlp_in": "ln2.hook_normalized",
+    "mlp_in": "mlp.hook_in",
     "mlp_out": "hook_mlp_out",
     "resid_post": "hook_resid_post",
 }

@@ -35,9 +35,12 @@ def sae_bytes(dictionary: Dictionary) -> bytes:
     return content.getvalue()
 
 
-def config_json(trained: Trainer, recipe: SaeRecipe, norm_factor: float) -> str:
-    """config.json: `trainer` and `buffer` as dictionary_learning writes them, the norm factor,
-    which dictionary_learning does not write, and `drop` if positions are left out. It says nothing
+def config_json(
+    trained: Trainer, recipe: SaeRecipe, norm_factor: float, target_norm_factor: float | None = None
+) -> str:
+    """config.json: `trainer` and `buffer` as dictionary_learning writes them, the norm factor (of a
+    transcoder also that of its targets), which dictionary_learning does not write, and `drop` if
+    positions are left out. It says nothing
     of the machine and has no name of the SAE, since a recipe may have several names."""
     tokens, drop = recipe.tokens, recipe.training.drop
     content = {
@@ -47,6 +50,11 @@ def config_json(trained: Trainer, recipe: SaeRecipe, norm_factor: float) -> str:
             "submodule_name": f"{recipe.read}_layer_{recipe.layer}",
             **({"site": site} if (site := recipe.hookpoint.site) != RESID_POST else {}),
             "norm_factor": norm_factor,
+            **(
+                {"target_norm_factor": target_norm_factor}
+                if recipe.hookpoint.is_transcoder
+                else {}
+            ),
         },
         "buffer": {
             "d_submodule": trained.dictionary.d_model,

@@ -172,4 +172,6 @@ def _trainer(recipe: SaeRecipe, d_model: int, device: torch.device) -> Trainer:
         training=recipe.training,
         steps=recipe.steps,
         device=device,
+        is_transcoder=recipe.hookpoint.is_transcoder,
+        with_skip=kind.skip,
     )

@@ -317,7 +317,7 @@ def test_a_transcoders_steps_with_kernels_are_those_without(name, as_on_a_gpu, m
     ended = []
     for used in (False, True):
         monkeypatch.setattr(kernels, "used_on", lambda _, used=used: used)
-        trainer = make(name, "saebench", "float32", transcodes=True, skip=True)
+        trainer = make(name, "saebench", "float32", is_transcoder=True, with_skip=True)
         losses = [trainer.update(step, *pair).loss for step, pair in enumerate(batches)]
         ended.append((torch.stack(losses), trainer.finished(2.0, 3.0).state_dict()))
     (plain, weights), (by_kernel, found_weights) = ended
