@@ -12,6 +12,9 @@ from pydantic import Field, field_validator
 from saemake.architectures.training_settings import Training
 from saemake.base.sections import Closed, Number
 
+# Before the classes in a transcoder's config.json, which other libraries' loaders of SAEs then do
+# not know: they would subtract the decoder's bias from what it reads.
+TRANSCODER = "Transcoder"
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 
 

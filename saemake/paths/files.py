@@ -48,6 +48,8 @@ REPOSITORIES = "repositories"
 OK = ".ok"
 # Raised when other bytes are written for the same SAE.
 SAELENS_VERSION = 1
+# The same of circuit-tracer's.
+TRACER_VERSION = 1
 SAELENS_FILES = ("sae_weights.safetensors", "cfg.json")
 # The page of an SAE and its data; the text that they are of is that of this evaluation.
 FEATURES, FEATURES_PAGE = "features.parquet", "features.html"

@@ -19,6 +19,11 @@ def members(config: Config, trained: Sweep | SaeName) -> list[SaeName]:
     check_model(config, sweep.model)
     check_in_model(config, sweep.model, sweep.hookpoint)
     if sweep.architecture not in config.architectures:
+        if sweep.architecture in architectures.variants():
+            raise SaemakeError(
+                f"the config has no entry for {sweep.architecture}; add"
+                f" `{sweep.architecture}: {{}}` to architectures"
+            )
         raise unknown("architecture", sweep.architecture, config.architectures)
     check_transcodes(sweep)
     check_width(config, sweep.width)

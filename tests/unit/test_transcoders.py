@@ -57,9 +57,9 @@ def pairs(steps=STEPS):
         yield x, torch.relu(x @ within.T) @ out.T + 0.5
 
 
-def trained(name, **more):
+def trained(name, steps=STEPS, **more):
     trainer = make(name, **more)
-    for step, (x, y) in enumerate(pairs()):
+    for step, (x, y) in enumerate(pairs(steps)):
         forward = trainer.update(step, x, y)
     return trainer, forward, x, y
 
