@@ -75,7 +75,9 @@ def built_for(config: Config, target: str) -> list[str]:
             return _rebuilt(config, [sweep])
         case FigureFile(_, model, hookpoint):
             sweeps = catalogue.load(config).sweeps()
-            return _rebuilt(config, [s for s in sweeps if (s.model, s.hookpoint) == (model, hookpoint)])
+            return _rebuilt(
+                config, [s for s in sweeps if (s.model, s.hookpoint) == (model, hookpoint)]
+            )
         case PushFile(_, model):
             places = config.models[model].suite.hookpoints
             return [file for at in places for file in hookpoint_files(config, model, at)]

@@ -233,8 +233,8 @@ def own_figure_files(config: Config) -> list[str]:
 
 
 def hookpoint_files(config: Config, model: str, hookpoint: Hookpoint) -> list[str]:
-    """What a plain run builds of a model's suite at one hookpoint: its figures, checkpoints, report,
-    and the pages of its SAEs."""
+    """What a plain run builds of a model's suite at one hookpoint: its figures, checkpoints,
+    report, and the pages of its SAEs."""
     return [
         *figure_files(config, model, hookpoint),
         *_checkpoints(config, model, hookpoint),

@@ -186,8 +186,8 @@ def _in_hookpoint(config: Config, model: str, hookpoint: Hookpoint, below: list[
             return _in_sweep(config, Sweep(model, hookpoint, architecture, width), inside)
         case _:
             raise SaemakeError(
-                f"this is a folder; name a file in it: {hookpoint}/<architecture>/<width>/metrics.json"
-                f" or {hookpoint}/figures/<figure>.pdf"
+                f"this is a folder; name a file in it: {hookpoint}/<architecture>/<width>/"
+                f"metrics.json or {hookpoint}/figures/<figure>.pdf"
             )
 
 
@@ -206,7 +206,9 @@ def _check_figure(config: Config, model: str, hookpoint: Hookpoint, figure: str)
     ):
         raise _no_checkpoints(model, "the architectures of its suite")
     evaluation = figures.get(figure).evaluation
-    if evaluation and (reason := judged_by.why_not(config, Baselines(model, hookpoint), evaluation)):
+    if evaluation and (
+        reason := judged_by.why_not(config, Baselines(model, hookpoint), evaluation)
+    ):
         raise SaemakeError(reason)
 
 
@@ -231,7 +233,9 @@ def _check_column(config: Config, figure: str) -> None:
         raise SaemakeError(f"{evaluation} has no column '{name}'; {nearest(name, known)}")
 
 
-def _setup(config: Config, model: str, hookpoint: Hookpoint, evaluation: str, file: str) -> SetupFile:
+def _setup(
+    config: Config, model: str, hookpoint: Hookpoint, evaluation: str, file: str
+) -> SetupFile:
     known = config.sae_bench_evaluations
     if evaluation not in known:
         raise SaemakeError(f"'{evaluation}' sets nothing up; {nearest(evaluation, known)}")

@@ -45,7 +45,9 @@ def check_transcodes(sweep: Sweep) -> None:
             f" L{hookpoint.layer}.mlp_in-mlp_out"
         )
     if hookpoint.is_transcoder and not kind.transcodes:
-        able = ", ".join(name for name in architectures.names() if architectures.get(name).transcodes)
+        able = ", ".join(
+            name for name in architectures.names() if architectures.get(name).transcodes
+        )
         raise SaemakeError(
             f"{kind.name} cannot be a transcoder: it reconstructs what it reads; choose one of {able}"
         )

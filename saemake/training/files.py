@@ -52,9 +52,7 @@ def config_json(
             **({"site": site} if (site := recipe.hookpoint.site) != RESID_POST else {}),
             "norm_factor": norm_factor,
             **(
-                {"target_norm_factor": target_norm_factor}
-                if recipe.hookpoint.is_transcoder
-                else {}
+                {"target_norm_factor": target_norm_factor} if recipe.hookpoint.is_transcoder else {}
             ),
         },
         "buffer": {

@@ -1,5 +1,6 @@
 """The batches of activations that a pass trains on. One run of the LM over the text feeds several
-streams: an SAE's hookpoint and its training's settings, such as the seed, decide which is its own."""
+streams: an SAE's hookpoint and its training's settings, such as the seed, decide which is its own.
+"""
 
 import itertools
 import math
@@ -149,9 +150,7 @@ def scale_all(of_pass: Sequence[Stream]) -> None:
             stream.target_scale, stream.target_norms = factor, norms.measured()
 
 
-def _filled_together(
-    stream: Stream, of_pass: Sequence[Stream]
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _filled_together(stream: Stream, of_pass: Sequence[Stream]) -> Iterator[tuple[Tensor, Tensor]]:
     """A stream's batches and their targets; before each, all buffers that are due are filled."""
     while True:
         fill_all(of_pass)

@@ -165,7 +165,12 @@ def test_blocks_lie_on_both_gpus_and_all_comes_back_to_the_first(
     run = lm.run(given)
     hidden, logits = run.written_BLD, run.logits
     put_in = torch.zeros(hidden.shape, device=hidden.device)
-    found = [hidden, *logits, *lm.run_with(given, put_in), *lm.captures(given, [Hookpoint(layer)]).values()]
+    found = [
+        hidden,
+        *logits,
+        *lm.run_with(given, put_in),
+        *lm.captures(given, [Hookpoint(layer)]).values(),
+    ]
     assert {each.device for each in found} == {TWO_GPUS[0]}
 
 

@@ -87,9 +87,7 @@ def test_a_transcoder_by_hand():
 @pytest.mark.parametrize("skip", [False, True])
 def test_training_lowers_the_error_against_the_target(name, skip):
     trainer = make(name, skip=skip)
-    losses = [
-        trainer.update(step, x, y).parts["l2"].item() for step, (x, y) in enumerate(pairs())
-    ]
+    losses = [trainer.update(step, x, y).parts["l2"].item() for step, (x, y) in enumerate(pairs())]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
 
 
