@@ -1,4 +1,4 @@
-"""circuit-tracer's format: the transcoders of all layers of an LM, one safetensors file a layer, and
+"""circuit-tracer's format: the transcoders of all layers of an LM, a safetensors file for each, and
 a config.yaml. `load_transcoders` of circuit-tracer 0.5.0 reads them.
 
 Shapes: D the model's width, F latents.
@@ -31,8 +31,8 @@ def export(config: Config, name: SaeName) -> bytes:
 
 def weights(dictionary: Dictionary) -> bytes:
     """W_enc and W_dec [F, D], b_enc [F], b_dec [D], with a skip connection W_skip [D, D], and of a
-    JumpReLU the thresholds [F]; float32, without metadata, whose order in the file would change from
-    call to call. Raises SaemakeError as jump_relu_form_of does."""
+    JumpReLU the thresholds [F]; float32, without metadata, whose order in the file would change
+    from call to call. Raises SaemakeError as jump_relu_form_of does."""
     form = jump_relu_form_of(dictionary)
     tensors = {
         "W_enc": form.encoder_FD,

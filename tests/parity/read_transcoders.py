@@ -1,6 +1,6 @@
-"""Run by test_transcoder_formats.py in the environment of sae-bench: what SAELens, and circuit-tracer
-where its folder is on the path, make of activations with the transcoders in a folder. Arguments: the
-folder, and `sae_lens` or `circuit_tracer`.
+"""Run by test_transcoder_formats.py in the environment of sae-bench: what SAELens makes of
+activations with the transcoders in a folder, and circuit-tracer, where its folder is on the path.
+Arguments: the folder, and `sae_lens` or `circuit_tracer`.
 """
 
 import sys

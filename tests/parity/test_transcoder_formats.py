@@ -1,5 +1,5 @@
-"""What SAELens 6.54 and circuit-tracer 0.5.0 make of our transcoders, of every architecture, plain and
-with a skip connection: the same reconstructions.
+"""What SAELens 6.54 and circuit-tracer 0.5.0 make of our transcoders, of every architecture, plain
+and with a skip connection: the same reconstructions.
 
 SAELens is in the environment of `make sae-bench`. circuit-tracer's loader runs there too, from the
 folder .venv-circuit-tracer, and is skipped where that is not:

@@ -94,7 +94,7 @@ def test_training_lowers_the_error_against_the_target(name, skip):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("recipe", Training.model_fields["recipe"].annotation.__args__)
 def test_the_loss_is_of_the_target(name, recipe):
-    trainer, forward, x, y = trained(name, skip=True, recipe=recipe)
+    _, forward, x, y = trained(name, skip=True, recipe=recipe)
     expected = (forward.x_hat_BD.float() - y).pow(2).sum(dim=-1).mean()
     assert forward.parts["l2"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert (forward.x_hat_BD - x).pow(2).sum(dim=-1).mean() > 2 * expected
