@@ -45,11 +45,11 @@ def check_transcodes(sweep: Sweep) -> None:
             f" L{hookpoint.layer}.mlp_in-mlp_out"
         )
     if hookpoint.is_transcoder and not kind.transcodes:
-        able = ", ".join(
-            name for name in architectures.names() if architectures.get(name).transcodes
-        )
+        known = map(architectures.get, architectures.names())
+        able = ", ".join(each.name for each in known if each.transcodes)
         raise SaemakeError(
-            f"{kind.name} cannot be a transcoder: it reconstructs what it reads; choose one of {able}"
+            f"{kind.name} cannot be a transcoder: it reconstructs what it reads; choose one of"
+            f" {able}"
         )
 
 
