@@ -85,6 +85,11 @@ class Architecture:
     skip: ClassVar[bool] = False
 
     @classmethod
+    def stands_at(cls, *, transcoder: bool) -> bool:
+        """Whether it is of transcoders, or of SAEs."""
+        return cls.transcodes if transcoder else not cls.skip
+
+    @classmethod
     def target_l0(cls, sparsity: float) -> float | None:
         """The L0 that this sparsity asks for; None if it does not ask for an L0."""
         return None

@@ -11,11 +11,13 @@ from saemake import architectures
 from saemake.activations.buffer import ActivationBuffer
 from saemake.architectures import elsewhere, loading
 from saemake.base.errors import SaemakeError
+from saemake.base.sections import laid_over
 from saemake.config.checks import read
 from saemake.figures import palette
 from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.shape import Shape
 from saemake.paths import tracer
+from saemake.paths.files import suite_sweeps
 from saemake.paths.grammar import parse
 from saemake.paths.names import SaeName, Sweep
 from saemake.plan import memory
@@ -171,3 +173,22 @@ def test_a_class_without_a_form_is_not_exported():
             write(dictionary)
         assert "\n" not in str(error.value)
     assert not saelens.has_form(dictionary)
+
+
+def of_suite(**suite):
+    models = {"demo": {"suite": {"architectures": ["top_k", "top_k_skip"], **suite}}}
+    return read(laid_over(raw_config(SMALL), {"models": models}), PROJECT, [CONFIG_FILE])
+
+
+def test_a_suite_has_skip_connections_where_its_sites_are_transcoders():
+    config = of_suite(sites=["resid_post", "mlp_in-mlp_out"])
+    found = {
+        str(hookpoint): [sweep.architecture for sweep in suite_sweeps(config, "demo", hookpoint)]
+        for hookpoint in config.models["demo"].suite.hookpoints
+    }
+    assert found == {"L3": ["top_k"], "L3.mlp_in-mlp_out": ["top_k", "top_k_skip"]}
+
+
+def test_a_suite_of_saes_has_none():
+    with pytest.raises(SaemakeError, match=r"suite\.architectures.*top_k_skip is of transcoders"):
+        of_suite()
