@@ -1,7 +1,7 @@
-"""One run of the LM over a text for several readers, each of one site."""
+"""One run of the LM over a text for several readers, each of one site or of several."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -24,27 +24,28 @@ class SharedCaptures:
         self.contexts, self.capture = contexts, capture
         self.readers: list[Reader] = []
 
-    def reader(self, site: Any) -> "Reader":
-        """A reader of a site, from the next batch on."""
-        self.readers.append(Reader(self, site))
+    def reader(self, *sites: Hashable) -> "Reader":
+        """A reader of one or several sites, from the next batch on."""
+        self.readers.append(Reader(self, sites))
         return self.readers[-1]
 
     def run(self) -> None:
         """Run the LM on the next batch. Raises StopIteration at the text's end."""
         contexts = next(self.contexts)
-        hidden = self.capture(contexts, list(dict.fromkeys(reader.site for reader in self.readers)))
+        wanted = dict.fromkeys(site for reader in self.readers for site in reader.sites)
+        hidden = self.capture(contexts, list(wanted))
         for reader in self.readers:
-            reader.waiting.append((contexts, hidden[reader.site]))
+            reader.waiting.append((contexts, *(hidden[site] for site in reader.sites)))
 
 
-class Reader(Iterator[tuple[Contexts, Tensor]]):
-    """The batches of one site, in the text's order."""
+class Reader(Iterator[tuple[Contexts, *tuple[Tensor, ...]]]):
+    """The batches of contexts in the text's order, each with the activations at every site."""
 
-    def __init__(self, captures: SharedCaptures, site: Any) -> None:
-        self.captures, self.site = captures, site
-        self.waiting = deque[tuple[Contexts, Tensor]]()
+    def __init__(self, captures: SharedCaptures, sites: Sequence[Hashable]) -> None:
+        self.captures, self.sites = captures, sites
+        self.waiting = deque[tuple[Contexts, *tuple[Tensor, ...]]]()
 
-    def __next__(self) -> tuple[Contexts, Tensor]:
+    def __next__(self) -> tuple[Contexts, *tuple[Tensor, ...]]:
         if not self.waiting:
             self.captures.run()
         return self.waiting.popleft()

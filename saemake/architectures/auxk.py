@@ -46,6 +46,10 @@ class UntiedDictionary(Dictionary):
     def decoder_weight(self) -> Tensor:
         return self.decoder.weight
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        return self.b_dec
+
     def decode(self, f: Tensor) -> Tensor:
         decoded: Tensor = self.decoder(f) + self.b_dec
         return decoded
@@ -76,9 +80,11 @@ class AuxKTrainer(Trainer):
         self.dictionary.encoder.weight.copy_(decoder_DF.T)
         self.dictionary.encoder.bias.zero_()
 
-    def start(self, x_BD: Tensor) -> None:
-        """Start the decoder's bias at the geometric median of the first batch."""
-        self.dictionary.b_dec.data.copy_(losses.geometric_median(x_BD))
+    def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
+        """Start an SAE's decoder bias at the geometric median of the first batch."""
+        super().start(x_BD, y_BD)
+        if not self.is_transcoder:
+            self.dictionary.b_dec.data.copy_(losses.geometric_median(x_BD))
 
     def encoding(self, x_BD: Tensor) -> Encoding:
         """The batch's latents before any is dropped."""
@@ -87,7 +93,7 @@ class AuxKTrainer(Trainer):
             x_BD,
             encoder.weight,
             encoder.bias,
-            dictionary.b_dec,
+            dictionary.shift,
             self.dtype,
             dictionary.encoder_copy,
         )
@@ -114,7 +120,7 @@ class AuxKTrainer(Trainer):
             x_BD,
             dictionary.encoder_weight[dead_N],
             dictionary.encoder_bias[dead_N],
-            dictionary.b_dec,
+            dictionary.shift,
             self.dtype,
         )
         places, f_P = choose(encoding, min(half, len(dead_N)))

@@ -12,6 +12,9 @@ from pydantic import Field, field_validator
 from saemake.architectures.training_settings import Training
 from saemake.base.sections import Closed, Number
 
+# Before the classes in a transcoder's config.json, which other libraries' loaders of SAEs then do
+# not know: they would subtract the decoder's bias from what it reads.
+TRANSCODER = "Transcoder"
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 
 
@@ -78,6 +81,16 @@ class Architecture:
     # Memory at the peak of a step, in float32 numbers per entry of the batch's latents [B, F].
     # Measured (docs/benchmarks.md).
     live_latents: ClassVar[float] = 4.0
+    # Whether it can read one site of the LM and write another: its encoder subtracts nothing but
+    # `dictionary.shift`, and its loss is against the target.
+    transcodes: ClassVar[bool] = False
+    # Whether it is the variant with a skip connection (see saemake.architectures.get).
+    skip: ClassVar[bool] = False
+
+    @classmethod
+    def stands_at(cls, *, transcoder: bool) -> bool:
+        """Whether it is of transcoders, or of SAEs."""
+        return cls.transcodes if transcoder else not cls.skip
 
     @classmethod
     def inferences_of(cls, trainer: Mapping[str, Any]) -> tuple[str, ...]:
@@ -116,6 +129,7 @@ class Architecture:
         """The subclass of saemake.architectures.trainer.Trainer that trains this architecture. For
         a description `TopK` it is `TopKTrainer` in `trainer.py` beside the description. Raises
         AttributeError if there is no such class."""
-        return getattr(
-            importlib.import_module(f"{cls.__module__}.trainer"), f"{cls.__name__}Trainer"
-        )
+        # With a skip connection it is trained by the same.
+        described = cls.__bases__[0] if cls.skip else cls
+        module = importlib.import_module(f"{described.__module__}.trainer")
+        return getattr(module, f"{described.__name__}Trainer")

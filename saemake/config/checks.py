@@ -61,7 +61,7 @@ def _check_names(config: Config) -> None:
     if config.slurm.device is not None:
         known([config.slurm.device], config.devices, "slurm.device", "device")
     for name in config.architectures:
-        known([name], architectures.names(), f"architectures.{name}", "architecture")
+        known([name], architectures.variants(), f"architectures.{name}", "architecture")
     for name in config.evaluations:
         if name not in evaluation.names():
             right = nearest(name, evaluation.names())
@@ -99,6 +99,15 @@ def _check_names(config: Config) -> None:
             "architecture",
         )
         _check_seeds(config, name)
+        places = {hookpoint.is_transcoder for hookpoint in model.suite.hookpoints}
+        for architecture in model.suite.architectures:
+            kind = architectures.get(architecture)
+            if not any(kind.stands_at(transcoder=place) for place in places):
+                of = "transcoders" if kind.skip else "SAEs"
+                raise ConfigError(
+                    f"{at}.suite.architectures",
+                    f"{architecture} is of {of} alone, and none of suite.sites is for these",
+                )
 
 
 def _check_seeds(config: Config, name: str) -> None:

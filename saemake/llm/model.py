@@ -313,6 +313,16 @@ class Run:
     before_BLD: Tensor | None
     logits: Iterator[Tensor]
 
+    @property
+    def read_and_written(self) -> tuple[Tensor, Tensor]:
+        return self.read_BLD, self.written_BLD
+
+    @property
+    def sites(self) -> list[Tensor]:
+        """What is read, and where that is another site, what is written."""
+        alone = self.written_BLD is self.read_BLD
+        return [self.read_BLD] if alone else [self.read_BLD, self.written_BLD]
+
 
 @dataclasses.dataclass(frozen=True)
 class _Head:

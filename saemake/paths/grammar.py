@@ -18,6 +18,8 @@
     published/{sweep}/comparison.json
     published/{model}/{hookpoint}/figures/{figure}.{pdf, svg}
     saelens/{sae}/{file}                           in SAELens's format
+    circuit-tracer/{model}/{read}-{write}/{architecture}/{width}/{sparsity}/{file}
+                                                   transcoders of all layers, in circuit-tracer's
     published-to/{owner}/{repository}/{model}/{file}
     datasets/{dataset}.json                        what SAE Bench's evaluations read
     fetched/{model}.ok                             all that the model's suite needs of the network
@@ -35,7 +37,7 @@ from saemake.config.config import Config
 from saemake.config.depth import layers_of
 from saemake.config.sections import FIGURES
 from saemake.llm.hookpoint import Hookpoint
-from saemake.paths import catalogue, files, judged_by
+from saemake.paths import catalogue, files, judged_by, tracer
 from saemake.paths.artifacts import (
     Artifact,
     BaselinesFile,
@@ -56,10 +58,12 @@ from saemake.paths.artifacts import (
     StabilityTable,
     SweepTable,
     TokensFile,
+    TracerFile,
 )
 from saemake.paths.names import (
     BASELINES,
     CHECKPOINTS,
+    CIRCUIT_TRACER,
     DATASETS,
     FETCHED,
     HUB,
@@ -103,6 +107,7 @@ def parse(config: Config, path: str) -> Artifact:
         HUB: _laid_out,
         PUBLISHED: _published,
         SAELENS: _export,
+        CIRCUIT_TRACER: _traced,
         PUBLISHED_TO: _push,
         DATASETS: _dataset,
         FETCHED: _fetched,
@@ -506,6 +511,24 @@ def _export(config: Config, parts: list[str]) -> SaeFile:
     )
 
 
+def _traced(config: Config, parts: list[str]) -> TracerFile:
+    match parts:
+        case [model, site, architecture, width, _, *below] if below and below != [""]:
+            check_model(config, model)
+            hookpoint = Hookpoint.at(0, site)
+            tracer.check_site(hookpoint)
+            known = tracer.tracer_files(config, model)
+            if below[-1] not in known:
+                raise SaemakeError(f"no such file here; {nearest(below[-1], known)}")
+            sae, rest = _sae(config, Sweep(model, hookpoint, architecture, width), parts[4:])
+            if len(rest) == 1:
+                return TracerFile(sae, rest[0])
+    raise SaemakeError(
+        f"name a file of transcoders: {CIRCUIT_TRACER}/<model>/mlp_in-mlp_out/<architecture>/"
+        f"<width>/<sparsity>/{tracer.CONFIG}"
+    )
+
+
 def _push(config: Config, parts: list[str]) -> PushFile:
     match parts:
         case [owner, name, model, file]:
@@ -531,9 +554,10 @@ def sae_named(config: Config, name: str) -> SaeName:
 
 
 def model_in(config: Config, path: str) -> str | None:
-    """The model that a path under results/ or saelens/ names, whether it is an artifact or not."""
+    """The model that a path under results/, saelens/ or circuit-tracer/ names, whether it is an
+    artifact or not."""
     top, *parts = path.split("/")
-    model = parts[0] if top in (RESULTS, SAELENS) and parts else None
+    model = parts[0] if top in (RESULTS, SAELENS, CIRCUIT_TRACER) and parts else None
     return model if model in config.models else None
 
 
@@ -552,6 +576,8 @@ def saes_of(config: Config, path: str) -> list[SaeName]:
             return with_seeds(config, sweep)
         case SaeFile(top, sae) if top != PUBLISHED:
             return [sae]
+        case TracerFile(sae):
+            return tracer.at_layers(config, sae)
         case CheckpointsFile(checkpoints):
             return [checkpoints.sae]
         case HubFile() | HubFolder() as laid_out:

@@ -1,5 +1,6 @@
 """Sweeps: which SAEs are in one, what one job trains, and what the config has."""
 
+from saemake import architectures
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import check_fits
 from saemake.config.config import Config
@@ -19,7 +20,13 @@ def members(config: Config, trained: Sweep | SaeName) -> list[SaeName]:
     check_model(config, sweep.model)
     check_in_model(config, sweep.model, sweep.hookpoint)
     if sweep.architecture not in config.architectures:
+        if sweep.architecture in architectures.variants():
+            raise SaemakeError(
+                f"the config has no entry for {sweep.architecture}; add"
+                f" `{sweep.architecture}: {{}}` to architectures"
+            )
         raise unknown("architecture", sweep.architecture, config.architectures)
+    check_transcodes(sweep)
     check_width(config, sweep.width)
     if isinstance(trained, SaeName):
         return [trained]
@@ -54,6 +61,25 @@ def seeds_of(config: Config, sweep: Sweep) -> list[int]:
     """The seeds of the SAEs in a sweep's table: first that of the sweep itself."""
     others = (sae.seed for sae in of_other_seeds(config, sweep) if sae.seed is not None)
     return list(dict.fromkeys([config.training_of(sweep.model).seed, *others]))
+
+
+def check_transcodes(sweep: Sweep) -> None:
+    """Raise SaemakeError where an architecture is of transcoders alone, or of SAEs alone, and the
+    hookpoint is not."""
+    kind, hookpoint = architectures.get(sweep.architecture), sweep.hookpoint
+    if kind.skip and not hookpoint.is_transcoder:
+        raise SaemakeError(
+            f"{kind.name} is for transcoders: an SAE writes the site that it reads, so its skip"
+            f" connection could copy that; name {architectures.base_name(kind.name)}, or two sites:"
+            f" L{hookpoint.layer}.mlp_in-mlp_out"
+        )
+    if hookpoint.is_transcoder and not kind.transcodes:
+        known = map(architectures.get, architectures.names())
+        able = ", ".join(each.name for each in known if each.transcodes)
+        raise SaemakeError(
+            f"{kind.name} cannot be a transcoder: it reconstructs what it reads; choose one of"
+            f" {able}"
+        )
 
 
 def trained_with(config: Config, sae: SaeName) -> Sweep | SaeName:

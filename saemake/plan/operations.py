@@ -25,8 +25,10 @@ def of_steps(
     """All steps of an SAE, without the LM."""
     product = 2 * training.batch_tokens * shape.d_model * latents * steps
     dead = kind.dead_products(settings, training, steps)
+    # A skip connection's product, and the gradient of its weight.
+    skipped = 4 * training.batch_tokens * shape.d_model**2 * steps if kind.skip else 0
     of_step = kind.products_of_step(settings, sparsity, latents)
-    return Operations(0, round(of_step * product), round(dead * product))
+    return Operations(0, round(of_step * product) + skipped, round(dead * product))
 
 
 def of_fitting(lm: Lm, reading: Reading) -> Operations:

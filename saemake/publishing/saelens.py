@@ -1,5 +1,6 @@
-"""SAELens's format: an SAE that `SAE.load_from_disk` reads as the same function of raw activations.
-An architecture with its own dictionary class registers the corresponding SAELens class with `form`.
+"""SAELens's format: an SAE or a transcoder that `SAE.load_from_disk` reads as the same function of
+raw activations. An architecture with its own dictionary class registers the corresponding SAELens
+class with `form`; its transcoders are ReLUs or JumpReLUs there (see jump_relu_form).
 
 Shapes: D the model's width, F latents.
 """
@@ -30,6 +31,7 @@ from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
 from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import SaeName
+from saemake.publishing.jump_relu_form import jump_relu_form, jump_relu_form_of
 from saemake.recipes.training import sae_recipe
 from saemake.training import files
 
@@ -130,10 +132,11 @@ def _kept(dictionary: KeptDictionary) -> Form:
     )
 
 
-def has_form(dictionary: type[Dictionary]) -> bool:
-    """Whether a form is registered for exactly this class; a subclass may compute something
+def has_form(dictionary: Dictionary) -> bool:
+    """Whether a form is registered for exactly its class; a subclass may compute something
     else."""
-    return dictionary in form.registry
+    registered = jump_relu_form.registry if dictionary.transcodes else form.registry
+    return type(dictionary) in registered
 
 
 def form_of(dictionary: Dictionary) -> Form:
@@ -141,6 +144,27 @@ def form_of(dictionary: Dictionary) -> Form:
     class."""
     registered: Form = form.registry.get(type(dictionary), form.registry[object])(dictionary)
     return registered
+
+
+def transcoder_form(dictionary: Dictionary) -> Form:
+    """A transcoder's form in SAELens, of one that keeps the largest latents that of its threshold
+    inference. Raises SaemakeError as jump_relu_form_of does."""
+    jump, skip = jump_relu_form_of(dictionary), dictionary.W_skip
+    parameters = {
+        "W_enc": jump.encoder_FD.T,
+        "b_enc": jump.bias_F,
+        "b_dec": dictionary.output_bias,
+        **({} if jump.threshold_F is None else {"threshold": jump.threshold_F}),
+        **({} if skip is None else {"W_skip": skip}),
+    }
+    architecture = "transcoder" if skip is None else "skip_transcoder"
+    if jump.threshold_F is not None:
+        architecture = f"jumprelu_{architecture}"
+    return Form(architecture, parameters, {"d_out": dictionary.d_model}, subtracts_b_dec=False)
+
+
+def _form_of_any(dictionary: Dictionary) -> Form:
+    return transcoder_form(dictionary) if dictionary.transcodes else form_of(dictionary)
 
 
 def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
@@ -159,6 +183,7 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
         # In the form in which SAELens's loader of dictionary_learning's files writes them.
         "model_name": trained["trainer"]["lm_name"].split("/")[-1],
         "hook_name": hook_name(sweep.hookpoint.source),
+        **_written(sweep.hookpoint),
         "prepend_bos": True,
         # SAELens takes ids. It has no key for positions that are left out by norm.
         **({"exclude_special_tokens": dropped} if dropped else {}),
@@ -171,13 +196,17 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
     return weights(dictionary), cfg(dictionary, metadata)
 
 
+def _written(hookpoint: Hookpoint) -> dict[str, str]:
+    return {"hook_name_out": hook_name(hookpoint.target)} if hookpoint.is_transcoder else {}
+
+
 # TransformerLens's name of each site, below blocks.{layer}. What its hook_mlp_in has is not yet
-# normalised.
+# normalised, and what ln2.hook_normalized has is not yet multiplied by the norm's weight.
 HOOKS: dict[str, str] = {
     "resid_pre": "hook_resid_pre",
     "attn_out": "hook_attn_out",
     "resid_mid": "hook_resid_mid",
-    "mlp_in": "ln2.hook_normalized",
+    "mlp_in": "mlp.hook_in",
     "mlp_out": "hook_mlp_out",
     "resid_post": "hook_resid_post",
 }
@@ -191,15 +220,15 @@ def hook_name(hookpoint: Hookpoint) -> str:
 def weights(dictionary: Dictionary) -> bytes:
     """The parameters as safetensors in float32, without metadata, whose order in the file would
     change from call to call. There is no W_enc where W_dec encodes."""
-    saelens_form = form_of(dictionary)
-    encoder = {"W_enc": dictionary.encoder_weight.T} if saelens_form.has_encoder else {}
-    parameters = {**encoder, "W_dec": dictionary.decoder_rows, **saelens_form.parameters}
+    form = _form_of_any(dictionary)
+    encoder = {"W_enc": dictionary.encoder_weight.T} if form.has_encoder else {}
+    parameters = {**encoder, "W_dec": dictionary.decoder_rows, **form.parameters}
     return save({key: value.detach().contiguous() for key, value in parameters.items()})
 
 
 def cfg(dictionary: Dictionary, metadata: dict[str, Any]) -> bytes:
     """cfg.json: the SAELens class and its settings."""
-    saelens_form = form_of(dictionary)
+    saelens_form = _form_of_any(dictionary)
     content = {
         "architecture": saelens_form.architecture,
         "d_in": dictionary.d_model,

@@ -12,6 +12,7 @@ import torch
 
 from saemake import architectures, kernels
 from saemake.architectures import loading
+from saemake.architectures.description import TRANSCODER
 from saemake.architectures.trainer import Dictionary, Trainer
 from saemake.base import devices
 from saemake.base.errors import SaemakeError, build_again, first_line
@@ -35,9 +36,12 @@ def sae_bytes(dictionary: Dictionary) -> bytes:
     return content.getvalue()
 
 
-def config_json(trained: Trainer, recipe: SaeRecipe, norm_factor: float) -> str:
-    """config.json: `trainer` and `buffer` as dictionary_learning writes them, the norm factor,
-    which dictionary_learning does not write, and `drop` if positions are left out. It says nothing
+def config_json(
+    trained: Trainer, recipe: SaeRecipe, norm_factor: float, target_norm_factor: float | None = None
+) -> str:
+    """config.json: `trainer` and `buffer` as dictionary_learning writes them, the norm factor (of a
+    transcoder also that of its targets), which dictionary_learning does not write, and `drop` if
+    positions are left out. It says nothing
     of the machine and has no name of the SAE, since a recipe may have several names."""
     tokens, drop = recipe.tokens, recipe.training.drop
     content = {
@@ -47,6 +51,9 @@ def config_json(trained: Trainer, recipe: SaeRecipe, norm_factor: float) -> str:
             "submodule_name": f"{recipe.read}_layer_{recipe.layer}",
             **({"site": site} if (site := recipe.hookpoint.site) != RESID_POST else {}),
             "norm_factor": norm_factor,
+            **(
+                {"target_norm_factor": target_norm_factor} if recipe.hookpoint.is_transcoder else {}
+            ),
         },
         "buffer": {
             "d_submodule": trained.dictionary.d_model,
@@ -166,7 +173,14 @@ def load(
     kind = architectures.get(architecture)
     config = loading.read_config(folder)
     trainer = config["trainer"]
-    dict_class, latents = trainer.get("dict_class"), trainer.get("dict_size")
+    prefix = TRANSCODER if trainer.get("transcoder") else ""
+    dict_class = str(trainer.get("dict_class")).removeprefix(prefix)
+    latents = trainer.get("dict_size")
+    if bool(trainer.get("skip")) != kind.skip:
+        raise SaemakeError(
+            f"{path}: its config.json says {'a' if trainer.get('skip') else 'no'} skip connection,"
+            f" its path {architecture}; {build_again(path)}"
+        )
     if (dict_class, latents) != (kind.dict_class, width):
         raise SaemakeError(
             f"{path}: its config.json says {dict_class} of {latents} latents, its path"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from saemake import kernels
 from saemake.base import devices, interrupts, progress, source
@@ -239,16 +240,19 @@ class _Pass:
         used = [stream for stream in self.streams.values() if stream.members]
         fill_all(used)
         for stream in used:
-            x_BD = stream.batch()
+            x_BD, y_BD = stream.pair()
             # Copies wait for the batch, and steps for the copies, on the devices alone.
-            on = {each: x_BD.to(each, non_blocking=True) for each in stream.devices}
+            on = {each: _moved(x_BD, y_BD, each) for each in stream.devices}
             for member in list(stream.members):
                 if step in member.wanted.checkpoint_steps:
-                    member.save_checkpoint(step, stream.scale, self.stores.checkpoints)
+                    member.save_checkpoint(
+                        step, stream.scale, stream.target_scale, self.stores.checkpoints
+                    )
                 with devices.computing_on(member.device):
-                    forward = member.update(step, on[member.device])
+                    read_BD, target_BD = on[member.device]
+                    forward = member.update(step, read_BD, target_BD)
                     if logged:
-                        row = member.row(step, on[member.device], forward, report)
+                        row = member.row(step, target_BD, forward, report)
                         self._log(member, row)
         self.step += 1
 
@@ -315,12 +319,14 @@ class _Pass:
         """The files of a trained SAE. Its weights include the norm factor: it takes raw
         activations."""
         recipe, stream = member.recipe, self._stream(member)
-        weights = files.sae_bytes(member.trainer.finished(stream.scale))
-        config = files.config_json(member.trainer, recipe, stream.scale)
+        scales = stream.scale, stream.target_scale
+        weights = files.sae_bytes(member.trainer.finished(*scales))
+        config = files.config_json(member.trainer, recipe, *scales)
         more = {
             "ae_sha256": hashlib.sha256(weights).hexdigest(),
             **self.inputs.checksums,
             **stream.norms,
+            **({"target_norms": stream.target_norms} if stream.target_norms else {}),
             **self._dropped(stream),
             "git": self.git,
             "pass_wall_time_s": round(seconds, 1),
@@ -342,6 +348,12 @@ class _Pass:
             **({"dropped_ids": manifest["dropped_ids"]} if drop.kinds else {}),
             **(norms if drop.norm_over_median is not None else {}),
         }
+
+
+def _moved(x_BD: Tensor, y_BD: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A batch and its targets on a device; one tensor where they are one."""
+    moved_BD = x_BD.to(device, non_blocking=True)
+    return moved_BD, moved_BD if y_BD is x_BD else y_BD.to(device, non_blocking=True)
 
 
 def _same_sae(saes: Store, member: Member, content: dict[str, bytes]) -> bool:

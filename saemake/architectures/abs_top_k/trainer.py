@@ -27,7 +27,7 @@ class AbsTopKDictionary(UntiedDictionary):
 
     def _largest(self, x_RD: Tensor) -> tuple[Tensor, Tensor]:
         """The latents of largest size of each token and their values, [R, K] each."""
-        f_RF = linear(x_RD - self.b_dec, self.encoder.weight, self.encoder.bias)
+        f_RF = linear(self.shifted(x_RD), self.encoder.weight, self.encoder.bias)
         indices_RK = top_indices(f_RF.abs(), self.k)
         return indices_RK, f_RF.gather(1, indices_RK)
 
@@ -50,7 +50,7 @@ class AbsTopKTrainer(AbsTopK, AuxKTrainer):
     def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
         return AbsTopKDictionary(config["activation_dim"], config["dict_size"], config["k"])
 
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         """The reconstruction error, and the AuxK loss in which dead latents too are chosen by size
         and keep their signs."""
         dictionary = self.dictionary
@@ -58,11 +58,11 @@ class AbsTopKTrainer(AbsTopK, AuxKTrainer):
         self.count_fired(places.active(f_P), places)
 
         x_hat_BD = places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy)
-        x_hat_BD = x_hat_BD + dictionary.b_dec
-        loss = l2 = losses.reconstruction(x_BD, x_hat_BD)
+        x_hat_BD = x_hat_BD + self.base(x_BD)
+        loss = l2 = losses.reconstruction(y_BD, x_hat_BD)
         parts = {"l2": l2.detach()}
         if self.auxk_is_due(step, len(x_BD)):
-            auxk = self.auxk(x_BD, x_BD - x_hat_BD, largest_of_each)
+            auxk = self.auxk(x_BD, y_BD - x_hat_BD, largest_of_each)
             loss = l2 + self.settings.auxk_alpha * auxk
             parts["auxk"] = auxk.detach()
         return Forward(loss, parts, f_P, places, x_hat_BD)

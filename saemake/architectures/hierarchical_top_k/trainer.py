@@ -40,7 +40,7 @@ class HierarchicalTopKDictionary(UntiedDictionary):
 
     def _largest(self, x_RD: Tensor) -> tuple[Tensor, Tensor]:
         """The largest latents of each token and their values, [R, kept] each."""
-        f_RF = torch.relu_(linear(x_RD - self.b_dec, self.encoder.weight, self.encoder.bias))
+        f_RF = torch.relu_(linear(self.shifted(x_RD), self.encoder.weight, self.encoder.bias))
         indices_RK = top_indices(f_RF, self.kept)
         return indices_RK, f_RF.gather(1, indices_RK)
 
@@ -67,7 +67,7 @@ class HierarchicalTopKTrainer(HierarchicalTopK, AuxKTrainer):
             config["activation_dim"], config["dict_size"], config["k"]
         )
 
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         """`parts` has the reconstruction error with all k latents (l2) and the mean over every k up
         to it (nested_l2), which is the loss."""
         dictionary = self.dictionary
@@ -75,12 +75,12 @@ class HierarchicalTopKTrainer(HierarchicalTopK, AuxKTrainer):
         self.count_fired(places.active(f_P), places)
 
         nested_l2, errors_K, x_hat_BD = NestedError.apply(
-            f_BK, dictionary.decoder_rows, dictionary.b_dec, latents_BK, x_BD
+            f_BK, dictionary.decoder_rows, dictionary.b_dec, latents_BK, y_BD
         )
         loss = nested_l2
         parts = {"l2": errors_K[-1].detach(), "nested_l2": nested_l2.detach()}
         if self.auxk_is_due(step, len(x_BD)):
-            auxk = self.auxk(x_BD, x_BD - x_hat_BD, top_positive_of_each)
+            auxk = self.auxk(x_BD, y_BD - x_hat_BD, top_positive_of_each)
             loss = nested_l2 + self.settings.auxk_alpha * auxk
             parts["auxk"] = auxk.detach()
         return Forward(loss, parts, f_P, places, x_hat_BD)

@@ -77,7 +77,7 @@ class JumpReluTanhTrainer(JumpReluTanh, Trainer):
         self.dictionary.threshold.fill_(self.settings.initial_threshold)
 
     @torch.no_grad()
-    def start(self, x_BD: Tensor) -> None:
+    def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
         """Set the encoder's biases such that each latent fires on the same share of the first
         batch, and `initial_l0` latents on a token: at most half of all."""
         share = min(self.settings.initial_l0 / self.width, MOST_AT_FIRST)
@@ -91,10 +91,10 @@ class JumpReluTanhTrainer(JumpReluTanh, Trainer):
             bound_N = largest_first_BN[firing - 1 : firing + 1].mean(dim=0)
             bias_N.copy_(self.settings.initial_threshold - bound_N)
 
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         """Reconstruction loss, the penalty, and the pre-activation loss."""
         dictionary, settings = self.dictionary, self.settings
-        input_BD = target_BD = x_BD.float() * self.unit
+        input_BD = target_BD = x_BD.float() * self.unit  # it is no transcoder: y_BD is x_BD
         encoding = Encoding(
             input_BD,
             dictionary.encoder_weight,
@@ -136,12 +136,12 @@ class JumpReluTanhTrainer(JumpReluTanh, Trainer):
         above_P = (encoded_P - places.of_latents(threshold_F)).relu()
         return threshold_F - mean_F + places.by_latent(above_P) / places.tokens
 
-    def after_optimizer(self, step: int, x_BD: Tensor) -> None:
+    def after_optimizer(self, step: int, x_BD: Tensor, y_BD: Tensor) -> None:
         """Keep thresholds at 0 or above, as SAELens does: below it latents would be negative."""
         self.dictionary.threshold.data.clamp_(min=0)
 
     @torch.no_grad()
-    def finished(self, scale: float) -> Dictionary:
+    def finished(self, scale: float, target_scale: float | None = None) -> Dictionary:
         """The same with decoder rows of unit norm, which the update folds into the encoder."""
         dictionary = super().finished(scale / self.unit)
         assert isinstance(dictionary, JumpReluDictionary)

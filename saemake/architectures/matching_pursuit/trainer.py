@@ -107,11 +107,11 @@ class MatchingPursuitTrainer(MatchingPursuit, Trainer):
         rows_FD.uniform_(-1, 1, generator=self.generator)
         constraints.normalise_(rows_FD, 1, epsilon=torch.finfo(rows_FD.dtype).eps)
 
-    def start(self, x_BD: Tensor) -> None:
+    def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
         """Start the bias at the geometric median of the first batch."""
         self.dictionary.b_dec.data.copy_(losses.geometric_median(x_BD))
 
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         dictionary = self.dictionary
         rest_BD, latents_BK, values_BK = Pursuit.apply(
             dictionary.W_dec, dictionary.b_dec, x_BD.float(), dictionary.k, self.dtype
@@ -121,7 +121,7 @@ class MatchingPursuitTrainer(MatchingPursuit, Trainer):
         self.count_fired(places.latents(), places)
 
         x_hat_BD = x_BD.float() - rest_BD
-        l2 = losses.reconstruction(x_BD, x_hat_BD)
+        l2 = losses.reconstruction(y_BD, x_hat_BD)
         return Forward(l2, {"l2": l2.detach()}, f_BF, places, x_hat_BD)
 
     def recipe_entries(self) -> dict[str, Any]:

@@ -60,6 +60,7 @@ class PAnneal(Architecture):
     sparsity = "penalty"
     trainer_class = "PAnnealTrainer"
     dict_class = "AutoEncoder"
+    transcodes = True
     live_latents = 7.8
     Settings = PAnnealSettings
     example: ClassVar[Mapping[str, Any]] = {

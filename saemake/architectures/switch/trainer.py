@@ -256,15 +256,15 @@ class SwitchTrainer(Switch, Trainer):
         dictionary.decoder.copy_(dictionary.encoder.weight)
         constraints.normalise_(dictionary.decoder, 1, constraints.FLOAT32_EPSILON)
 
-    def start(self, x_BD: Tensor) -> None:
+    def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
         """Start the biases of decoder and router at the geometric median of the first batch."""
         median_D = losses.geometric_median(x_BD)
         for bias_D in (self.dictionary.b_dec, self.dictionary.b_router):
             bias_D.data.copy_(median_D)
 
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         """Reconstruction loss and the load-balancing loss."""
-        dictionary, target_BD = self.dictionary, x_BD
+        dictionary = self.dictionary
         chances_BE = dictionary.route(x_BD)
         groups, chances_B = Groups.of(chances_BE)
         places, z_P = self.encoded(x_BD, groups)
@@ -273,7 +273,7 @@ class SwitchTrainer(Switch, Trainer):
         self.count_fired(places.latents(), places)
         x_hat_BD = places.decode(f_P, dictionary.decoder, dictionary.decoder_copy)
         x_hat_BD = x_hat_BD + dictionary.b_dec
-        l2 = losses.reconstruction(target_BD, x_hat_BD)
+        l2 = losses.reconstruction(y_BD, x_hat_BD)
         balance = load_balance(chances_BE, groups.counts)
         loss = l2 + self.settings.lb_alpha * balance
         parts = {"l2": l2.detach(), "load_balance": balance.detach()}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from saemake.activations.dropping import Dropping
 from saemake.base import progress
-from saemake.evaluation.codecs import Codec, Judgement, decoded
+from saemake.evaluation.codecs import Codec, Judgement, completed, decoded
 from saemake.evaluation.dictionary_learning import TOKENS_AT_ONCE
 from saemake.evaluation.running import Mean, Variance, ratio, recovered
 from saemake.llm.model import LanguageModel, Run, checked, token_losses
@@ -52,16 +52,18 @@ def judge(
     with progress.bar(tokens.count, label, "tok", figures=so_far) as bar:
         for contexts in tokens.contexts(batch_contexts):
             run = lm.run(contexts)
-            hidden_BLD = run.written_BLD
+            written_BLD = run.written_BLD
             clean.add(token_losses(run.logits, contexts))
-            zeros_BLD = torch.zeros_like(hidden_BLD)
+            zeros_BLD = torch.zeros_like(written_BLD)
             ablated.add(_losses(lm, contexts, zeros_BLD, run))
-            kept_BL = dropping.kept(contexts, hidden_BLD).to(lm.device)
-            x_ND = checked(hidden_BLD[kept_BL].float(), label, lm)
-            variance.add(x_ND)
+            kept_BL = dropping.kept(contexts, *run.sites).to(lm.device)
+            x_ND, y_ND = (
+                checked(site[kept_BL].float(), label, lm) for site in run.read_and_written
+            )
+            variance.add(y_ND)
             for figures in running.values():
-                spliced_BLD = hidden_BLD.clone()
-                spliced_BLD[kept_BL] = figures.add(x_ND).to(hidden_BLD.dtype)
+                spliced_BLD = written_BLD.clone()
+                spliced_BLD[kept_BL] = figures.add(x_ND, y_ND).to(written_BLD.dtype)
                 figures.loss.add(_losses(lm, contexts, spliced_BLD, run))
             bar.update(contexts.tokens)
     return {
@@ -88,27 +90,29 @@ class _Running:
         self.residual = Variance(lm.d_model, lm.device)
         self.active_F = torch.zeros(codec.width, dtype=torch.long, device=lm.device)
 
-    def add(self, x_ND: Tensor) -> Tensor:
-        """Add the figures of activations [N, D]. Returns their reconstructions [N, D]."""
+    def add(self, x_ND: Tensor, y_ND: Tensor) -> Tensor:
+        """Add the figures of activations [N, D] and their targets. Returns the reconstructions of
+        these, [N, D]."""
         # In parts: the latents [N, F] of a large batch and dictionary would fill the memory.
-        return torch.cat([self._add_part(x_PD) for x_PD in x_ND.split(TOKENS_AT_ONCE)])
+        parts = zip(x_ND.split(TOKENS_AT_ONCE), y_ND.split(TOKENS_AT_ONCE), strict=True)
+        return torch.cat([self._add_part(x_PD, y_PD) for x_PD, y_PD in parts])
 
-    def _add_part(self, x_PD: Tensor) -> Tensor:
+    def _add_part(self, x_PD: Tensor, y_PD: Tensor) -> Tensor:
         f_PF = self.codec.encode(x_PD)
-        x_hat_PD = decoded(self.codec, f_PF)
+        y_hat_PD = completed(self.codec, x_PD, decoded(self.codec, f_PF))
         active_PF = f_PF != 0
-        in_P, out_P = x_PD.norm(dim=-1), x_hat_PD.norm(dim=-1)
-        product_P = (x_PD * x_hat_PD).sum(dim=-1)
-        self.l2_loss.add((x_PD - x_hat_PD).norm(dim=-1))
+        in_P, out_P = y_PD.norm(dim=-1), y_hat_PD.norm(dim=-1)
+        product_P = (y_PD * y_hat_PD).sum(dim=-1)
+        self.l2_loss.add((y_PD - y_hat_PD).norm(dim=-1))
         self.l1_loss.add(f_PF.abs() @ self.norm_F)
         self.l0.add(active_PF.sum(dim=-1))
         self.cossim.add(torch.where(out_P > 0, product_P / (in_P * out_P), 0))
         self.l2_ratio.add(out_P / in_P)
         self.out_squared.add(out_P.square())
         self.in_times_out.add(product_P)
-        self.residual.add(x_PD - x_hat_PD)
+        self.residual.add(y_PD - y_hat_PD)
         self.active_F += active_PF.sum(dim=0)
-        return x_hat_PD
+        return y_hat_PD
 
     def judgement(self, clean: float, ablated: float, variance: float) -> Judgement:
         """The final figures, given the LM's cross-entropies in nats and the activations' variance
