@@ -69,6 +69,9 @@ class Architecture:
     # Empty if there is only one way.
     inferences: ClassVar[tuple[str, ...]] = ()
     adam_betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    # The architecture that has weights of the same names and shapes, where another has them: the
+    # training of one can begin from an SAE of the other. A test compares them.
+    weights_of: ClassVar[str | None] = None
     # Matrix products of a training step that `plan` counts, each of 2 * B * D * F operations: the
     # encoder and the decoder, the gradient of each one's weight, and the gradient of the latents.
     step_products: ClassVar[int] = 5
@@ -80,6 +83,11 @@ class Architecture:
     def target_l0(cls, sparsity: float) -> float | None:
         """The L0 that this sparsity asks for; None if it does not ask for an L0."""
         return None
+
+    @classmethod
+    def weights_as(cls) -> str:
+        """The same for architectures that have weights of the same names and shapes."""
+        return cls.weights_of or cls.name
 
     @classmethod
     def dead_products(cls, settings: Any, training: Training, steps: int) -> float:

@@ -98,6 +98,13 @@ class TopKFamilyTrainer(Trainer):
         """Start the decoder's bias at the geometric median of the first batch."""
         self.dictionary.biases[1].data.copy_(losses.geometric_median(x_BD))
 
+    def own_buffers(self, source: Dictionary) -> set[str]:
+        """k; and where the source keeps another number of latents, or chooses them in another way,
+        the threshold, which is then estimated anew."""
+        assert isinstance(source, KeptDictionary)
+        same = type(source) is type(self.dictionary) and source.kept == int(self.sparsity_value)
+        return {"k"} if same else {"k", "threshold"}
+
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         device = self.tokens_since_fired_F.device

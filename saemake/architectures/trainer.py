@@ -22,6 +22,11 @@ from saemake.architectures.optimizers import RowAdam, optimizer_of
 from saemake.architectures.places import Places
 from saemake.architectures.replays import Numbers, Replays
 from saemake.architectures.training_settings import Training
+from saemake.base.errors import SaemakeError
+
+
+# How far from 1 a norm may be of an SAE that has its decoder's directions at norm 1.
+NORM_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ class Trainer(Architecture, abc.ABC):
             self.adam_betas,
             self.dtype,
         )
+        # Whether the initial weights are drawn, or those of another SAE (see begin_with).
+        self.drawn = True
         self.numbers = Numbers(device)
         self.now: Mapping[str, Any] = {}
         self.replays = Replays(isinstance(self.optimizer, RowAdam) and device.type == "cuda")
@@ -126,7 +133,35 @@ class Trainer(Architecture, abc.ABC):
         """The architecture's own entries in the `trainer` section of config.json."""
 
     def start(self, x_BD: Tensor) -> None:
-        """Hook: prepare on the first batch, before its step."""
+        """Hook: prepare the drawn weights on the first batch, before its step."""
+
+    @torch.no_grad()
+    def begin_with(self, source: Dictionary, scale: float) -> None:
+        """Take the weights of another SAE, which takes raw activations, in place of the drawn ones.
+        `scale` is the factor by which training divides activations. Buffers that the sparsity
+        decides stay (see `own_buffers`); the source is changed.
+
+        Raises SaemakeError where the weights have other names or shapes, or where the constraint on
+        the decoder would change what the SAE computes.
+        """
+        source.scale_biases(1 / scale)
+        own, given = self.dictionary.state_dict(), source.state_dict()
+        if (reason := _other_weights(own, given)) is not None:
+            raise SaemakeError(reason)
+        kept = self.own_buffers(source)
+        for name, tensor in own.items():
+            if name not in kept:
+                tensor.copy_(given[name])
+        off = (self.dictionary.decoder_rows.norm(dim=1) - 1).abs().max()
+        if self.constraint.unit_norm is not None and off > NORM_TOLERANCE:
+            raise SaemakeError(
+                f"{self.name} keeps the decoder's directions at norm 1, and its own are not"
+            )
+
+    def own_buffers(self, source: Dictionary) -> set[str]:
+        """The buffers that are not taken from an SAE that training begins with. Raises SaemakeError
+        where one of them has to be the same and is not."""
+        return set()
 
     def before_step(self, step: int, tokens: int) -> None:
         """Hook: runs before each step. What it does is not replayed."""
@@ -192,7 +227,8 @@ class Trainer(Architecture, abc.ABC):
         their graphs share memory.
         """
         if step == 0:
-            self.start(x_BD)
+            if self.drawn:
+                self.start(x_BD)
             self.optimizer.weights_changed()
         self.before_step(step, len(x_BD))
         numbers = self.optimizer.numbers(self.learning_rate(step))
@@ -252,3 +288,14 @@ class Trainer(Architecture, abc.ABC):
             "seed": self.training.seed,
             **self.recipe_entries(),
         }
+
+
+def _other_weights(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
+    """How the names or shapes of an SAE's weights differ from those that are given; None if they do
+    not."""
+    if set(own) != set(given):
+        return f"its weights are {', '.join(given)}, not {', '.join(own)}"
+    for name, tensor in own.items():
+        if tensor.shape != given[name].shape:
+            return f"its {name} has the shape {[*given[name].shape]}, not {[*tensor.shape]}"
+    return None

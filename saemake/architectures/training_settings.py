@@ -12,7 +12,9 @@ class Training(Closed):
     """What every architecture's training has; part of each SAE's recipe.
 
     `recipe` is the version of dictionary_learning's trainers: of January 2025, which made the
-    published suite, or release 0.1.0.
+    published suite, or release 0.1.0. `start_from` is the path of an SAE whose weights training
+    begins with instead of drawing them (see config/start_from.py); a recipe has the hash of that
+    SAE's own recipe in its place.
     """
 
     recipe: Literal["saebench", "dictionary_learning"]
@@ -24,6 +26,7 @@ class Training(Closed):
     decay_start_fraction: Annotated[Number, Field(gt=0, le=1)]
     autocast: Literal["float32", "bfloat16"]
     cpu_threads: Count
+    start_from: str | None = Field(default=None, exclude_if=lambda path: path is None)
     # Not in a recipe at its default either.
     drop: TrainingDrop = Field(
         default=TrainingDrop(), exclude_if=lambda drop: drop == TrainingDrop()

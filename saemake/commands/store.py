@@ -35,14 +35,16 @@ from saemake.paths.files import uses
 from saemake.paths.grammar import sae_named
 from saemake.paths.names import OF_SAE, RESULTS, STORE, Baselines, SaeName, Sweep
 from saemake.paths.stores import shared_store
+from saemake.paths.starts import start_of
 from saemake.paths.sweeps import members
 from saemake.recipes.inputs import dataset_recipe, tokens_recipe
-from saemake.recipes.judging import published_key, setup_recipe, setups
+from saemake.recipes.judging import setup_recipe, setups
 from saemake.recipes.training import (
     baseline_key,
     baseline_names,
     baselines_recipe,
     checkpoint_key,
+    published_key,
     sae_recipe,
 )
 from saemake.records import made
@@ -191,9 +193,12 @@ def _saes(config: Config) -> Iterator[SaeName]:
     ):
         for layer in range(config.models[model].layers):
             try:
-                yield from members(config, Sweep(model, layer, architecture, width))
+                swept = members(config, Sweep(model, layer, architecture, width))
+                for sae in swept:
+                    start_of(config, sae)
             except ConfigError:  # it does not fit: nothing of that name can be there
-                break
+                continue
+            yield from swept
 
 
 def _built(config: Config) -> Iterator[SaeName]:

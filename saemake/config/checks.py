@@ -15,6 +15,7 @@ from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config, content_files, identifier
 from saemake.config.faults import ConfigError, fields_beside, override_place, saying_file, validated
 from saemake.config.sections import FIGURES, SUBJECT_COLUMNS, Model, Source
+from saemake.config.start_from import models_before
 
 
 def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
@@ -34,6 +35,7 @@ def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
         for model in config.models:
             _check_evaluations(config, model)
             _check_schedule(config, model)
+            models_before(config, model)
             for architecture in config.architectures:
                 _check_decay(config, model, architecture)
             suite = config.models[model].suite

@@ -8,6 +8,7 @@ from saemake.config.config import Config
 from saemake.paths.artifacts import Artifact
 from saemake.paths.grammar import a_figure, parse
 from saemake.paths.names import HUB, PUBLISHED, PUBLISHED_TO, RESULTS, SAELENS, TOPS, misspelt_top
+from saemake.paths.starts import check_artifact
 
 
 def check_target(config: Config, word: str) -> Artifact | None:
@@ -34,7 +35,9 @@ def check_target(config: Config, word: str) -> Artifact | None:
     if len(parts) > 2 and top in config.models:
         raise SaemakeError(f"{word}: did you mean '{RESULTS}/{word}'?")
     if top in TOPS and (len(parts) > 1 or top != RESULTS):
-        return parse(config, word)
+        artifact = parse(config, word)
+        check_artifact(config, artifact)
+        return artifact
     return None
 
 

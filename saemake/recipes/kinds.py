@@ -64,7 +64,9 @@ class TokensRecipe(Recipe):
 
 
 class SaeRecipe(LmRecipe):
-    """One SAE. `ae.pt` is a function of this alone, on one kind of device."""
+    """One SAE. `ae.pt` is a function of this alone, on one kind of device. `start_from` names the
+    SAE that its training begins from: the hash of its recipe, or of a published one its place on
+    the Hub with the revision that the config says (see start_key)."""
 
     tokens: TokensRecipe
     activations_version: int
@@ -78,6 +80,7 @@ class SaeRecipe(LmRecipe):
     settings: dict[str, Any]
     training: Training
     steps: int
+    start_from: str | None = Field(default=None, exclude_if=lambda key: key is None)
 
 
 class BaselinesRecipe(LmRecipe):

@@ -188,6 +188,8 @@ class _Pass:
             self._stream(member).members.append(member)
             if snapshot is not None:
                 member.load_state(stores.snapshots.member(snapshot, member.recipe.hash))
+            else:
+                member.begin(self._stream(member).scale)
 
     def _stream(self, member: Member) -> Stream:
         return self.streams[stream_key(member.recipe)]
@@ -321,6 +323,7 @@ class _Pass:
             **self.inputs.checksums,
             **stream.norms,
             **self._dropped(stream),
+            **({"start_from": member.began_with} if member.began_with else {}),
             "git": self.git,
             "pass_wall_time_s": round(seconds, 1),
             "resumes": self.resumes,

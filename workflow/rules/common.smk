@@ -24,7 +24,7 @@ from saemake.jobs import rules as job_rules
 from saemake.jobs import runs, screen, turns
 from saemake.config.config import NUMBERED_WIDTH
 from saemake.jobs.rules import ONE_SAE, baselines_in, in_each, sae_in, setup_in, sweep_in
-from saemake.paths import catalogue, judged_by, shown
+from saemake.paths import catalogue, judged_by, shown, starts
 from saemake.paths.asked_latents import check_asked_latents
 from saemake.paths.command_words import check_target
 from saemake.paths.files import (
@@ -148,6 +148,7 @@ def checked_config():
     try:
         checked = read(config, Path(workflow.basedir), [base, *others])
         check_asked_latents(checked)
+        starts.check_suites(checked)
         asked = [
             check_target(checked, argument)
             for before, argument in pairwise(sys.argv)
@@ -212,6 +213,15 @@ def short(parts):
 def training_recipes(trained, wildcards):
     """The recipes of what a job trains; `trained` gives it from the job's wildcards."""
     return " ".join(training_hashes(CONFIG, trained(wildcards)))
+
+
+def started_from(trained, wildcards):
+    """The files of the SAEs that a job's SAEs start from, and those that other jobs train on the
+    same run of the LM: the first of these jobs trains for all."""
+    own = trained(wildcards)
+    jobs = [own, *(job for each in SHARED.passes if own in each.jobs for job in each.jobs)]
+    saes = [sae for job in dict.fromkeys(jobs) for sae in members(CONFIG, job)]
+    return starts.source_files(CONFIG, saes)
 
 
 def evaluation_recipes(subjects, wildcards):

@@ -18,6 +18,7 @@ class BatchTopK(Architecture):
     sparsity = "k"
     trainer_class = "BatchTopKTrainer"
     dict_class = "BatchTopKSAE"
+    weights_of = "top_k"
     live_latents = 3.3
     Settings: ClassVar[type[description.Settings]] = TopKSettings
     example: ClassVar[Mapping[str, Any]] = EXAMPLE

@@ -22,6 +22,7 @@ from saemake.architectures.top_k_family import (
     smallest_of_batch,
 )
 from saemake.architectures.trainer import Forward
+from saemake.base.errors import SaemakeError
 from saemake.base.onednn import linear
 
 
@@ -79,6 +80,15 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
         return MatryoshkaDictionary(
             config["activation_dim"], config["dict_size"], config["k"], config["group_sizes"]
         )
+
+    def own_buffers(self, source: Dictionary) -> set[str]:
+        assert isinstance(source, MatryoshkaDictionary)
+        if source.sizes != self.dictionary.sizes:
+            raise SaemakeError(
+                f"its groups have {source.sizes} latents, not {self.dictionary.sizes}: set"
+                " architectures.matryoshka_batch_top_k.group_fractions as they were"
+            )
+        return super().own_buffers(source)
 
     @torch.no_grad()
     def initialise(self) -> None:

@@ -60,6 +60,7 @@ class PAnneal(Architecture):
     sparsity = "penalty"
     trainer_class = "PAnnealTrainer"
     dict_class = "AutoEncoder"
+    weights_of = "standard"
     live_latents = 7.8
     Settings = PAnnealSettings
     example: ClassVar[Mapping[str, Any]] = {

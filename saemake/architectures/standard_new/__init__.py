@@ -15,6 +15,7 @@ class StandardNew(Architecture):
     sparsity = "penalty"
     trainer_class = "StandardTrainerAprilUpdate"
     dict_class = "AutoEncoder"
+    weights_of = "standard"
     live_latents = 6.0
     Settings = PenaltySettings
     example = EXAMPLE
