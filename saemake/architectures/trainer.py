@@ -144,6 +144,10 @@ class Trainer(Architecture, abc.ABC):
         Raises SaemakeError where the weights have other names or shapes, or where the constraint on
         the decoder would change what the SAE computes.
         """
+        if source.d_model != self.d_model:
+            raise SaemakeError(
+                f"it takes activations {source.d_model} wide, not {self.d_model}: its LM is another"
+            )
         source.scale_biases(1 / scale)
         own, given = self.dictionary.state_dict(), source.state_dict()
         if (reason := _other_weights(own, given)) is not None:
