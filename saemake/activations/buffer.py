@@ -23,7 +23,8 @@ END = object()
 class ActivationBuffer:
     """Batches of activations [batch_tokens, D] of a text, without padding and without the positions
     that `dropping` leaves out. `captured` gives the text's contexts with their activations
-    [B, L, D].
+    [B, L, D], for a transcoder also with those of the site that it writes, its targets. A position
+    that is left out at either site is left out at both.
 
     The draws come from a CPU generator seeded with `seed`, so they are the same on every device
     and do not depend on the SAEs that train on them. The buffer holds activations in `dtype`.
@@ -31,7 +32,7 @@ class ActivationBuffer:
 
     def __init__(
         self,
-        captured: Iterator[tuple[Contexts, Tensor]],
+        captured: Iterator[tuple[Contexts, *tuple[Tensor, ...]]],
         *,
         d_model: int,
         capacity_tokens: int,
@@ -48,6 +49,7 @@ class ActivationBuffer:
         self.generator = torch.Generator().manual_seed(seed)
         self.device = device
         self.activations_ND = torch.empty(0, d_model, dtype=dtype, device=device)
+        self.targets_ND: Tensor | None = None
         self.order_N = torch.empty(0, dtype=torch.long, device=device)
         self.cursor = 0
         self.exhausted = False
@@ -58,8 +60,11 @@ class ActivationBuffer:
     def state(self) -> dict[str, Any]:
         """All that the next batches depend on, except for the text. The first `batches_read`
         batches of contexts have been read."""
+        unread_N = self.order_N[self.cursor :]
+        targets = {} if self.targets_ND is None else {"targets": self.targets_ND[unread_N]}
         return {
-            "unread": self.activations_ND[self.order_N[self.cursor :]],
+            "unread": self.activations_ND[unread_N],
+            **targets,
             "generator": self.generator.get_state(),
             "batches_read": self.batches_read,
             "exhausted": self.exhausted,
@@ -70,6 +75,7 @@ class ActivationBuffer:
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from a result of `state`. `captured` must start after its `batches_read`."""
         self.activations_ND = state["unread"].to(self.device)
+        self.targets_ND = state["targets"].to(self.device) if "targets" in state else None
         self.order_N = torch.arange(len(self.activations_ND), device=self.device)
         self.cursor = 0
         self.generator.set_state(state["generator"])
@@ -94,6 +100,11 @@ class ActivationBuffer:
 
     def batch(self) -> Tensor:
         """The next batch, [batch_tokens, D]. Raises SaemakeError if the text ends before it."""
+        return self.pair()[0]
+
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """The next batch and its targets, [batch_tokens, D] each; where there are no targets, the
+        batch itself twice. Raises SaemakeError if the text ends before it."""
         fill([self])
         if self.unread < self.batch_tokens:
             raise SaemakeError(
@@ -102,7 +113,8 @@ class ActivationBuffer:
             )
         chosen_B = self.order_N[self.cursor : self.cursor + self.batch_tokens]
         self.cursor += self.batch_tokens
-        return self.activations_ND[chosen_B]
+        batch_BD = self.activations_ND[chosen_B]
+        return batch_BD, batch_BD if self.targets_ND is None else self.targets_ND[chosen_B]
 
     def _way_out(self) -> str:
         if self.kept == self.counted:
@@ -127,7 +139,9 @@ class ActivationBuffer:
 
     def filling(self) -> Iterator[None]:
         """Fill the buffer, in as many steps as it reads batches of contexts."""
-        parts = [self.activations_ND[self.order_N[self.cursor :]]]
+        unread_N = self.order_N[self.cursor :]
+        parts = [self.activations_ND[unread_N]]
+        target_parts = [] if self.targets_ND is None else [self.targets_ND[unread_N]]
         held = len(parts[0])
         while held < max(self.capacity_tokens, self.batch_tokens):
             read = next(self.captured, None)
@@ -135,18 +149,20 @@ class ActivationBuffer:
                 self.exhausted = True
                 break
             self.batches_read += 1
-            contexts, hidden_BLD = read
+            contexts, *sites = read
             # Without a limit on norms the mask is on the CPU. Selecting by index then spares the
             # device a synchronisation.
-            kept_BL = self.dropping.kept(contexts, hidden_BLD)
+            kept_BL = self.dropping.kept(contexts, *sites)
             positions_N = kept_BL.flatten().nonzero().squeeze(1).to(self.device)
-            kept_ND = hidden_BLD.flatten(0, 1)[positions_N].to(self.activations_ND.dtype)
-            parts.append(kept_ND)
-            held += len(kept_ND)
-            self.kept += len(kept_ND)
+            for hidden_BLD, kept in zip(sites, (parts, target_parts), strict=False):
+                kept_ND = hidden_BLD.flatten(0, 1)[positions_N]
+                kept.append(kept_ND.to(self.activations_ND.dtype))
+            held += len(positions_N)
+            self.kept += len(positions_N)
             self.counted += int(self.dropping.counted(contexts).sum())
             yield
         self.activations_ND = torch.cat(parts)
+        self.targets_ND = torch.cat(target_parts) if target_parts else None
         self.order_N = torch.randperm(held, generator=self.generator).to(self.device)
         self.cursor = 0
 

@@ -78,6 +78,11 @@ class Architecture:
     # Memory at the peak of a step, in float32 numbers per entry of the batch's latents [B, F].
     # Measured (docs/benchmarks.md).
     live_latents: ClassVar[float] = 4.0
+    # Whether it can read one site of the LM and write another: its encoder subtracts nothing but
+    # `dictionary.shift`, and its loss is against the target.
+    transcodes: ClassVar[bool] = False
+    # Whether it is the variant with a skip connection (see saemake.architectures.get).
+    skip: ClassVar[bool] = False
 
     @classmethod
     def target_l0(cls, sparsity: float) -> float | None:
@@ -87,7 +92,9 @@ class Architecture:
     @classmethod
     def weights_as(cls) -> str:
         """The same for architectures that have weights of the same names and shapes."""
-        return cls.weights_of or cls.name
+        described = cls.__bases__[0] if cls.skip else cls
+        shared = cls.weights_of or described.name
+        return f"{shared} with a skip connection" if cls.skip else shared
 
     @classmethod
     def dead_products(cls, settings: Any, training: Training, steps: int) -> float:
@@ -100,6 +107,7 @@ class Architecture:
         """The subclass of saemake.architectures.trainer.Trainer that trains this architecture. For
         a description `TopK` it is `TopKTrainer` in `trainer.py` beside the description. Raises
         AttributeError if there is no such class."""
-        return getattr(
-            importlib.import_module(f"{cls.__module__}.trainer"), f"{cls.__name__}Trainer"
-        )
+        # With a skip connection it is trained by the same.
+        described = cls.__bases__[0] if cls.skip else cls
+        module = importlib.import_module(f"{described.__module__}.trainer")
+        return getattr(module, f"{described.__name__}Trainer")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from saemake.base.errors import SaemakeError
+from saemake.base.onednn import linear
 
 if TYPE_CHECKING:
     import os
@@ -26,7 +27,12 @@ class Origin(Protocol):
 
 
 class Dictionary(nn.Module, abc.ABC):
-    """A sparse autoencoder. The keys of its state dict mean what they mean in dictionary_learning.
+    """A sparse autoencoder, or a transcoder, which reads one site of the LM and writes another. The
+    keys of its state dict mean what they mean in dictionary_learning.
+
+    A transcoder (`transcodes`) does not subtract the decoder's bias from its input, which is of
+    another site. With a skip connection it adds x @ W_skip.T to what the latents decode to; W_skip
+    is [D, D], a row for each number written.
 
     `inference` is how `encode` chooses latents, for architectures with several ways (see
     Architecture.inferences); it starts as the way that dictionary_learning's loader uses. `config`
@@ -44,9 +50,21 @@ class Dictionary(nn.Module, abc.ABC):
     negative_fires: ClassVar[bool] = True
     config: Mapping[str, Any] | None = None
     origin: Origin | None = None
+    transcodes: bool = False
+    W_skip: nn.Parameter | None
     # Copies of both matrices [F, D] in the dtype of training, where its optimizer keeps them.
     encoder_copy: Tensor | None = None
     decoder_copy: Tensor | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_parameter("W_skip", None)
+
+    def transcode(self, *, skip: bool) -> None:
+        """Make a transcoder of it, with or without a skip connection, which starts at 0."""
+        self.transcodes = True
+        if skip:
+            self.W_skip = nn.Parameter(torch.zeros(self.d_model, self.d_model))
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -127,9 +145,45 @@ class Dictionary(nn.Module, abc.ABC):
         """Latents [..., F] to reconstructions [..., D]. This must be f @ decoder_rows plus a bias:
         evaluations rely on it."""
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        """The bias that `decode` adds, [D]. Of architectures that transcode."""
+        raise NotImplementedError(f"{type(self).__name__} does not say its output_bias")
+
+    @property
+    def shift(self) -> Tensor | None:
+        """What the encoder of an SAE subtracts from its input, [D]; None in a transcoder."""
+        return None if self.transcodes else self.output_bias
+
+    def shifted(self, x: Tensor) -> Tensor:
+        """The input of the encoder's product: x minus `shift`."""
+        return x if self.transcodes else x - self.output_bias
+
+    def skipped(self, x: Tensor) -> Tensor | None:
+        """What the skip connection adds to what latents decode to, [..., D] in the weights' dtype;
+        None without one."""
+        return None if self.W_skip is None else linear(x, self.W_skip, None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Activations [..., D] to reconstructions [..., D]: of themselves, or in a transcoder of
+        those of the site that it writes."""
+        decoded, skipped = self.decode(self.encode(x)), self.skipped(x)
+        return decoded if skipped is None else decoded + skipped
+
     @abc.abstractmethod
     def scale_biases(self, scale: float) -> None:
         """Turn a dictionary of activations x into the same dictionary of activations scale * x."""
+
+    @torch.no_grad()
+    def unscale(self, read: float, written: float) -> None:
+        """Turn a dictionary of activations that were divided by `read`, of targets that were
+        divided by `written`, into that of raw ones. Latents are then in units of what is written,
+        so that the decoder's norms stay. The two factors of an SAE are one number."""
+        self.scale_biases(written)
+        if self.transcodes:
+            self.encoder_parameter.mul_(written / read)
+            if self.W_skip is not None:
+                self.W_skip.mul_(written / read)
 
     def is_finite(self) -> bool:
         """Whether every weight is a finite number. Waits for the device."""

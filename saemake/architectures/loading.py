@@ -132,7 +132,7 @@ def read(
 def _filled(
     kind: type[Architecture], trainer: Mapping[str, Any], state: Mapping[str, Any], checkpoint: bool
 ) -> Dictionary:
-    dictionary = kind.trainer().make_dictionary(trainer)
+    dictionary: Dictionary = kind.trainer().described_dictionary(trainer)
     dictionary.load_state_dict(state)
     # Where the largest are chosen, a latent that is no number may be passed over in silence.
     if not dictionary.is_finite():

@@ -4,6 +4,7 @@ Shapes: B activations in a batch, R of them in a part, D the model's width, F la
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,27 @@ def in_float32(left: Tensor, right: Tensor) -> Tensor:
     if left.device.type == "cuda":
         return torch.mm(left, right, out_dtype=torch.float32)
     return left.float() @ right.float()
+
+
+class _Skipped(torch.autograd.Function):
+    """x @ weight.T in a dtype, with the weight's gradient summed in float32."""
+
+    @staticmethod
+    def forward(ctx: Any, weight_DD: Tensor, x_BD: Tensor, dtype: torch.dtype) -> Tensor:
+        x_BD = x_BD.to(dtype)
+        ctx.save_for_backward(x_BD)
+        return onednn.linear(x_BD, weight_DD.to(dtype), None)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (x_BD,) = ctx.saved_tensors
+        return in_float32(gradients[0].to(x_BD.dtype).T, x_BD), None, None
+
+
+def skipped(weight_DD: Tensor, x_BD: Tensor, dtype: torch.dtype) -> Tensor:
+    """What a skip connection adds in a training step: x @ weight.T, [B, D] in `dtype`."""
+    result: Tensor = _Skipped.apply(weight_DD, x_BD, dtype)
+    return result
 
 
 def linear(weight_FD: Tensor, bias_F: Tensor | None) -> Callable[[Tensor], Tensor]:

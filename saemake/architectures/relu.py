@@ -41,8 +41,12 @@ class ReluDictionary(Dictionary):
     def decoder_weight(self) -> Tensor:
         return self.decoder.weight
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        return self.bias
+
     def encode(self, x: Tensor) -> Tensor:
-        return torch.relu(linear(x - self.bias, self.encoder.weight, self.encoder.bias))
+        return torch.relu(linear(self.shifted(x), self.encoder.weight, self.encoder.bias))
 
     def decode(self, f: Tensor) -> Tensor:
         return self.decoder(f) + self.bias
@@ -81,17 +85,17 @@ class ReluTrainer(Trainer):
             x_BD,
             encoder.weight,
             encoder.bias,
-            dictionary.bias,
+            dictionary.shift,
             self.dtype,
             dictionary.encoder_copy,
         )
 
-    def reconstruction(self, places: Places, f_P: Tensor) -> Tensor:
-        """The reconstruction [B, D] from the latents above 0, which count as fired."""
+    def reconstruction(self, x_BD: Tensor, places: Places, f_P: Tensor) -> Tensor:
+        """The batch's reconstruction [B, D] from the latents above 0, which count as fired."""
         self.count_fired(places.latents(), places)
         dictionary = self.dictionary
         x_hat_BD = places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy)
-        return x_hat_BD + dictionary.bias
+        return x_hat_BD + self.base(x_BD)
 
 
 def silent_latents(trainer: ReluTrainer, steps: int, batch_tokens: int) -> Tensor:
@@ -100,10 +104,11 @@ def silent_latents(trainer: ReluTrainer, steps: int, batch_tokens: int) -> Tenso
 
 
 @torch.no_grad()
-def resample(trainer: ReluTrainer, x_BD: Tensor, dead_F: Tensor) -> None:
-    """Point dead latents (bool [F]) at tokens of the batch [B, D], at most one per token. Tokens
-    are drawn with odds in proportion to their reconstruction error. The new encoder rows have a
-    fifth of the mean norm of the live latents' rows. Adam forgets the resampled latents.
+def resample(trainer: ReluTrainer, x_BD: Tensor, y_BD: Tensor, dead_F: Tensor) -> None:
+    """Point dead latents (bool [F]) at tokens of the batch [B, D], at most one per token, and write
+    its target. Tokens are drawn with odds in proportion to their reconstruction error. The new
+    encoder rows have a fifth of the mean norm of the live latents' rows. Adam forgets the resampled
+    latents.
 
     "Neuron Resampling" in https://transformer-circuits.pub/2023/monosemantic-features.
     """
@@ -111,14 +116,15 @@ def resample(trainer: ReluTrainer, x_BD: Tensor, dead_F: Tensor) -> None:
     if count == 0:
         return
     dictionary = trainer.dictionary
-    error_B = (x_BD - dictionary.decode(dictionary.encode(x_BD))).float().norm(dim=-1)
+    error_B = (y_BD - dictionary(x_BD)).float().norm(dim=-1)
     # The draw is on the CPU, where the generator is the same whatever the device.
     tokens_N = torch.multinomial(error_B.cpu(), count, generator=trainer.generator)
-    vectors_ND = x_BD.float()[tokens_N.to(x_BD.device)]
+    tokens_N = tokens_N.to(x_BD.device)
+    vectors_ND, targets_ND = x_BD.float()[tokens_N], y_BD.float()[tokens_N]
     alive_norm = dictionary.encoder.weight[~dead_F].norm(dim=-1).mean()
     latents_N = dead_F.nonzero().squeeze(1)[:count]
     dictionary.encoder.weight[latents_N] = vectors_ND * alive_norm * 0.2
-    dictionary.decoder.weight[:, latents_N] = (vectors_ND / vectors_ND.norm(dim=-1, keepdim=True)).T
+    dictionary.decoder.weight[:, latents_N] = (targets_ND / targets_ND.norm(dim=-1, keepdim=True)).T
     dictionary.encoder.bias[latents_N] = 0.0
     trainer.optimizer.weights_changed()
     forget_moments(trainer, latents_N)

@@ -50,33 +50,45 @@ class Replays:
         self.on = on
         self.phase: Hashable = None
         self.graph: torch.cuda.CUDAGraph | None = None
-        self.batch_BD: Tensor | None = None
+        self.batch: tuple[Tensor, Tensor] | None = None
         self.result: Any = None
 
-    def run(self, phase: Hashable, x_BD: Tensor, compute: Callable[[Tensor], Result]) -> Result:
-        """The result of `compute` on the batch [B, D]."""
+    def run(
+        self,
+        phase: Hashable,
+        x_BD: Tensor,
+        y_BD: Tensor,
+        compute: Callable[[Tensor, Tensor], Result],
+    ) -> Result:
+        """The result of `compute` on the batch [B, D] and its target, which may be the batch."""
         if not self.on:
-            return compute(x_BD)
-        key = None if phase is None else (phase, x_BD.shape, x_BD.dtype)
+            return compute(x_BD, y_BD)
+        alone = y_BD is x_BD
+        key = None if phase is None else (phase, x_BD.shape, x_BD.dtype, alone or y_BD.dtype)
         if key is None or key != self.phase:
             self.phase, self.graph, self.result = key, None, None
-            return compute(x_BD)
+            return compute(x_BD, y_BD)
         if self.graph is None:
-            self._capture(x_BD, compute)
+            self._capture(x_BD, y_BD, compute)
         assert self.graph is not None
-        assert self.batch_BD is not None
-        self.batch_BD.copy_(x_BD)
+        assert self.batch is not None
+        self.batch[0].copy_(x_BD)
+        if not alone:
+            self.batch[1].copy_(y_BD)
         self.graph.replay()
         result: Result = self.result
         return result
 
-    def _capture(self, x_BD: Tensor, compute: Callable[[Tensor], Any]) -> None:
-        self.batch_BD = x_BD.clone()
+    def _capture(
+        self, x_BD: Tensor, y_BD: Tensor, compute: Callable[[Tensor, Tensor], Any]
+    ) -> None:
+        read_BD = x_BD.clone()
+        self.batch = read_BD, read_BD if y_BD is x_BD else y_BD.clone()
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
         # Other threads may allocate meanwhile (text that is fetched ahead).
         with torch.cuda.graph(graph, pool=_pool(), capture_error_mode="thread_local"):
-            self.result = compute(self.batch_BD)
+            self.result = compute(*self.batch)
         self.graph = graph
 
 

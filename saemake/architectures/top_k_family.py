@@ -52,6 +52,10 @@ class KeptDictionary(Dictionary):
     def encoder_bias(self) -> Tensor:
         return self.biases[0]
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        return self.biases[1]
+
     @abc.abstractmethod
     def every_latent(self, x: Tensor) -> Tensor:
         """All latents [..., F] before any is dropped, float32."""
@@ -92,11 +96,13 @@ class TopKFamilyTrainer(Trainer):
 
     @property
     def constraint(self) -> Constraint:
-        return constraints.OF_RECIPE[self.training.recipe]
+        return constraints.FREE if self.transcodes else constraints.OF_RECIPE[self.training.recipe]
 
-    def start(self, x_BD: Tensor) -> None:
-        """Start the decoder's bias at the geometric median of the first batch."""
-        self.dictionary.biases[1].data.copy_(losses.geometric_median(x_BD))
+    def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
+        """Start the decoder's bias of an SAE at the geometric median of the first batch."""
+        super().start(x_BD, y_BD)
+        if not self.transcodes:
+            self.dictionary.biases[1].data.copy_(losses.geometric_median(x_BD))
 
     def own_buffers(self, source: Dictionary) -> set[str]:
         """k; and where the source keeps another number of latents, or chooses them in another way,
@@ -137,34 +143,36 @@ class TopKFamilyTrainer(Trainer):
         seen = (step + 1) * batch_tokens
         return self.settings.auxk_alpha > 0 and seen >= self.settings.dead_after_tokens
 
-    def auxk(self, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
-        """The AuxK loss; float32 scalar, 0 if no latent is dead. Waits for the device, except with
-        kernels."""
+    def auxk(self, x_BD: Tensor, y_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+        """The AuxK loss, given the target and its reconstruction; float32 scalar, 0 if no latent is
+        dead. Waits for the device, except with kernels."""
         january = self.training.recipe == "saebench"
         if self.by_kernels:
             dead_F = self.dead()
             if january:
-                return self.january_auxk(dead_F.sum(), x_BD, x_hat_BD)
-            return self.release_auxk_by_kernels(dead_F, x_BD, x_hat_BD)
+                return self.january_auxk(dead_F.sum(), y_BD, x_hat_BD)
+            return self.release_auxk_by_kernels(dead_F, x_BD, y_BD, x_hat_BD)
         dead_N = self.dead().nonzero().squeeze(1)
         if len(dead_N) == 0:
             return x_BD.new_zeros((), dtype=torch.float32)
         if january:
-            return self.january_auxk(len(dead_N), x_BD, x_hat_BD)
-        return self.release_auxk(dead_N, x_BD, x_hat_BD)
+            return self.january_auxk(len(dead_N), y_BD, x_hat_BD)
+        return self.release_auxk(dead_N, x_BD, y_BD, x_hat_BD)
 
     def dead(self) -> Tensor:
         """Latents (bool [F]) that have not fired for `dead_after_tokens`."""
         return self.tokens_since_fired_F >= self.settings.dead_after_tokens
 
-    def january_auxk(self, dead: int | Tensor, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+    def january_auxk(self, dead: int | Tensor, y_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
         """AuxK of January 2025 with so many dead latents; float32 scalar. It looked for dead
         latents among the latents that it had just kept, and so found none: its auxiliary
         reconstruction is 0."""
-        loss = losses.auxk_mean_squared(torch.zeros_like(x_hat_BD), x_hat_BD, x_BD)
+        loss = losses.auxk_mean_squared(torch.zeros_like(x_hat_BD), x_hat_BD, y_BD)
         return loss * (dead > 0) if isinstance(dead, Tensor) else loss
 
-    def release_auxk(self, dead_N: Tensor, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+    def release_auxk(
+        self, dead_N: Tensor, x_BD: Tensor, y_BD: Tensor, x_hat_BD: Tensor
+    ) -> Tensor:
         """AuxK of release 0.1.0 (the auxiliary loss of https://arxiv.org/abs/2406.04093): the D/2
         largest dead latents of each token reconstruct what the SAE missed. `dead_N` has the indices
         of the dead latents; float32 scalar."""
@@ -173,14 +181,16 @@ class TopKFamilyTrainer(Trainer):
             x_BD,
             dictionary.encoder_weight[dead_N],
             dictionary.biases[0][dead_N],
-            dictionary.biases[1],
+            dictionary.shift,
             self.dtype,
         )
         places, f_P = top_positive_of_each(encoding, min(self.d_model // 2, len(dead_N)))
         x_hat_aux_BD = places.decode(f_P, dictionary.decoder_rows[dead_N])
-        return losses.auxk_over_residual(x_hat_aux_BD, x_hat_BD, x_BD)
+        return losses.auxk_over_residual(x_hat_aux_BD, x_hat_BD, y_BD)
 
-    def release_auxk_by_kernels(self, dead_F: Tensor, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+    def release_auxk_by_kernels(
+        self, dead_F: Tensor, x_BD: Tensor, y_BD: Tensor, x_hat_BD: Tensor
+    ) -> Tensor:
         """The same without waiting for the device. The dead latents (bool [F]) come first among
         `most_dead` latents C; the latents behind them take no part."""
         dictionary, dead = self.dictionary, dead_F.sum()
@@ -194,10 +204,10 @@ class TopKFamilyTrainer(Trainer):
             for parameter in parameters
         ]
         self.gathered = (chosen_C, leaves)
-        encoding = Encoding(x_BD, weight_CD, bias_C, dictionary.biases[1], self.dtype)
+        encoding = Encoding(x_BD, weight_CD, bias_C, dictionary.shift, self.dtype)
         places, f_P = top_positive_of_each(encoding, self.most_dead, limits)
         x_hat_aux_BD = places.decode(f_P, rows_CD, rows_CD.detach().to(self.dtype))
-        return losses.auxk_over_residual(x_hat_aux_BD, x_hat_BD, x_BD, dead > 0)
+        return losses.auxk_over_residual(x_hat_aux_BD, x_hat_BD, y_BD, dead > 0)
 
     def after_backward(self) -> None:
         """Add the gradients of the gathered latents."""

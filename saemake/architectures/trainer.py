@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from saemake.architectures import schedule
-from saemake.architectures.constraints import Constraint
+from saemake.architectures import products, schedule
+from saemake.architectures.constraints import Constraint, normalise_
 from saemake.architectures.description import Architecture
 from saemake.architectures.dictionary import Dictionary
 from saemake.architectures.optimizers import RowAdam, optimizer_of
@@ -33,7 +33,7 @@ NORM_TOLERANCE = 1e-3
 class Forward:
     """The result of one training forward pass: the loss (float32 scalar with its graph), the parts
     of the loss by name (detached scalars), the latents' values at places [P], the places, and the
-    reconstruction [B, D]."""
+    reconstruction of the target [B, D]."""
 
     loss: Tensor
     parts: dict[str, Tensor]
@@ -58,8 +58,12 @@ class Forward:
 
 
 class Trainer(Architecture, abc.ABC):
-    """One SAE in training. `update` is the training step of all architectures; a subclass supplies
-    the dictionary, the initial weights and the loss."""
+    """One SAE, or transcoder, in training. `update` is the training step of all architectures; a
+    subclass supplies the dictionary, the initial weights and the loss.
+
+    A batch is what the dictionary reads, x_BD, and what it must reconstruct, the target y_BD. An
+    SAE's target is x_BD itself, the same tensor.
+    """
 
     # Whether a GPU may replay `forward` and the hook `after_backward`: they take all that changes
     # from step to step from `self.now`, and change Python's values only where `phase` changes.
@@ -76,7 +80,10 @@ class Trainer(Architecture, abc.ABC):
         training: Training,
         steps: int,
         device: torch.device,
+        transcodes: bool = False,
+        skip: bool = False,
     ) -> None:
+        self.transcodes, self.skip = transcodes, skip
         self.d_model = d_model
         self.width = width
         self.sparsity_value = sparsity
@@ -86,8 +93,11 @@ class Trainer(Architecture, abc.ABC):
         # Each SAE has its own generator, on the CPU. So its random draws depend neither on the
         # SAEs that train beside it nor on the device.
         self.generator = torch.Generator().manual_seed(training.seed)
-        self.dictionary = self.make_dictionary(self.trainer_config())
-        self.initialise()
+        self.dictionary = self.described_dictionary(self.trainer_config())
+        if transcodes:
+            self.initialise_transcoder()
+        else:
+            self.initialise()
         self.dictionary.to(device)
         self.tokens_since_fired_F = torch.zeros(width, dtype=torch.long, device=device)
         self.optimizer = optimizer_of(
@@ -109,6 +119,14 @@ class Trainer(Architecture, abc.ABC):
         """A dictionary with the shape that config.json's `trainer` section describes. Its weights
         are to be drawn by `initialise` or loaded from a state dict."""
 
+    @classmethod
+    def described_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
+        """The same, as a transcoder where the section says so."""
+        dictionary = cls.make_dictionary(config)
+        if config.get("transcoder"):
+            dictionary.transcode(skip=bool(config.get("skip")))
+        return dictionary
+
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of matrix products in a training step."""
@@ -121,25 +139,57 @@ class Trainer(Architecture, abc.ABC):
 
     @abc.abstractmethod
     def initialise(self) -> None:
-        """Draw the initial weights of `self.dictionary`, with `self.generator` only."""
+        """Draw the initial weights of `self.dictionary`, an SAE's, with `self.generator` only."""
+
+    @torch.no_grad()
+    def initialise_transcoder(self) -> None:
+        """The same of a transcoder: the encoder as torch draws a linear layer, the decoder 0, as in
+        sparsify. A decoder of unit norm cannot be 0: its directions are normal."""
+        dictionary = self.dictionary
+        bound = self.d_model**-0.5
+        dictionary.encoder_weight.uniform_(-bound, bound, generator=self.generator)
+        dictionary.encoder_bias.zero_()
+        if self.constraint.unit_norm is None:
+            dictionary.decoder_weight.zero_()
+        else:
+            dictionary.decoder_weight.normal_(generator=self.generator)
+            normalise_(dictionary.decoder_weight, dictionary.d_model_dim, epsilon=0.0)
 
     @abc.abstractmethod
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
-        """Compute the loss of a normalised batch. Also updates counters and thresholds. It takes
-        the numbers of `schedule` from `self.now`, which `update` sets."""
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
+        """Compute the loss of a normalised batch against its target. Also updates counters and
+        thresholds. It takes the numbers of `schedule` from `self.now`, which `update` sets."""
 
     @abc.abstractmethod
     def recipe_entries(self) -> dict[str, Any]:
         """The architecture's own entries in the `trainer` section of config.json."""
 
-    def start(self, x_BD: Tensor) -> None:
-        """Hook: prepare the drawn weights on the first batch, before its step."""
+    def base(self, x_BD: Tensor) -> Tensor:
+        """What the latents' rows are added to: the decoder's bias, [D], and what a skip connection
+        makes of the batch, [B, D]."""
+        bias_D, weight_DD = self.dictionary.output_bias, self.dictionary.W_skip
+        return bias_D if weight_DD is None else bias_D + self.skipped(weight_DD, x_BD)
+
+    def skipped(self, weight_DD: Tensor, x_BD: Tensor) -> Tensor:
+        """What a skip connection makes of the batch, [B, D]."""
+        return products.skipped(weight_DD, x_BD, self.dtype)
+
+    def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
+        """Hook: prepare the drawn weights on the first batch, before its step. A transcoder starts from the means:
+        its latents are centred, its reconstruction is the target's mean, as in sparsify."""
+        if self.transcodes:
+            dictionary = self.dictionary
+            centre_F = -(dictionary.encoder_weight.detach() @ x_BD.float().mean(dim=0))
+            dictionary.encoder_bias.data.copy_(centre_F)
+            dictionary.output_bias.data.copy_(y_BD.float().mean(dim=0))
 
     @torch.no_grad()
-    def begin_with(self, source: Dictionary, scale: float) -> None:
+    def begin_with(
+        self, source: Dictionary, scale: float, target_scale: float | None = None
+    ) -> None:
         """Take the weights of another SAE, which takes raw activations, in place of the drawn ones.
-        `scale` is the factor by which training divides activations. Buffers that the sparsity
-        decides stay (see `own_buffers`); the source is changed.
+        `scale` and `target_scale` are as in `finished`, whose inverse this is. Buffers that the
+        sparsity decides stay (see `own_buffers`); the source is changed.
 
         Raises SaemakeError where the weights have other names or shapes, or where the constraint on
         the decoder would change what the SAE computes.
@@ -148,7 +198,10 @@ class Trainer(Architecture, abc.ABC):
             raise SaemakeError(
                 f"it takes activations {source.d_model} wide, not {self.d_model}: its LM is another"
             )
-        source.scale_biases(1 / scale)
+        if source.transcodes != self.transcodes:
+            kind, other = ("a transcoder", "an SAE")[:: 1 if source.transcodes else -1]
+            raise SaemakeError(f"it is {kind}, not {other}")
+        source.unscale(1 / scale, 1 / (scale if target_scale is None else target_scale))
         own, given = self.dictionary.state_dict(), source.state_dict()
         if (reason := _other_weights(own, given)) is not None:
             raise SaemakeError(reason)
@@ -173,7 +226,7 @@ class Trainer(Architecture, abc.ABC):
     def after_backward(self) -> None:
         """Hook: runs before the optimizer."""
 
-    def after_optimizer(self, step: int, x_BD: Tensor) -> None:
+    def after_optimizer(self, step: int, x_BD: Tensor, y_BD: Tensor) -> None:
         """Hook: runs after the optimizer's step and after the constraint."""
 
     def state(self) -> dict[str, Any]:
@@ -225,27 +278,31 @@ class Trainer(Architecture, abc.ABC):
         # Said by the class itself: a subclass may have another `forward`.
         return self.phase(step, tokens) if type(self).__dict__.get("replayed") else None
 
-    def update(self, step: int, x_BD: Tensor) -> Forward:
-        """Run one training step on a normalised batch [B, D]: forward, backward, Adam, with the
-        constraint applied in between. On a GPU the result is valid until the next step of any SAE:
-        their graphs share memory.
+    def update(self, step: int, x_BD: Tensor, y_BD: Tensor | None = None) -> Forward:
+        """Run one training step on a normalised batch [B, D] and its target (None: the batch
+        itself): forward, backward, Adam, with the constraint applied in between. On a GPU the
+        result is valid until the next step of any SAE: their graphs share memory.
         """
+        y_BD = x_BD if y_BD is None else y_BD
         if step == 0:
             if self.drawn:
-                self.start(x_BD)
+                self.start(x_BD, y_BD)
             self.optimizer.weights_changed()
         self.before_step(step, len(x_BD))
         numbers = self.optimizer.numbers(self.learning_rate(step))
         self.now = self.numbers.set(numbers, self.schedule(step))
         forward = self.replays.run(
-            self._phase(step, len(x_BD)), x_BD, lambda batch_BD: self._compute(step, batch_BD)
+            self._phase(step, len(x_BD)),
+            x_BD,
+            y_BD,
+            lambda x_BD, y_BD: self._compute(step, x_BD, y_BD),
         )
-        self.after_optimizer(step, x_BD)
+        self.after_optimizer(step, x_BD, y_BD)
         return forward
 
-    def _compute(self, step: int, x_BD: Tensor) -> Forward:
+    def _compute(self, step: int, x_BD: Tensor, y_BD: Tensor) -> Forward:
         self.optimizer.before_forward(self.dictionary)
-        forward = self.forward(x_BD, step)
+        forward = self.forward(x_BD, y_BD, step)
         forward.loss.backward()
         self.after_backward()
         self.optimizer.step(self.now)
@@ -255,13 +312,14 @@ class Trainer(Architecture, abc.ABC):
         """Adam's two moments of a parameter, each in the parameter's shape."""
         return self.optimizer.moments(parameter)
 
-    def finished(self, scale: float) -> Dictionary:
-        """A copy of the dictionary for raw activations, which training divides by `scale`. The copy
-        is constrained as the next forward pass would see it. Training is not affected."""
+    def finished(self, scale: float, target_scale: float | None = None) -> Dictionary:
+        """A copy of the dictionary for raw activations, which training divides by `scale`, and
+        targets by `target_scale` (None: the same). The copy is constrained as the next forward pass
+        would see it. Training is not affected."""
         copies = (self.dictionary.encoder_copy, self.dictionary.decoder_copy)
         dictionary = copy.deepcopy(self.dictionary, {id(each): None for each in copies})
         self.optimizer.before_forward(dictionary)
-        dictionary.scale_biases(scale)
+        dictionary.unscale(scale, scale if target_scale is None else target_scale)
         return dictionary
 
     def count_fired(self, fired_F: Tensor, places: Places) -> None:
@@ -291,6 +349,7 @@ class Trainer(Architecture, abc.ABC):
             "decay_start": self.decay_start if self.decay_start < self.steps else None,
             "seed": self.training.seed,
             **self.recipe_entries(),
+            **({"transcoder": True, "skip": self.skip} if self.transcodes else {}),
         }
 
 

@@ -60,7 +60,7 @@ def _check_names(config: Config) -> None:
     if config.slurm.device is not None:
         known([config.slurm.device], config.devices, "slurm.device", "device")
     for name in config.architectures:
-        known([name], architectures.names(), f"architectures.{name}", "architecture")
+        known([name], architectures.variants(), f"architectures.{name}", "architecture")
     for name in config.evaluations:
         if name not in evaluation.names():
             right = nearest(name, evaluation.names())

@@ -94,9 +94,16 @@ class Config(Closed):
         return validated(Training, values, override_place(override, "training", model))
 
     def settings_of(self, model: str, architecture: str) -> Settings:
-        """The architecture's hyperparameters with the model's own values on top."""
-        override = self.models[model].architectures.get(architecture, {})
-        values = {**self.architectures[architecture], **override}
+        """The architecture's hyperparameters with the model's own values on top. A variant with a
+        skip connection has those of the architecture, with its own on top."""
+        base, own = architectures.base_name(architecture), self.models[model].architectures
+        override = own.get(architecture, {})
+        values = {
+            **self.architectures.get(base, {}),
+            **self.architectures[architecture],
+            **own.get(base, {}),
+            **override,
+        }
         section = f"architectures.{architecture}"
         place = override_place(override, section, model)
         return validated(architectures.get(architecture).Settings, values, place)

@@ -21,6 +21,7 @@ class Linear:
     but only positive ones count as firing, as in SAE Bench."""
 
     negative_fires = False
+    transcodes = False
 
     def __init__(self, directions_FD: Tensor, mean_D: Tensor) -> None:
         self.encoder_weight = self.decoder_rows = directions_FD
@@ -37,6 +38,9 @@ class Linear:
 
     def decode(self, f: Tensor) -> Tensor:
         return f @ self.decoder_rows + self.mean_D
+
+    def skipped(self, x: Tensor) -> None:
+        """None: there is no skip connection."""
 
 
 def load_codec(path: Path, name: str, device: torch.device) -> Linear:

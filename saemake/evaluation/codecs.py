@@ -17,9 +17,11 @@ from saemake.base.errors import SaemakeError
 
 
 class Codec(Protocol):
-    """The interface of SAEs and baselines for evaluations (see architectures.trainer.Dictionary).
-    Decoding is f @ decoder_rows plus a bias. `tokens_apart`: a token's latents do not depend on
-    other tokens. `negative_fires`: a negative latent counts as firing."""
+    """The interface of SAEs, transcoders and baselines for evaluations (see
+    architectures.dictionary.Dictionary). Decoding is f @ decoder_rows plus a bias; a skip connection
+    adds `skipped`. `tokens_apart`: a token's latents do not depend on other tokens.
+    `negative_fires`: a negative latent counts as firing. `transcodes`: it reads one site and
+    reconstructs another."""
 
     @property
     def d_model(self) -> int: ...
@@ -35,9 +37,12 @@ class Codec(Protocol):
     def tokens_apart(self) -> bool: ...
     @property
     def negative_fires(self) -> bool: ...
+    @property
+    def transcodes(self) -> bool: ...
     def encode(self, x: Tensor) -> Tensor: ...
     def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor] | None: ...
     def decode(self, f: Tensor) -> Tensor: ...
+    def skipped(self, x: Tensor) -> Tensor | None: ...
 
 
 def check_lm_width(name: str, codec: Codec, lm_name: str, d_model: int) -> None:
@@ -57,8 +62,15 @@ class Judgement:
 
 
 def reconstructed(codec: Codec, x_ND: Tensor) -> Tensor:
-    """The reconstructions [N, D] of activations [N, D]."""
-    return torch.cat([decoded(codec, codec.encode(x_RD)) for x_RD in _parts(codec, x_ND)])
+    """The reconstructions [N, D] from activations [N, D]."""
+    parts = _parts(codec, x_ND)
+    return torch.cat([completed(codec, x_RD, decoded(codec, codec.encode(x_RD))) for x_RD in parts])
+
+
+def completed(codec: Codec, x_RD: Tensor, decoded_RD: Tensor) -> Tensor:
+    """The reconstructions [R, D] from activations and what their latents decode to."""
+    skipped_RD = codec.skipped(x_RD)
+    return decoded_RD if skipped_RD is None else decoded_RD + skipped_RD
 
 
 def decoded(codec: Codec, f_RF: Tensor) -> Tensor:
@@ -78,8 +90,9 @@ class Coded:
     def __init__(self, codec: Codec, x_ND: Tensor) -> None:
         parts, tokens, first = [], [], 0
         for x_RD in _parts(codec, x_ND):
-            parts.append(part := _coded(codec, x_RD))
-            tokens.append(part[0].tokens_M + first)
+            listed, decoded_RD = _coded(codec, x_RD)
+            parts.append((listed, completed(codec, x_RD, decoded_RD)))
+            tokens.append(listed.tokens_M + first)
             first += len(x_RD)
         self.tokens_M = torch.cat(tokens)
         self.latents_M = torch.cat([listed.latents_M for listed, _ in parts])
@@ -125,7 +138,7 @@ class _List:
 
 
 def _coded(codec: Codec, x_RD: Tensor) -> tuple[_List, Tensor]:
-    """The latents that are not 0, and the reconstructions [R, D]."""
+    """The latents that are not 0, and what they decode to [R, D]."""
     flat_and_values = codec.listed(x_RD)
     if flat_and_values is None:
         f_RF = codec.encode(x_RD)

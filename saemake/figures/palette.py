@@ -36,6 +36,10 @@ OURS = (
 )
 
 
+# A variant with a skip connection has the architecture's colour, and a marker so many further on.
+SKIP_MARKER = 5
+
+
 @dataclass(frozen=True)
 class Mark:
     """How an architecture is drawn."""
@@ -56,9 +60,13 @@ def mark(architecture: str) -> Mark:
 def marks() -> dict[str, Mark]:
     """The marks of all registered architectures. Those in OURS come first, then the others by name;
     each takes the next colour and the next marker. After nine, colours repeat with other
-    markers."""
+    markers. Those with a skip connection come last, in the colours of those without."""
     others = [name for name in architectures.names() if name not in OURS]
+    places = {name: place for place, name in enumerate((*OURS, *others))}
     return {
-        name: Mark(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)])
-        for place, name in enumerate((*OURS, *others))
+        name: Mark(
+            COLOURS[(place := places[architectures.base_name(name)]) % len(COLOURS)],
+            MARKERS[(place + (SKIP_MARKER if name not in places else 0)) % len(MARKERS)],
+        )
+        for name in (*places, *(each for each in architectures.variants() if each not in places))
     }

@@ -37,7 +37,7 @@ def has_saelens_form(sae: SaeName) -> bool:
     """Whether the SAE can be written in SAELens's own format."""
     trainer = json.loads(Path(sae.folder, "config.json").read_text())["trainer"]
     with torch.device("meta"):  # only the class is needed, no weights
-        dictionary = architectures.get(sae.sweep.architecture).trainer().make_dictionary(trainer)
+        dictionary = architectures.get(sae.sweep.architecture).trainer().described_dictionary(trainer)
     return saelens.has_form(type(dictionary))
 
 

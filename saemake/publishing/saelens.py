@@ -1,5 +1,6 @@
-"""SAELens's format: an SAE that `SAE.load_from_disk` reads as the same function of raw activations.
-An architecture with its own dictionary class registers the corresponding SAELens class with `form`.
+"""SAELens's format: an SAE or a transcoder that `SAE.load_from_disk` reads as the same function of
+raw activations. An architecture with its own dictionary class registers the corresponding SAELens
+class with `form`; its transcoders are ReLUs or JumpReLUs there (see jump_relu_form).
 
 Shapes: D the model's width, F latents.
 """
@@ -25,6 +26,7 @@ from saemake.architectures.trainer import Dictionary
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
 from saemake.paths.names import SaeName
+from saemake.publishing.jump_relu_form import jump_relu_form
 from saemake.recipes.training import sae_recipe
 from saemake.training import files
 
@@ -109,6 +111,27 @@ def form_of(dictionary: Dictionary) -> Form:
     return registered
 
 
+def transcoder_form(dictionary: Dictionary) -> Form:
+    """A transcoder's form in SAELens, of one that keeps the largest latents that of its threshold
+    inference. Raises SaemakeError as jump_relu_form does."""
+    jump, skip = jump_relu_form(dictionary), dictionary.W_skip
+    parameters = {
+        "W_enc": jump.encoder_FD.T,
+        "b_enc": jump.bias_F,
+        "b_dec": dictionary.output_bias,
+        **({} if jump.threshold_F is None else {"threshold": jump.threshold_F}),
+        **({} if skip is None else {"W_skip": skip}),
+    }
+    architecture = "transcoder" if skip is None else "skip_transcoder"
+    if jump.threshold_F is not None:
+        architecture = f"jumprelu_{architecture}"
+    return Form(architecture, parameters, {"d_out": dictionary.d_model}, subtracts_b_dec=False)
+
+
+def _form_of_any(dictionary: Dictionary) -> Form:
+    return transcoder_form(dictionary) if dictionary.transcodes else form_of(dictionary)
+
+
 def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
     """sae_weights.safetensors (W_enc [D, F], W_dec [F, D], biases, thresholds; all float32) and
     cfg.json of an SAE under results/. Raises SaemakeError if its files are damaged, or if SAELens
@@ -142,14 +165,14 @@ def weights(dictionary: Dictionary) -> bytes:
     parameters = {
         "W_enc": dictionary.encoder_weight.T,
         "W_dec": dictionary.decoder_rows,
-        **form_of(dictionary).parameters,
+        **_form_of_any(dictionary).parameters,
     }
     return save({key: value.detach().contiguous() for key, value in parameters.items()})
 
 
 def cfg(dictionary: Dictionary, metadata: dict[str, Any]) -> bytes:
     """cfg.json: the SAELens class and its settings."""
-    saelens_form = form_of(dictionary)
+    saelens_form = _form_of_any(dictionary)
     content = {
         "architecture": saelens_form.architecture,
         "d_in": dictionary.d_model,

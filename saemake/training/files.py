@@ -165,6 +165,11 @@ def load(
     config = loading.read_config(folder)
     trainer = config["trainer"]
     dict_class, latents = trainer.get("dict_class"), trainer.get("dict_size")
+    if bool(trainer.get("skip")) != kind.skip:
+        raise SaemakeError(
+            f"{path}: its config.json says {'a' if trainer.get('skip') else 'no'} skip connection,"
+            f" its path {architecture}; {build_again(path)}"
+        )
     if (dict_class, latents) != (kind.dict_class, width):
         raise SaemakeError(
             f"{path}: its config.json says {dict_class} of {latents} latents, its path"

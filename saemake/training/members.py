@@ -160,9 +160,10 @@ class Member:
         self.began_with = state.get("began_with")
         self.checkpoint = Path(state["checkpoint"]) if state["checkpoint"] else None
 
-    def update(self, step: int, x_BD: Tensor) -> Forward:
-        """One training step on activations [B, D] that are divided by the norm factor."""
-        forward = self.trainer.update(step, x_BD)
+    def update(self, step: int, x_BD: Tensor, y_BD: Tensor | None = None) -> Forward:
+        """One training step on activations [B, D] that are divided by the norm factor, and on their
+        targets (None: the same)."""
+        forward = self.trainer.update(step, x_BD, y_BD)
         bad = ~forward.loss.detach().isfinite() & (self.bad_step < 0)
         self.bad_step.masked_fill_(bad, step)
         return forward
@@ -171,12 +172,14 @@ class Member:
         """Whether every weight is finite. Waits for the device."""
         return self.trainer.dictionary.is_finite()
 
-    def save_checkpoint(self, step: int, scale: float, store: Store) -> None:
+    def save_checkpoint(
+        self, step: int, scale: float, target_scale: float, store: Store
+    ) -> None:
         """Store the SAE as it is before `step`, unless a weight is not finite. `scale` is the norm
-        factor."""
+        factor, `target_scale` that of targets."""
         if self.is_finite():
             key = checkpoint_key(self.recipe, step)
-            content = files.sae_bytes(self.trainer.finished(scale))
+            content = files.sae_bytes(self.trainer.finished(scale, target_scale))
             store.put(key, {CHECKPOINT: content, OF_SAE: self.recipe.hash.encode()})
             self.checkpoint = store.folder / key / CHECKPOINT
 
@@ -188,15 +191,15 @@ class Member:
         return f"(last good checkpoint: {self.checkpoint})"
 
     @torch.no_grad()
-    def row(self, step: int, x_BD: Tensor, forward: Forward, report: Logging) -> dict[str, float]:
-        """One row of training.csv, from the results of the step's forward pass. The parts of the
-        loss stand between `loss` and `l0`, which is how `reporting` knows them."""
-        x_BD, x_hat_BD = x_BD.float(), forward.x_hat_BD.float()
-        unexplained = (x_BD - x_hat_BD).var(dim=0).sum() / x_BD.var(dim=0).sum()
+    def row(self, step: int, y_BD: Tensor, forward: Forward, report: Logging) -> dict[str, float]:
+        """One row of training.csv, from the targets and the results of the step's forward pass. The
+        parts of the loss stand between `loss` and `l0`, which is how `reporting` knows them."""
+        y_BD, y_hat_BD = y_BD.float(), forward.x_hat_BD.float()
+        unexplained = (y_BD - y_hat_BD).var(dim=0).sum() / y_BD.var(dim=0).sum()
         trainer = self.trainer
         return {
             "step": step,
-            "tokens": (step + 1) * len(x_BD),
+            "tokens": (step + 1) * len(y_BD),
             "learning_rate": trainer.learning_rate(step),
             "loss": forward.loss.item(),
             **{part: value.item() for part, value in forward.parts.items()},

@@ -64,7 +64,7 @@ def make(
 def forward_of(trainer, x, step):
     """The forward pass of a step by itself."""
     trainer.now = trainer.schedule(step)
-    return trainer.forward(x, step)
+    return trainer.forward(x, x, step)
 
 
 def data(steps, d_model=16, batch=32):

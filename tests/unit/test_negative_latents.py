@@ -50,13 +50,13 @@ class AbsTopKTrainer(AbsTopK, TopKTrainer):
     def make_dictionary(cls, config):
         return AbsTopKDictionary(config["activation_dim"], config["dict_size"], config["k"])
 
-    def forward(self, x_BD, step):
+    def forward(self, x_BD, y_BD, step):
         f_BF = self.dictionary.encode(x_BD)
         places = Masked(f_BF.detach() != 0, self.dtype)
         self.update_threshold(smallest_of_tokens(f_BF.detach(), places))
         self.count_fired(places.latents(), places)
         x_hat_BD = self.dictionary.decode(f_BF)
-        return Forward(losses.reconstruction(x_BD, x_hat_BD), {}, f_BF, places, x_hat_BD)
+        return Forward(losses.reconstruction(y_BD, x_hat_BD), {}, f_BF, places, x_hat_BD)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ class BatchTopK(Architecture):
     trainer_class = "BatchTopKTrainer"
     dict_class = "BatchTopKSAE"
     weights_of = "top_k"
+    transcodes = True
     live_latents = 3.3
     Settings: ClassVar[type[description.Settings]] = TopKSettings
     example: ClassVar[Mapping[str, Any]] = EXAMPLE

@@ -54,7 +54,7 @@ class BatchTopKDictionary(KeptDictionary):
         return self.encoder.bias, self.b_dec
 
     def every_latent(self, x: Tensor) -> Tensor:
-        return torch.relu_(linear(x - self.b_dec, self.encoder.weight, self.encoder.bias))
+        return torch.relu_(linear(self.shifted(x), self.encoder.weight, self.encoder.bias))
 
     def decode_unbiased(self, f: Tensor) -> Tensor:
         return self.decoder(f)
@@ -83,20 +83,25 @@ class BatchTopKTrainer(BatchTopK, TopKFamilyTrainer):
         self.dictionary.encoder.weight.copy_(decoder_DF.T)
         self.dictionary.encoder.bias.zero_()
 
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         dictionary = self.dictionary
-        weight_FD, (bias_F, bias_D) = dictionary.encoder_weight, dictionary.biases
-        encoding = Encoding(x_BD, weight_FD, bias_F, bias_D, self.dtype, dictionary.encoder_copy)
+        weight_FD, bias_F, shift = (
+            dictionary.encoder_weight,
+            dictionary.encoder_bias,
+            dictionary.shift,
+        )
+        encoding = Encoding(x_BD, weight_FD, bias_F, shift, self.dtype, dictionary.encoder_copy)
         places, f_P = top_positive_of_batch(encoding, dictionary.kept * len(x_BD))
         if step > self.settings.threshold_start_step:
             self.update_threshold(smallest_of_batch(f_P.detach(), places))
         self.count_fired(places.active(f_P), places)
 
-        x_hat_BD = places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy) + bias_D
-        loss = l2 = losses.reconstruction(x_BD, x_hat_BD)
+        x_hat_BD = places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy)
+        x_hat_BD = x_hat_BD + self.base(x_BD)
+        loss = l2 = losses.reconstruction(y_BD, x_hat_BD)
         parts = {"l2": l2.detach()}
         if self.auxk_is_due(step, len(x_BD)):
-            auxk = self.auxk(x_BD, x_hat_BD)
+            auxk = self.auxk(x_BD, y_BD, x_hat_BD)
             loss = l2 + self.settings.auxk_alpha * auxk
             parts["auxk"] = auxk.detach()
         return Forward(loss, parts, f_P, places, x_hat_BD)

@@ -14,6 +14,7 @@ class Gated(Architecture):
     sparsity = "penalty"
     trainer_class = "GatedSAETrainer"
     dict_class = "GatedAutoEncoder"
+    transcodes = True
     # Two more than others: the gate's reconstruction, forward and backward. It gives no gradient
     # for the decoder's weight.
     step_products = 7

@@ -47,13 +47,17 @@ class GatedDictionary(Dictionary):
     def decoder_weight(self) -> Tensor:
         return self.decoder.weight
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        return self.decoder_bias
+
     def encode(self, x: Tensor) -> Tensor:
         return self.gate_and_magnitude(x)[1]
 
     def gate_and_magnitude(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The gate's activations after a ReLU (before its step function) and the latents; [..., F]
         each."""
-        encoded = linear(x - self.decoder_bias, self.encoder.weight, None)
+        encoded = linear(self.shifted(x), self.encoder.weight, None)
         gate = encoded + self.gate_bias
         magnitude = torch.relu(self.r_mag.exp() * encoded + self.mag_bias)
         return torch.relu(gate), (gate > 0) * magnitude
@@ -127,26 +131,36 @@ class GatedTrainer(Gated, Trainer):
         constraints.normalise_(decoder_DF, 0, epsilon=0.0)
         self.dictionary.encoder.weight.copy_(decoder_DF.T)
 
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
+    def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
+        super().start(x_BD, y_BD)
+        if self.transcodes:  # the gate starts centred too
+            self.dictionary.gate_bias.data.copy_(self.dictionary.mag_bias)
+
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         """Reconstruction loss, l1 of the gate's activations, and the reconstruction loss of the
         gate's activations by themselves (section 3.2 of the paper)."""
         dictionary = self.dictionary
-        bias_D, rows_FD = dictionary.decoder_bias, dictionary.decoder_rows
+        base, rows_FD = self.base(x_BD), dictionary.decoder_rows
         encoding = Encoding(
-            x_BD, dictionary.encoder.weight, None, bias_D, self.dtype, dictionary.encoder_copy
+            x_BD,
+            dictionary.encoder.weight,
+            None,
+            dictionary.shift,
+            self.dtype,
+            dictionary.encoder_copy,
         )
         if encoding.by_kernels:
             places, gate_P, f_P = self.gates_by_kernel(encoding)
         else:
             places, gate_P, f_P = self.gates(encoding)
-        x_hat_BD = places.decode(f_P, rows_FD, dictionary.decoder_copy) + bias_D
+        x_hat_BD = places.decode(f_P, rows_FD, dictionary.decoder_copy) + base
         # The gate's own reconstruction. It does not train the decoder.
         x_hat_gate_BD = places.decode(gate_P, rows_FD.detach(), dictionary.decoder_copy)
-        x_hat_gate_BD = x_hat_gate_BD + bias_D.detach()
+        x_hat_gate_BD = x_hat_gate_BD + base.detach()
         self.count_fired(places.fired(f_P), places)
-        l2 = losses.reconstruction(x_BD, x_hat_BD)
+        l2 = losses.reconstruction(y_BD, x_hat_BD)
         sparsity = losses.l1(gate_P, places)
-        auxiliary = losses.reconstruction(x_BD, x_hat_gate_BD)
+        auxiliary = losses.reconstruction(y_BD, x_hat_gate_BD)
         scale = self.now["sparsity_scale"]
         loss = l2 + self.sparsity_value * sparsity * scale + auxiliary
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach(), "gate_l2": auxiliary.detach()}

@@ -32,6 +32,7 @@ class JumpRelu(Architecture):
     sparsity = "l0"
     trainer_class = "JumpReluTrainer"
     dict_class = "JumpReluAutoEncoder"
+    transcodes = True
     live_latents = 5.6
     Settings = JumpReluSettings
     example: ClassVar[Mapping[str, Any]] = {

@@ -50,6 +50,10 @@ class JumpReluDictionary(Dictionary):
     def decoder_weight(self) -> Tensor:
         return self.W_dec
 
+    @property
+    def output_bias(self) -> nn.Parameter:
+        return self.b_dec
+
     def before_jump(self, x: Tensor) -> Tensor:
         """All latents [..., F] before any is dropped, float32."""
         return linear(x, self.encoder_weight, None) + self.b_enc
@@ -174,7 +178,7 @@ class JumpReluTrainer(JumpRelu, Trainer):
 
     @property
     def constraint(self) -> Constraint:
-        return constraints.OF_RECIPE[self.training.recipe]
+        return constraints.FREE if self.transcodes else constraints.OF_RECIPE[self.training.recipe]
 
     @torch.no_grad()
     def initialise(self) -> None:
@@ -185,7 +189,7 @@ class JumpReluTrainer(JumpRelu, Trainer):
         constraints.normalise_(decoder_FD, 1, epsilon=0.0)
         self.dictionary.W_enc.copy_(decoder_FD.T)
 
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         """Reconstruction loss, and the squared relative distance of the L0 from its target."""
         dictionary = self.dictionary
         encoding = Encoding(
@@ -200,9 +204,9 @@ class JumpReluTrainer(JumpRelu, Trainer):
             places, f_P, l0 = self.jump_by_kernel(encoding)
         else:
             places, f_P, l0 = self.jump(encoding)
-        x_hat_BD = places.decode(f_P, dictionary.W_dec, dictionary.decoder_copy) + dictionary.b_dec
+        x_hat_BD = places.decode(f_P, dictionary.W_dec, dictionary.decoder_copy) + self.base(x_BD)
         self.count_fired(places.by_latent(f_P) > 0, places)
-        l2 = losses.reconstruction(x_BD, x_hat_BD)
+        l2 = losses.reconstruction(y_BD, x_hat_BD)
         sparsity = (l0 / self.sparsity_value - 1).pow(2)
         scale = self.now["sparsity_scale"]
         loss = l2 + self.settings.sparsity_penalty * sparsity * scale

@@ -71,6 +71,7 @@ class MatryoshkaBatchTopK(Architecture):
     sparsity = "k"
     trainer_class = "MatryoshkaBatchTopKTrainer"
     dict_class = "MatryoshkaBatchTopKSAE"
+    transcodes = True
     live_latents = 4.0
     Settings: ClassVar[type[description.Settings]] = MatryoshkaSettings
     example: ClassVar[Mapping[str, Any]] = {**EXAMPLE, "group_fractions": [0.125, 0.25, 0.625]}

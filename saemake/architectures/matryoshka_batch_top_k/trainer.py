@@ -59,7 +59,7 @@ class MatryoshkaDictionary(KeptDictionary):
         return self.b_enc, self.b_dec
 
     def every_latent(self, x: Tensor) -> Tensor:
-        return torch.relu(linear(x - self.b_dec, self.encoder_weight, None) + self.b_enc)
+        return torch.relu(linear(self.shifted(x), self.encoder_weight, None) + self.b_enc)
 
     def decode_unbiased(self, f: Tensor) -> Tensor:
         return f @ self.W_dec
@@ -99,7 +99,7 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
         constraints.normalise_(decoder_FD, 1, epsilon=torch.finfo(decoder_FD.dtype).eps)
         self.dictionary.W_enc.copy_(decoder_FD.T)
 
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         """The loss is the mean over the groups of each prefix's weighted reconstruction loss. A
         prefix is a group with all groups before it. `parts` has the unweighted losses of the whole
         dictionary (l2) and of the first group."""
@@ -108,7 +108,7 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
             x_BD,
             dictionary.encoder_weight,
             dictionary.b_enc,
-            dictionary.b_dec,
+            dictionary.shift,
             self.dtype,
             dictionary.encoder_copy,
         )
@@ -117,7 +117,7 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
             self.update_threshold(smallest_of_batch(f_P.detach(), places))
         self.count_fired(places.active(f_P), places)
 
-        x_hat_BD: Tensor = dictionary.b_dec
+        x_hat_BD = self.base(x_BD)
         prefix_l2 = []
         groups = places.split(f_P, dictionary.sizes)
         decoders = dictionary.W_dec.split(dictionary.sizes)
@@ -128,14 +128,14 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
             groups, decoders, copies, strict=True
         ):
             x_hat_BD = x_hat_BD + group_places.decode(group_f_P, decoder_GD, copy_GD)
-            prefix_l2.append(losses.reconstruction(x_BD, x_hat_BD))
+            prefix_l2.append(losses.reconstruction(y_BD, x_hat_BD))
         weights = self.settings.weights(self.training.recipe)
         weighted = [l2 * weight for l2, weight in zip(prefix_l2, weights, strict=True)]
         loss = torch.stack(weighted).mean()
         parts = {"l2": prefix_l2[-1].detach(), "first_group_l2": prefix_l2[0].detach()}
 
         if self.auxk_is_due(step, len(x_BD)):
-            auxk = self.auxk(x_BD, x_hat_BD)
+            auxk = self.auxk(x_BD, y_BD, x_hat_BD)
             loss = loss + self.settings.auxk_alpha * auxk
             parts["auxk"] = auxk.detach()
         return Forward(loss, parts, f_P, places, x_hat_BD)

@@ -61,6 +61,7 @@ class PAnneal(Architecture):
     trainer_class = "PAnnealTrainer"
     dict_class = "AutoEncoder"
     weights_of = "standard"
+    transcodes = True
     live_latents = 7.8
     Settings = PAnnealSettings
     example: ClassVar[Mapping[str, Any]] = {

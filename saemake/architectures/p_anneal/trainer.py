@@ -45,13 +45,13 @@ class PAnnealTrainer(PAnneal, ReluTrainer):
             return losses.lp_to_the_p(f_P, places, p)
         return losses.lp(f_P, places, p)
 
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         encoding = self.encoding(x_BD)
         # Latents above 0: the ReLU.
         places, f_P = positive(encoding, self.powers(encoding))
-        x_hat_BD = self.reconstruction(places, f_P)
+        x_hat_BD = self.reconstruction(x_BD, places, f_P)
 
-        l2 = losses.reconstruction(x_BD, x_hat_BD)
+        l2 = losses.reconstruction(y_BD, x_hat_BD)
         sparsity = self.batch_penalty(f_P, places)
         loss = l2 + sparsity * self.now["coefficient"] * self.now["sparsity_scale"]
         parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
@@ -111,7 +111,7 @@ class PAnnealTrainer(PAnneal, ReluTrainer):
     def restart_steps(self) -> int | None:
         return self.settings.resample_steps
 
-    def after_optimizer(self, step: int, x_BD: Tensor) -> None:
+    def after_optimizer(self, step: int, x_BD: Tensor, y_BD: Tensor) -> None:
         """Change p at its steps. Resample dead latents at the last step of each interval of
         `resample_steps`."""
         self.remember_penalties()
@@ -124,7 +124,7 @@ class PAnnealTrainer(PAnneal, ReluTrainer):
                 # Release 0.1.0 assigns the new weights to a copy. Only Adam's moments change.
                 forget_moments(self, dead_F.nonzero().squeeze(1))
             else:
-                resample(self, x_BD, dead_F)
+                resample(self, x_BD, y_BD, dead_F)
 
     def state(self) -> dict[str, Any]:
         annealing = {

@@ -14,6 +14,7 @@ class Standard(Architecture):
     sparsity = "penalty"
     trainer_class = "StandardTrainer"
     dict_class = "AutoEncoder"
+    transcodes = True
     live_latents = 6.8
     Settings = ResamplingSettings
     example = EXAMPLE

@@ -22,12 +22,12 @@ class StandardTrainer(Standard, ReluTrainer):
 
     settings: ResamplingSettings
 
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         # Latents above 0: the ReLU.
         places, f_P = positive(self.encoding(x_BD))
-        x_hat_BD = self.reconstruction(places, f_P)
+        x_hat_BD = self.reconstruction(x_BD, places, f_P)
 
-        l2 = losses.reconstruction(x_BD, x_hat_BD)
+        l2 = losses.reconstruction(y_BD, x_hat_BD)
         sparsity = losses.l1(f_P, places)
         scale = self.now["sparsity_scale"]
         loss = l2 + self.sparsity_value * scale * sparsity
@@ -38,11 +38,11 @@ class StandardTrainer(Standard, ReluTrainer):
     def restart_steps(self) -> int | None:
         return self.settings.resample_steps
 
-    def after_optimizer(self, step: int, x_BD: Tensor) -> None:
+    def after_optimizer(self, step: int, x_BD: Tensor, y_BD: Tensor) -> None:
         """Resample dead latents at steps 0, `resample_steps`, 2 * `resample_steps`, ..."""
         interval = self.settings.resample_steps
         if interval is not None and step % interval == 0:
-            resample(self, x_BD, silent_latents(self, interval, len(x_BD)))
+            resample(self, x_BD, y_BD, silent_latents(self, interval, len(x_BD)))
 
     def schedule(self, step: int) -> dict[str, float]:
         warmup = self.settings.sparsity_warmup_steps

@@ -16,6 +16,7 @@ class StandardNew(Architecture):
     trainer_class = "StandardTrainerAprilUpdate"
     dict_class = "AutoEncoder"
     weights_of = "standard"
+    transcodes = True
     live_latents = 6.0
     Settings = PenaltySettings
     example = EXAMPLE

@@ -21,12 +21,12 @@ class StandardNewTrainer(StandardNew, ReluTrainer):
     constraint = constraints.FREE
     norms_F: Tensor | None = None
 
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         # Latents above 0: the ReLU.
         places, f_P = positive(self.encoding(x_BD))
-        x_hat_BD = self.reconstruction(places, f_P)
+        x_hat_BD = self.reconstruction(x_BD, places, f_P)
 
-        l2 = losses.reconstruction(x_BD, x_hat_BD)
+        l2 = losses.reconstruction(y_BD, x_hat_BD)
         norms_F = self.decoder_norms()
         sparsity = losses.decoder_weighted_l1(f_P, places, norms_F)
         scale = self.now["sparsity_scale"]

@@ -16,6 +16,7 @@ class TopK(Architecture):
     sparsity = "k"
     trainer_class = "TopKTrainer"
     dict_class = "AutoEncoderTopK"
+    transcodes = True
     live_latents = 3.3
     Settings: ClassVar[type[description.Settings]] = TopKSettings
     example: ClassVar[Mapping[str, Any]] = EXAMPLE

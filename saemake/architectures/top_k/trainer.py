@@ -45,7 +45,7 @@ class TopKDictionary(KeptDictionary):
         return self.encoder.bias, self.b_dec
 
     def every_latent(self, x: Tensor) -> Tensor:
-        return torch.relu_(linear(x - self.b_dec, self.encoder.weight, self.encoder.bias))
+        return torch.relu_(linear(self.shifted(x), self.encoder.weight, self.encoder.bias))
 
     def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor] | None:
         if self.inference != "top_k":
@@ -84,32 +84,37 @@ class TopKTrainer(TopK, TopKFamilyTrainer):
         self.dictionary.encoder.weight.copy_(decoder_DF.T)
         self.dictionary.encoder.bias.zero_()
 
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         dictionary = self.dictionary
-        weight_FD, (bias_F, bias_D) = dictionary.encoder_weight, dictionary.biases
-        encoding = Encoding(x_BD, weight_FD, bias_F, bias_D, self.dtype, dictionary.encoder_copy)
+        weight_FD, bias_F, shift = (
+            dictionary.encoder_weight,
+            dictionary.encoder_bias,
+            dictionary.shift,
+        )
+        encoding = Encoding(x_BD, weight_FD, bias_F, shift, self.dtype, dictionary.encoder_copy)
         places, f_P = top_positive_of_each(encoding, dictionary.kept)
         if step > self.settings.threshold_start_step:
             self.update_threshold(smallest_of_tokens(f_P.detach(), places))
         # A latent fires if it was kept, even where its value is 0.
         self.count_fired(places.latents(), places)
 
-        x_hat_BD = places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy) + bias_D
-        loss = l2 = losses.reconstruction(x_BD, x_hat_BD)
+        x_hat_BD = places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy)
+        x_hat_BD = x_hat_BD + self.base(x_BD)
+        loss = l2 = losses.reconstruction(y_BD, x_hat_BD)
         parts = {"l2": l2.detach()}
         if self.auxk_is_due(step, len(x_BD)):
-            auxk = self.auxk(x_BD, x_hat_BD)
+            auxk = self.auxk(x_BD, y_BD, x_hat_BD)
             loss = l2 + self.settings.auxk_alpha * auxk
             parts["auxk"] = auxk.detach()
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
-    def january_auxk(self, dead: int | Tensor, x_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
+    def january_auxk(self, dead: int | Tensor, y_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
         """Here the auxiliary reconstruction is the decoder's bias. The loss is scaled down if fewer
         than D/2 latents are dead."""
         x_hat_aux_BD = self.dictionary.biases[1].expand_as(x_hat_BD)
         scale = dead / (self.d_model // 2)
         scale = scale.clamp(max=1) if isinstance(scale, Tensor) else min(scale, 1.0)
-        return losses.auxk_over_variance(x_hat_aux_BD, x_hat_BD, x_BD, scale)
+        return losses.auxk_over_variance(x_hat_aux_BD, x_hat_BD, y_BD, scale)
 
     def dead(self) -> Tensor:
         """Latents (bool [F]) that have not fired for `dead_after_tokens`. January 2025's TopK

@@ -75,7 +75,7 @@ class AbsTopKTrainer(AbsTopK, Trainer):
         constraints.normalise_(decoder_FD, 1, epsilon=0.0)
         self.dictionary.W_enc.copy_(decoder_FD.T)
 
-    def forward(self, x_BD: Tensor, step: int) -> Forward:
+    def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         dictionary = self.dictionary
         encoding = Encoding(
             x_BD, dictionary.encoder_weight, dictionary.b_enc, dictionary.b_dec, self.dtype
@@ -84,7 +84,7 @@ class AbsTopKTrainer(AbsTopK, Trainer):
         places, f_P = encoding.at_masked(all_BF, mask_of_largest(all_BF, dictionary.k))
         self.count_fired(places.latents(), places)
         x_hat_BD = places.decode(f_P, dictionary.decoder_rows) + dictionary.b_dec
-        l2 = losses.reconstruction(x_BD, x_hat_BD)
+        l2 = losses.reconstruction(y_BD, x_hat_BD)
         return Forward(l2, {"l2": l2.detach()}, f_P, places, x_hat_BD)
 
     def recipe_entries(self) -> dict[str, Any]:
