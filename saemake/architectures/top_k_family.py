@@ -140,6 +140,8 @@ class TopKFamilyTrainer(Trainer):
     def auxk_is_due(self, step: int, batch_tokens: int) -> bool:
         """Whether the loss has an AuxK term. False while too few tokens were seen for any latent to
         be dead, so that these steps need not wait for the device."""
+        if self.end_to_end is not None:  # batches may have fewer tokens, never more
+            batch_tokens = self.training.batch_tokens
         seen = (step + 1) * batch_tokens
         return self.settings.auxk_alpha > 0 and seen >= self.settings.dead_after_tokens
 

@@ -7,14 +7,14 @@ Shapes: B activations in a batch, D the model's width, F latents, P places (see 
 import abc
 import copy
 import dataclasses
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from saemake.architectures import products, schedule
+from saemake.architectures import losses, products, schedule
 from saemake.architectures.constraints import Constraint, normalise_
 from saemake.architectures.description import Architecture
 from saemake.architectures.dictionary import Dictionary
@@ -107,6 +107,8 @@ class Trainer(Architecture, abc.ABC):
             self.adam_betas,
             self.dtype,
         )
+        # The end-to-end loss of reconstructions of the step's target (see update).
+        self.end_to_end: Callable[[Tensor], Tensor] | None = None
         # Whether the initial weights are drawn, or those of another SAE (see begin_with).
         self.drawn = True
         self.numbers = Numbers(device)
@@ -163,6 +165,18 @@ class Trainer(Architecture, abc.ABC):
     @abc.abstractmethod
     def recipe_entries(self) -> dict[str, Any]:
         """The architecture's own entries in the `trainer` section of config.json."""
+
+    @property
+    def error_name(self) -> str:
+        """What the error of the reconstruction is called among the parts of the loss."""
+        return "l2" if self.training.loss == "mse" else self.training.loss
+
+    def error(self, y_BD: Tensor, y_hat_BD: Tensor) -> Tensor:
+        """The error of a reconstruction of the step's target, [B, D] each; float32 scalar. It is
+        the squared error, or the end-to-end loss that `update` was given."""
+        if self.end_to_end is None:
+            return losses.reconstruction(y_BD, y_hat_BD)
+        return self.end_to_end(y_hat_BD)
 
     def base(self, x_BD: Tensor) -> Tensor:
         """What the latents' rows are added to: the decoder's bias, [D], and what a skip connection
@@ -275,14 +289,29 @@ class Trainer(Architecture, abc.ABC):
         return "all"
 
     def _phase(self, step: int, tokens: int) -> Hashable:
+        # A graph cannot hold the LM, which an end-to-end loss runs.
+        if self.end_to_end is not None:
+            return None
         # Said by the class itself: a subclass may have another `forward`.
         return self.phase(step, tokens) if type(self).__dict__.get("replayed") else None
 
-    def update(self, step: int, x_BD: Tensor, y_BD: Tensor | None = None) -> Forward:
+    def update(
+        self,
+        step: int,
+        x_BD: Tensor,
+        y_BD: Tensor | None = None,
+        end_to_end: Callable[[Tensor], Tensor] | None = None,
+    ) -> Forward:
         """Run one training step on a normalised batch [B, D] and its target (None: the batch
         itself): forward, backward, Adam, with the constraint applied in between. On a GPU the
         result is valid until the next step of any SAE: their graphs share memory.
+
+        `end_to_end` is needed where `training.loss` is no squared error. It is a function of the
+        reconstruction, which keeps its gradient; batches may then have fewer tokens than
+        `training.batch_tokens`.
         """
+        assert (end_to_end is None) == (self.training.loss == "mse")
+        self.end_to_end = end_to_end
         y_BD = x_BD if y_BD is None else y_BD
         if step == 0:
             if self.drawn:
@@ -344,6 +373,7 @@ class Trainer(Architecture, abc.ABC):
             "lr": self.training.learning_rate,
             "adam_betas": list(self.adam_betas),
             "autocast_dtype": self.training.autocast,
+            **({} if self.training.loss == "mse" else {"loss": self.training.loss}),
             "steps": self.steps,
             "warmup_steps": self.training.warmup_steps,
             "decay_start": self.decay_start if self.decay_start < self.steps else None,

@@ -165,7 +165,14 @@ def _check_schedule(config: Config, model: str) -> None:
             f"models.{model}.train_tokens",
             f"less than one batch of training.batch_tokens {training.batch_tokens}",
         )
-    place = override_place(config.models[model].training, "training", model)("warmup_steps")
+    context = config.models[model].context_tokens
+    if training.loss != "mse" and training.batch_tokens % context:
+        raise ConfigError(
+            f"{_training_place(config, model)('batch_tokens')}.batch_tokens",
+            f"{training.batch_tokens} is no multiple of models.{model}.context_tokens {context}, and"
+            f" training.loss '{training.loss}' takes whole contexts",
+        )
+    place = _training_place(config, model)("warmup_steps")
     if training.warmup_steps >= steps:
         raise ConfigError(
             f"{place}.warmup_steps",
@@ -173,6 +180,22 @@ def _check_schedule(config: Config, model: str) -> None:
             f" gives {steps} steps of training",
         )
     _check_before_decay(config, model, f"{place}.warmup_steps", training.warmup_steps)
+
+
+def _check_loss(config: Config, model: str, architecture: str) -> None:
+    """An architecture whose loss has no reconstruction error in it cannot be trained end to end."""
+    loss = config.training_of(model).loss
+    if loss != "mse" and not architectures.get(architecture).trains_end_to_end:
+        able = [name for name in config.architectures if architectures.get(name).trains_end_to_end]
+        raise ConfigError(
+            f"{_training_place(config, model)('loss')}.loss",
+            f"{architecture} cannot be trained by '{loss}', but {', '.join(able)} can: leave it out"
+            " or set mse",
+        )
+
+
+def _training_place(config: Config, model: str) -> Callable[[str], str]:
+    return override_place(config.models[model].training, "training", model)
 
 
 def _check_before_decay(config: Config, model: str, key: str, warmup_steps: int) -> None:
@@ -215,6 +238,7 @@ def check_fits(
     the model's training or before its decay. `settings` None are the config's."""
     settings, steps = settings or config.settings_of(model, architecture), config.steps_of(model)
     at = _settings_place(config, model, architecture)
+    _check_loss(config, model, architecture)
     for key, needed in settings.latents_needed().items():
         if needed > (latents := config.latents(width)):
             raise ConfigError(

@@ -67,11 +67,12 @@ class EndToEnd:
 
     def _of_piece(self, piece: "_Piece", leaf_MD: Tensor) -> tuple[Tensor, Tensor]:
         """The summed loss of a piece, and its gradient by the reconstructions in it."""
-        intact = self.intact.of(piece.rows)
+        before_BLD = self.intact.before_BLD
+        before_CLD = None if before_BLD is None else before_BLD[piece.rows]
         with torch.enable_grad():
-            written_CLD = intact.written_BLD.clone()
+            written_CLD = self.intact.written_BLD[piece.rows].clone()
             written_CLD[piece.kept_CL] = leaf_MD.to(written_CLD.dtype)
-            (last_CLX,) = self.lm.lasts_with(piece.contexts, written_CLD, intact.before_BLD)
+            (last_CLX,) = self.lm.lasts_with(piece.contexts, written_CLD, before_CLD)
         value, last_gradient_CLX = self._of_lasts(piece, last_CLX.detach())
         if not len(leaf_MD):
             return value, leaf_MD.detach()

@@ -60,12 +60,23 @@ class LanguageModel:
     With `whole=False` the model has no block after `layer` and never runs its head, so that only
     `capture` works. With `whole=True` `run` and `run_with` work too.
 
+    With `gradients=True` those of what `lasts_with` gives can be computed. The model's own weights
+    have none.
+
     On a GPU the model may be spread over several (`weights.devices`): `device` is the first of
     them. It gives all inputs and gets all activations and logits. Raises SaemakeError if fewer are
     visible, or they are of several kinds.
     """
 
-    def __init__(self, weights: Weights, layer: int, device: torch.device, *, whole: bool) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        layer: int,
+        device: torch.device,
+        *,
+        whole: bool,
+        gradients: bool = False,
+    ) -> None:
         model = AutoModelForCausalLM.from_pretrained(
             weights.folder,
             **weights.arguments(),
@@ -86,7 +97,8 @@ class LanguageModel:
             dispatch_model(self.model, self._device_map(of_lm), main_device=of_lm[0])
         else:
             self.model.to(device)
-            pack(self.model if whole else self.model.get_submodule(blocks))
+            if not gradients:
+                pack(self.model if whole else self.model.get_submodule(blocks))
         self.d_model: int = model.config.get_text_config().hidden_size
         self.dtype: torch.dtype = getattr(torch, weights.dtype)
         self.device = device
@@ -132,7 +144,7 @@ class LanguageModel:
         """The residual stream after each of these layers, [B, L, D], from one run of the LM, which
         stops at the last of them. `layers` are in order, up to `layer`."""
         pieces: list[list[Tensor]] = []
-        for piece in self._pieces(contexts):
+        for piece in self.pieces(contexts):
             with self._traced.trace(**self._inputs(piece)) as tracer:
                 outputs: list[Any] = save([])
                 for layer in layers:
@@ -146,13 +158,18 @@ class LanguageModel:
         """Batches of contexts, each with its `capture`."""
         return ((contexts, self.capture(contexts)) for contexts in texts)
 
-    @torch.no_grad()
     def run(self, contexts: Contexts) -> tuple[Tensor, Iterator[Tensor]]:
         """The residual stream after the layer [B, L, D] and the logits of the unmodified LM, in
         parts [R, V] (see `_logits`)."""
+        intact = self.intact(contexts)
+        return intact.written_BLD, self._logits(intact.lasts)
+
+    @torch.no_grad()
+    def intact(self, contexts: Contexts) -> "Intact":
+        """A run of the unmodified LM."""
         head = self._head  # runs a trace when first used, so it must be outside the trace below
         hidden_pieces, lasts = [], []
-        for piece in self._pieces(contexts):
+        for piece in self.pieces(contexts):
             with self._traced.trace(**self._inputs(piece)) as tracer:
                 output = self._blocks[self.layer].output.save()
                 if head is None:
@@ -162,18 +179,27 @@ class LanguageModel:
                     tracer.stop()
             hidden_pieces.append(_hidden(output).to(self.device))
             lasts.append(last)
-        return torch.cat(hidden_pieces), self._logits(lasts)
+        hidden_BLD = torch.cat(hidden_pieces)
+        return Intact(hidden_BLD, hidden_BLD, None, lasts)
 
     @torch.no_grad()
     def run_with(self, contexts: Contexts, hidden_BLD: Tensor) -> Iterator[Tensor]:
         """The logits with `hidden_BLD` [B, L, D] in place of the residual stream after the layer,
-        in parts [R, V] (see `_logits`).
+        in parts [R, V] (see `_logits`)."""
+        return self._logits(self.lasts_with(contexts, hidden_BLD))
+
+    def lasts_with(
+        self, contexts: Contexts, hidden_BLD: Tensor, before_BLD: Tensor | None = None
+    ) -> list[Tensor]:
+        """What the head reads with `hidden_BLD` [B, L, D] in place of the residual stream after the
+        layer: a tensor [C, L, X] for each piece, or the logits if the model has no `_head`. They
+        have a gradient where `hidden_BLD` has one.
 
         If blocks return only hidden states, the blocks up to the layer are skipped. If they return
         tuples, the whole model runs, since later blocks may use the rest of the tuple.
         """
         gives_tuples, head = self._gives_tuples, self._head
-        pieces = self._pieces(contexts)
+        pieces = self.pieces(contexts)
         hidden = hidden_BLD.to(self.dtype).split([len(piece.ids) for piece in pieces])
         lasts = []
         for piece, hidden_CLD in zip(pieces, hidden, strict=True):
@@ -189,9 +215,13 @@ class LanguageModel:
                     last = head.envoy.input.save()
                     tracer.stop()
             lasts.append(last)
-        return self._logits(lasts)
+        return lasts
 
-    def _pieces(self, contexts: Contexts) -> list[Contexts]:
+    def logits_of(self, last_RX: Tensor) -> Tensor:
+        """Logits [R, V] of what the head reads."""
+        return last_RX if self._head is None else self._head.logits(last_RX).to(self.device)
+
+    def pieces(self, contexts: Contexts) -> list[Contexts]:
         """The contexts in pieces that run one after the other: one piece on a GPU, pieces of about
         POSITIONS_TOGETHER positions on a CPU."""
         if self.device.type != "cpu":
@@ -258,6 +288,19 @@ class LanguageModel:
 
 
 @dataclasses.dataclass(frozen=True)
+class Intact:
+    """What a run of the unmodified LM gives of contexts. The activations that an SAE reads and
+    those that it reconstructs, [B, L, D]; what the LM begins with where only its later part runs
+    again, if that is something else; and what the head reads, a tensor [C, L, X] for each piece
+    (see `LanguageModel.lasts_with`)."""
+
+    read_BLD: Tensor
+    written_BLD: Tensor
+    before_BLD: Tensor | None
+    lasts: list[Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
 class _Head:
     """A linear layer. Some families (Gemma 2) squash its logits below a cap."""
 
@@ -267,8 +310,12 @@ class _Head:
 
     def logits(self, last: Tensor) -> Tensor:
         """Logits [..., V] of the layer's inputs [..., D]."""
-        logits = self.linear(last)
-        return logits if self.cap is None else logits.div_(self.cap).tanh_().mul_(self.cap)
+        logits: Tensor = self.linear(last)
+        if self.cap is None:
+            return logits
+        if logits.requires_grad:
+            return (logits / self.cap).tanh() * self.cap
+        return logits.div_(self.cap).tanh_().mul_(self.cap)
 
 
 def token_losses(logits: Iterable[Tensor], contexts: Contexts) -> Tensor:

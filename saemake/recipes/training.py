@@ -107,8 +107,11 @@ def lm_run_key(recipe: SaeRecipe) -> str:
     GPUs, the steps and their size, how norm factors are found, and the threads of the process are
     the same."""
     training = recipe.training
+    # An end-to-end loss needs the LM's own run on the same contexts.
+    of_loss = [] if training.loss == "mse" else [training.loss, recipe.layer, training.drop.model_dump()]
     return digest(
         [
+            *of_loss,
             recipe.tokens.hash,
             recipe.activations_version,
             recipe.lm_devices,
@@ -125,6 +128,8 @@ def stream_key(recipe: SaeRecipe) -> str:
     """SAEs of one pass with the same one train on the same batches of activations: of one layer,
     shuffled by one seed."""
     training = recipe.training.model_dump(mode="json")
+    if recipe.training.loss != "mse":  # the text's order, which no seed shuffles
+        del training["seed"]
     return digest([recipe.layer, recipe.buffer_tokens, training])
 
 

@@ -245,7 +245,7 @@ class _Pass:
             on = {each: x_BD.to(each, non_blocking=True) for each in stream.devices}
             for member in list(stream.members):
                 if step in member.wanted.checkpoint_steps:
-                    member.save_checkpoint(step, stream.scale, self.stores.checkpoints)
+                    member.save_checkpoint(step, stream.scale, stream.scale, self.stores.checkpoints)
                 with devices.computing_on(member.device):
                     forward = member.update(step, on[member.device])
                     if logged:

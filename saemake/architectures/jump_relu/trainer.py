@@ -206,11 +206,11 @@ class JumpReluTrainer(JumpRelu, Trainer):
             places, f_P, l0 = self.jump(encoding)
         x_hat_BD = places.decode(f_P, dictionary.W_dec, dictionary.decoder_copy) + self.base(x_BD)
         self.count_fired(places.by_latent(f_P) > 0, places)
-        l2 = losses.reconstruction(y_BD, x_hat_BD)
+        error = self.error(y_BD, x_hat_BD)
         sparsity = (l0 / self.sparsity_value - 1).pow(2)
         scale = self.now["sparsity_scale"]
-        loss = l2 + self.settings.sparsity_penalty * sparsity * scale
-        parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
+        loss = error + self.settings.sparsity_penalty * sparsity * scale
+        parts = {self.error_name: error.detach(), "sparsity": sparsity.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
     def jump(self, encoding: Encoding) -> tuple[Places, Tensor, Tensor]:

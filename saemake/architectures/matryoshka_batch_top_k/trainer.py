@@ -102,7 +102,7 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
     def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         """The loss is the mean over the groups of each prefix's weighted reconstruction loss. A
         prefix is a group with all groups before it. `parts` has the unweighted losses of the whole
-        dictionary (l2) and of the first group."""
+        dictionary and of the first group."""
         dictionary = self.dictionary
         encoding = Encoding(
             x_BD,
@@ -118,7 +118,7 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
         self.count_fired(places.active(f_P), places)
 
         x_hat_BD = self.base(x_BD)
-        prefix_l2 = []
+        errors = []
         groups = places.split(f_P, dictionary.sizes)
         decoders = dictionary.W_dec.split(dictionary.sizes)
         copies: Sequence[Tensor | None] = [None] * len(decoders)
@@ -128,11 +128,12 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
             groups, decoders, copies, strict=True
         ):
             x_hat_BD = x_hat_BD + group_places.decode(group_f_P, decoder_GD, copy_GD)
-            prefix_l2.append(losses.reconstruction(y_BD, x_hat_BD))
+            errors.append(self.error(y_BD, x_hat_BD))
         weights = self.settings.weights(self.training.recipe)
-        weighted = [l2 * weight for l2, weight in zip(prefix_l2, weights, strict=True)]
+        weighted = [error * weight for error, weight in zip(errors, weights, strict=True)]
         loss = torch.stack(weighted).mean()
-        parts = {"l2": prefix_l2[-1].detach(), "first_group_l2": prefix_l2[0].detach()}
+        name = self.error_name
+        parts = {name: errors[-1].detach(), f"first_group_{name}": errors[0].detach()}
 
         if self.auxk_is_due(step, len(x_BD)):
             auxk = self.auxk(x_BD, y_BD, x_hat_BD)

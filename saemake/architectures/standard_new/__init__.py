@@ -17,6 +17,7 @@ class StandardNew(Architecture):
     dict_class = "AutoEncoder"
     weights_of = "standard"
     transcodes = True
+    trains_end_to_end = True
     live_latents = 6.0
     Settings = PenaltySettings
     example = EXAMPLE
