@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -160,10 +160,16 @@ class Member:
         self.began_with = state.get("began_with")
         self.checkpoint = Path(state["checkpoint"]) if state["checkpoint"] else None
 
-    def update(self, step: int, x_BD: Tensor, y_BD: Tensor | None = None) -> Forward:
+    def update(
+        self,
+        step: int,
+        x_BD: Tensor,
+        y_BD: Tensor | None = None,
+        end_to_end: Callable[[Tensor], Tensor] | None = None,
+    ) -> Forward:
         """One training step on activations [B, D] that are divided by the norm factor, and on their
-        targets (None: the same)."""
-        forward = self.trainer.update(step, x_BD, y_BD)
+        targets (None: the same). `end_to_end` is as in Trainer.update."""
+        forward = self.trainer.update(step, x_BD, y_BD, end_to_end)
         bad = ~forward.loss.detach().isfinite() & (self.bad_step < 0)
         self.bad_step.masked_fill_(bad, step)
         return forward

@@ -22,9 +22,10 @@ from saemake.recipes.kinds import SaeRecipe
 from saemake.recipes.training import checkpoint_key, stream_key
 from saemake.text.shards import Tokens
 from saemake.training import files, reporting
+from saemake.training.contexts import ContextStream
 from saemake.training.members import Member, Stores, Wanted
 from saemake.training.snapshots import Clock, Snapshot
-from saemake.training.streams import Stream, fill_all, scale_all, streams
+from saemake.training.streams import AnyStream, by_loss, fill_all, scale_all, streams
 
 log = logging.getLogger(__name__)
 # Raised by hand when what is in a snapshot changes: passes start anew.
@@ -156,7 +157,8 @@ class _Pass:
         log.info("on %s", self.device)
         shared = stores.snapshots.shared(snapshot) if snapshot else None
         deepest = max(recipe.layer for recipe in recipes)
-        lm = LanguageModel(inputs.weights, deepest, self.device, whole=False)
+        whole = by_loss(recipes)
+        lm = LanguageModel(inputs.weights, deepest, self.device, whole=whole, gradients=whole)
         states = shared["streams"] if shared else None
         self.streams = streams(recipes, lm, inputs.tokens, states)
         self.faults: dict[str, str] = {}
@@ -191,7 +193,7 @@ class _Pass:
             else:
                 member.begin(self._stream(member).scale)
 
-    def _stream(self, member: Member) -> Stream:
+    def _stream(self, member: Member) -> AnyStream:
         return self.streams[stream_key(member.recipe)]
 
     def run(self) -> dict[str, str]:
@@ -247,9 +249,13 @@ class _Pass:
                 if step in member.wanted.checkpoint_steps:
                     member.save_checkpoint(step, stream.scale, stream.scale, self.stores.checkpoints)
                 with devices.computing_on(member.device):
-                    forward = member.update(step, on[member.device])
+                    forward = member.update(
+                        step, on[member.device], end_to_end=stream.end_to_end
+                    )
                     if logged:
                         row = member.row(step, on[member.device], forward, report)
+                        if isinstance(stream, ContextStream):  # whose batches differ in size
+                            row["tokens"] = stream.tokens
                         self._log(member, row)
         self.step += 1
 
@@ -335,11 +341,11 @@ class _Pass:
             "provenance.json": files.provenance_json(recipe, self.device, more).encode(),
         }
 
-    def _dropped(self, stream: Stream) -> dict[str, Any]:
+    def _dropped(self, stream: AnyStream) -> dict[str, Any]:
         """For provenance.json: the ids that were left out, and the fraction of the other tokens
         that was left out by norm."""
         drop, manifest = stream.recipe.training.drop, self.inputs.tokens.manifest
-        norms = {"dropped_by_norm": round(stream.buffer.dropped_by_norm, 6)}
+        norms = {"dropped_by_norm": round(stream.dropped_by_norm, 6)}
         return {
             **({"dropped_ids": manifest["dropped_ids"]} if drop.kinds else {}),
             **(norms if drop.norm_over_median is not None else {}),
