@@ -1,15 +1,31 @@
 """The end-to-end loss (training.loss kl and ce): its parity with plain torch, and passes that train
 by it."""
 
+import csv
+import io
+import json
+
 import pytest
 import torch
-from conftest import DEMO_LM
+from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, merged, raw_config
+from texts import tokenised
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
+from unit.test_architectures import data, make
+from unit.test_snapshots import Killed, go, kill_before, stored
 
+from saemake import architectures
+from saemake.base.errors import SaemakeError
+from saemake.config.checks import read
 from saemake.llm.end_to_end import EndToEnd, kl_sum
 from saemake.llm.model import LanguageModel
+from saemake.paths.command_words import check_target
+from saemake.paths.names import Sweep
+from saemake.paths.sweeps import members
+from saemake.recipes.training import lm_run_key, sae_recipe, stream_key
 from saemake.text.shards import Contexts
+from saemake.training.members import Stores, Wanted
+from saemake.training.train import Inputs
 
 CPU = torch.device("cpu")
 LAYER = 3
@@ -108,3 +124,115 @@ def test_a_divergence_by_hand():
     by_hand = 0.5 * torch.tensor(0.5 / 0.25).log() + 0.5 * torch.tensor(0.5 / 0.75).log()
     torch.testing.assert_close(kl_sum(own, other), by_hand)
     assert kl_sum(own, own) == 0
+
+
+# Steps.
+
+
+@pytest.mark.parametrize("name", architectures.names())
+def test_a_step_takes_the_loss_in_the_place_of_the_squared_error(name):
+    """The rest of the loss stays. With the squared error as the end-to-end loss nothing changes."""
+    kind = architectures.get(name)
+    if not kind.trains_end_to_end:
+        pytest.skip("it is refused")
+    plain, end_to_end = make(name), make(name)
+    kl = {"loss": "kl"}
+    end_to_end.training = end_to_end.training.model_copy(update=kl)
+    for step, x in enumerate(data(8)):
+        calls = []
+
+        def squared(y_hat, x=x, calls=calls):
+            calls.append(y_hat)
+            return (x - y_hat).pow(2).sum(dim=-1).mean()
+
+        expected, forward = plain.update(step, x), end_to_end.update(step, x, end_to_end=squared)
+        assert len(calls) == kind.errors_in_a_step(end_to_end.settings)
+        assert forward.loss.item() == pytest.approx(expected.loss.item(), rel=1e-5)
+        renamed = {key.replace("l2", "kl") if key != "gate_l2" else key for key in expected.parts}
+        assert set(forward.parts) == renamed
+    for key, value in plain.dictionary.state_dict().items():
+        torch.testing.assert_close(end_to_end.dictionary.state_dict()[key], value)
+    assert end_to_end.trainer_config()["loss"] == "kl"
+    assert "loss" not in plain.trainer_config()
+
+
+# Passes.
+
+
+def config_of(loss="kl", **more):
+    training = {"loss": loss, "learning_rate": 3e-3, **more}
+    over = {"models": {"demo": {"training": training}}}
+    return read(raw_config(merged(over, SMALL)), PROJECT, [CONFIG_FILE])
+
+
+@pytest.fixture(scope="module")
+def inputs(demo_weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokens")
+
+    def made(config):
+        return Inputs(demo_weights, {}, tokenised(config, demo_weights, "train", folder))
+
+    return made
+
+
+def wanted(config, architecture="top_k", count=2):
+    saes = members(config, Sweep("demo", 3, architecture, "256"))[:count]
+    return [Wanted(str(each), sae_recipe(config, each)) for each in saes]
+
+
+def rows(saes, root):
+    content = Stores.under(root).saes.read(saes[0].recipe.hash, "training.csv").decode()
+    return [
+        {key: float(value) for key, value in row.items() if value}
+        for row in csv.DictReader(io.StringIO(content))
+    ]
+
+
+@pytest.mark.parametrize("loss", ["kl", "ce"])
+def test_a_pass_lowers_the_loss_and_a_killed_one_ends_with_the_same_bytes(
+    inputs, tmp_path, monkeypatch, loss
+):
+    config = config_of(loss, drop={"bos": True, "norm_over_median": 3.0})
+    saes, given = wanted(config), inputs(config)
+    go(saes, given, tmp_path / "straight", config, seconds=1e9)
+    found = rows(saes, tmp_path / "straight")
+    assert found[-1][loss] < 0.9 * found[0][loss]
+    assert "l2" not in found[0]
+    # Tokens that were trained on: contexts that are not full make it fewer than the budget.
+    last = found[-1]["tokens"]
+    assert 0.3 * 20_480 < last < 20_480
+    with monkeypatch.context() as patch:
+        kill_before(patch, 17)
+        with pytest.raises(Killed):
+            go(saes, given, tmp_path / "killed", config)
+    go(saes, given, tmp_path / "killed", config)
+    assert stored(saes, tmp_path / "killed") == stored(saes, tmp_path / "straight")
+    # Alone an SAE has the same bytes.
+    go(saes[1:], given, tmp_path / "alone", config, seconds=1e9)
+    assert stored(saes[1:], tmp_path / "alone").items() <= stored(saes, tmp_path / "straight").items()
+    read_back = Stores.under(tmp_path / "straight").saes
+    said = json.loads(read_back.read(saes[0].recipe.hash, "provenance.json"))
+    assert said["recipe"]["training"]["loss"] == loss
+    assert 0 <= said["dropped_by_norm"] < 0.5
+
+
+def test_the_loss_is_in_the_recipe_only_where_it_is_not_the_squared_error():
+    mse, kl = wanted(config_of("mse"))[0].recipe, wanted(config_of("kl"))[0].recipe
+    assert "loss" not in mse.model_dump(mode="json")["training"]
+    assert kl.model_dump(mode="json")["training"]["loss"] == "kl"
+    assert mse.hash != kl.hash
+    assert lm_run_key(mse) != lm_run_key(kl)
+    other = kl.model_copy(update={"training": kl.training.model_copy(update={"seed": 3})})
+    assert stream_key(other) == stream_key(kl)
+
+
+def test_what_cannot_be_trained_end_to_end_is_refused(monkeypatch):
+    with pytest.raises(SaemakeError, match="batch_tokens: 300|batch_tokens': 300 is no multiple"):
+        config_of(batch_tokens=300)
+    with pytest.raises(SaemakeError, match="training.loss"):
+        config_of("kll")
+    monkeypatch.setattr(architectures.get("gated"), "trains_end_to_end", False)
+    config = config_of()
+    with pytest.raises(SaemakeError) as raised:
+        check_target(config, "results/demo/L3/gated/256/penalty_0.1/ae.pt")
+    assert "gated cannot be trained by 'kl', but top_k, batch_top_k" in str(raised.value)
