@@ -23,6 +23,7 @@ from measurements import Table, add_into, folder_of
 
 from saemake.activations.buffer import ActivationBuffer
 from saemake.base import devices
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.text.prefetch import prefetched
 from saemake.text.shards import WINDOW, Contexts, Tokens
@@ -120,7 +121,7 @@ def measure(name: str, asked: argparse.Namespace) -> dict[str, float]:
         case.lay_out(root / "lm")
         text = case.text(root / "lm", root, 300_000)
         device = devices.choose(asked.threads)
-        lm = LanguageModel(case.weights(root / "lm"), case.layer, device, whole=False)
+        lm = LanguageModel(case.weights(root / "lm"), Hookpoint(case.layer), device, whole=False)
         passes = Passes(lm, text, case, asked.windows * WINDOW)
         ways = ("bare_full", "captured_full", "bare_own", "captured_own", "buffered_own")
         found: dict[str, list[float]] = {way: [] for way in ways}

@@ -36,6 +36,7 @@ from saemake.base import devices
 from saemake.config.checks import read
 from saemake.config.config import Config
 from saemake.judging.evaluate import judge_by
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.names import SaeName, Sweep
@@ -107,7 +108,7 @@ def prepare(asked: argparse.Namespace, root: Path) -> Path:
     config = configured(asked, root, lm)
     kind = architectures.get("top_k")
     for k in KS:
-        recipe_of = sae_recipe(config, SaeName(Sweep("judged", asked.layer, "top_k", "4k"), k))
+        recipe_of = sae_recipe(config, SaeName(Sweep("judged", Hookpoint(asked.layer), "top_k", "4k"), k))
         trainer = kind.trainer()(
             d_model=model.config.hidden_size,
             width=WIDTH,
@@ -140,9 +141,9 @@ def judge(asked: argparse.Namespace) -> None:
         k: files.load(root / "downloaded" / f"k_{k}", "top_k", WIDTH, device)
         for k in KS[: asked.judge]
     }
-    name = SaeName(Sweep("judged", asked.layer, "top_k", "4k"), KS[0])
+    name = SaeName(Sweep("judged", Hookpoint(asked.layer), "top_k", "4k"), KS[0])
     recipe = sae_evaluation_recipe(config, name, "sae_bench_core")
-    lm = LanguageModel(weights, asked.layer, device, whole=True)
+    lm = LanguageModel(weights, Hookpoint(asked.layer), device, whole=True)
     found = judge_by(recipe, saes, lm, text, f"{asked.judge} SAEs")
     seconds = time.monotonic() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

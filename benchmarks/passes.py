@@ -33,6 +33,7 @@ from saemake.activations.buffer import ActivationBuffer, norm_factor
 from saemake.architectures.trainer import Trainer
 from saemake.base import devices
 from saemake.config.checks import read
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.text.prefetch import prefetched
 from saemake.text.shards import MANIFEST, Tokens, pack
@@ -134,7 +135,7 @@ def measure(name: str, asked: argparse.Namespace, device: torch.device) -> dict[
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         given.lay_out(root / "lm")
-        lm = LanguageModel(given.weights(root / "lm"), given.layer, device, whole=False)
+        lm = LanguageModel(given.weights(root / "lm"), Hookpoint(given.layer), device, whole=False)
         text = write_text(root, case)
         buffer = ActivationBuffer(
             lm.captured(prefetched(text.alike(given.llm_batch), device)),

@@ -25,6 +25,7 @@ from saemake.base import devices, progress
 from saemake.config.checks import read
 from saemake.config.config import Config
 from saemake.judging.evaluate import judge_by
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.names import SaeName, Sweep
@@ -97,7 +98,7 @@ def main() -> None:
         tokens = {
             split: tokenised(config, weights, split, Path(folder)) for split in ("train", JUDGE)
         }
-        lm = LanguageModel(weights, LAYER, device, whole=False)
+        lm = LanguageModel(weights, Hookpoint(LAYER), device, whole=False)
         model = config.models[MODEL]
         buffer = ActivationBuffer(
             lm.captured(tokens["train"].alike(model.llm_batch_contexts)),
@@ -117,8 +118,8 @@ def main() -> None:
                     trainer.update(step, x_BD)
                 bar.update()
         saes = {key: trainer.finished(scale).eval() for key, trainer in trainers.items()}
-        whole = LanguageModel(weights, LAYER, device, whole=True)
-        name = SaeName(Sweep(MODEL, LAYER, "top_k", "1k"), 8)
+        whole = LanguageModel(weights, Hookpoint(LAYER), device, whole=True)
+        name = SaeName(Sweep(MODEL, Hookpoint(LAYER), "top_k", "1k"), 8)
         asked = sae_evaluation_recipe(config, name, JUDGE)
         found = judge_by(asked, saes, whole, tokens[JUDGE], "evaluate")
         results = {key: judgement.figures for key, judgement in found.items()}

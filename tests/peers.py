@@ -33,6 +33,7 @@ from saemake.architectures.jump_relu.trainer import JumpReluDictionary
 from saemake.architectures.top_k.trainer import KeptDictionary
 from saemake.architectures.trainer import Dictionary
 from saemake.config.checks import read
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import SaeName, Sweep
 from saemake.recipes.kinds import SaeRecipe
 from saemake.recipes.training import sae_recipe
@@ -226,7 +227,7 @@ def _widen_gaps(dictionary: Dictionary, activations_ND: Tensor) -> None:
 def _small_recipe(architecture: str, layer: int, width: int) -> SaeRecipe:
     config = read(raw_config(SMALL), PROJECT, [CONFIG_FILE])
     sparsity = config.settings_of("demo", architecture).sweep[-1]
-    recipe = sae_recipe(config, SaeName(Sweep("demo", 0, architecture, "256"), sparsity))
+    recipe = sae_recipe(config, SaeName(Sweep("demo", Hookpoint(0), architecture, "256"), sparsity))
     return recipe.model_copy(update={"layer": layer, "width": width})
 
 

@@ -19,6 +19,7 @@ from saemake.base.digest import digest
 from saemake.base.store import Store
 from saemake.config.checks import read
 from saemake.judging.evaluate import judge_by
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.paths.names import SaeName, Sweep
 from saemake.recipes.judging import sae_evaluation_recipe
@@ -52,7 +53,7 @@ def evaluations(run: Run) -> dict[str, Any]:
 def published(evaluation: str) -> EvaluationRecipe:
     """The published recipe of an evaluation of Gemma's SAEs."""
     config = read(raw_config({}), PROJECT, [CONFIG_FILE])
-    name = SaeName(Sweep("gemma-2-2b", 12, "top_k", "16k"), 20)
+    name = SaeName(Sweep("gemma-2-2b", Hookpoint(12), "top_k", "16k"), 20)
     return sae_evaluation_recipe(config, name, evaluation)
 
 

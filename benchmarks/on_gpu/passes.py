@@ -13,6 +13,7 @@ from on_gpu.run import Run
 from on_gpu.texts import random_text
 from on_gpu.trainers import FIRST_STEP, case_of, copied, ours, sweep_of
 from saemake.activations.buffer import ActivationBuffer, norm_factor
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.text.prefetch import prefetched
@@ -106,7 +107,7 @@ def random_lm(
     del model
     run.forget()
     weights = Weights("random", folder / "lm", None, dtype)
-    return LanguageModel(weights, layer, run.device, whole=whole)
+    return LanguageModel(weights, Hookpoint(layer), run.device, whole=whole)
 
 
 def pass_case(shape: Shape, run: Run) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from peers import demo_documents
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from saemake.llm.hookpoint import Hookpoint
 import saemake
 from on_gpu.run import Run
 from on_gpu.texts import write_tokens
@@ -152,7 +153,7 @@ def demo_tokens(config: Config, use: str, folder: Path) -> Tokens:
 
 def demo_wanted(config: Config) -> list[Wanted]:
     names = [
-        SaeName(Sweep("demo", 3, name, "256"), sparsity)
+        SaeName(Sweep("demo", Hookpoint(3), name, "256"), sparsity)
         for name in architectures.names()
         for sparsity in config.settings_of("demo", name).sweep
     ]
@@ -210,8 +211,8 @@ def passes_of_demo(run: Run, drop: dict[str, Any] | None = None) -> dict[str, An
         tokens=demo_tokens(config, "train", folder),
     )
     wanted, sums, seconds = demo_wanted(config), {}, {}
-    others = [SaeName(Sweep("demo", 1, "top_k", "256"), 4)]
-    others.append(SaeName(Sweep("demo", 3, "batch_top_k", "256"), 4, seed=7))
+    others = [SaeName(Sweep("demo", Hookpoint(1), "top_k", "256"), 4)]
+    others.append(SaeName(Sweep("demo", Hookpoint(3), "batch_top_k", "256"), 4, seed=7))
     beside = [Wanted(str(name), sae_recipe(config, name)) for name in others]
     two = ["on two"] if run.device.type == "cuda" and torch.cuda.device_count() > 1 else []
     for label in ("once", "again", "killed", "shared", *two):
@@ -257,13 +258,13 @@ def evaluations_of_demo(run: Run, drop: dict[str, Any] | None = None) -> dict[st
         tokens = demo_tokens(config, evaluation, folder)
         figures = []
         for device in (torch.device("cpu"), run.device, run.device):
-            lm = LanguageModel(Weights("demo", DEMO_LM, None, "float32"), 3, device, whole=True)
+            lm = LanguageModel(Weights("demo", DEMO_LM, None, "float32"), Hookpoint(3), device, whole=True)
             codecs = {}
             for name in architectures.names():
                 trainer = small_trainer(name, "saebench", "float32", device)
                 codecs[name] = trainer.finished(10.0).eval()
             asked = sae_evaluation_recipe(
-                config, SaeName(Sweep("demo", 3, "top_k", "256"), 4), evaluation
+                config, SaeName(Sweep("demo", Hookpoint(3), "top_k", "256"), 4), evaluation
             )
             judged = judge_by(asked, codecs, lm, tokens, evaluation)
             figures.append({name: one.figures for name, one in judged.items()})

@@ -34,11 +34,12 @@ def get(name: str) -> type[Architecture]:
     SaemakeError, naming the nearest, if there is none."""
     base = base_name(name)
     if base != name and base in names() and registry.get(base).transcodes:
-        return _with_skip(registry.get(base))
+        return _with_skip(base)
     return registry.get(name)
 
 
 @functools.cache
-def _with_skip(kind: type[Architecture]) -> type[Architecture]:
+def _with_skip(base: str) -> type[Architecture]:
+    kind = registry.get(base)
     content = {"name": kind.name + SKIP, "skip": True, "__module__": kind.__module__}
     return type(f"{kind.__name__}WithSkip", (kind,), content)

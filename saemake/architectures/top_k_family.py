@@ -96,12 +96,12 @@ class TopKFamilyTrainer(Trainer):
 
     @property
     def constraint(self) -> Constraint:
-        return constraints.FREE if self.transcodes else constraints.OF_RECIPE[self.training.recipe]
+        return constraints.FREE if self.is_transcoder else constraints.OF_RECIPE[self.training.recipe]
 
     def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
         """Start the decoder's bias of an SAE at the geometric median of the first batch."""
         super().start(x_BD, y_BD)
-        if not self.transcodes:
+        if not self.is_transcoder:
             self.dictionary.biases[1].data.copy_(losses.geometric_median(x_BD))
 
     def own_buffers(self, source: Dictionary) -> set[str]:

@@ -80,10 +80,10 @@ class Trainer(Architecture, abc.ABC):
         training: Training,
         steps: int,
         device: torch.device,
-        transcodes: bool = False,
-        skip: bool = False,
+        is_transcoder: bool = False,
+        with_skip: bool = False,
     ) -> None:
-        self.transcodes, self.skip = transcodes, skip
+        self.is_transcoder, self.with_skip = is_transcoder, with_skip
         self.d_model = d_model
         self.width = width
         self.sparsity_value = sparsity
@@ -94,7 +94,7 @@ class Trainer(Architecture, abc.ABC):
         # SAEs that train beside it nor on the device.
         self.generator = torch.Generator().manual_seed(training.seed)
         self.dictionary = self.described_dictionary(self.trainer_config())
-        if transcodes:
+        if is_transcoder:
             self.initialise_transcoder()
         else:
             self.initialise()
@@ -191,7 +191,7 @@ class Trainer(Architecture, abc.ABC):
     def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
         """Hook: prepare the drawn weights on the first batch, before its step. A transcoder starts from the means:
         its latents are centred, its reconstruction is the target's mean, as in sparsify."""
-        if self.transcodes:
+        if self.is_transcoder:
             dictionary = self.dictionary
             centre_F = -(dictionary.encoder_weight.detach() @ x_BD.float().mean(dim=0))
             dictionary.encoder_bias.data.copy_(centre_F)
@@ -379,7 +379,7 @@ class Trainer(Architecture, abc.ABC):
             "decay_start": self.decay_start if self.decay_start < self.steps else None,
             "seed": self.training.seed,
             **self.recipe_entries(),
-            **({"transcoder": True, "skip": self.skip} if self.transcodes else {}),
+            **({"transcoder": True, "skip": self.with_skip} if self.is_transcoder else {}),
         }
 
 

@@ -30,6 +30,7 @@ from saemake.config.sections import Source
 from saemake.hub import revision_key
 from saemake.inputs.datasets import RECIPE as ROWS_RECIPE
 from saemake.judging.evaluate import judged_subject
+from saemake.llm.hookpoint import RESID_POST, Hookpoint
 from saemake.paths import catalogue, judged_by
 from saemake.paths.files import uses
 from saemake.paths.grammar import sae_named
@@ -172,28 +173,40 @@ def _named(config: Config, saes: Iterable[SaeName]) -> dict[str, set[str]]:
         if source.hub is not None:
             named["revisions"].add(revision_key(kind, source.hub, source.revision))
     for model in config.models:
-        for layer in range(config.models[model].layers):
-            named["baselines"].add(baselines_recipe(config, model, layer).hash)
+        for hookpoint in _hookpoints(config, model):
+            named["baselines"].add(baselines_recipe(config, model, hookpoint).hash)
             named["setups"] |= {
                 setup_recipe(config, setup).hash
                 for name in config.sae_bench_evaluations
                 if config.sae_bench_of(model, name).keep_setup
-                and judged_by.why_not(config, Baselines(model, layer), name) is None
-                for setup in setups(config, model, layer, name)
+                and judged_by.why_not(config, Baselines(model, hookpoint), name) is None
+                for setup in setups(config, model, hookpoint.layer, name)
             }
             named["evaluations"] |= {
-                baseline_key(config, model, layer, name) for name in baseline_names(config, model)
+                baseline_key(config, model, hookpoint, name)
+                for name in baseline_names(config, model)
             }
     return named
+
+
+def _hookpoints(config: Config, model: str) -> list[Hookpoint]:
+    """All layers, at the sites of the suite and at those that have a folder under results/."""
+    sites = [RESID_POST, *config.models[model].suite.sites]
+    for folder in Path(RESULTS, model).glob("L*.*"):
+        with contextlib.suppress(SaemakeError):
+            sites.append(Hookpoint.named(folder.name).site)
+    sites += [target for site in sites if (target := Hookpoint.at(0, site).target.read) != site]
+    layers = range(config.models[model].layers)
+    return [Hookpoint.at(layer, site) for site in dict.fromkeys(sites) for layer in layers]
 
 
 def _saes(config: Config) -> Iterator[SaeName]:
     for model, architecture, width in itertools.product(
         config.models, config.architectures, config.widths
     ):
-        for layer in range(config.models[model].layers):
+        for hookpoint in _hookpoints(config, model):
             try:
-                swept = members(config, Sweep(model, layer, architecture, width))
+                swept = members(config, Sweep(model, hookpoint, architecture, width))
                 for sae in swept:
                     start_of(config, sae)
             except ConfigError:  # it does not fit: nothing of that name can be there

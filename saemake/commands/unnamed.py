@@ -18,6 +18,7 @@ from saemake.config.config import Config
 from saemake.config.sections import FIGURES
 from saemake.evaluation.baselines import RECIPE as BASELINES_RECIPE
 from saemake.judging.evaluate import RECIPE
+from saemake.llm.hookpoint import RESID_POST, Hookpoint
 from saemake.paths.files import uses
 from saemake.paths.grammar import sae_named
 from saemake.paths.names import OF_SAE, SaeName, SetupName, seed_name, sparsity_name
@@ -152,7 +153,7 @@ class Described:
         model = model or self._model(recipe["tokens"]["model"])
         seed, default = recipe["training"]["seed"], self._seed(model)
         part = f"/{seed_name(seed)}" if default not in (None, seed) else ""
-        return f"{model}/L{recipe['layer']}/{kind}/{width}/{sparsity}{part}"
+        return f"{model}/{_hookpoint(recipe)}/{kind}/{width}/{sparsity}{part}"
 
     def _seed(self, model: str) -> int | None:
         """The seed whose SAEs have no such part in their paths; None of a model elsewhere."""
@@ -172,21 +173,21 @@ class Described:
         return recipe["hub"] or f"a local model of content {recipe['content'][:12]}"
 
     @functools.cached_property
-    def _at(self) -> dict[tuple[int, str, int], list[SaeName]]:
-        """The SAEs that the config names, by layer, architecture and latents."""
-        saes_at: dict[tuple[int, str, int], list[SaeName]] = {}
+    def _at(self) -> dict[tuple[Hookpoint, str, int], list[SaeName]]:
+        """The SAEs that the config names, by hookpoint, architecture and latents."""
+        saes_at: dict[tuple[Hookpoint, str, int], list[SaeName]] = {}
         for sae in self.named:
             latents = self.config.latents(sae.sweep.width)
-            place = (sae.sweep.layer, sae.sweep.architecture, latents)
+            place = (sae.hookpoint, sae.sweep.architecture, latents)
             saes_at.setdefault(place, []).append(sae)
         return saes_at
 
     def _nearest(self, recipe: dict[str, Any]) -> tuple[str | None, list[str]]:
-        """Among the config's SAEs of the same LM, layer, architecture and width, the one with the
+        """Among the config's SAEs of the same LM, hookpoint, architecture and width, the one with the
         fewest differing fields: its model, and the differing fields."""
         lm = recipe["tokens"]["model"]
         models = {name for name, model_recipe in self._models.items() if model_recipe == lm}
-        place = (recipe["layer"], recipe["architecture"], recipe["width"])
+        place = (_hookpoint(recipe), recipe["architecture"], recipe["width"])
         alike = [sae for sae in self._at.get(place, ()) if sae.sweep.model in models]
         same = [sae for sae in alike if sae.sparsity == recipe["sparsity"]]
         apart = [(sae.sweep.model, list(self._differs(recipe, sae))) for sae in same or alike]
@@ -267,11 +268,11 @@ class Described:
         if recipe is None:
             return UNKNOWN
         model = self._model(recipe["tokens"]["model"])
-        layer, differs = recipe["layer"], ""
+        hookpoint, differs = _hookpoint(recipe), ""
         if model in self.config.models:
-            now = baselines_recipe(self.config, model, layer).model_dump(mode="json")
+            now = baselines_recipe(self.config, model, hookpoint).model_dump(mode="json")
             differs = "; ".join(differences(recipe, now))
-        return f"{model}/L{layer}/baselines" + (f" ({differs})" if differs else "")
+        return f"{model}/{hookpoint}/baselines" + (f" ({differs})" if differs else "")
 
     @functools.cached_property
     def _texts(self) -> dict[str, dict[str, Any]]:
@@ -335,3 +336,8 @@ def _safely(describe: Callable[[str], str], key: str) -> str:
         return describe(key)
     except STRANGE:
         return UNKNOWN
+
+
+def _hookpoint(recipe: dict[str, Any]) -> Hookpoint:
+    """Where the SAE or the baselines of a recipe are."""
+    return Hookpoint(recipe["layer"], recipe.get("read", RESID_POST), recipe.get("write"))

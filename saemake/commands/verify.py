@@ -166,7 +166,7 @@ def _compare_metrics(config: Config, sae: SaeName, rebuilt: Path, temporary: Pat
     for label, folder in (("old", Path(sae.folder)), ("new", rebuilt)):
         store = Store(temporary / label, "evaluations")
         judged = subjects.sae(config, sae, EVALUATION, folder)
-        evaluate([judged], sae.layer, lm_weights, tokens, store)
+        evaluate([judged], sae.hookpoint, lm_weights, tokens, store)
         row = rows_of(judged, tokens, store)[0]
         values = [row.figure(EVALUATION, name) for name in (roles.recovered, roles.l0)]
         # An undefined figure becomes NaN, which agrees with nothing.

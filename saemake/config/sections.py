@@ -4,10 +4,12 @@ users.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
+from saemake.base.errors import SaemakeError
 from saemake.base.remote_files import check_url
 from saemake.base.sections import Closed, Count, Flag, Number, Rate, Reference, Whole, flag
+from saemake.llm.hookpoint import RESID_POST, Hookpoint
 from saemake.llm.shape import Shape
 
 DType = Literal["float32", "bfloat16", "float16"]
@@ -60,15 +62,30 @@ class Dataset(Source):
         return self
 
 
+def _site(name: str) -> str:
+    try:
+        return Hookpoint.at(0, name).site
+    except SaemakeError as error:
+        raise ValueError(str(error)) from None
+
+
 class Suite(Closed):
     """What `rule all` and a model's figures show. `evaluations` are those of metrics.json; null are
     all that read a text. `pages` says whether each SAE has its page, too."""
 
     layers: list[Whole] = Field(min_length=1)
+    sites: list[Annotated[str, AfterValidator(_site)]] = Field(
+        default=[RESID_POST], min_length=1, exclude_if=lambda sites: sites == [RESID_POST]
+    )
     architectures: list[str] = Field(min_length=1)
     widths: list[Reference] = Field(min_length=1)
     evaluations: list[str] | None = Field(default=None, min_length=1)
     pages: Flag = False
+
+    @property
+    def hookpoints(self) -> list[Hookpoint]:
+        """Each site of each layer."""
+        return [Hookpoint.at(layer, site) for layer in self.layers for site in self.sites]
 
 
 class Model(Source):
@@ -194,7 +211,7 @@ class SharedStore(Closed):
         return self
 
 
-Shared = Literal["sparsities", "widths", "architectures", "layers", "seeds"]
+Shared = Literal["sparsities", "widths", "architectures", "layers", "sites", "seeds"]
 
 
 class Passes(Closed):
@@ -243,7 +260,7 @@ class Publishing(Closed):
     license: str | None
 
 
-Hue = Literal["model", "layer", "architecture", "width", "sparsity"]
+Hue = Literal["model", "layer", "site", "architecture", "width", "sparsity"]
 
 
 class OwnFigure(Closed):

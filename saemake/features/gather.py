@@ -19,6 +19,7 @@ from saemake.features.lens import Extremes, Lens, lens_of
 from saemake.features.ranking import nearest
 from saemake.features.text import Captured, beginning, captured
 from saemake.features.tokens import TokenTexts
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel, load_tokenizer
 from saemake.llm.weights import Weights
 from saemake.paths.files import FEATURES
@@ -49,7 +50,7 @@ class Wanted:
 
 def gather(
     wanted: Sequence[Wanted],
-    layer: int,
+    hookpoint: Hookpoint,
     weights: Weights,
     tokens: Tokens,
     dropping: Dropping,
@@ -75,8 +76,8 @@ def gather(
         texts = TokenTexts(load_tokenizer(weights), weights.name)
         for contexts in beginning(tokens, recipe.batch_contexts, recipe.tokens):
             texts.of(contexts.ids[contexts.mask.bool()].unique().tolist())
-        label = f"features of {len(missing)} on {weights.name}/L{layer}"
-        lm = LanguageModel(weights, layer, device, whole=False)
+        label = f"features of {len(missing)} on {weights.name}/{hookpoint}"
+        lm = LanguageModel(weights, hookpoint.source, device, whole=False)
         for key, codec in codecs.items():
             check_lm_width(missing[key].name, codec, weights.name, lm.d_model)
         text = captured(lm, tokens, dropping, recipe.batch_contexts, recipe.tokens, label)

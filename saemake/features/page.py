@@ -50,7 +50,7 @@ def _header(sae: SaeName, summary: Summary, sweep: Sequence[SaeName]) -> str:
     text = "held-out text" if summary.held_out else "the training text (not held out)"
     about = {
         "Model": sae.model,
-        "Site": f"residual stream after block {sae.layer}",
+        "Site": sae.hookpoint.described,
         "Architecture": sae.sweep.architecture,
         "Width": f"{sae.sweep.width} ({summary.latents:,} latents)",
         "Sparsity": sae.sparsity_name,

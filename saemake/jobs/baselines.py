@@ -1,10 +1,11 @@
-"""Fit the principal components of a layer's activations into the store and link them."""
+"""Fit the principal components of the activations at a site into the store and link them."""
 
 from pathlib import Path
 
 from saemake.config.config import Config
 from saemake.evaluation.baselines import FILE, RECIPE
 from saemake.inputs import weights
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import stores
 from saemake.recipes.training import baselines_recipe
 from saemake.text.shards import Tokens
@@ -12,11 +13,11 @@ from saemake.training.baselines import fit
 
 
 def fit_baselines(
-    config: Config, model_name: str, layer: int, model: Path, tokens: Path, output: Path
+    config: Config, model_name: str, hookpoint: Hookpoint, model: Path, tokens: Path, output: Path
 ) -> None:
     """Fit them where the store lacks them. `model` is the LM's model.json, `tokens` the manifest of
     the training text. Raises SaemakeError where the tokens are of another recipe."""
-    recipe = baselines_recipe(config, model_name, layer)
+    recipe = baselines_recipe(config, model_name, hookpoint)
     store = stores.store(config, "baselines")
     with store.lock([recipe.hash]):
         store.bring({recipe.hash: recipe.hash})

@@ -53,9 +53,9 @@ def _judging(
                 yield from _of_published(config, sae.sweep, evaluation_in(config, file))
             case ComparisonTable(sweep):
                 yield from _of_published(config, sweep, None)
-            case FigureFile(top, model, layer) if top == PUBLISHED:
+            case FigureFile(top, model, hookpoint) if top == PUBLISHED:
                 for sweep in catalogue.load(config).sweeps():
-                    if (sweep.model, sweep.layer) == (model, layer):
+                    if (sweep.model, sweep.hookpoint) == (model, hookpoint):
                         yield from _of_published(config, sweep, None)
             case PushFile(_, model):
                 yield from _judging(config, [], suite_files(config, model))

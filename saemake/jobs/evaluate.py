@@ -35,7 +35,7 @@ def evaluate(
     # Only for a job that judges: it reads the SAEs of all the others.
     lacks = not all(store.holds(subject.key) for subject in judged)
     beside = _beside(config, subjects, evaluation) if lacks else []
-    judge(judged, subjects.layer, lm_weights, text, store, beside)
+    judge(judged, subjects.hookpoint, lm_weights, text, store, beside)
     write_tables(
         tables,
         lambda judged: rows_of(judged, text, store),

@@ -48,7 +48,7 @@ def features(config: Config, trained: Trained, model: Path, tokens: Path, train:
     }
     gather.gather(
         list(wanted.values()),
-        trained.layer,
+        trained.hookpoint,
         lm_weights,
         text,
         dropping_of(config, trained.model, text, trained_on),

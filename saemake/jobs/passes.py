@@ -13,7 +13,7 @@ from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
 from saemake.paths import catalogue
 from saemake.paths.artifacts import ComparisonTable, FigureFile, PushFile, SaeFile
-from saemake.paths.files import COMPARISONS, build_files, layer_files
+from saemake.paths.files import COMPARISONS, build_files, hookpoint_files
 from saemake.paths.folders import ALL
 from saemake.paths.grammar import parse
 from saemake.paths.names import (
@@ -70,12 +70,12 @@ def built_for(config: Config, target: str) -> list[str]:
             return [f"{sae.folder}/{METRICS}"]
         case ComparisonTable(sweep):
             return _rebuilt(config, [sweep])
-        case FigureFile(_, model, layer):
+        case FigureFile(_, model, hookpoint):
             sweeps = catalogue.load(config).sweeps()
-            return _rebuilt(config, [s for s in sweeps if (s.model, s.layer) == (model, layer)])
+            return _rebuilt(config, [s for s in sweeps if (s.model, s.hookpoint) == (model, hookpoint)])
         case PushFile(_, model):
-            layers = config.models[model].suite.layers
-            return [file for layer in layers for file in layer_files(config, model, layer)]
+            places = config.models[model].suite.hookpoints
+            return [file for at in places for file in hookpoint_files(config, model, at)]
         case _:
             return []
 

@@ -1,4 +1,4 @@
-"""Write the report of a model's suite at one layer."""
+"""Write the report of a model's suite at one hookpoint."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -7,6 +7,7 @@ from typing import Any
 
 from saemake.base.files import write
 from saemake.config.config import Config
+from saemake.llm.hookpoint import Hookpoint
 from saemake.metrics import rows
 from saemake.metrics.rows import Row
 from saemake.paths import catalogue
@@ -18,10 +19,12 @@ from saemake.report import page, tables
 from saemake.report.captions import caption, title
 
 
-def report(config: Config, model: str, layer: int, figures: Iterable[str], output: str) -> None:
+def report(
+    config: Config, model: str, hookpoint: Hookpoint, figures: Iterable[str], output: str
+) -> None:
     """Write it from the tables and provenance of the suite's SAEs, and from the SVGs of its
     `figures`. Raises SaemakeError where a table is damaged."""
-    sweeps = suite_sweeps(config, model, layer)
+    sweeps = suite_sweeps(config, model, hookpoint)
     found = [row for sweep in sweeps for row in rows.read_file(Path(sweep.folder, METRICS))]
     unique = list({(row.name, row.inference): row for row in found}.values())
     saes = [sae for sweep in sweeps for sae in members(config, sweep)]
@@ -39,12 +42,12 @@ def report(config: Config, model: str, layer: int, figures: Iterable[str], outpu
         page.Picture(path.stem, title(path.stem), path.read_bytes(), caption(path.stem))
         for path in map(Path, figures)
     ]
-    facts = _facts(model, layer, saes, [record for _, record in records], unique)
-    write(output, page.html(f"SAEs of {model}, layer {layer}", facts, pictures, shown).encode())
+    facts = _facts(model, hookpoint, saes, [record for _, record in records], unique)
+    write(output, page.html(f"SAEs of {model}, {hookpoint.titled}", facts, pictures, shown).encode())
 
 
 def _below(sae: SaeName) -> str:
-    """An SAE's name below its layer."""
+    """An SAE's name below its hookpoint."""
     return f"{sae.sweep.architecture}/{sae.sweep.width}/{sae.own_part}"
 
 
@@ -62,7 +65,7 @@ def _compared(
 
 def _facts(
     model: str,
-    layer: int,
+    hookpoint: Hookpoint,
     saes: Sequence[SaeName],
     records: Sequence[dict[str, Any]],
     found: Sequence[Row],
@@ -73,7 +76,7 @@ def _facts(
     trained = " to ".join(f"{count:,}" for count in dict.fromkeys([tokens[0], tokens[-1]]))
     return {
         "Language model": f"{lm['hub'] or model}{revision}",
-        "Site": f"residual stream after block {layer} of {lm['layers']}, {lm['d_model']} wide",
+        "Site": f"{hookpoint.described} of {lm['layers']}, {lm['d_model']} wide",
         "SAEs": str(len(saes)),
         "Architectures": ", ".join(dict.fromkeys(sae.sweep.architecture for sae in saes)),
         "Widths": ", ".join(dict.fromkeys(sae.sweep.width for sae in saes)),

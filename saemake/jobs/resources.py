@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from saemake.config.config import Config
 from saemake.jobs.passes import Shared
-from saemake.jobs.rules import setup_in
+from saemake.jobs.rules import hookpoint_in, setup_in
 from saemake.paths.names import Subjects, Trained
 from saemake.plan.work import Evaluate, Fit, Job, Look, SetUp, Train
 
@@ -54,7 +54,7 @@ class Asks:
         return self._of(lambda wildcards: Look(trained(wildcards)), gpus)
 
     def fit(self, gpus: Count = 1) -> Resources:
-        return self._of(lambda wildcards: Fit(wildcards.model, int(wildcards.layer)), gpus)
+        return self._of(lambda wildcards: Fit(wildcards.model, hookpoint_in(wildcards)), gpus)
 
     def set_up(self) -> Resources:
         return self._of(lambda wildcards: SetUp(setup_in(wildcards)), 1)

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from saemake.config.config import NUMBERED_WIDTH, Config, identifier
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import catalogue
 from saemake.paths.files import checkpoint_files, details_file, latents_file
 from saemake.paths.names import (
@@ -37,13 +38,13 @@ from saemake.recipes.judging import setups
 # The parts of an SAE's path below its width.
 ONE_SAE = "[^/]+(?:/seed_[0-9]+)?"
 # An SAE of any model, by wildcards.
-ANY_SAE = "{model}/L{layer}/{architecture}/{width}/{sae}"
+ANY_SAE = "{model}/{hookpoint}/{architecture}/{width}/{sae}"
 
 
 @dataclass(frozen=True)
 class TrainRule:
     """A rule that trains: a sweep of a model and an architecture, or if `alone`, one SAE that the
-    sweep does not list. The layer and the width are wildcards."""
+    sweep does not list. The hookpoint and the width are wildcards."""
 
     config: Config
     model: str
@@ -68,7 +69,7 @@ class TrainRule:
     @property
     def place(self) -> str:
         """The path of the sweep or of the SAE, without results/."""
-        folder = f"{self.model}/L{{layer}}/{self.architecture}/{{width}}"
+        folder = f"{self.model}/{{hookpoint}}/{self.architecture}/{{width}}"
         return f"{folder}/{{sae}}" if self.alone else folder
 
     @property
@@ -96,7 +97,7 @@ class TrainRule:
 
     def trained(self, wildcards: Any) -> Trained:
         """What a job trains."""
-        sweep = Sweep(self.model, int(wildcards.layer), self.architecture, wildcards.width)
+        sweep = Sweep(self.model, hookpoint_in(wildcards), self.architecture, wildcards.width)
         return sae_of(self.config, sweep, *wildcards.sae.split("/")) if self.alone else sweep
 
 
@@ -180,9 +181,14 @@ def below(limit: int) -> str:
     return "|".join(parts)
 
 
+def hookpoint_in(wildcards: Any) -> Hookpoint:
+    """The hookpoint that a job's wildcards name."""
+    return Hookpoint.named(wildcards.hookpoint)
+
+
 def sweep_in(wildcards: Any) -> Sweep:
     """The sweep that a job's wildcards name."""
-    return Sweep(wildcards.model, int(wildcards.layer), wildcards.architecture, wildcards.width)
+    return Sweep(wildcards.model, hookpoint_in(wildcards), wildcards.architecture, wildcards.width)
 
 
 def sae_in(config: Config, wildcards: Any) -> SaeName:
@@ -205,7 +211,7 @@ def setup_inputs(config: Config, setup: SetupName) -> dict[str, Any]:
 
 def judging_inputs(config: Config, subjects: Subjects, name: str) -> dict[str, Any]:
     """What SAE Bench judges with: the same, and what is set up, where it is kept."""
-    prepared = setups(config, subjects.model, subjects.layer, name)
+    prepared = setups(config, subjects.model, subjects.hookpoint.layer, name)
     kept = config.sae_bench_of(subjects.model, name).keep_setup
     made = [f"{RESULTS}/{setup}.json" for setup in prepared] if kept else []
     return {**setup_inputs(config, prepared[0]), "setups": made}
@@ -213,7 +219,7 @@ def judging_inputs(config: Config, subjects: Subjects, name: str) -> dict[str, A
 
 def baselines_in(wildcards: Any) -> Baselines:
     """The baselines that a job's wildcards name."""
-    return Baselines(wildcards.model, int(wildcards.layer))
+    return Baselines(wildcards.model, hookpoint_in(wildcards))
 
 
 def _pairs(config: Config) -> list[tuple[str, str]]:
@@ -249,19 +255,19 @@ def evaluate_rules(config: Config) -> Iterator[EvaluateRule]:
                 latents=False,
                 constraints={"sae": ONE_SAE},
             )
-    folder = f"{RESULTS}/{{model}}/L{{layer}}/{BASELINES}"
+    folder = f"{RESULTS}/{{model}}/{{hookpoint}}/{BASELINES}"
     yield EvaluateRule(
         rule="evaluate_baselines",
         subjects=baselines_in,
         folders=[folder],
         inputs=[f"{folder}/{PCA}"],
         model="{model}",
-        log=f"evaluate/{{model}}/L{{layer}}/{BASELINES}_",
+        log=f"evaluate/{{model}}/{{hookpoint}}/{BASELINES}_",
         latents=False,
     )
     known = catalogue.load(config)
     for sweep in known.sweeps():
-        parts = [sweep.model, sweep.layer, sweep.architecture, sweep.width]
+        parts = [sweep.model, sweep.hookpoint.layer, sweep.architecture, sweep.width]
         folders = [f"{PUBLISHED}/{name}" for name in known.of_sweep(sweep)]
         files = ("ae.pt", "config.json", "source.json")
         yield EvaluateRule(
@@ -278,7 +284,7 @@ def join_rules(config: Config) -> Iterator[JoinRule]:
     """The rules that join."""
     for each in train_rules(config):
         below = "{wildcards.width}/{wildcards.sae}" if each.alone else "{wildcards.width}"
-        called = f"{each.model}/L{{wildcards.layer}}/{each.architecture}/{below}"
+        called = f"{each.model}/{{wildcards.hookpoint}}/{each.architecture}/{below}"
         yield JoinRule(
             rule=each.rule_name("join"),
             subjects=each.trained,
@@ -300,9 +306,9 @@ def join_rules(config: Config) -> Iterator[JoinRule]:
     yield JoinRule(
         rule="join_baselines",
         subjects=baselines_in,
-        folders=[f"{RESULTS}/{{model}}/L{{layer}}/{BASELINES}"],
-        log=f"{{model}}/L{{layer}}/{BASELINES}",
-        called="the baselines of {wildcards.model}/L{wildcards.layer}",
+        folders=[f"{RESULTS}/{{model}}/{{hookpoint}}/{BASELINES}"],
+        log=f"{{model}}/{{hookpoint}}/{BASELINES}",
+        called="the baselines of {wildcards.model}/{wildcards.hookpoint}",
     )
     # One published SAE at a time: its evaluations may be there without those of its sweep.
     yield JoinRule(
@@ -310,7 +316,7 @@ def join_rules(config: Config) -> Iterator[JoinRule]:
         subjects=_published,
         folders=[f"{PUBLISHED}/{ANY_SAE}"],
         log=f"{PUBLISHED}/{ANY_SAE}",
-        called="published {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}"
+        called="published {wildcards.model}/{wildcards.hookpoint}/{wildcards.architecture}"
         "/{wildcards.width}/{wildcards.sae}",
         constraints={"sae": "[^/]+"},
     )

@@ -16,9 +16,9 @@ from saemake.base.errors import SaemakeError
 from saemake.base.telling import Told, all_told, living
 from saemake.config.config import Config
 from saemake.jobs import submitted
+from saemake.llm.hookpoint import is_named
 from saemake.paths.files import REPORT
 from saemake.paths.folders import ALL, files_for
-from saemake.paths.grammar import LAYER
 from saemake.paths.names import RESULTS, RUNNING
 
 KIND = "run"
@@ -295,8 +295,8 @@ def _places(config: Config, target: str) -> list[str]:
     """The model and layer of a target, or its model alone; '' if its path names none."""
     if target == ALL:
         suites = {model: config.models[model].suite for model in config.build}
-        return [f"{model}/L{layer}" for model, suite in suites.items() for layer in suite.layers]
+        return [f"{model}/{at}" for model, suite in suites.items() for at in suite.hookpoints]
     _, *inside = target.split("/")
     if len(inside) < 2 or inside[0] not in config.models:
         return [""]
-    return ["/".join(inside[:2]) if LAYER.fullmatch(inside[1]) else inside[0]]
+    return ["/".join(inside[:2]) if is_named(inside[1]) else inside[0]]

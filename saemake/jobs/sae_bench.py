@@ -40,7 +40,7 @@ def judge(
     inputs = Inputs(model, data)
     benches = [
         Bench(config, setup, inputs)
-        for setup in setups(config, subjects.model, subjects.layer, evaluation)
+        for setup in setups(config, subjects.model, subjects.hookpoint.layer, evaluation)
     ]
     store = stores.store(config, "evaluations")
     tables = tables_of(config, subjects, evaluation, benches[0].lm["d_model"], STORE)

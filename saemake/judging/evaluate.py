@@ -21,6 +21,7 @@ from saemake.base.errors import SaemakeError
 from saemake.base.store import Store
 from saemake.evaluation.codecs import Codec, Judgement, check_lm_width
 from saemake.evaluation.description import Settings
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.metrics import cautions, rows
@@ -68,7 +69,7 @@ class Judged:
 
 def evaluate(
     judged: Sequence[Judged],
-    layer: int,
+    hookpoint: Hookpoint,
     weights: Weights,
     tokens: Tokens,
     store: Store,
@@ -91,7 +92,7 @@ def evaluate(
         recipe = next(iter(missing.values())).recipe
         device = devices.choose(recipe.cpu_threads)
         with products(recipe):
-            lm = LanguageModel(weights, layer, device, whole=True)
+            lm = LanguageModel(weights, hookpoint, device, whole=True)
             codecs: dict[tuple[str, str | None], Codec] = {}
             for subject in missing.values():
                 codecs |= _codecs(subject, lm, weights.name)
@@ -103,7 +104,7 @@ def evaluate(
                         log.warning("%s is not judged beside: %s", subject.subject.name, error)
                         continue
                     missing[subject.key] = subject
-            label = f"{recipe.evaluation} of {len(missing)} on {weights.name}/L{layer}"
+            label = f"{recipe.evaluation} of {len(missing)} on {weights.name}/{hookpoint}"
             log.info("judging %d", len(missing))
             judgements = judge_by(recipe, codecs, lm, tokens, label)
         for key, subject in missing.items():

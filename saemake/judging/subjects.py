@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from saemake.evaluation import baselines
 from saemake.evaluation.codecs import Codec
 from saemake.evaluation.components import components_count
 from saemake.judging.evaluate import Judged
+from saemake.llm.hookpoint import RESID_POST, Hookpoint
 from saemake.metrics import cautions
 from saemake.metrics.rows import Subject
 from saemake.paths import catalogue
@@ -24,7 +26,6 @@ from saemake.paths.names import (
     CHECKPOINT,
     CHECKPOINTS,
     PUBLISHED,
-    RESULTS,
     Baselines,
     Checkpoints,
     PublishedSweep,
@@ -81,9 +82,9 @@ def tables_of(
             steps = config.checkpoint_steps(name.model, name.sweep.architecture)
             judged = [checkpoint(config, name, step, evaluation, kept) for step in steps]
             return [Table(f"{name.folder}/{CHECKPOINTS}/{evaluation}", judged)]
-        case Baselines(model, layer):
+        case Baselines(model, hookpoint):
             fitted = Store(store, "baselines")
-            judged = all_baselines(config, model, layer, evaluation, d_model, fitted)
+            judged = all_baselines(config, model, hookpoint, evaluation, d_model, fitted)
             return [Table(f"{subjects.folder}/{evaluation}", judged)]
 
 
@@ -145,17 +146,22 @@ def checkpoint(
 
 
 def all_baselines(
-    config: Config, model: str, layer: int, evaluation: str, d_model: int, fitted: Store
+    config: Config,
+    model: str,
+    hookpoint: Hookpoint,
+    evaluation: str,
+    d_model: int,
+    fitted: Store,
 ) -> list[Judged]:
-    """The baselines of a layer that an evaluation judges. Raises SaemakeError where their file is
+    """The baselines of a site that an evaluation judges. Raises SaemakeError where their file is
     not the one in the store."""
-    path = Path(RESULTS, model, f"L{layer}", BASELINES, baselines.FILE)
-    key = baselines_recipe(config, model, layer).hash
+    path = Path(Baselines(model, hookpoint).folder, baselines.FILE)
+    key = baselines_recipe(config, model, hookpoint).hash
     content = _stored_sum(path, fitted, key, baselines.FILE)
     return [
         Judged(
-            _baseline(model, layer, name, d_model),
-            baseline_evaluation_recipes(config, model, layer, name, evaluation),
+            _baseline(model, hookpoint, name, d_model),
+            baseline_evaluation_recipes(config, model, hookpoint, name, evaluation),
             content,
             functools.partial(_load_baseline, path, name),
             path.parent,
@@ -194,7 +200,8 @@ def _trained(config: Config, name: SaeName, label: str, steps: int | None) -> Su
     return Subject(
         name=label,
         model=sweep.model,
-        layer=sweep.layer,
+        layer=sweep.hookpoint.layer,
+        **_site(sweep.hookpoint),
         architecture=sweep.architecture,
         width=sweep.width,
         latents=config.latents(sweep.width),
@@ -205,12 +212,18 @@ def _trained(config: Config, name: SaeName, label: str, steps: int | None) -> Su
     )
 
 
-def _baseline(model: str, layer: int, name: str, d_model: int) -> Subject:
+def _site(hookpoint: Hookpoint) -> dict[str, Any]:
+    """What a row says of its site, if it is not the default."""
+    return {} if hookpoint.site == RESID_POST else {"site": hookpoint.site}
+
+
+def _baseline(model: str, hookpoint: Hookpoint, name: str, d_model: int) -> Subject:
     architecture, _, sparsity = name.partition("/")
     return Subject(
-        name=f"{model}/L{layer}/{BASELINES}/{name}",
+        name=f"{model}/{hookpoint}/{BASELINES}/{name}",
         model=model,
-        layer=layer,
+        layer=hookpoint.layer,
+        **_site(hookpoint),
         architecture=architecture,
         width=None,
         latents=components_count(name, d_model),

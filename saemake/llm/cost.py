@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from saemake.llm.hookpoint import RESID_POST, Hookpoint
 from saemake.llm.shape import Shape
 
 
@@ -26,24 +27,29 @@ class Reading:
 
 @dataclass(frozen=True)
 class Lm:
-    """Operations (FLOPs) of a language model, split at a layer."""
+    """Operations (FLOPs) of a language model, split at a hookpoint. The part of a block that is run
+    counts as the whole block."""
 
     shape: Shape
     blocks: int
-    layer: int
+    hookpoint: Hookpoint
 
-    def to_layer(self, reading: Reading) -> int:
-        """FLOPs of all blocks up to the layer, which a capture runs."""
-        return (self.layer + 1) * self._block(reading)
+    def to_site(self, reading: Reading) -> int:
+        """FLOPs of all blocks that a capture runs: what is read and what is reconstructed."""
+        run = self.hookpoint.layer + (self.hookpoint.target.read != "resid_pre")
+        return run * self._block(reading)
 
-    def after_layer(self, reading: Reading) -> int:
-        """FLOPs from after the layer to the logits, which each intervention runs."""
+    def after_site(self, reading: Reading) -> int:
+        """FLOPs to the logits, which each intervention runs: from after the block, or within a
+        block, from the block on."""
+        skipped = self.hookpoint.layer + (self.hookpoint.target.read == RESID_POST)
         unembedding = 2 * self.shape.head_weights * reading.positions
-        return (self.blocks - self.layer - 1) * self._block(reading) + unembedding
+        return (self.blocks - skipped) * self._block(reading) + unembedding
 
     def whole(self, reading: Reading) -> int:
         """FLOPs of the whole model."""
-        return self.to_layer(reading) + self.after_layer(reading)
+        unembedding = 2 * self.shape.head_weights * reading.positions
+        return self.blocks * self._block(reading) + unembedding
 
     def _block(self, reading: Reading) -> int:
         # Each pair of positions costs a product of query and key and a product with the value.

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from saemake.llm.at_once import LOGITS_TOGETHER
-from saemake.llm.model import Intact, LanguageModel
+from saemake.llm.model import LanguageModel, Run
 from saemake.text.shards import Contexts
 
 
@@ -28,7 +28,7 @@ class EndToEnd:
     activations."""
 
     def __init__(
-        self, lm: LanguageModel, kind: str, contexts: Contexts, intact: Intact, kept_BL: Tensor
+        self, lm: LanguageModel, kind: str, contexts: Contexts, intact: Run, kept_BL: Tensor
     ) -> None:
         self.lm, self.kind, self.contexts, self.intact = lm, kind, contexts, intact
         self.kept_BL = kept_BL.to(lm.device)

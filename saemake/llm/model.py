@@ -1,4 +1,4 @@
-"""A language model as SAEs see it: activations after a layer, and logits with those replaced.
+"""A language model as SAEs see it: activations at its sites, and logits with those replaced.
 
 Captures and interventions go through nnsight. Shapes: B contexts, C contexts of a piece, L
 positions, R positions of a part, D the model's width, V the vocabulary.
@@ -18,7 +18,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from saemake.base import devices
 from saemake.base.errors import SaemakeError, first_line
 from saemake.base.onednn import Packed, pack
+from saemake.llm import sites
 from saemake.llm.at_once import LOGITS_TOGETHER, POSITIONS_TOGETHER
+from saemake.llm.hookpoint import SITES, Hookpoint
 from saemake.llm.spreading import places
 from saemake.llm.weights import Weights
 from saemake.text.shards import Contexts
@@ -55,10 +57,11 @@ def _block_list(model: nn.Module, layers: int) -> str:
 
 
 class LanguageModel:
-    """A frozen causal LM and the residual stream after its block `layer`.
+    """A frozen causal LM, and what SAEs read and replace at a hookpoint of it.
 
-    With `whole=False` the model has no block after `layer` and never runs its head, so that only
-    `capture` works. With `whole=True` `run` and `run_with` work too.
+    With `whole=False` the model has no block after the hookpoint's and never runs its head, so that
+    only captures work. With `whole=True` `run` and `run_with` work too. A site that the model does
+    not have is refused when it is first used, with a SaemakeError.
 
     With `gradients=True` those of what `lasts_with` gives can be computed. The model's own weights
     have none.
@@ -71,12 +74,13 @@ class LanguageModel:
     def __init__(
         self,
         weights: Weights,
-        layer: int,
+        hookpoint: Hookpoint,
         device: torch.device,
         *,
         whole: bool,
         gradients: bool = False,
     ) -> None:
+        layer = hookpoint.layer
         model = AutoModelForCausalLM.from_pretrained(
             weights.folder,
             **weights.arguments(),
@@ -102,7 +106,9 @@ class LanguageModel:
         self.d_model: int = model.config.get_text_config().hidden_size
         self.dtype: torch.dtype = getattr(torch, weights.dtype)
         self.device = device
-        self.layer = layer
+        self.name = weights.name
+        self.hookpoint = hookpoint
+        self._taps: dict[int, sites.Taps] = {}
         self._traced = NNsight(self.model)
         self._blocks = functools.reduce(getattr, blocks.split("."), self._traced)
 
@@ -136,79 +142,95 @@ class LanguageModel:
         }
 
     def capture(self, contexts: Contexts) -> Tensor:
-        """The residual stream after the layer, [B, L, D]. The LM stops there."""
-        return self.captures(contexts, [self.layer])[self.layer]
+        """What is read at the hookpoint, [B, L, D]. The LM stops there."""
+        source = self.hookpoint.source
+        return self.captures(contexts, [source])[source]
 
     @torch.no_grad()
-    def captures(self, contexts: Contexts, layers: Sequence[int]) -> dict[int, Tensor]:
-        """The residual stream after each of these layers, [B, L, D], from one run of the LM, which
-        stops at the last of them. `layers` are in order, up to `layer`."""
+    def captures(
+        self, contexts: Contexts, hookpoints: Iterable[Hookpoint]
+    ) -> dict[Hookpoint, Tensor]:
+        """The activations [B, L, D] at each of these single sites, in blocks up to the LM's own
+        hookpoint's, from one run of the LM, which stops at the last of them. Raises SaemakeError
+        where the model has no such site."""
+        wanted = self._in_order(hookpoints)
         pieces: list[list[Tensor]] = []
         for piece in self.pieces(contexts):
             with self._traced.trace(**self._inputs(piece)) as tracer:
-                outputs: list[Any] = save([])
-                for layer in layers:
-                    outputs.append(self._blocks[layer].output)
+                tensors: list[Any] = save([])
+                for hookpoint in wanted:
+                    tensors.append(self._tensor(hookpoint))
                 tracer.stop()
-            pieces.append([_hidden(output).to(self.device) for output in outputs])
-        joined = [torch.cat(of_layer) for of_layer in zip(*pieces, strict=True)]
-        return dict(zip(layers, joined, strict=True))
+            pieces.append([self._shaped(tensor, piece) for tensor in tensors])
+        joined = [torch.cat(of_site) for of_site in zip(*pieces, strict=True)]
+        return dict(zip(wanted, joined, strict=True))
 
     def captured(self, texts: Iterable[Contexts]) -> Iterator[tuple[Contexts, Tensor]]:
         """Batches of contexts, each with its `capture`."""
         return ((contexts, self.capture(contexts)) for contexts in texts)
 
-    def run(self, contexts: Contexts) -> tuple[Tensor, Iterator[Tensor]]:
-        """The residual stream after the layer [B, L, D] and the logits of the unmodified LM, in
-        parts [R, V] (see `_logits`)."""
-        intact = self.intact(contexts)
-        return intact.written_BLD, self._logits(intact.lasts)
-
     @torch.no_grad()
-    def intact(self, contexts: Contexts) -> "Intact":
+    def run(self, contexts: Contexts) -> "Run":
         """A run of the unmodified LM."""
         head = self._head  # runs a trace when first used, so it must be outside the trace below
-        hidden_pieces, lasts = [], []
+        before = Hookpoint(self.hookpoint.layer, "resid_pre") if self._starts_at_block else None
+        source, target = self.hookpoint.source, self.hookpoint.target
+        wanted = self._in_order([source, target, *([before] if before else [])])
+        pieces, lasts = [], []
         for piece in self.pieces(contexts):
             with self._traced.trace(**self._inputs(piece)) as tracer:
-                output = self._blocks[self.layer].output.save()
+                tensors: list[Any] = save([])
+                for hookpoint in wanted:
+                    tensors.append(self._tensor(hookpoint))
                 if head is None:
                     last = self._traced.output.logits.save()
                 else:
                     last = head.envoy.input.save()
                     tracer.stop()
-            hidden_pieces.append(_hidden(output).to(self.device))
+            pieces.append([self._shaped(tensor, piece) for tensor in tensors])
             lasts.append(last)
-        hidden_BLD = torch.cat(hidden_pieces)
-        return Intact(hidden_BLD, hidden_BLD, None, lasts)
+        at = dict(zip(wanted, map(torch.cat, zip(*pieces, strict=True)), strict=True))
+        return Run(at[source], at[target], at.get(before), lasts, self._logits(lasts))
 
     @torch.no_grad()
-    def run_with(self, contexts: Contexts, hidden_BLD: Tensor) -> Iterator[Tensor]:
-        """The logits with `hidden_BLD` [B, L, D] in place of the residual stream after the layer,
-        in parts [R, V] (see `_logits`)."""
-        return self._logits(self.lasts_with(contexts, hidden_BLD))
+    def run_with(
+        self, contexts: Contexts, written_BLD: Tensor, before_BLD: Tensor | None = None
+    ) -> Iterator[Tensor]:
+        """The logits with `written_BLD` [B, L, D] in place of what is at the hookpoint (of a
+        transcoder, at the site that it writes), in parts [R, V] (see `_logits`)."""
+        return self._logits(self.lasts_with(contexts, written_BLD, before_BLD))
 
     def lasts_with(
-        self, contexts: Contexts, hidden_BLD: Tensor, before_BLD: Tensor | None = None
+        self, contexts: Contexts, written_BLD: Tensor, before_BLD: Tensor | None = None
     ) -> list[Tensor]:
-        """What the head reads with `hidden_BLD` [B, L, D] in place of the residual stream after the
-        layer: a tensor [C, L, X] for each piece, or the logits if the model has no `_head`. They
-        have a gradient where `hidden_BLD` has one.
+        """What the head reads, with `written_BLD` as in `run_with`: a tensor [C, L, X] for each
+        piece, or the logits if the model has no `_head`. They have a gradient where `written_BLD`
+        has one.
 
-        If blocks return only hidden states, the blocks up to the layer are skipped. If they return
-        tuples, the whole model runs, since later blocks may use the rest of the tuple.
+        If blocks return only hidden states, the blocks before the site are skipped: those up to the
+        layer where the site is the residual stream after it. At other sites the LM begins with the
+        layer's block, if `before_BLD`, of `run` on the same contexts, says what that reads; else it
+        runs whole. If blocks return tuples, the whole model runs, since later blocks may use the
+        rest of the tuple.
         """
         gives_tuples, head = self._gives_tuples, self._head
+        tap, layer = self._tap(self.hookpoint.target), self.hookpoint.layer
         pieces = self.pieces(contexts)
-        hidden = hidden_BLD.to(self.dtype).split([len(piece.ids) for piece in pieces])
+        sizes = [len(piece.ids) for piece in pieces]
+        written = written_BLD.to(self.dtype).split(sizes)
+        skipped, begin = 0, written
+        if not gives_tuples:
+            if tap in (sites.RESID_PRE, sites.RESID_POST):
+                skipped = layer + (tap == sites.RESID_POST)
+            elif before_BLD is not None:
+                skipped, begin = layer, before_BLD.split(sizes)
         lasts = []
-        for piece, hidden_CLD in zip(pieces, hidden, strict=True):
+        for piece, written_CLD, begin_CLD in zip(pieces, written, begin, strict=True):
             with self._traced.trace(**self._inputs(piece)) as tracer:
-                if gives_tuples:
-                    self._blocks[self.layer].output[0][:] = hidden_CLD
-                else:
-                    for index in range(self.layer + 1):
-                        self._blocks[index].skip(hidden_CLD)
+                for index in range(skipped):
+                    self._blocks[index].skip(begin_CLD)
+                if tap != sites.RESID_POST or gives_tuples:
+                    self._replace(tap, written_CLD)
                 if head is None:
                     last = self._traced.output.logits.save()
                 else:
@@ -216,6 +238,66 @@ class LanguageModel:
                     tracer.stop()
             lasts.append(last)
         return lasts
+
+    def _in_order(self, hookpoints: Iterable[Hookpoint]) -> list[Hookpoint]:
+        """Single sites, each once, as a run of the LM reaches them."""
+        return sorted(set(hookpoints), key=lambda each: (each.layer, self._tap(each).step))
+
+    def _module(self, layer: int, tap: sites.Tap) -> Any:
+        """The module of a tap, in nnsight."""
+        envoy = self._blocks[layer]
+        for part in tap.path.split(".") if tap.path else ():
+            envoy = envoy[int(part)] if part.isdigit() else getattr(envoy, part)
+        return envoy
+
+    def _tensor(self, hookpoint: Hookpoint) -> Tensor:
+        """Within a trace: the activations at a single site. A copy, of what is not a block's own:
+        some families add to it in place."""
+        tap = self._tap(hookpoint)
+        module = self._module(hookpoint.layer, tap)
+        tensor: Tensor = sites.first(module.input if tap.side == "input" else module.output)
+        return tensor.clone() if tap.path else tensor
+
+    def _replace(self, tap: sites.Tap, written_CLD: Tensor) -> None:
+        """Within a trace: put other activations in the place of a tap's."""
+        module = self._module(self.hookpoint.layer, tap)
+        if tap.side == "output":
+            there = sites.first(module.output)
+            there[:] = written_CLD.view(there.shape)
+        elif tap.used_again:
+            there = module.input
+            there[:] = written_CLD.view(there.shape)
+        else:
+            there = module.input
+            module.input = written_CLD.view(there.shape).to(there)
+
+    def _shaped(self, tensor: Tensor, contexts: Contexts) -> Tensor:
+        """On the LM's device, as [B, L, D]: in some families MLPs see all positions in a row."""
+        return tensor.to(self.device).view(*contexts.ids.shape, -1)
+
+    def _tap(self, hookpoint: Hookpoint) -> sites.Tap:
+        """Where a single site is. Raises SaemakeError where the model has no such site."""
+        layer, site = hookpoint.layer, hookpoint.read
+        if site in sites.BLOCK_TAPS:
+            return sites.BLOCK_TAPS[site]
+        if layer not in self._taps:
+            block = self.model.get_submodule(f"{self._blocks_name}.{layer}")
+            ids_BL = torch.arange(8).view(2, 4)
+            inputs = self._inputs(Contexts(ids_BL, torch.ones_like(ids_BL)))
+            self._taps[layer] = sites.find(block, lambda: self.model(**inputs))
+        found = self._taps[layer]
+        if site not in found.of:
+            raise SaemakeError(
+                f"model '{self.name}' has no {site} in its block {layer} ({found.why_not}); its"
+                f" sites are {', '.join(each for each in SITES if each in found.of)}"
+            )
+        return found.of[site]
+
+    @property
+    def _starts_at_block(self) -> bool:
+        """Whether an intervention can begin with the layer's block, given what that reads."""
+        within = self.hookpoint.target.read not in sites.BLOCK_TAPS
+        return within and self.hookpoint.layer > 0 and not self._gives_tuples
 
     def logits_of(self, last_RX: Tensor) -> Tensor:
         """Logits [R, V] of what the head reads."""
@@ -282,22 +364,34 @@ class LanguageModel:
     def _gives_tuples(self) -> bool:
         token_BL = torch.ones(1, 1, dtype=torch.long)
         with self._traced.trace(**self._inputs(Contexts(token_BL, token_BL))) as tracer:
-            output = self._blocks[self.layer].output.save()
+            output = self._blocks[self.hookpoint.layer].output.save()
             tracer.stop()
         return isinstance(output, tuple)
 
 
 @dataclasses.dataclass(frozen=True)
-class Intact:
-    """What a run of the unmodified LM gives of contexts. The activations that an SAE reads and
-    those that it reconstructs, [B, L, D]; what the LM begins with where only its later part runs
-    again, if that is something else; and what the head reads, a tensor [C, L, X] for each piece
-    (see `LanguageModel.lasts_with`)."""
+class Run:
+    """What a run of the unmodified LM gives. At the hookpoint, the activations that are read and
+    those that are reconstructed, [B, L, D]: the same tensor unless it is a transcoder's. Where
+    `run_with` can begin with the layer's block, `before_BLD` is what that reads. Then what the head
+    reads (see `LanguageModel.lasts_with`), and the logits in parts [R, V] (see
+    `LanguageModel._logits`)."""
 
     read_BLD: Tensor
     written_BLD: Tensor
     before_BLD: Tensor | None
     lasts: list[Tensor]
+    logits: Iterator[Tensor]
+
+    @property
+    def read_and_written(self) -> tuple[Tensor, Tensor]:
+        return self.read_BLD, self.written_BLD
+
+    @property
+    def sites(self) -> list[Tensor]:
+        """What is read, and where that is another site, what is written."""
+        alone = self.written_BLD is self.read_BLD
+        return [self.read_BLD] if alone else [self.read_BLD, self.written_BLD]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -338,9 +432,3 @@ def checked(activations: Tensor, label: str, lm: LanguageModel) -> Tensor:
     if not activations.isfinite().all():
         raise SaemakeError(f"{label}: the LM's activations are not finite (dtype {lm.dtype})")
     return activations
-
-
-def _hidden(output: Any) -> Tensor:
-    """The hidden states of a block's output. In some families it is a tuple that starts with
-    them."""
-    return output[0] if isinstance(output, tuple) else output

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, create_model
 from saemake import evaluation
 from saemake.base.errors import SaemakeError, first_line
 from saemake.base.sections import Closed
+from saemake.llm.hookpoint import RESID_POST, Hookpoint
 
 
 class Subject(Closed):
@@ -24,7 +25,12 @@ class Subject(Closed):
         description="its path under results/, a checkpoint's with its step; or under published/"
     )
     model: str = Field(description="a key of the config's models")
-    layer: int = Field(description="the block whose output is encoded, from 0")
+    layer: int = Field(description="the block, from 0")
+    site: str = Field(
+        default=RESID_POST,
+        description="what of the block is encoded, or of a transcoder `{read}-{write}`; absent for"
+        f" {RESID_POST}, the block's output",
+    )
     architecture: str = Field(description="or `identity` or `pca`, the baselines")
     width: str | None = Field(description="the name of the width; null for a baseline")
     latents: int = Field(description="how many latents there are")
@@ -34,6 +40,10 @@ class Subject(Closed):
     )
     steps: int | None = Field(description="of training here; null where none was")
     tokens: int | None = Field(description="trained on here: steps times batch; null where none")
+
+    @property
+    def hookpoint(self) -> Hookpoint:
+        return Hookpoint.at(self.layer, self.site)
 
 
 class Circumstances(Closed):

@@ -19,7 +19,7 @@ class Lm(NamedTuple):
 @dataclass(frozen=True)
 class Activations:
     """What an SAE sees of a text of L tokens: the tokens as text and as ids; `x` [L, D], the
-    residual stream at the SAE's layer in the LM's dtype; `f` [L, F], the latents, float32."""
+    LM's activations at the SAE's site in the LM's dtype; `f` [L, F], the latents, float32."""
 
     tokens: list[str]
     ids: list[int]

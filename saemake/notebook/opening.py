@@ -16,6 +16,7 @@ from saemake.base.errors import SaemakeError, first_line
 from saemake.base.store import sha256
 from saemake.config.config import content_files
 from saemake.inputs.weights import of_hub
+from saemake.llm.hookpoint import RESID_POST, Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.notebook.first_look import Activations, Lm
@@ -50,6 +51,11 @@ class Origin:
         self._lms: dict[Any, tuple[LanguageModel, Any]] = {}
         assert dictionary.config is not None
         self.trainer: dict[str, Any] = dictionary.config["trainer"]
+
+    @property
+    def hookpoint(self) -> Hookpoint:
+        """Where in the LM it reads; published SAEs read the residual stream after a block."""
+        return Hookpoint.at(self.trainer["layer"], self.trainer.get("site", RESID_POST))
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -151,7 +157,7 @@ class Origin:
             ).get_text_config()
         except (OSError, ValueError) as error:
             raise SaemakeError(f"{weights.folder}: holds no LM ({first_line(error)})") from None
-        width, layer = self.trainer["activation_dim"], self.trainer["layer"]
+        width, layer = self.trainer["activation_dim"], self.hookpoint.layer
         if lm_config.hidden_size != width or lm_config.num_hidden_layers <= layer:
             raise SaemakeError(
                 f"{another}: it is {lm_config.hidden_size} wide with {lm_config.num_hidden_layers}"
@@ -188,12 +194,12 @@ class Origin:
         return Activations(words, ids, x_LD, f_LF)
 
     def _capturing(self, place: str | os.PathLike[str] | None) -> tuple[LanguageModel, Any]:
-        """The LM up to the SAE's layer, and its tokenizer. The last one is kept."""
+        """The LM up to what the SAE reads, and its tokenizer. The last one is kept."""
         place = self.place if place is None else place
         key = (place, self._device)
         if key not in self._lms:
             weights = self.weights(place)
-            lm = LanguageModel(weights, self.trainer["layer"], self._device, whole=False)
+            lm = LanguageModel(weights, self.hookpoint.source, self._device, whole=False)
             self._lms = {key: (lm, self._tokenizer(weights))}
         return self._lms[key]
 

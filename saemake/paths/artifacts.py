@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from saemake.config.sections import FIGURES
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import files
 from saemake.paths.names import (
     CHECKPOINTS,
@@ -43,7 +44,7 @@ class TokensFile:
 
 @dataclass(frozen=True)
 class BaselinesFile:
-    """A file of a layer's baselines."""
+    """A file of the baselines of a site."""
 
     baselines: Baselines
     file: str
@@ -95,29 +96,29 @@ class FetchedFile:
 
 @dataclass(frozen=True)
 class FigureFile:
-    """A figure of a model's suite at one layer, or where `top` is published/, of rebuilt SAEs
+    """A figure of a model's suite at one hookpoint, or where `top` is published/, of rebuilt SAEs
     beside published ones."""
 
     top: str
     model: str
-    layer: int
+    hookpoint: Hookpoint
     figure: str
     suffix: str
 
     def __str__(self) -> str:
-        folder = f"{self.top}/{self.model}/L{self.layer}/{FIGURES}"
+        folder = f"{self.top}/{self.model}/{self.hookpoint}/{FIGURES}"
         return f"{folder}/{self.figure}.{self.suffix}"
 
 
 @dataclass(frozen=True)
 class ReportFile:
-    """The report of a model's suite at one layer."""
+    """The report of a model's suite at one hookpoint."""
 
     model: str
-    layer: int
+    hookpoint: Hookpoint
 
     def __str__(self) -> str:
-        return f"{RESULTS}/{self.model}/L{self.layer}/{files.REPORT}"
+        return f"{RESULTS}/{self.model}/{self.hookpoint}/{files.REPORT}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from saemake import architectures
 from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config
 from saemake.config.faults import ConfigError
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import HUB, PUBLISHED, RESULTS, SaeName, Sweep
 from saemake.paths.spelling import sae_of, value_of
 from saemake.paths.sweeps import members
@@ -69,7 +70,7 @@ class Catalogue:
     def name(self, entry: Entry) -> SaeName:
         """Our name of it."""
         width = self._width[entry.latents]
-        sweep = Sweep(entry.model, entry.layer, entry.architecture, width)
+        sweep = Sweep(entry.model, Hookpoint(entry.layer), entry.architecture, width)
         return SaeName(sweep, entry.sparsity)
 
     def named(self, name: str) -> Entry:

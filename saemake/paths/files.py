@@ -6,9 +6,9 @@ from saemake import figures
 from saemake.config.config import Config
 from saemake.config.sections import FIGURES
 from saemake.config.start_from import filled, models_before
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import catalogue, judged_by
 from saemake.paths.names import (
-    BASELINES,
     CHECKPOINTS,
     METRICS,
     PCA,
@@ -26,7 +26,7 @@ from saemake.paths.names import (
 )
 from saemake.paths.sweeps import members
 
-# Of a layer: the suite on one page, and the figures in it besides those of a plain run.
+# Of a hookpoint: the suite on one page, and the figures in it besides those of a plain run.
 REPORT = "report.html"
 # They are against L0, which these evaluations tell.
 HAVE_L0 = ("dictionary_learning", "sae_bench_core")
@@ -95,7 +95,7 @@ def sae_files(config: Config) -> list[str]:
 
 
 def baseline_files(config: Config) -> list[str]:
-    """The files of a layer's baselines."""
+    """The files of the baselines of a site."""
     return [PCA, *tables(config)]
 
 
@@ -129,21 +129,21 @@ def checkpoint_files(config: Config, model: str, architecture: str) -> list[str]
     return [checkpoint_file(step) for step in config.checkpoint_steps(model, architecture)]
 
 
-def suite_sweeps(config: Config, model: str, layer: int) -> list[Sweep]:
-    """The sweeps of a model's suite, at one layer (of the suite or not)."""
+def suite_sweeps(config: Config, model: str, hookpoint: Hookpoint) -> list[Sweep]:
+    """The sweeps of a model's suite, at one hookpoint (of the suite or not)."""
     suite = config.models[model].suite
     return [
-        Sweep(model, layer, architecture, width)
+        Sweep(model, hookpoint, architecture, width)
         for architecture in suite.architectures
         for width in suite.widths
     ]
 
 
-def checkpointed_sweeps(config: Config, model: str, layer: int) -> list[Sweep]:
+def checkpointed_sweeps(config: Config, model: str, hookpoint: Hookpoint) -> list[Sweep]:
     """Those of them whose checkpoints the config asks for."""
     return [
         sweep
-        for sweep in suite_sweeps(config, model, layer)
+        for sweep in suite_sweeps(config, model, hookpoint)
         if config.checkpoint_steps(model, sweep.architecture)
     ]
 
@@ -172,7 +172,7 @@ def figures_on_demand(config: Config, model: str) -> list[str]:
 
 
 def _drawable(config: Config, model: str) -> list[str]:
-    checkpointed = checkpointed_sweeps(config, model, 0)
+    checkpointed = checkpointed_sweeps(config, model, Hookpoint(0))
     evaluated = {*config.suite_evaluations(model), *config.sae_bench_evaluations}
     return [
         name
@@ -182,10 +182,10 @@ def _drawable(config: Config, model: str) -> list[str]:
     ]
 
 
-def figure_files(config: Config, model: str, layer: int) -> list[str]:
-    """The files of those figures, at one layer."""
+def figure_files(config: Config, model: str, hookpoint: Hookpoint) -> list[str]:
+    """The files of those figures, at one hookpoint."""
     return [
-        f"{RESULTS}/{model}/L{layer}/{FIGURES}/{figure}.{suffix}"
+        f"{RESULTS}/{model}/{hookpoint}/{FIGURES}/{figure}.{suffix}"
         for figure in figures_of(config, model)
         for suffix in FIGURE_FORMATS
     ]
@@ -203,20 +203,20 @@ def report_figure_names(config: Config, model: str) -> list[str]:
     return list(dict.fromkeys([*more[:1], *figures_of(config, model), *more[1:]]))
 
 
-def report_figures(config: Config, model: str, layer: int) -> list[str]:
-    """The files of those figures, at one layer."""
+def report_figures(config: Config, model: str, hookpoint: Hookpoint) -> list[str]:
+    """The files of those figures, at one hookpoint."""
     return [
-        f"{RESULTS}/{model}/L{layer}/{FIGURES}/{figure}.{suffix}"
+        f"{RESULTS}/{model}/{hookpoint}/{FIGURES}/{figure}.{suffix}"
         for figure in report_figure_names(config, model)
         for suffix in FIGURE_FORMATS
     ]
 
 
-def report_tables(config: Config, model: str, layer: int) -> list[str]:
+def report_tables(config: Config, model: str, hookpoint: Hookpoint) -> list[str]:
     """What the tables of a report are made of: the sweeps' tables, and each SAE's provenance."""
     return [
         path
-        for sweep in suite_sweeps(config, model, layer)
+        for sweep in suite_sweeps(config, model, hookpoint)
         for path in (
             f"{sweep.folder}/{METRICS}",
             *(f"{sae.folder}/provenance.json" for sae in members(config, sweep)),
@@ -233,14 +233,14 @@ def own_figure_files(config: Config) -> list[str]:
     ]
 
 
-def layer_files(config: Config, model: str, layer: int) -> list[str]:
-    """What a plain run builds of a model's suite at one layer: its figures, checkpoints, report,
+def hookpoint_files(config: Config, model: str, hookpoint: Hookpoint) -> list[str]:
+    """What a plain run builds of a model's suite at one hookpoint: its figures, checkpoints, report,
     and the pages of its SAEs."""
     return [
-        *figure_files(config, model, layer),
-        *_checkpoints(config, model, layer),
-        *suite_pages(config, model, layer),
-        f"{RESULTS}/{model}/L{layer}/{REPORT}",
+        *figure_files(config, model, hookpoint),
+        *_checkpoints(config, model, hookpoint),
+        *suite_pages(config, model, hookpoint),
+        f"{RESULTS}/{model}/{hookpoint}/{REPORT}",
     ]
 
 
@@ -249,26 +249,26 @@ def build_files(config: Config) -> list[str]:
     return [
         path
         for model in config.build
-        for layer in config.models[model].suite.layers
-        for path in layer_files(config, model, layer)
+        for hookpoint in config.models[model].suite.hookpoints
+        for path in hookpoint_files(config, model, hookpoint)
     ]
 
 
-def suite_pages(config: Config, model: str, layer: int) -> list[str]:
+def suite_pages(config: Config, model: str, hookpoint: Hookpoint) -> list[str]:
     """The pages of the SAEs, where the suite has them."""
     if not config.models[model].suite.pages:
         return []
     return [
         f"{sae.folder}/{FEATURES_PAGE}"
-        for sweep in suite_sweeps(config, model, layer)
+        for sweep in suite_sweeps(config, model, hookpoint)
         for sae in members(config, sweep)
     ]
 
 
-def _checkpoints(config: Config, model: str, layer: int) -> list[str]:
+def _checkpoints(config: Config, model: str, hookpoint: Hookpoint) -> list[str]:
     return [
         f"{member.folder}/{file}"
-        for sweep in checkpointed_sweeps(config, model, layer)
+        for sweep in checkpointed_sweeps(config, model, hookpoint)
         for file in checkpoint_files(config, model, sweep.architecture)
         for member in members(config, sweep)
     ]
@@ -278,8 +278,8 @@ def suite_saes(config: Config, model: str) -> list[SaeName]:
     """The SAEs of a model's suite."""
     return [
         sae
-        for layer in config.models[model].suite.layers
-        for sweep in suite_sweeps(config, model, layer)
+        for hookpoint in config.models[model].suite.hookpoints
+        for sweep in suite_sweeps(config, model, hookpoint)
         for sae in members(config, sweep)
     ]
 
@@ -289,10 +289,11 @@ def suite_files(config: Config, model: str) -> list[str]:
     metrics, and its checkpoints with theirs; tables, baselines, figures, reports and pages; the
     model's."""
     paths = [f"{RESULTS}/{model}/model.json"]
-    for layer in config.models[model].suite.layers:
-        paths.append(f"{RESULTS}/{model}/L{layer}/{BASELINES}/{METRICS}")
-        paths += [*layer_files(config, model, layer), *report_figures(config, model, layer)]
-        paths += [f"{sweep.folder}/{METRICS}" for sweep in suite_sweeps(config, model, layer)]
+    for hookpoint in config.models[model].suite.hookpoints:
+        paths.append(f"{Baselines(model, hookpoint.target).folder}/{METRICS}")
+        paths += hookpoint_files(config, model, hookpoint)
+        paths += report_figures(config, model, hookpoint)
+        paths += [f"{sweep.folder}/{METRICS}" for sweep in suite_sweeps(config, model, hookpoint)]
     for sae in suite_saes(config, model):
         checkpoints = checkpoint_files(config, model, sae.sweep.architecture)
         of_sae = [*SAE_FILES, METRICS, *checkpoints]
@@ -361,11 +362,13 @@ def _fetched_starts(config: Config, model: str) -> Iterator[str]:
 
 def _by_sae_bench(config: Config, model: str) -> list[str]:
     """The evaluations of a model's suite that SAE Bench computes, and can compute for it."""
-    place = Baselines(model, config.models[model].suite.layers[0])
+    suite = config.models[model].suite
+    places = [Baselines(model, Hookpoint.at(suite.layers[0], site)) for site in suite.sites]
     return [
         name
         for name in config.suite_evaluations(model)
-        if name in config.sae_bench_evaluations and judged_by.why_not(config, place, name) is None
+        if name in config.sae_bench_evaluations
+        and any(judged_by.why_not(config, place, name) is None for place in places)
     ]
 
 

@@ -5,8 +5,9 @@ import re
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
 from saemake.config.sections import FIGURES
+from saemake.llm.hookpoint import Hookpoint, is_named
 from saemake.paths import files
-from saemake.paths.grammar import LAYER, parse
+from saemake.paths.grammar import parse
 from saemake.paths.names import METRICS, PUBLISHED, PUBLISHED_TO, RESULTS, SAELENS
 from saemake.paths.sweeps import check_in_model, check_model
 
@@ -72,21 +73,22 @@ def _of_suite(config: Config, path: str) -> list[str]:
             return files.own_figure_files(config)
         case [top, model] if top == RESULTS and model != FIGURES:
             check_model(config, model)
-            layers = config.models[model].suite.layers
-            return [file for layer in layers for file in files.layer_files(config, model, layer)]
-        case [top, model, name, *below] if top == RESULTS and (layer := LAYER.fullmatch(name)):
+            places = config.models[model].suite.hookpoints
+            return [file for at in places for file in files.hookpoint_files(config, model, at)]
+        case [top, model, name, *below] if top == RESULTS and is_named(name):
             check_model(config, model)
-            check_in_model(config, model, int(layer[1]))
-            return _of_layer(config, model, int(layer[1]), below)
+            hookpoint = Hookpoint.named(name)
+            check_in_model(config, model, hookpoint)
+            return _of_hookpoint(config, model, hookpoint, below)
     return []
 
 
-def _of_layer(config: Config, model: str, layer: int, below: list[str]) -> list[str]:
+def _of_hookpoint(config: Config, model: str, hookpoint: Hookpoint, below: list[str]) -> list[str]:
     match below:
         case []:
-            return files.layer_files(config, model, layer)
+            return files.hookpoint_files(config, model, hookpoint)
         case [name] if name == FIGURES:
-            return files.figure_files(config, model, layer)
+            return files.figure_files(config, model, hookpoint)
         case [name] if name in config.architectures:
             widths = ", ".join(f"{name}/{width}" for width in config.widths)
             raise SaemakeError(

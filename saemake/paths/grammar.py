@@ -2,12 +2,12 @@
 
     results/{model}/model.json
     results/{model}/tokens/{use}/manifest.json
-    results/{model}/L{layer}/baselines/{file}
-    results/{model}/L{layer}/setups/{evaluation}/seed_{n}.json
-    results/{model}/L{layer}/figures/{figure}.{pdf, svg}
-    results/{model}/L{layer}/report.html
+    results/{model}/{hookpoint}/baselines/{file}
+    results/{model}/{hookpoint}/setups/{evaluation}/seed_{n}.json
+    results/{model}/{hookpoint}/figures/{figure}.{pdf, svg}
+    results/{model}/{hookpoint}/report.html
     results/figures/{figure}.{pdf, svg}            a figure that the config describes
-    results/{sweep}/metrics.json                   {sweep}: {model}/L{layer}/{architecture}/{width}
+    results/{sweep}/metrics.json           {sweep}: {model}/{hookpoint}/{architecture}/{width}
     results/{sae}/{file}                           {sae}: {sweep}/{sparsity}, or {sae}/seed_{n}
     results/{sae}/checkpoints/{file}
     hub/{folder as published}/{file}               a rebuilt SAE, laid out as it was published
@@ -15,23 +15,24 @@
     published/repositories/{owner}/{repository}.json
     published/{sae}/{file}                         the published SAE itself
     published/{sweep}/comparison.json
-    published/{model}/L{layer}/figures/{figure}.{pdf, svg}
+    published/{model}/{hookpoint}/figures/{figure}.{pdf, svg}
     saelens/{sae}/{file}                           in SAELens's format
     published-to/{owner}/{repository}/{model}/{file}
     datasets/{dataset}.json                        what SAE Bench's evaluations read
     fetched/{model}.ok                             all that the model's suite needs of the network
     fetched/{model}/published.ok                   the model's published SAEs
 
+{hookpoint} is L{layer}, L{layer}.{site}, or of transcoders L{layer}.{read}-{write}.
 Nothing else takes a path apart.
 """
 
-import re
 from collections.abc import Callable, Sequence
 
 from saemake import figures
 from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config
 from saemake.config.sections import FIGURES
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import catalogue, files, judged_by
 from saemake.paths.artifacts import (
     Artifact,
@@ -80,8 +81,6 @@ from saemake.paths.repository import check_repository
 from saemake.paths.spelling import sae_of, unknown
 from saemake.paths.sweeps import check_in_model, check_model, members
 
-LAYER = re.compile(r"L(0|[1-9][0-9]{0,8})")
-
 
 def parse(config: Config, path: str) -> Artifact:
     """The artifact of a path: one that the config names, whether or not it exists.
@@ -127,8 +126,8 @@ def _result(config: Config, parts: list[str]) -> Artifact:
         case ["tokens", *_]:
             named = (f"tokens/{use}/manifest.json" for use in files.uses(config))
             raise SaemakeError("tokens are named " + " and ".join(named))
-        case [layer, *inside]:
-            return _in_layer(config, model, _layer(layer), inside)
+        case [name, *inside]:
+            return _in_hookpoint(config, model, Hookpoint.named(name), inside)
         case _:
             raise SaemakeError(
                 f"this is a folder; name a file in it, for example {a_figure(config, model)}"
@@ -145,51 +144,49 @@ def _own_figure(config: Config, file: str) -> OwnFigureFile:
     return OwnFigureFile(figure, suffix)
 
 
-def _layer(name: str) -> int:
-    match = LAYER.fullmatch(name)
-    if not match:
-        raise SaemakeError(f"'{name}' is not a layer; layers are L0, L1, ...")
-    return int(match[1])
-
-
 def a_figure(config: Config, model: str) -> str:
     """A figure of a model's suite, as an example of a target."""
-    layer, figure = config.models[model].suite.layers[0], next(iter(figures.FRONTIERS))
-    return str(FigureFile(RESULTS, model, layer, figure, "pdf"))
+    hookpoint, figure = config.models[model].suite.hookpoints[0], next(iter(figures.FRONTIERS))
+    return str(FigureFile(RESULTS, model, hookpoint, figure, "pdf"))
 
 
-def _in_layer(config: Config, model: str, layer: int, below: list[str]) -> Artifact:
+def _in_hookpoint(config: Config, model: str, hookpoint: Hookpoint, below: list[str]) -> Artifact:
     match below:
         case [files.REPORT]:
-            check_in_model(config, model, layer)
-            return ReportFile(model, layer)
+            check_in_model(config, model, hookpoint)
+            return ReportFile(model, hookpoint)
         case ["figures", file]:
             figure, _, suffix = file.rpartition(".")
             if suffix not in files.FIGURE_FORMATS:
                 raise SaemakeError(f"'{file}' is not a figure; figures end in .pdf or .svg")
-            check_in_model(config, model, layer)
-            _check_figure(config, model, layer, figure)
-            return FigureFile(RESULTS, model, layer, figure, suffix)
+            check_in_model(config, model, hookpoint)
+            _check_figure(config, model, hookpoint, figure)
+            return FigureFile(RESULTS, model, hookpoint, figure, suffix)
         case [name, file] if name == BASELINES:
             known = files.baseline_files(config)
             if file not in known:
                 raise SaemakeError(f"{BASELINES}/ has no file '{file}'; {nearest(file, known)}")
-            check_in_model(config, model, layer)
-            _check_judged(config, Baselines(model, layer), file)
-            return BaselinesFile(Baselines(model, layer), file)
+            check_in_model(config, model, hookpoint)
+            if hookpoint.is_transcoder:
+                raise SaemakeError(
+                    "a transcoder is compared with the baselines of the site that it writes:"
+                    f" {Baselines(model, hookpoint.target).folder}/{file}"
+                )
+            _check_judged(config, Baselines(model, hookpoint), file)
+            return BaselinesFile(Baselines(model, hookpoint), file)
         case [name, evaluation, file] if name == SETUPS:
-            check_in_model(config, model, layer)
-            return _setup(config, model, layer, evaluation, file)
+            check_in_model(config, model, hookpoint)
+            return _setup(config, model, hookpoint, evaluation, file)
         case [architecture, width, *inside]:
-            return _in_sweep(config, Sweep(model, layer, architecture, width), inside)
+            return _in_sweep(config, Sweep(model, hookpoint, architecture, width), inside)
         case _:
             raise SaemakeError(
-                f"this is a folder; name a file in it: L{layer}/<architecture>/<width>/metrics.json"
-                f" or L{layer}/figures/<figure>.pdf"
+                f"this is a folder; name a file in it: {hookpoint}/<architecture>/<width>/metrics.json"
+                f" or {hookpoint}/figures/<figure>.pdf"
             )
 
 
-def _check_figure(config: Config, model: str, layer: int, figure: str) -> None:
+def _check_figure(config: Config, model: str, hookpoint: Hookpoint, figure: str) -> None:
     drawable = files.figures_on_demand(config, model)
     plain = figure.removesuffix(figures.BY_WIDTH)
     if figures.of_column(plain) is not None:
@@ -200,11 +197,11 @@ def _check_figure(config: Config, model: str, layer: int, figure: str) -> None:
         of_columns = _figures_of_columns(config) if "." in figure else []
         raise unknown("figure", figure, [*drawable, *of_columns])
     if figures.get(figure).shows == "training" and not files.checkpointed_sweeps(
-        config, model, layer
+        config, model, hookpoint
     ):
         raise _no_checkpoints(model, "the architectures of its suite")
     evaluation = figures.get(figure).evaluation
-    if evaluation and (reason := judged_by.why_not(config, Baselines(model, layer), evaluation)):
+    if evaluation and (reason := judged_by.why_not(config, Baselines(model, hookpoint), evaluation)):
         raise SaemakeError(reason)
 
 
@@ -229,15 +226,15 @@ def _check_column(config: Config, figure: str) -> None:
         raise SaemakeError(f"{evaluation} has no column '{name}'; {nearest(name, known)}")
 
 
-def _setup(config: Config, model: str, layer: int, evaluation: str, file: str) -> SetupFile:
+def _setup(config: Config, model: str, hookpoint: Hookpoint, evaluation: str, file: str) -> SetupFile:
     known = config.sae_bench_evaluations
     if evaluation not in known:
         raise SaemakeError(f"'{evaluation}' sets nothing up; {nearest(evaluation, known)}")
     seeds = {f"{seed_name(n)}.json": n for n in config.sae_bench_of(model, evaluation).seeds}
     if file not in seeds:
         raise SaemakeError(f"the config's seeds have no '{file}'; {nearest(file, seeds)}")
-    _check_judged(config, Baselines(model, layer), f"{evaluation}.json")
-    return SetupFile(SetupName(model, layer, evaluation, seeds[file]))
+    _check_judged(config, Baselines(model, hookpoint), f"{evaluation}.json")
+    return SetupFile(SetupName(model, hookpoint.layer, evaluation, seeds[file]))
 
 
 def _check_judged(config: Config, subjects: Subjects, file: str) -> None:
@@ -386,19 +383,19 @@ def _published(config: Config, parts: list[str]) -> Artifact:
         if (file := "/".join(parts)) not in pinned:
             raise SaemakeError(f"no such repository has published SAEs; {nearest(file, pinned)}")
         return RepositoryFile("/".join(parts[1:]).removesuffix(".json"))
-    model, layer, *below = parts if len(parts) > 3 else [*parts, "", "", ""]
-    layers = {f"{sweep.model}/L{sweep.layer}" for sweep in known.sweeps()}
-    if f"{model}/{layer}" not in layers:
+    model, name, *below = parts if len(parts) > 3 else [*parts, "", "", ""]
+    places = {f"{sweep.model}/{sweep.hookpoint}" for sweep in known.sweeps()}
+    if f"{model}/{name}" not in places:
         raise SaemakeError(
-            f"no SAE of {model}/{layer} is published; {nearest(f'{model}/{layer}', layers)}"
+            f"no SAE of {model}/{name} is published; {nearest(f'{model}/{name}', places)}"
         )
     match below:
         case ["figures", file]:
-            return _published_figure(config, model, _layer(layer), file)
+            return _published_figure(config, model, Hookpoint.named(name), file)
         case [_, _, _, file]:
             return _published_sae(config, parts[:-1], file)
         case [architecture, width, file] if file == files.COMPARISON:
-            sweep = Sweep(model, _layer(layer), architecture, width)
+            sweep = Sweep(model, Hookpoint.named(name), architecture, width)
             if sweep not in known.sweeps():
                 swept = {str(other) for other in known.sweeps()}
                 raise SaemakeError(f"no SAE of {sweep} is published; {nearest(str(sweep), swept)}")
@@ -407,18 +404,18 @@ def _published(config: Config, parts: list[str]) -> Artifact:
         case _:
             raise SaemakeError(
                 "this is a folder; name a file in it:"
-                f" {PUBLISHED}/{model}/{layer}/<architecture>/<width>/<sparsity>/comparison.json"
+                f" {PUBLISHED}/{model}/{name}/<architecture>/<width>/<sparsity>/comparison.json"
             )
 
 
-def _published_figure(config: Config, model: str, layer: int, file: str) -> FigureFile:
+def _published_figure(config: Config, model: str, hookpoint: Hookpoint, file: str) -> FigureFile:
     drawn = [f"{name}.{suffix}" for name in figures.PUBLISHED for suffix in files.FIGURE_FORMATS]
     if file not in drawn:
         raise SaemakeError(f"'{file}' is not a figure; {nearest(file, drawn)}")
     sweeps = catalogue.load(config).sweeps()
-    _check_rebuilt(config, [s for s in sweeps if (s.model, s.layer) == (model, layer)])
+    _check_rebuilt(config, [s for s in sweeps if (s.model, s.hookpoint) == (model, hookpoint)])
     figure, _, suffix = file.rpartition(".")
-    return FigureFile(PUBLISHED, model, layer, figure, suffix)
+    return FigureFile(PUBLISHED, model, hookpoint, figure, suffix)
 
 
 def _check_rebuilt(config: Config, sweeps: Sequence[Sweep]) -> None:
@@ -446,9 +443,9 @@ def _published_sae(config: Config, place: Sequence[str], file: str) -> SaeFile:
 
 def _export(config: Config, parts: list[str]) -> SaeFile:
     match parts:
-        case [model, layer, architecture, width, _, *below] if below and below != [""]:
+        case [model, name, architecture, width, _, *below] if below and below != [""]:
             check_model(config, model)
-            sweep = Sweep(model, _layer(layer), architecture, width)
+            sweep = Sweep(model, Hookpoint.named(name), architecture, width)
             known = files.SAELENS_FILES
             if below[-1] not in known:
                 raise SaemakeError(
@@ -501,10 +498,10 @@ def saes_of(config: Config, path: str) -> list[SaeName]:
     Raises SaemakeError where `path` is no such artifact of this config.
     """
     match parse(config, path):
-        case FigureFile(top, model, layer) if top == RESULTS:
-            return _saes_of_suite(config, model, layer)
-        case ReportFile(model, layer):
-            return _saes_of_suite(config, model, layer)
+        case FigureFile(top, model, hookpoint) if top == RESULTS:
+            return _saes_of_suite(config, model, hookpoint)
+        case ReportFile(model, hookpoint):
+            return _saes_of_suite(config, model, hookpoint)
         case SweepTable(sweep):
             return members(config, sweep)
         case SaeFile(top, sae) if top != PUBLISHED:
@@ -515,13 +512,13 @@ def saes_of(config: Config, path: str) -> list[SaeName]:
             return saes_in_hub(config, laid_out)
         case _:
             raise SaemakeError(
-                f"{path}: name a file of an SAE, a sweep's table or a layer's figure, under"
+                f"{path}: name a file of an SAE, a sweep's table or a suite's figure, under"
                 f" {RESULTS}/, {HUB}/ or {SAELENS}/"
             )
 
 
-def _saes_of_suite(config: Config, model: str, layer: int) -> list[SaeName]:
-    sweeps = files.suite_sweeps(config, model, layer)
+def _saes_of_suite(config: Config, model: str, hookpoint: Hookpoint) -> list[SaeName]:
+    sweeps = files.suite_sweeps(config, model, hookpoint)
     return list({sae: sae for sweep in sweeps for sae in members(config, sweep)})
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from saemake import evaluation
 from saemake.architectures import elsewhere
 from saemake.config.config import Config
+from saemake.llm.hookpoint import RESID_POST
 from saemake.paths.names import (
     Baselines,
     Checkpoints,
@@ -53,7 +54,18 @@ def why_not(config: Config, subjects: Subjects, name: str) -> str | None:
     """Why an evaluation cannot judge something; None where it can."""
     if name in config.text_evaluations:
         return None
-    return _refused_model(config, subjects.model, name) or _refused_sae(config, subjects, name)
+    return (
+        _refused_site(subjects)
+        or _refused_model(config, subjects.model, name)
+        or _refused_sae(config, subjects, name)
+    )
+
+
+def _refused_site(subjects: Subjects) -> str | None:
+    site = subjects.hookpoint.site
+    if site == RESID_POST:
+        return None
+    return f"SAE Bench reads the residual stream after a block ({RESID_POST}), and this is {site}"
 
 
 def _refused_model(config: Config, model: str, name: str) -> str | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from saemake import architectures
+from saemake.llm.hookpoint import Hookpoint
 
 RESULTS = "results"
 HUB, PUBLISHED, SAELENS, PUBLISHED_TO = "hub", "published", "saelens", "published-to"
@@ -26,11 +27,11 @@ CHECKPOINT, OF_SAE = "ae.pt", "of_sae.txt"
 
 @dataclass(frozen=True)
 class Sweep:
-    """The SAEs of one model, layer, architecture and width, of all sparsities that the config lists
-    for them. `width` is a name."""
+    """The SAEs of one model, hookpoint, architecture and width, of all sparsities that the config
+    lists for them. `width` is a name."""
 
     model: str
-    layer: int
+    hookpoint: Hookpoint
     architecture: str
     width: str
 
@@ -39,7 +40,7 @@ class Sweep:
         return f"{RESULTS}/{self}"
 
     def __str__(self) -> str:
-        return f"{self.model}/L{self.layer}/{self.architecture}/{self.width}"
+        return f"{self.model}/{self.hookpoint}/{self.architecture}/{self.width}"
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class SaeName:
         return self.sweep.model
 
     @property
-    def layer(self) -> int:
-        return self.sweep.layer
+    def hookpoint(self) -> Hookpoint:
+        return self.sweep.hookpoint
 
     @property
     def sparsity_name(self) -> str:
@@ -87,8 +88,8 @@ class Checkpoints:
         return self.sae.model
 
     @property
-    def layer(self) -> int:
-        return self.sae.layer
+    def hookpoint(self) -> Hookpoint:
+        return self.sae.hookpoint
 
     def __str__(self) -> str:
         return f"checkpoints of {self.sae}"
@@ -96,17 +97,23 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class Baselines:
-    """The baselines of a layer."""
+    """The baselines of a single site."""
 
     model: str
-    layer: int
+    hookpoint: Hookpoint
 
     @property
     def folder(self) -> str:
-        return f"{RESULTS}/{self.model}/L{self.layer}/{BASELINES}"
+        return f"{RESULTS}/{self.model}/{self.hookpoint}/{BASELINES}"
 
     def __str__(self) -> str:
-        return f"baselines of {self.model}/L{self.layer}"
+        return f"baselines of {self.model}/{self.hookpoint}"
+
+
+def baselines_of(sweep: Sweep) -> Baselines:
+    """What a sweep is compared with: the baselines of the site that its SAEs reconstruct, or that
+    its transcoders write."""
+    return Baselines(sweep.model, sweep.hookpoint.target)
 
 
 @dataclass(frozen=True)
@@ -120,8 +127,8 @@ class PublishedSweep:
         return self.sweep.model
 
     @property
-    def layer(self) -> int:
-        return self.sweep.layer
+    def hookpoint(self) -> Hookpoint:
+        return self.sweep.hookpoint
 
     def __str__(self) -> str:
         return f"published {self.sweep}"
@@ -145,7 +152,8 @@ def seed_name(seed: int) -> str:
 
 @dataclass(frozen=True)
 class SetupName:
-    """What an evaluation of SAE Bench sets up from a seed, for all SAEs of a layer."""
+    """What an evaluation of SAE Bench sets up from a seed, for all SAEs of the residual stream
+    after block `layer`, the only site that SAE Bench reads."""
 
     model: str
     layer: int

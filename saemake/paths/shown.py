@@ -7,6 +7,7 @@ from saemake import figures
 from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config
 from saemake.figures import Figure, Panel
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import judged_by
 from saemake.paths.artifacts import SaeFile, SweepTable
 from saemake.paths.files import checkpointed_sweeps, evaluation_files, suite_sweeps
@@ -21,6 +22,7 @@ from saemake.paths.names import (
     Subjects,
     Sweep,
     Trained,
+    baselines_of,
 )
 from saemake.paths.sweeps import members
 
@@ -40,9 +42,9 @@ class Shown:
 
     @property
     def baselines(self) -> list[Baselines]:
-        """The baselines of the sweeps' layers, whose rows are in the sweeps' tables."""
-        layers = [(each.model, each.layer) for each in self.trained if isinstance(each, Sweep)]
-        return [Baselines(model, layer) for model, layer in dict.fromkeys(layers)]
+        """The baselines of the sweeps, whose rows are in the sweeps' tables."""
+        sweeps = [each for each in self.trained if isinstance(each, Sweep)]
+        return list(dict.fromkeys(map(baselines_of, sweeps)))
 
     @property
     def subjects(self) -> list[Subjects]:
@@ -61,11 +63,11 @@ class Shown:
         return paths
 
 
-def of_layer(config: Config, name: str, model: str, layer: int) -> Shown:
-    """What a figure of a model's suite shows at one layer."""
+def of_hookpoint(config: Config, name: str, model: str, hookpoint: Hookpoint) -> Shown:
+    """What a figure of a model's suite shows at one hookpoint."""
     figure = figures.get(name)
     find = checkpointed_sweeps if figure.shows == "training" else suite_sweeps
-    sweeps = find(config, model, layer)
+    sweeps = find(config, model, hookpoint)
     in_course = figure.shows == "training"
     saes = [sae for sweep in sweeps for sae in members(config, sweep)] if in_course else []
     apart: list[tuple[str, Subjects]] = []
@@ -136,8 +138,8 @@ def _matching(config: Config, figure: str, pattern: str) -> list[Trained]:
     suites = [
         sweep
         for model in config.models
-        for layer in config.models[model].suite.layers
-        for sweep in suite_sweeps(config, model, layer)
+        for hookpoint in config.models[model].suite.hookpoints
+        for sweep in suite_sweeps(config, model, hookpoint)
     ]
     found: list[Trained] = [sweep for sweep in suites if fnmatchcase(str(sweep), pattern)]
     if not found:

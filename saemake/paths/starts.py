@@ -47,6 +47,9 @@ def _name(source: SaeFile) -> str:
 def _why_not(config: Config, sae: SaeName, source: SaeFile) -> str | None:
     """Why the weights of one SAE cannot be those of another, as far as their names tell it."""
     ours, theirs = sae.sweep, source.sae.sweep
+    if ours.hookpoint.is_transcoder != theirs.hookpoint.is_transcoder:
+        kind, other = ("a transcoder", "an SAE")[:: 1 if theirs.hookpoint.is_transcoder else -1]
+        return f"it is {kind}, not {other}"
     kind = _weights_as(ours.architecture)
     if kind != _weights_as(theirs.architecture):
         like = [name for name in config.architectures if _weights_as(name) == kind]

@@ -1,8 +1,10 @@
 """Sweeps: which SAEs are in one, what one job trains, and what the config has."""
 
+from saemake import architectures
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import check_fits
 from saemake.config.config import Config
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import SaeName, Sweep
 from saemake.paths.spelling import check_width, unknown
 
@@ -15,15 +17,33 @@ def members(config: Config, trained: Sweep | SaeName) -> list[SaeName]:
     """
     sweep = trained.sweep if isinstance(trained, SaeName) else trained
     check_model(config, sweep.model)
-    check_in_model(config, sweep.model, sweep.layer)
+    check_in_model(config, sweep.model, sweep.hookpoint)
     if sweep.architecture not in config.architectures:
         raise unknown("architecture", sweep.architecture, config.architectures)
+    check_transcodes(sweep)
     check_width(config, sweep.width)
     if isinstance(trained, SaeName):
         return [trained]
     check_fits(config, sweep.model, sweep.architecture, sweep.width)
     swept = config.settings_of(sweep.model, sweep.architecture).sweep
     return [SaeName(sweep, value) for value in swept]
+
+
+def check_transcodes(sweep: Sweep) -> None:
+    """Raise SaemakeError where an architecture is of transcoders alone, or of SAEs alone, and the
+    hookpoint is not."""
+    kind, hookpoint = architectures.get(sweep.architecture), sweep.hookpoint
+    if kind.skip and not hookpoint.is_transcoder:
+        raise SaemakeError(
+            f"{kind.name} is for transcoders: an SAE writes the site that it reads, so its skip"
+            f" connection could copy that; name {architectures.base_name(kind.name)}, or two sites:"
+            f" L{hookpoint.layer}.mlp_in-mlp_out"
+        )
+    if hookpoint.is_transcoder and not kind.transcodes:
+        able = ", ".join(name for name in architectures.names() if architectures.get(name).transcodes)
+        raise SaemakeError(
+            f"{kind.name} cannot be a transcoder: it reconstructs what it reads; choose one of {able}"
+        )
 
 
 def trained_with(config: Config, sae: SaeName) -> Sweep | SaeName:
@@ -40,11 +60,11 @@ def latents_for(config: Config, model: str, architecture: str) -> int:
     return max(config.settings_of(model, architecture).latents_needed().values(), default=1)
 
 
-def check_in_model(config: Config, model: str, layer: int) -> None:
+def check_in_model(config: Config, model: str, hookpoint: Hookpoint) -> None:
     """Raise SaemakeError where the model has no such layer."""
     last = config.models[model].layers - 1
-    if not 0 <= layer <= last:
-        raise SaemakeError(f"{model} has layers L0 to L{last}, not L{layer}")
+    if not 0 <= hookpoint.layer <= last:
+        raise SaemakeError(f"{model} has layers L0 to L{last}, not L{hookpoint.layer}")
 
 
 def check_model(config: Config, model: str) -> None:

@@ -52,11 +52,11 @@ class Together:
 
 
 def together(config: Config, lacking: Mapping[Evaluate, Sequence[int]]) -> list[Together]:
-    """What is judged together of jobs that lack something. SAEs of a layer share a run of the LM by
+    """What is judged together of jobs that lack something. SAEs of a hookpoint share a run of the LM by
     an evaluation where `passes.share` of the config lets them, as many as fit into
     `passes.memory_gib`. SAE Bench's own code judges a job's SAEs alone.
 
-    After the layer the LM runs for each SAE, so that other layers would share little.
+    After the hookpoint the LM runs for each SAE, so that others would share little.
     """
     groups: dict[tuple[object, ...], list[Evaluate]] = {}
     for job in lacking:
@@ -74,7 +74,7 @@ def _group(config: Config, job: Evaluate) -> tuple[object, ...]:
     shares = config.passes.across_jobs and job.evaluation in config.text_evaluations
     if not shares or not isinstance(subjects, Sweep | SaeName):
         return (job,)
-    return (job.evaluation, subjects.model, subjects.layer, *apart(config, subjects))
+    return (job.evaluation, subjects.model, subjects.hookpoint, *apart(config, subjects))
 
 
 def _fitting(
@@ -100,7 +100,7 @@ def _needed(config: Config, job: Evaluate, codecs: Sequence[int]) -> int:
     described = evaluations.on_text(job.evaluation)
     settings, model = config.evaluation_of(job.model, job.evaluation), config.models[job.model]
     batch = described.batch_contexts(settings, model.llm_batch_contexts)
-    lm = Lm(shape, model.layers, job.layer)
+    lm = Lm(shape, model.layers, job.hookpoint)
     cost: Cost = described.cost(settings, lm, NO_TEXT, codecs, batch)
     of_job = memory.of_judging(config, job.model, shape, job.evaluation, cost, codecs)
     return max(of_job.on_gpu, *of_job.on_other_gpus, of_job.on_cpu)

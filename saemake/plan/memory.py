@@ -76,8 +76,12 @@ def of_training(recipes: Sequence[SaeRecipe], shape: Shape) -> Memory:
     """A pass over these SAEs."""
     model, first = recipes[0].tokens.model, recipes[0]
     streams = {stream_key(recipe): recipe for recipe in recipes}.values()
+    # A transcoder's buffer has two sites.
     buffers = [
-        recipe.buffer_tokens * shape.d_model * ELEMENT_BYTES[recipe.training.autocast]
+        recipe.buffer_tokens
+        * shape.d_model
+        * ELEMENT_BYTES[recipe.training.autocast]
+        * (2 if recipe.hookpoint.is_transcoder else 1)
         for recipe in streams
     ]
     contexts, length = first.llm_batch_contexts, first.tokens.context_tokens
@@ -89,7 +93,7 @@ def of_training(recipes: Sequence[SaeRecipe], shape: Shape) -> Memory:
     deepest = max(recipe.layer for recipe in recipes)
     return Memory(
         lm=lm_parts(model.dtype, shape, deepest + 1, first.lm_devices),
-        saes=3 * sum(sae_bytes(shape.d_model, recipe.width) for recipe in recipes),
+        saes=3 * sum(_bytes(recipe, shape) for recipe in recipes),
         buffer=sum(buffers),
         live={
             device: refilled + block + live + kept
@@ -110,7 +114,7 @@ def spread(
     first, where most room is left. None where they do not fit."""
     of_pass = of_training(recipes, shape)
     steps = [_step(recipe, shape) for recipe in recipes]
-    own = [3 * sae_bytes(shape.d_model, recipe.width) + _kept(recipe, shape) for recipe in recipes]
+    own = [3 * _bytes(recipe, shape) + _kept(recipe, shape) for recipe in recipes]
     # What does not go with an SAE.
     without_saes = [of_pass.on_gpu - sum(own) - max(steps), *of_pass.on_other_gpus]
     left = [room - of_lm for room, of_lm in zip_longest(rooms, without_saes, fillvalue=0)]
@@ -131,6 +135,13 @@ def spread(
     return found
 
 
+def _bytes(recipe: SaeRecipe, shape: Shape) -> int:
+    """An SAE's ae.pt, or a transcoder's."""
+    return sae_bytes(
+        shape.d_model, recipe.width, skip=architectures.get(recipe.architecture).skip
+    )
+
+
 def _latents(recipe: SaeRecipe) -> int:
     """A batch's latents in float32."""
     return recipe.training.batch_tokens * recipe.width * FLOAT32_BYTES
@@ -139,7 +150,7 @@ def _latents(recipe: SaeRecipe) -> int:
 def _step(recipe: SaeRecipe, shape: Shape) -> int:
     """A step of an SAE at work, besides what stays."""
     live_latents = architectures.get(recipe.architecture).live_latents
-    sae = sae_bytes(shape.d_model, recipe.width)
+    sae = _bytes(recipe, shape)
     return round(live_latents * _latents(recipe) + LIVE_GRADIENTS * sae)
 
 
@@ -147,7 +158,7 @@ def _kept(recipe: SaeRecipe, shape: Shape) -> int:
     """What is kept of an SAE's step on a GPU: its matrices in bfloat16 too, and its latents (in
     float32 with their mask). It is not given back while the buffer is refilled."""
     if recipe.training.autocast == "bfloat16":
-        return (sae_bytes(shape.d_model, recipe.width) + _latents(recipe)) // 2
+        return (_bytes(recipe, shape) + _latents(recipe)) // 2
     return 5 * _latents(recipe) // 4
 
 
@@ -234,9 +245,10 @@ def of_looking(
     )
 
 
-def sae_bytes(d_model: int, latents: int) -> int:
-    """An ae.pt: encoder and decoder, and the biases."""
-    return FLOAT32_BYTES * (2 * d_model * latents + latents + d_model)
+def sae_bytes(d_model: int, latents: int, *, skip: bool = False) -> int:
+    """An ae.pt: encoder and decoder, the biases, and a skip connection where there is one."""
+    skipped = d_model**2 if skip else 0
+    return FLOAT32_BYTES * (2 * d_model * latents + latents + d_model + skipped)
 
 
 def lm_bytes(dtype: str, shape: Shape, blocks: int) -> int:

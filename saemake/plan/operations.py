@@ -23,15 +23,17 @@ def of_steps(
     """All steps of an SAE, without the LM."""
     product = 2 * training.batch_tokens * shape.d_model * latents * steps
     dead = kind.dead_products(settings, training, steps)
-    return Operations(0, kind.step_products * product, round(dead * product))
+    # A skip connection's product, and the gradient of its weight.
+    skipped = 4 * training.batch_tokens * shape.d_model**2 * steps if kind.skip else 0
+    return Operations(0, kind.step_products * product + skipped, round(dead * product))
 
 
 def of_fitting(lm: Lm, reading: Reading) -> Operations:
     """Baselines: the products of the activations with themselves."""
-    return Operations(lm.to_layer(reading), 2 * reading.tokens * lm.shape.d_model**2)
+    return Operations(lm.to_site(reading), 2 * reading.tokens * lm.shape.d_model**2)
 
 
 def of_looking(lm: Lm, reading: Reading, latents: Sequence[int]) -> Operations:
     """Pages: SAEs of so many latents each encode the text twice."""
     encoded = 2 * reading.tokens * lm.shape.d_model * sum(latents)
-    return Operations(lm.to_layer(reading), 2 * encoded)
+    return Operations(lm.to_site(reading), 2 * encoded)

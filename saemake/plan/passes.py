@@ -42,7 +42,7 @@ def of_jobs(jobs: Sequence[Trained]) -> str:
     """`demo (L3, L4; top_k, gated; 1k)`."""
     sweeps = [job.sweep if isinstance(job, SaeName) else job for job in jobs]
     parts = [
-        dict.fromkeys(f"L{sweep.layer}" for sweep in sweeps),
+        dict.fromkeys(str(sweep.hookpoint) for sweep in sweeps),
         dict.fromkeys(sweep.architecture for sweep in sweeps),
         dict.fromkeys(sweep.width for sweep in sweeps),
     ]
@@ -79,7 +79,8 @@ def apart(config: Config, trained: Trained) -> tuple[object, ...]:
     """What SAEs have to have in common besides, by `passes.share`."""
     sweep = trained.sweep if isinstance(trained, SaeName) else trained
     own = {
-        "layers": sweep.layer,
+        "layers": sweep.hookpoint.layer,
+        "sites": sweep.hookpoint.site,
         "architectures": sweep.architecture,
         "widths": sweep.width,
         "seeds": trained.seed if isinstance(trained, SaeName) else None,
@@ -94,8 +95,8 @@ def _fitting(
         return [group]
     model, limit = group[0][0].model, config.passes.memory_gib
     shape = weights.shape(config, model)
-    # Those of a layer and a seed together: each has a buffer of its own.
-    ordered = sorted(group, key=lambda each: (each[0].layer, each[0].seed or 0))
+    # Those of a hookpoint and a seed together: each has a buffer of its own.
+    ordered = sorted(group, key=lambda each: (each[0].hookpoint.order, each[0].seed or 0))
     recipes = [sae_recipe(config, sae) for sae, _ in ordered]
     devices = config.passes.devices_per_pass
     rooms = [int(limit * GIB)] * config.gpus_to_train(model)

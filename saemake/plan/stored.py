@@ -74,8 +74,8 @@ class Stored:
         match subjects:
             case PublishedSweep():
                 return self._published(name, recipe.hash)
-            case Baselines(model, layer):
-                key = baselines_recipe(config, model, layer).hash
+            case Baselines(model, hookpoint):
+                key = baselines_recipe(config, model, hookpoint).hash
                 return self.has_evaluation(recipe, "baselines", key, PCA)
             case Checkpoints():
                 return self.has_evaluation(recipe, "checkpoints", recipe.subject, CHECKPOINT)

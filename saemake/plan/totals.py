@@ -10,6 +10,7 @@ from saemake.config.config import Config
 from saemake.config.sections import Device, DType
 from saemake.inputs import weights
 from saemake.llm.cost import NOTHING, Lm, Operations
+from saemake.llm.hookpoint import Hookpoint, deepest
 from saemake.paths.files import FEATURES_TEXT
 from saemake.paths.names import Baselines, SetupName
 from saemake.plan import memory, operations, sae_bench
@@ -138,7 +139,7 @@ class _Costs:
             needed,
             passes,
             judged,
-            sum(self._lm_of_pass(job.model, [job.layer]) for job in needed.train),
+            sum(self._lm_of_pass(job.model, [job.hookpoint]) for job in needed.train),
             sum(job.operations.lm for job in self._judged_apart() if job.stage == "evaluation"),
             tokens,
             jobs,
@@ -161,8 +162,8 @@ class _Costs:
         for job, latents in self.work.evaluate.items():
             yield self._evaluate(Together((job,), (tuple(latents),)))
 
-    def _lm(self, model: str, layer: int) -> Lm:
-        return Lm(self.shapes[model], self.config.models[model].layers, layer)
+    def _lm(self, model: str, hookpoint: Hookpoint) -> Lm:
+        return Lm(self.shapes[model], self.config.models[model].layers, hookpoint)
 
     def _train(self, of_pass: Pass) -> JobCost:
         config, name, shape = self.config, of_pass.model, self.shapes[of_pass.model]
@@ -171,7 +172,7 @@ class _Costs:
             config.training_of(name),
             config.steps_of(name),
         )
-        lm_operations = self._lm_of_pass(name, [sae.layer for sae in of_pass.saes])
+        lm_operations = self._lm_of_pass(name, [sae.hookpoint for sae in of_pass.saes])
         done, traffic = Operations(lm_operations, 0), 0
         for sae in of_pass.saes:
             kind, latents = (
@@ -195,11 +196,11 @@ class _Costs:
             gpus=config.passes.devices_per_pass,
         )
 
-    def _lm_of_pass(self, model: str, layers: Iterable[int]) -> int:
-        """Operations of one run of an LM over its training text, up to the last of the layers."""
+    def _lm_of_pass(self, model: str, hookpoints: Iterable[Hookpoint]) -> int:
+        """Operations of one run of an LM over its training text, up to the last hookpoint."""
         batch = self.config.models[model].llm_batch_contexts
         reading = self.texts.reading(model, "train", batch, alike=True)
-        return self._lm(model, max(layers)).to_layer(reading)
+        return self._lm(model, deepest(hookpoints)).to_site(reading)
 
     def _fit(self, job: Fit) -> JobCost:
         model = self.config.models[job.model]
@@ -207,9 +208,9 @@ class _Costs:
         reading = self.texts.reading(job.model, "train", model.llm_batch_contexts, tokens)
         return JobCost(
             "baselines",
-            f"{job.model}/L{job.layer}/baselines",
-            operations.of_fitting(self._lm(job.model, job.layer), reading),
-            memory.of_fitting(self.config, job.model, self.shapes[job.model], job.layer),
+            f"{job.model}/{job.hookpoint}/baselines",
+            operations.of_fitting(self._lm(job.model, job.hookpoint), reading),
+            memory.of_fitting(self.config, job.model, self.shapes[job.model], job.hookpoint.layer),
             Traffic(0),
             model.dtype,
             "float32",
@@ -222,12 +223,14 @@ class _Costs:
         reading = self.texts.reading(
             job.model, FEATURES_TEXT, model.llm_batch_contexts, config.features.tokens
         )
-        lm = self._lm(job.model, trained.layer)
+        lm = self._lm(job.model, trained.hookpoint)
         return JobCost(
             "pages",
             f"pages of {trained}",
             operations.of_looking(lm, reading, latents),
-            memory.of_looking(config, job.model, shape, trained.layer, reading.tokens, latents),
+            memory.of_looking(
+                config, job.model, shape, trained.hookpoint.layer, reading.tokens, latents
+            ),
             Traffic.of_judging(2 * sum(latents), reading.tokens, shape.vocabulary, 0),
             model.dtype,
             "float32",
@@ -286,9 +289,9 @@ class _Costs:
         settings = config.evaluation_of(job.model, job.evaluation)
         batch = described.batch_contexts(settings, model.llm_batch_contexts)
         reading = self.texts.reading(job.model, job.evaluation, batch)
-        lm = self._lm(job.model, job.layer)
+        lm = self._lm(job.model, job.hookpoint)
         cost = described.cost(settings, lm, reading, latents, batch)
-        name = f"{job.model}/L{job.layer}/baselines" if of_baselines else str(judged)
+        name = f"{job.model}/{job.hookpoint}/baselines" if of_baselines else str(judged)
         return JobCost(
             "baselines" if of_baselines else "evaluation",
             f"{name} by {job.evaluation}",

@@ -9,6 +9,7 @@ from saemake import architectures
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
 from saemake.evaluation.components import components_count
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import catalogue, judged_by, shown
 from saemake.paths.artifacts import (
     BaselinesFile,
@@ -54,6 +55,7 @@ from saemake.paths.names import (
     Sweep,
     Trained,
     dataset_file,
+    baselines_of,
 )
 from saemake.paths.shown import Shown
 from saemake.paths.starts import start_of
@@ -88,10 +90,10 @@ class Train:
 
 @dataclass(frozen=True)
 class Fit:
-    """Of a layer's baselines."""
+    """Of the baselines of a site."""
 
     model: str
-    layer: int
+    hookpoint: Hookpoint
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ class Evaluate:
         return self.subjects.model
 
     @property
-    def layer(self) -> int:
-        return self.subjects.layer
+    def hookpoint(self) -> Hookpoint:
+        return self.subjects.hookpoint
 
 
 @dataclass(frozen=True)
@@ -169,17 +171,17 @@ def _of_target(config: Config, target: str) -> list[Job]:
         case FetchedFile(model, published=False):
             fetched = fetched_files(config, model)
             return behind(config, [p for p in fetched if not p.startswith(f"{PUBLISHED}/")])
-        case FigureFile(top, model, layer, figure) if top == RESULTS:
-            return _of_shown(config, shown.of_layer(config, figure, model, layer))
-        case ReportFile(model, layer):
+        case FigureFile(top, model, hookpoint, figure) if top == RESULTS:
+            return _of_shown(config, shown.of_hookpoint(config, figure, model, hookpoint))
+        case ReportFile(model, hookpoint):
             names = report_figure_names(config, model)
-            what = [shown.of_layer(config, name, model, layer) for name in names]
+            what = [shown.of_hookpoint(config, name, model, hookpoint) for name in names]
             return [job for each in what for job in _of_shown(config, each)]
         case OwnFigureFile(figure):
             return _of_shown(config, shown.of_own(config, figure))
         case BaselinesFile(baselines, file):
             if file == PCA:
-                return [Fit(baselines.model, baselines.layer)]
+                return [Fit(baselines.model, baselines.hookpoint)]
             return _evaluations(config, baselines, file)
         case SweepTable(sweep):
             return _of_sweep(config, sweep)
@@ -229,7 +231,7 @@ def _of_shown(config: Config, what: Shown) -> list[Job]:
 
 def _of_sweep(config: Config, sweep: Sweep) -> list[Job]:
     """Of a sweep's table."""
-    beside = Baselines(sweep.model, sweep.layer)
+    beside = baselines_of(sweep)
     return _evaluations(config, sweep, METRICS) + _evaluations(config, beside, METRICS)
 
 
@@ -335,7 +337,7 @@ class _Lack:
         for job in evaluate:
             if job.evaluation in self.config.sae_bench_evaluations:
                 kept = self.config.sae_bench_of(job.model, job.evaluation).keep_setup
-                made = setups(self.config, job.model, job.layer, job.evaluation)
+                made = setups(self.config, job.model, job.hookpoint.layer, job.evaluation)
                 (needed if kept else passing).extend(made)
         return [
             setup
@@ -356,7 +358,7 @@ class _Lack:
 
     def _unfitted(self, wanted: list[Job]) -> list[Fit]:
         layers = [
-            Fit(job.model, job.layer)
+            Fit(job.model, job.hookpoint)
             for job in wanted
             if isinstance(job, Fit)
             or (isinstance(job, Evaluate) and isinstance(job.subjects, Baselines))
@@ -365,7 +367,7 @@ class _Lack:
             job
             for job in dict.fromkeys(layers)
             if not self.stored.has(
-                "baselines", baselines_recipe(self.config, job.model, job.layer).hash
+                "baselines", baselines_recipe(self.config, job.model, job.hookpoint).hash
             )
         ]
 

@@ -12,6 +12,7 @@ from saemake.architectures import elsewhere
 from saemake.base.version import __version__
 from saemake.config import rebuilding
 from saemake.config.config import Config, lm_name
+from saemake.llm.hookpoint import Hookpoint
 from saemake.metrics import rows
 from saemake.metrics.rows import Row
 from saemake.paths import catalogue
@@ -96,7 +97,7 @@ def render(config: Config, model: str, repo: str) -> str:
         example=_inside(saes[0].folder, model),
         config=REBUILDING,
         columns=_columns_described(config, model),
-        metrics="\n".join(_metrics(config, model, layer) for layer in suite.layers).rstrip(),
+        metrics="\n".join(_metrics(config, model, hookpoint) for hookpoint in suite.hookpoints).rstrip(),
         version=__version__,
         results=f"{RESULTS}/{model}",
         folders=_folders(config, model),
@@ -148,16 +149,16 @@ def _front_matter(config: Config, model: str) -> str:
     return data.to_yaml()
 
 
-def _metrics(config: Config, model: str, layer: int) -> str:
-    """The section of a layer: its table, warnings and figures."""
+def _metrics(config: Config, model: str, hookpoint: Hookpoint) -> str:
+    """The section of a hookpoint: its table, warnings and figures."""
     row_of_sae: dict[str, Row] = {}
-    for sweep in suite_sweeps(config, model, layer):
+    for sweep in suite_sweeps(config, model, hookpoint):
         for row in rows.read_file(Path(sweep.folder, "metrics.json")):
             if row.width is not None:  # no baseline
                 # If an SAE has several rows, the first has latents chosen as its loader does.
                 row_of_sae.setdefault(row.name, row)
     columns = _columns(config, model)
-    lines = [f"### Layer {layer}", ""]
+    lines = [f"### {hookpoint.titled.capitalize()}", ""]
     lines += [f"| SAE | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
     for row in row_of_sae.values():
         figures = [_figure(row, *place) for place in columns.values()]
@@ -169,7 +170,7 @@ def _metrics(config: Config, model: str, layer: int) -> str:
     ]
     lines += ["", *warnings, ""] if warnings else [""]
     for name in figures_of(config, model):
-        lines += [f"![{name.replace('_', ' ')}](L{layer}/figures/{name}.svg)", ""]
+        lines += [f"![{name.replace('_', ' ')}]({hookpoint}/figures/{name}.svg)", ""]
     return "\n".join(lines)
 
 

@@ -25,6 +25,7 @@ from saemake.architectures.top_k.trainer import KeptDictionary, TopKDictionary
 from saemake.architectures.trainer import Dictionary
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import SaeName
 from saemake.publishing.jump_relu_form import jump_relu_form
 from saemake.recipes.training import sae_recipe
@@ -147,7 +148,8 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
     metadata = {
         # In the form in which SAELens's loader of dictionary_learning's files writes them.
         "model_name": trained["trainer"]["lm_name"].split("/")[-1],
-        "hook_name": f"blocks.{sweep.layer}.hook_resid_post",
+        "hook_name": hook_name(sweep.hookpoint.source),
+        **_written(sweep.hookpoint),
         "prepend_bos": True,
         # SAELens takes ids. It has no key for positions that are left out by norm.
         **({"exclude_special_tokens": dropped} if dropped else {}),
@@ -157,6 +159,27 @@ def export(config: Config, name: SaeName) -> tuple[bytes, bytes]:
         "sae_lens_training_version": None,
     }
     return weights(dictionary), cfg(dictionary, metadata)
+
+
+def _written(hookpoint: Hookpoint) -> dict[str, str]:
+    return {"hook_name_out": hook_name(hookpoint.target)} if hookpoint.is_transcoder else {}
+
+
+# TransformerLens's name of each site, below blocks.{layer}. What its hook_mlp_in has is not yet
+# normalised, and what ln2.hook_normalized has is not yet multiplied by the norm's weight.
+HOOKS: dict[str, str] = {
+    "resid_pre": "hook_resid_pre",
+    "attn_out": "hook_attn_out",
+    "resid_mid": "hook_resid_mid",
+    "mlp_in": "mlp.hook_in",
+    "mlp_out": "hook_mlp_out",
+    "resid_post": "hook_resid_post",
+}
+
+
+def hook_name(hookpoint: Hookpoint) -> str:
+    """TransformerLens's name of a single site."""
+    return f"blocks.{hookpoint.layer}.{HOOKS[hookpoint.read]}"
 
 
 def weights(dictionary: Dictionary) -> bytes:

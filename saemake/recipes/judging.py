@@ -9,6 +9,7 @@ from saemake import evaluation as evaluations
 from saemake.base.digest import digest
 from saemake.config.config import Config
 from saemake.evaluation.by_sae_bench import SaeBenchSettings
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import catalogue
 from saemake.paths.judged_by import transformer_lens_name
 from saemake.paths.names import (
@@ -125,7 +126,7 @@ def setups(config: Config, model: str, layer: int, evaluation: str) -> list[Setu
 def judging_recipes(
     config: Config,
     model: str,
-    layer: int,
+    hookpoint: Hookpoint,
     evaluation: str,
     subject: str,
     architecture: str | None = None,
@@ -136,7 +137,7 @@ def judging_recipes(
         return [evaluation_recipe(config, model, evaluation, subject, architecture, sparsity)]
     return [
         sae_bench_recipe(config, setup, subject, architecture)
-        for setup in setups(config, model, layer, evaluation)
+        for setup in setups(config, model, hookpoint.layer, evaluation)
     ]
 
 
@@ -161,7 +162,7 @@ def published_evaluation_recipes(
 
 def _judging_an_sae(config: Config, name: SaeName, evaluation: str, subject: str) -> list[JudgedBy]:
     kind, sparsity = name.sweep.architecture, name.sparsity
-    return judging_recipes(config, name.model, name.layer, evaluation, subject, kind, sparsity)
+    return judging_recipes(config, name.model, name.hookpoint, evaluation, subject, kind, sparsity)
 
 
 def checkpoint_evaluation_recipes(
@@ -170,7 +171,7 @@ def checkpoint_evaluation_recipes(
     """Of the SAE before that step; its L0 is no target yet."""
     sweep, subject = name.sweep, checkpoint_key(sae_recipe(config, name), step)
     return judging_recipes(
-        config, sweep.model, sweep.layer, evaluation, subject, sweep.architecture
+        config, sweep.model, sweep.hookpoint, evaluation, subject, sweep.architecture
     )
 
 
@@ -180,11 +181,11 @@ def judged_baselines(config: Config, model: str, evaluation: str) -> list[str]:
 
 
 def baseline_evaluation_recipes(
-    config: Config, model: str, layer: int, baseline: str, evaluation: str
+    config: Config, model: str, hookpoint: Hookpoint, baseline: str, evaluation: str
 ) -> list[JudgedBy]:
     """Of a baseline by its name (see baseline_names)."""
-    subject = baseline_key(config, model, layer, baseline)
-    return judging_recipes(config, model, layer, evaluation, subject)
+    subject = baseline_key(config, model, hookpoint, baseline)
+    return judging_recipes(config, model, hookpoint, evaluation, subject)
 
 
 def evaluation_key(recipe_hash: str, judged_sha256: str) -> str:
@@ -207,9 +208,9 @@ def evaluation_recipes(
             return {
                 step: checkpoint_evaluation_recipes(config, sae, step, evaluation) for step in steps
             }
-        case Baselines(model, layer):
+        case Baselines(model, hookpoint):
             return {
-                name: baseline_evaluation_recipes(config, model, layer, name, evaluation)
+                name: baseline_evaluation_recipes(config, model, hookpoint, name, evaluation)
                 for name in judged_baselines(config, model, evaluation)
             }
         case PublishedSweep(sweep):

@@ -8,6 +8,7 @@ from saemake.activations.drop_settings import Drop, RecordedDrop
 from saemake.architectures.training_settings import Training
 from saemake.base.digest import digest
 from saemake.base.sections import Closed
+from saemake.llm.hookpoint import RESID_POST, Hookpoint, Site
 
 
 class Recipe(Closed):
@@ -37,6 +38,19 @@ class LmRecipe(Recipe):
     lm_devices: int = Field(default=1, exclude_if=lambda count: count == 1)
 
 
+class AtRecipe(LmRecipe):
+    """Of what is computed at a hookpoint: block `layer`, and its sites as far as they are not the
+    default."""
+
+    layer: int
+    read: Site = Field(default=RESID_POST, exclude_if=lambda site: site == RESID_POST)
+    write: Site | None = Field(default=None, exclude_if=lambda site: site is None)
+
+    @property
+    def hookpoint(self) -> Hookpoint:
+        return Hookpoint(self.layer, self.read, self.write)
+
+
 class TokensRecipe(Recipe):
     """The tokenised text: documents one a context, or packed into contexts of equal length; from
     the text's beginning, or after the documents that the tokens with the hash `after` are of.
@@ -63,14 +77,13 @@ class TokensRecipe(Recipe):
     dropped: list[Literal["bos", "special"]] = Field(default=[], exclude_if=lambda kinds: not kinds)
 
 
-class SaeRecipe(LmRecipe):
-    """One SAE. `ae.pt` is a function of this alone, on one kind of device. `start_from` names the
-    SAE that its training begins from: the hash of its recipe, or of a published one its place on
-    the Hub with the revision that the config says (see start_key)."""
+class SaeRecipe(AtRecipe):
+    """One SAE, or with `write` a transcoder. `ae.pt` is a function of this alone, on one kind of
+    device. `start_from` names the SAE that its training begins from: the hash of its recipe, or of
+    a published one its place on the Hub with the revision that the config says (see start_key)."""
 
     tokens: TokensRecipe
     activations_version: int
-    layer: int
     llm_batch_contexts: int
     buffer_tokens: int
     architecture: str
@@ -83,12 +96,11 @@ class SaeRecipe(LmRecipe):
     start_from: str | None = Field(default=None, exclude_if=lambda key: key is None)
 
 
-class BaselinesRecipe(LmRecipe):
-    """The principal components of a layer's activations on the beginning of the training text."""
+class BaselinesRecipe(AtRecipe):
+    """The principal components of the activations at a single site, on the beginning of the training text."""
 
     version: int
     tokens: TokensRecipe
-    layer: int
     llm_batch_contexts: int
     pca_tokens: int
     cpu_threads: int

@@ -5,6 +5,7 @@ from saemake.activations.drop_settings import Drop, TrainingDrop
 from saemake.architectures.training_settings import Training
 from saemake.base.digest import digest
 from saemake.config.config import Config
+from saemake.llm.hookpoint import RESID_POST, Hookpoint
 from saemake.paths import catalogue
 from saemake.paths.names import PUBLISHED, SaeName, Trained
 from saemake.paths.starts import start_of
@@ -24,7 +25,9 @@ def sae_recipe(config: Config, name: SaeName) -> SaeRecipe:
     return SaeRecipe(
         tokens=tokens_recipe(config, sweep.model, "train"),
         activations_version=ACTIVATIONS_VERSION,
-        layer=sweep.layer,
+        layer=sweep.hookpoint.layer,
+        read=sweep.hookpoint.read,
+        write=sweep.hookpoint.write,
         lm_devices=model.lm_devices,
         llm_batch_contexts=model.llm_batch_contexts,
         buffer_tokens=model.buffer_tokens,
@@ -70,12 +73,14 @@ def _trained_with(config: Config, model: str, seed: int | None) -> Training:
     return training.model_copy(update={"drop": drop})
 
 
-def baselines_recipe(config: Config, model: str, layer: int) -> BaselinesRecipe:
-    """The principal components of a layer."""
+def baselines_recipe(config: Config, model: str, hookpoint: Hookpoint) -> BaselinesRecipe:
+    """The principal components at a single site."""
     return BaselinesRecipe(
         version=BASELINES_VERSION,
         tokens=training_tokens(config, model),
-        layer=layer,
+        layer=hookpoint.layer,
+        read=hookpoint.read,
+        write=hookpoint.write,
         lm_devices=config.models[model].lm_devices,
         llm_batch_contexts=config.models[model].llm_batch_contexts,
         pca_tokens=config.baselines_of(model).pca_tokens,
@@ -92,9 +97,9 @@ def baseline_names(config: Config, model: str) -> list[str]:
     return ["identity", "pca", *(f"pca/k_{k}" for k in sweep)]
 
 
-def baseline_key(config: Config, model: str, layer: int, baseline: str) -> str:
-    """What names a baseline of a layer."""
-    return digest([baselines_recipe(config, model, layer).hash, baseline])
+def baseline_key(config: Config, model: str, hookpoint: Hookpoint, baseline: str) -> str:
+    """What names a baseline of a site."""
+    return digest([baselines_recipe(config, model, hookpoint).hash, baseline])
 
 
 def checkpoint_key(recipe: SaeRecipe, step: int) -> str:
@@ -108,7 +113,7 @@ def lm_run_key(recipe: SaeRecipe) -> str:
     the same."""
     training = recipe.training
     # An end-to-end loss needs the LM's own run on the same contexts.
-    of_loss = [] if training.loss == "mse" else [training.loss, recipe.layer, training.drop.model_dump()]
+    of_loss = [] if training.loss == "mse" else [training.loss, str(recipe.hookpoint), training.drop.model_dump()]
     return digest(
         [
             *of_loss,
@@ -125,12 +130,14 @@ def lm_run_key(recipe: SaeRecipe) -> str:
 
 
 def stream_key(recipe: SaeRecipe) -> str:
-    """SAEs of one pass with the same one train on the same batches of activations: of one layer,
-    shuffled by one seed."""
+    """SAEs of one pass with the same one train on the same batches of activations: of one
+    hookpoint, shuffled by one seed."""
     training = recipe.training.model_dump(mode="json")
     if recipe.training.loss != "mse":  # the text's order, which no seed shuffles
         del training["seed"]
-    return digest([recipe.layer, recipe.buffer_tokens, training])
+    site = recipe.hookpoint.site
+    elsewhere = [] if site == RESID_POST else [site]
+    return digest([recipe.layer, recipe.buffer_tokens, training, *elsewhere])
 
 
 def training_hashes(config: Config, trained: Trained) -> list[str]:

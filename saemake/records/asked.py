@@ -95,13 +95,13 @@ def _recipes(config: Config, artifact: Artifact) -> Named:
 
 
 def _baselines(config: Config, baselines: Baselines, file: str) -> Named:
-    model, layer = baselines.model, baselines.layer
-    folder = f"{model}/L{layer}/{BASELINES}"
+    model, hookpoint = baselines.model, baselines.hookpoint
+    folder = f"{model}/{hookpoint}/{BASELINES}"
     if file == PCA:
-        yield f"{folder}/{file}", baselines_recipe(config, model, layer)
+        yield f"{folder}/{file}", baselines_recipe(config, model, hookpoint)
     elif evaluation := evaluation_in(config, file):
         for name in judged_baselines(config, model, evaluation):
-            by_seed = baseline_evaluation_recipes(config, model, layer, name, evaluation)
+            by_seed = baseline_evaluation_recipes(config, model, hookpoint, name, evaluation)
             yield from _by_seed(f"{folder}/{name}", by_seed)
 
 

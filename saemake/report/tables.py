@@ -112,7 +112,7 @@ def _number(value: float | None) -> Cell:
 
 def _below(row: Row) -> str:
     """A row's name below its layer."""
-    return row.name.removeprefix(f"{row.model}/L{row.layer}/")
+    return row.name.removeprefix(f"{row.model}/{row.hookpoint}/")
 
 
 def of_saes(rows: Sequence[Row], pages: Mapping[str, str]) -> Table:

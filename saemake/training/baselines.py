@@ -12,7 +12,7 @@ from saemake.text.shards import Tokens
 
 
 def fit(weights: Weights, tokens: Tokens, recipe: BaselinesRecipe) -> bytes:
-    """Safetensors in float32: the mean [D] of the layer's activations, their principal components
+    """Safetensors in float32: the mean [D] of the activations, their principal components
     [D, D] by falling variance, and the variances [D]. The activations are those of the first
     `pca_tokens` tokens of the training text that the recipe does not drop, rounded up to whole
     batches. Sums and the decomposition are in float64.
@@ -20,8 +20,8 @@ def fit(weights: Weights, tokens: Tokens, recipe: BaselinesRecipe) -> bytes:
     Raises SaemakeError if activations are not finite.
     """
     device = devices.choose(recipe.cpu_threads)
-    lm = LanguageModel(weights, recipe.layer, device, whole=False)
-    label = f"baselines {weights.name}/L{recipe.layer}"
+    lm = LanguageModel(weights, recipe.hookpoint, device, whole=False)
+    label = f"baselines {weights.name}/{recipe.hookpoint}"
     sum_D = torch.zeros(lm.d_model, dtype=torch.float64, device=device)
     products_DD = torch.zeros(lm.d_model, lm.d_model, dtype=torch.float64, device=device)
     count, dropping = 0, Dropping.of(recipe.drop, tokens)

@@ -18,6 +18,13 @@ from saemake.text.shards import Contexts
 from saemake.training.members import Member
 
 
+# What the next batches depend on, except for the text.
+STATE = (
+    *("scale", "target_scale", "norms", "target_norms"),
+    *("read", "tokens", "counted", "kept"),
+)
+
+
 def contexts_of(recipe: SaeRecipe) -> int:
     """The contexts of a step: as many as have `training.batch_tokens` tokens where all are full."""
     return recipe.training.batch_tokens // recipe.tokens.context_tokens
@@ -36,7 +43,9 @@ class ContextStream:
     dropping: Dropping
     members: list[Member] = field(default_factory=list)
     scale: float = math.nan
+    target_scale: float = math.nan
     norms: dict[str, Any] = field(default_factory=dict)
+    target_norms: dict[str, Any] = field(default_factory=dict)
     # Batches of contexts that were read, and activations that were trained on.
     read: int = 0
     tokens: int = 0
@@ -45,28 +54,39 @@ class ContextStream:
     kept: int = 0
     end_to_end: Callable[[Tensor], Tensor] | None = None
 
-    def raw(self) -> Tensor:
-        """The next batch as the LM has it. It is not trained on."""
+    def raw_pair(self) -> tuple[Tensor, Tensor]:
+        """The next batch and its targets as the LM has them: for SAEs one tensor. They are not
+        trained on."""
+        at = self.recipe.hookpoint
         while True:
             contexts = self._next()
-            hidden_BLD = self.lm.capture(contexts)
-            kept_BL = self._kept(contexts, hidden_BLD)
+            captured = self.lm.captures(contexts, {at.source, at.target})
+            kept_BL = self._kept(contexts, *captured.values())
             if kept_BL.any():
-                return hidden_BLD[kept_BL].to(self.dtype)
+                return self._pair(captured[at.source], captured[at.target], kept_BL)
 
-    def batch(self) -> Tensor:
-        """The next batch, divided by the norm factor. `end_to_end` is then the loss of its
-        reconstructions. Raises SaemakeError if the text ends before it."""
+    def pair(self) -> tuple[Tensor, Tensor]:
+        """The next batch and its targets, divided by their norm factors: for SAEs one tensor.
+        `end_to_end` is then the loss of its reconstructions. Raises SaemakeError if the text ends
+        before it."""
         while True:
             contexts = self._next()
-            intact = self.lm.intact(contexts)
-            kept_BL = self._kept(contexts, intact.read_BLD)
+            intact = self.lm.run(contexts)
+            kept_BL = self._kept(contexts, *intact.sites)
             if kept_BL.any():
                 break
         of_lm = EndToEnd(self.lm, self.recipe.training.loss, contexts, intact, kept_BL)
-        self.end_to_end = lambda y_hat_ND: of_lm.loss(y_hat_ND.float() * self.scale)
+        self.end_to_end = lambda y_hat_ND: of_lm.loss(y_hat_ND.float() * self.target_scale)
         self.tokens += int(kept_BL.sum())
-        return intact.read_BLD[kept_BL].to(self.dtype) / self.scale
+        x_ND, y_ND = self._pair(*intact.read_and_written, kept_BL)
+        scaled_ND = x_ND / self.scale
+        return scaled_ND, scaled_ND if y_ND is x_ND else y_ND / self.target_scale
+
+    def _pair(
+        self, read_BLD: Tensor, written_BLD: Tensor, kept_BL: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        x_ND = read_BLD[kept_BL].to(self.dtype)
+        return x_ND, x_ND if written_BLD is read_BLD else written_BLD[kept_BL].to(self.dtype)
 
     def _next(self) -> Contexts:
         contexts = next(self.texts, None)
@@ -78,8 +98,8 @@ class ContextStream:
         self.read += 1
         return contexts
 
-    def _kept(self, contexts: Contexts, hidden_BLD: Tensor) -> Tensor:
-        kept_BL = self.dropping.kept(contexts, hidden_BLD).to(hidden_BLD.device)
+    def _kept(self, contexts: Contexts, *sites: Tensor) -> Tensor:
+        kept_BL = self.dropping.kept(contexts, *sites).to(sites[0].device)
         self.kept += int(kept_BL.sum())
         self.counted += int(self.dropping.counted(contexts).sum())
         return kept_BL
@@ -102,7 +122,8 @@ class ContextStream:
 
     def warned(self) -> list[str]:
         """What to know of its activations before training."""
-        return warned(self.norms)
+        of_targets = (f"of what is written, {line}" for line in warned(self.target_norms))
+        return [*warned(self.norms), *of_targets]
 
     def drop(self, member: Member) -> None:
         """Take out an SAE."""
@@ -110,8 +131,7 @@ class ContextStream:
 
     def state(self) -> dict[str, Any]:
         """All that the next batches depend on, except for the text."""
-        counts = ("scale", "norms", "read", "tokens", "counted", "kept")
-        return {key: getattr(self, key) for key in counts}
+        return {key: getattr(self, key) for key in STATE}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Continue from a result of `state`. `texts` must start after its `read`."""

@@ -17,6 +17,7 @@ from saemake.base import devices
 from saemake.base.errors import SaemakeError, build_again, first_line
 from saemake.base.store import sha256
 from saemake.base.version import __version__
+from saemake.llm.hookpoint import RESID_POST
 from saemake.recipes.kinds import SaeRecipe
 
 PROVENANCE_PACKAGES = ("torch", "transformers", "nnsight", "datasets", "snakemake")
@@ -34,21 +35,30 @@ def sae_bytes(dictionary: Dictionary) -> bytes:
     return content.getvalue()
 
 
-def config_json(trained: Trainer, recipe: SaeRecipe, norm_factor: float) -> str:
-    """config.json: `trainer` and `buffer` as dictionary_learning writes them, the norm factor,
-    which dictionary_learning does not write, and `drop` if positions are left out. It says nothing
+def config_json(
+    trained: Trainer, recipe: SaeRecipe, norm_factor: float, target_norm_factor: float | None = None
+) -> str:
+    """config.json: `trainer` and `buffer` as dictionary_learning writes them, the norm factor (of a
+    transcoder also that of its targets), which dictionary_learning does not write, and `drop` if
+    positions are left out. It says nothing
     of the machine and has no name of the SAE, since a recipe may have several names."""
     tokens, drop = recipe.tokens, recipe.training.drop
     content = {
         "trainer": {
             **trained.trainer_config(),
             "layer": recipe.layer,
-            "submodule_name": f"resid_post_layer_{recipe.layer}",
+            "submodule_name": f"{recipe.read}_layer_{recipe.layer}",
+            **({"site": site} if (site := recipe.hookpoint.site) != RESID_POST else {}),
             "norm_factor": norm_factor,
+            **(
+                {"target_norm_factor": target_norm_factor}
+                if recipe.hookpoint.is_transcoder
+                else {}
+            ),
         },
         "buffer": {
             "d_submodule": trained.dictionary.d_model,
-            "io": "out",
+            "io": "in_and_out" if recipe.hookpoint.is_transcoder else "out",
             "n_ctxs": recipe.buffer_tokens // tokens.context_tokens,
             "ctx_len": tokens.context_tokens,
             "refresh_batch_size": recipe.llm_batch_contexts,

@@ -130,15 +130,15 @@ class Member:
     def recipe(self) -> SaeRecipe:
         return self.wanted.recipe
 
-    def begin(self, scale: float) -> None:
+    def begin(self, scale: float, target_scale: float) -> None:
         """Take the weights of the SAE that it begins with, if it begins with one. `scale` is the
-        norm factor. Raises SaemakeError where they are missing, or have other names or shapes."""
+        norm factor, `target_scale` that of targets. Raises SaemakeError where they are missing, or have other names or shapes."""
         start = self.wanted.start
         if start is None:
             return
         source, self.began_with = start.read()
         try:
-            self.trainer.begin_with(source, scale)
+            self.trainer.begin_with(source, scale, target_scale)
         except SaemakeError as error:
             raise SaemakeError(f"{self.name} cannot start from {start.folder}: {error}") from None
 
@@ -226,4 +226,6 @@ def _trainer(recipe: SaeRecipe, d_model: int, device: torch.device) -> Trainer:
         training=recipe.training,
         steps=recipe.steps,
         device=device,
+        is_transcoder=recipe.hookpoint.is_transcoder,
+        with_skip=kind.skip,
     )

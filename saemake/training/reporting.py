@@ -62,7 +62,7 @@ def run_of(name: str, recipe: SaeRecipe, sweep: str | None) -> Run:
         id=_id(recipe.hash),
         name=name,
         group=sweep,
-        tags=[recipe.architecture, f"L{recipe.layer}"],
+        tags=[recipe.architecture, str(recipe.hookpoint)],
         config={"name": name, "recipe_hash": recipe.hash, **recipe.model_dump(mode="json")},
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from saemake import kernels
 from saemake.base import devices, interrupts, progress, source
@@ -16,6 +17,7 @@ from saemake.base.errors import SaemakeError
 from saemake.base.saying import say
 from saemake.base.store import Store
 from saemake.config.sections import Logging
+from saemake.llm.hookpoint import deepest
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.recipes.kinds import SaeRecipe
@@ -156,9 +158,9 @@ class _Pass:
         self.batch_tokens, self.steps = recipes[0].training.batch_tokens, recipes[0].steps
         log.info("on %s", self.device)
         shared = stores.snapshots.shared(snapshot) if snapshot else None
-        deepest = max(recipe.layer for recipe in recipes)
-        whole = by_loss(recipes)
-        lm = LanguageModel(inputs.weights, deepest, self.device, whole=whole, gradients=whole)
+        last, whole = deepest(recipe.hookpoint for recipe in recipes), by_loss(recipes)
+        at = last if whole else last.target
+        lm = LanguageModel(inputs.weights, at, self.device, whole=whole, gradients=whole)
         states = shared["streams"] if shared else None
         self.streams = streams(recipes, lm, inputs.tokens, states)
         self.faults: dict[str, str] = {}
@@ -168,7 +170,7 @@ class _Pass:
             self.step, self.seconds, self.resumes = 0, 0.0, 0
             scale_all(list(self.streams.values()))
             for stream in self.streams.values():
-                where = f"L{stream.recipe.layer}, " if len(self.streams) > 1 else ""
+                where = f"{stream.recipe.hookpoint}, " if len(self.streams) > 1 else ""
                 for line in stream.warned():
                     _warn(conduct, where + line)
         else:
@@ -191,7 +193,8 @@ class _Pass:
             if snapshot is not None:
                 member.load_state(stores.snapshots.member(snapshot, member.recipe.hash))
             else:
-                member.begin(self._stream(member).scale)
+                stream = self._stream(member)
+                member.begin(stream.scale, stream.target_scale)
 
     def _stream(self, member: Member) -> AnyStream:
         return self.streams[stream_key(member.recipe)]
@@ -242,18 +245,19 @@ class _Pass:
         used = [stream for stream in self.streams.values() if stream.members]
         fill_all(used)
         for stream in used:
-            x_BD = stream.batch()
+            x_BD, y_BD = stream.pair()
             # Copies wait for the batch, and steps for the copies, on the devices alone.
-            on = {each: x_BD.to(each, non_blocking=True) for each in stream.devices}
+            on = {each: _moved(x_BD, y_BD, each) for each in stream.devices}
             for member in list(stream.members):
                 if step in member.wanted.checkpoint_steps:
-                    member.save_checkpoint(step, stream.scale, stream.scale, self.stores.checkpoints)
-                with devices.computing_on(member.device):
-                    forward = member.update(
-                        step, on[member.device], end_to_end=stream.end_to_end
+                    member.save_checkpoint(
+                        step, stream.scale, stream.target_scale, self.stores.checkpoints
                     )
+                with devices.computing_on(member.device):
+                    read_BD, target_BD = on[member.device]
+                    forward = member.update(step, read_BD, target_BD, stream.end_to_end)
                     if logged:
-                        row = member.row(step, on[member.device], forward, report)
+                        row = member.row(step, target_BD, forward, report)
                         if isinstance(stream, ContextStream):  # whose batches differ in size
                             row["tokens"] = stream.tokens
                         self._log(member, row)
@@ -322,12 +326,14 @@ class _Pass:
         """The files of a trained SAE. Its weights include the norm factor: it takes raw
         activations."""
         recipe, stream = member.recipe, self._stream(member)
-        weights = files.sae_bytes(member.trainer.finished(stream.scale))
-        config = files.config_json(member.trainer, recipe, stream.scale)
+        scales = stream.scale, stream.target_scale
+        weights = files.sae_bytes(member.trainer.finished(*scales))
+        config = files.config_json(member.trainer, recipe, *scales)
         more = {
             "ae_sha256": hashlib.sha256(weights).hexdigest(),
             **self.inputs.checksums,
             **stream.norms,
+            **({"target_norms": stream.target_norms} if stream.target_norms else {}),
             **self._dropped(stream),
             **({"start_from": member.began_with} if member.began_with else {}),
             "git": self.git,
@@ -350,6 +356,12 @@ class _Pass:
             **({"dropped_ids": manifest["dropped_ids"]} if drop.kinds else {}),
             **(norms if drop.norm_over_median is not None else {}),
         }
+
+
+def _moved(x_BD: Tensor, y_BD: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A batch and its targets on a device; one tensor where they are one."""
+    moved_BD = x_BD.to(device, non_blocking=True)
+    return moved_BD, moved_BD if y_BD is x_BD else y_BD.to(device, non_blocking=True)
 
 
 def _same_sae(saes: Store, member: Member, content: dict[str, bytes]) -> bool:

@@ -9,6 +9,7 @@ from conftest import CONFIG_FILE, PROJECT, Workflow, merged, raw_config
 
 from saemake.base.store import Store
 from saemake.config.checks import read
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.files import suite_sweeps
 from saemake.paths.sweeps import members
 from saemake.recipes.training import sae_recipe
@@ -105,7 +106,7 @@ def to_train(workflow):
     store = Store(Path(workflow.folder, "results/.store"), "saes")
     return sum(
         not store.holds(sae_recipe(config, sae).hash)
-        for sweep in suite_sweeps(config, "demo", 3)
+        for sweep in suite_sweeps(config, "demo", Hookpoint(3))
         for sae in members(config, sweep)
     )
 

@@ -16,6 +16,7 @@ from dictionary_learning.utils import load_dictionary
 from peers import SHARED
 
 from saemake.config.checks import read
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.files import SAELENS_FILES
@@ -31,7 +32,7 @@ READER = Path(__file__).with_name("read_with_peers.py")
 REVISION = "0" * 40
 CPU = torch.device("cpu")
 CONFIG = read(raw_config(SMALL), PROJECT, [CONFIG_FILE])
-SWEEPS = [members(CONFIG, Sweep("demo", 3, name, "256")) for name in SHARED]
+SWEEPS = [members(CONFIG, Sweep("demo", Hookpoint(3), name, "256")) for name in SHARED]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def saes(trained):
 @pytest.fixture(scope="module")
 def activations(trained):
     """Raw activations [N, D] of the demo's LM on held-out text."""
-    lm = LanguageModel(Weights("demo", DEMO_LM, None, "float32"), 3, CPU, whole=False)
+    lm = LanguageModel(Weights("demo", DEMO_LM, None, "float32"), Hookpoint(3), CPU, whole=False)
     tokens = Tokens(trained.folder / "results/demo/tokens/dictionary_learning/manifest.json")
     contexts = next(tokens.contexts(8))
     return lm.capture(contexts)[contexts.mask.bool()].float()

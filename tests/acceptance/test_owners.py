@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from saemake.config.checks import read
 from saemake.config.config import Config
 from saemake.judging.evaluate import judge_by, products
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.names import SaeName, Sweep
@@ -48,7 +49,7 @@ class Ground:
 
     def judged(self, evaluation, loaded, defects=None):
         """Our figures and latents of SAEs by key: (folder, way of choosing latents)."""
-        sae = SaeName(Sweep("judged", LAYER, "top_k", "wide"), 4)
+        sae = SaeName(Sweep("judged", Hookpoint(LAYER), "top_k", "wide"), 4)
         recipe = sae_evaluation_recipe(self.config, sae, evaluation)
         if defects is not None:
             settings = {**recipe.settings, "defects": defects}
@@ -59,7 +60,7 @@ class Ground:
             for name, way in loaded
         }
         with products(recipe):
-            lm = LanguageModel(self.weights, LAYER, CPU, whole=True)
+            lm = LanguageModel(self.weights, Hookpoint(LAYER), CPU, whole=True)
             return judge_by(recipe, saes, lm, text, "test")
 
 

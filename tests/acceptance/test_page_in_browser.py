@@ -20,6 +20,7 @@ from unit.test_features import SAE, Relu, recipe
 from saemake.activations.dropping import Dropping
 from saemake.features import gather, lens, page, text
 from saemake.features.tokens import TokenTexts
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel, load_tokenizer
 
 CHROMIUM = shutil.which("chromium")
@@ -40,7 +41,7 @@ def written(folder: Path, weights) -> Path:
     device = torch.device("cpu")
     tokenizer = load_tokenizer(weights)
     documents = [tokenizer(DOCUMENT * times)["input_ids"] for times in (1, 2, 3)]
-    lm = LanguageModel(weights, 3, device, whole=False)
+    lm = LanguageModel(weights, Hookpoint(3), device, whole=False)
     seen = text.captured(lm, tokens(folder, documents), Dropping(), 2, 1000, "test")
     texts, vocabulary = TokenTexts(tokenizer, "demo"), len(tokenizer)
     over = {"sample": 12, "window": 20, "contexts": 3, "latents": [200]}

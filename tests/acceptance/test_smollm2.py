@@ -17,6 +17,7 @@ from saemake import architectures
 from saemake.config.checks import read
 from saemake.inputs import weights
 from saemake.judging.evaluate import judge_by
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.paths.grammar import saes_of
 from saemake.recipes.judging import sae_evaluation_recipe
@@ -97,7 +98,7 @@ def test_a_bfloat16_lm_gives_figures_within_a_percent(built, monkeypatch):
     monkeypatch.chdir(built)
     lm_weights, _ = weights.read(config, Path("results/smollm2-135m/model.json"))
     lm_weights = dataclasses.replace(lm_weights, dtype="float32")
-    lm = LanguageModel(lm_weights, 8, torch.device("cpu"), whole=True)
+    lm = LanguageModel(lm_weights, Hookpoint(8), torch.device("cpu"), whole=True)
     rows = {name: sweep(built, name)[3] for name in SUITE}
     worst = []
     for evaluation in config.text_evaluations:

@@ -5,6 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, LlamaConfig
 
 from saemake.base import devices
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel, token_losses
 from saemake.llm.weights import Weights
 from saemake.text.shards import Contexts
@@ -42,13 +43,16 @@ def test_activations_and_logits_are_those_of_one_gpu(kind, dtype, layer, tmp_pat
     first = devices.choose(4)
     ids_BL = torch.randint(0, SIZES["vocab_size"], (8, 256))
     contexts = Contexts(ids_BL, torch.ones_like(ids_BL))
+    at = Hookpoint(layer)
     one, two = (
-        LanguageModel(Weights(kind, tmp_path, None, dtype, count), layer, first, whole=True)
+        LanguageModel(Weights(kind, tmp_path, None, dtype, count), at, first, whole=True)
         for count in (1, 2)
     )
     assert {each.device.index for each in two.model.parameters()} == {0, 1}
-    hidden, logits = one.run(contexts)
-    hidden_two, logits_two = two.run(contexts)
+    run = one.run(contexts)
+    hidden, logits = run.written_BLD, run.logits
+    run_two = two.run(contexts)
+    hidden_two, logits_two = run_two.written_BLD, run_two.logits
     logits_two = list(logits_two)
     assert {each.device for each in (hidden_two, *logits_two)} == {hidden.device}
     assert close(hidden_two, hidden, dtype)
@@ -59,7 +63,7 @@ def test_activations_and_logits_are_those_of_one_gpu(kind, dtype, layer, tmp_pat
     # What was there, put back, changes nothing.
     clean = token_losses(iter(logits_two), contexts)
     assert token_losses(two.run_with(contexts, hidden_two), contexts).equal(clean)
-    cut = LanguageModel(Weights(kind, tmp_path, None, dtype, 2), layer, first, whole=False)
-    captured = cut.captures(contexts, [0, layer])
-    assert close(captured[layer], hidden, dtype)
-    assert captured[0].device == hidden.device
+    cut = LanguageModel(Weights(kind, tmp_path, None, dtype, 2), at, first, whole=False)
+    captured = cut.captures(contexts, [Hookpoint(0), at])
+    assert close(captured[at], hidden, dtype)
+    assert captured[Hookpoint(0)].device == hidden.device

@@ -17,6 +17,7 @@ from saemake.config.checks import read
 from saemake.config.config import Config
 from saemake.config.faults import ConfigError
 from saemake.config.sections import Tolerances
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import catalogue as entries
 from saemake.paths import files
 from saemake.paths.command_words import check_target
@@ -82,7 +83,7 @@ def test_sparsities_are_what_was_measured(published: Config) -> None:
 
 def test_the_example_has_the_published_recipe(published: Config) -> None:
     (name,) = saes_in(published, f"{EXAMPLE}/ae.pt")
-    assert name == SaeName(Sweep("pythia-160m-deduped", 8, "top_k", "16k"), 80)
+    assert name == SaeName(Sweep("pythia-160m-deduped", Hookpoint(8), "top_k", "16k"), 80)
     recipe = sae_recipe(published, name)
     assert (recipe.width, recipe.steps, recipe.training.seed) == (16_384, 244_140, 0)
     assert (recipe.training.learning_rate, recipe.training.batch_tokens) == (3e-4, 2048)
@@ -369,7 +370,7 @@ def test_the_catalogue_names_what_names_knows(published: Config) -> None:
 
 def test_what_a_published_name_is_planned_as(published: Config) -> None:
     """Its sweep's training and evaluation, as under our name; a repository's, each once."""
-    sweep = Sweep("pythia-160m-deduped", 8, "top_k", "16k")
+    sweep = Sweep("pythia-160m-deduped", Hookpoint(8), "top_k", "16k")
     judged = jobs.Evaluate("dictionary_learning", sweep)
     assert jobs.behind(published, [f"{EXAMPLE}/ae.pt"]) == [judged]
     assert len(jobs.behind(published, [EXAMPLE.rsplit("/", 3)[0]])) == 7

@@ -30,6 +30,7 @@ from saemake.config.sections import (
     Wandb,
 )
 from saemake.evaluation.sae_bench.autointerp import Judge
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.shape import Shape
 from saemake.paths.names import Sweep
 from saemake.paths.sweeps import members
@@ -224,7 +225,7 @@ def fits(over, architecture):
     """What members() of a sweep that no suite has is refused with."""
     config = read(raw_config(over), PROJECT, [CONFIG_FILE])
     with pytest.raises(SaemakeError) as caught:
-        members(config, Sweep("demo", 3, architecture, "1k"))
+        members(config, Sweep("demo", Hookpoint(3), architecture, "1k"))
     return str(caught.value)
 
 
@@ -265,7 +266,7 @@ def test_a_whole_number_is_a_name():
     config = read(raw_config(over), PROJECT, [CONFIG_FILE])
     assert config.widths["512"] == 512
     assert config.models["demo"].suite.widths == ["1k", "512"]
-    assert len(members(config, Sweep("demo", 3, "top_k", "512"))) == 6
+    assert len(members(config, Sweep("demo", Hookpoint(3), "top_k", "512"))) == 6
 
 
 @pytest.mark.parametrize("name", [True, 1.5, None])

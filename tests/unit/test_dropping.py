@@ -17,6 +17,7 @@ from saemake.architectures.training_settings import Training
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.judging.evaluate import judge_by
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import load_tokenizer, token_losses
 from saemake.paths.names import SaeName, Sweep
 from saemake.recipes.inputs import tokens_recipe
@@ -165,12 +166,12 @@ def test_nothing_dropped_is_not_in_a_recipe():
     off = {"bos": False, "special": False, "norm_over_median": None}
     for drop in ({}, off, {"reserve": 0.3}, {**off, "reserve": 0.0}):
         config = config_of(drop, evaluations={"sae_bench_core": {"drop": off}})
-        sae = sae_recipe(config, SaeName(Sweep("demo", 3, "top_k", "1k"), 8))
+        sae = sae_recipe(config, SaeName(Sweep("demo", Hookpoint(3), "top_k", "1k"), 8))
         assert "drop" not in sae.model_dump(mode="json")["training"]
         assert "dropped" not in sae.model_dump(mode="json")["tokens"]
         core = evaluation_recipe(config, "demo", "sae_bench_core", sae.hash)
         assert "drop" not in core.settings
-        assert "drop" not in baselines_recipe(config, "demo", 3).model_dump()
+        assert "drop" not in baselines_recipe(config, "demo", Hookpoint(3)).model_dump()
 
 
 # As commit d66b93a has them, which knew of no drop.
@@ -209,16 +210,17 @@ RECORDED = {
 @pytest.mark.parametrize(("place", "recorded"), RECORDED.items())
 def test_hashes_are_those_from_before(place, recorded):
     config = read(raw_config(DEMO_IN_BFLOAT16), PROJECT, [CONFIG_FILE])
-    *sweep, sparsity = place
-    assert sae_recipe(config, SaeName(Sweep(*sweep), sparsity)).hash == recorded
+    model, layer, architecture, width, sparsity = place
+    sweep = Sweep(model, Hookpoint(layer), architecture, width)
+    assert sae_recipe(config, SaeName(sweep, sparsity)).hash == recorded
 
 
 def test_evaluations_and_baselines_have_the_hashes_from_before(config):
     found = [
         tokens_recipe(config, "demo", "sae_bench_core").hash,
-        baselines_recipe(config, "demo", 3).hash,
+        baselines_recipe(config, "demo", Hookpoint(3)).hash,
         *(
-            baseline_evaluation_recipes(config, "demo", 3, "pca", name)[0].hash
+            baseline_evaluation_recipes(config, "demo", Hookpoint(3), "pca", name)[0].hash
             for name in ("sae_bench_core", "dictionary_learning")
         ),
     ]
@@ -233,16 +235,16 @@ def test_evaluations_and_baselines_have_the_hashes_from_before(config):
 @pytest.mark.parametrize("drop", [{"bos": True}, {"special": True}, {"norm_over_median": 10}])
 def test_a_drop_changes_what_is_trained_and_fitted(drop):
     before, after = config_of(), config_of(drop)
-    name = SaeName(Sweep("demo", 3, "top_k", "1k"), 8)
+    name = SaeName(Sweep("demo", Hookpoint(3), "top_k", "1k"), 8)
     assert sae_recipe(before, name).hash != sae_recipe(after, name).hash
-    assert baselines_recipe(before, "demo", 3).hash != baselines_recipe(after, "demo", 3).hash
+    assert baselines_recipe(before, "demo", Hookpoint(3)).hash != baselines_recipe(after, "demo", Hookpoint(3)).hash
 
 
 @pytest.mark.parametrize("name", ["dictionary_learning", "sae_bench_core"])
 @pytest.mark.parametrize("drop", [{"bos": True}, {"norm_over_median": 10}])
 def test_an_evaluations_drop_changes_that_evaluation_alone(name, drop):
     before, after = config_of(), config_of(evaluations={name: {"drop": drop}})
-    sae = SaeName(Sweep("demo", 3, "top_k", "1k"), 8)
+    sae = SaeName(Sweep("demo", Hookpoint(3), "top_k", "1k"), 8)
     assert sae_recipe(before, sae) == sae_recipe(after, sae)
     for other in before.text_evaluations:
         same = (
@@ -285,7 +287,7 @@ def test_a_reserve_is_tokenised_for_norms_only():
 
 def test_a_reserve_is_in_a_recipe_for_norms_only():
     """The ids of tokens are counted exactly, and a reserve changes no byte."""
-    name = SaeName(Sweep("demo", 3, "top_k", "1k"), 8)
+    name = SaeName(Sweep("demo", Hookpoint(3), "top_k", "1k"), 8)
     for drop, same in (({"bos": True}, True), ({"norm_over_median": 10}, False)):
         few, many = (config_of({**drop, "reserve": reserve}) for reserve in (0.05, 0.5))
         assert (sae_recipe(few, name).hash == sae_recipe(many, name).hash) == same
@@ -372,7 +374,8 @@ def test_dropped_positions_keep_their_activation_and_count_in_the_losses_only(lm
     text = tokens(tmp_path, DOCUMENTS)
     clean, losses, zeroed, kept_activations = [], [], [], []
     for contexts in text.contexts(2):
-        hidden, logits = lm.run(contexts)
+        run = lm.run(contexts)
+        hidden, logits = run.written_BLD, run.logits
         clean.append(token_losses(logits, contexts))
         keep = contexts.mask.bool() & (contexts.ids != 0)
         kept_activations.append(hidden[keep])

@@ -18,6 +18,7 @@ from saemake import architectures
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.llm.end_to_end import EndToEnd, kl_sum
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.paths.command_words import check_target
 from saemake.paths.names import Sweep
@@ -33,7 +34,7 @@ LAYER = 3
 
 @pytest.fixture(scope="module")
 def lm(demo_weights):
-    return LanguageModel(demo_weights, LAYER, CPU, whole=True, gradients=True)
+    return LanguageModel(demo_weights, Hookpoint(LAYER), CPU, whole=True, gradients=True)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_the_loss_and_its_gradient_are_those_of_a_hook_and_autograd(
     kept_BL = batch.mask.bool().clone()
     kept_BL[:, 0] = False
     kept_BL[1, 5] = False
-    intact = lm.intact(batch)
+    intact = lm.run(batch)
     noise = torch.randn(int(kept_BL.sum()), lm.d_model, generator=torch.Generator().manual_seed(1))
     y_hat_ND = intact.written_BLD[kept_BL] + 0.3 * noise
     expected, gradient_ND = by_hand(plain, kind, batch, kept_BL, y_hat_ND)
@@ -104,7 +105,7 @@ def test_the_loss_and_its_gradient_are_those_of_a_hook_and_autograd(
 
 def test_the_divergence_of_the_lm_from_itself_is_0(lm):
     batch = contexts([7, 12])
-    kept_BL, intact = batch.mask.bool(), lm.intact(batch)
+    kept_BL, intact = batch.mask.bool(), lm.run(batch)
     value, gradient_ND = EndToEnd(lm, "kl", batch, intact, kept_BL).value_and_gradient(
         intact.written_BLD[kept_BL]
     )
@@ -175,8 +176,8 @@ def inputs(demo_weights, tmp_path_factory):
     return made
 
 
-def wanted(config, architecture="top_k", count=2):
-    saes = members(config, Sweep("demo", 3, architecture, "256"))[:count]
+def wanted(config, architecture="top_k", count=2, place="L3"):
+    saes = members(config, Sweep("demo", Hookpoint.named(place), architecture, "256"))[:count]
     return [Wanted(str(each), sae_recipe(config, each)) for each in saes]
 
 
@@ -186,6 +187,15 @@ def rows(saes, root):
         {key: float(value) for key, value in row.items() if value}
         for row in csv.DictReader(io.StringIO(content))
     ]
+
+
+@pytest.mark.parametrize("place", ["L3.mlp_out", "L3.mlp_in-mlp_out"])
+def test_other_sites_and_transcoders_are_trained_end_to_end_too(inputs, tmp_path, place):
+    config = config_of()
+    saes = wanted(config, count=1, place=place)
+    go(saes, inputs(config), tmp_path, config, seconds=1e9)
+    found = rows(saes, tmp_path)
+    assert found[-1]["kl"] < found[0]["kl"]
 
 
 @pytest.mark.parametrize("loss", ["kl", "ce"])

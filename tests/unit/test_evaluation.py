@@ -23,6 +23,7 @@ from saemake.evaluation.sae_bench_core import judge as sae_bench_core
 from saemake.inputs.tokens import packed, special_tokens
 from saemake.judging.evaluate import judge_by
 from saemake.llm import model as llm_model
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.metrics import rows
@@ -125,7 +126,7 @@ class Nothing(baselines.Linear):
 
 @pytest.fixture
 def lm(demo_weights):
-    return LanguageModel(demo_weights, 3, CPU, whole=True)
+    return LanguageModel(demo_weights, Hookpoint(3), CPU, whole=True)
 
 
 def test_recovered_is_one_where_nothing_is_lost_and_zero_of_zeros():
@@ -311,7 +312,7 @@ def test_largest_cosines_with_others():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_an_identity_recovers_all_and_zeros_nothing(tmp_path, dtype):
-    lm = LanguageModel(Weights("demo", DEMO_LM, None, dtype), 3, CPU, whole=True)
+    lm = LanguageModel(Weights("demo", DEMO_LM, None, dtype), Hookpoint(3), CPU, whole=True)
     text = tokens(tmp_path, DOCUMENTS)
     identity = baselines.Linear(torch.eye(128), torch.zeros(128))
     codecs = {"identity": identity, "nothing": Nothing()}
@@ -362,7 +363,8 @@ def test_core_behaviour_equals_a_plain_computation(lm, tmp_path, defects):
     codec = Rounded()
     found = judge_by(core_recipe(defects=defects), {0: codec}, lm, text, "test")[0]
     first = next(text.contexts(2))
-    hidden, logits = lm.run(first)
+    run = lm.run(first)
+    hidden, logits = run.written_BLD, run.logits
     counted = (first.ids != 0) & (first.ids != 9)
     spliced = hidden.where(~counted[..., None], codec.decode(codec.encode(hidden)))
     logp = torch.stack(list(logits)).log_softmax(-1)

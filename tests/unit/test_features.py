@@ -23,6 +23,7 @@ from saemake.evaluation import baselines
 from saemake.features import gather, latents, lens, page, ranking, table, writing
 from saemake.features import text as page_text
 from saemake.features.tokens import TokenTexts
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel, load_tokenizer
 from saemake.paths.asked_latents import asked_latents, check_asked_latents
 from saemake.paths.names import SaeName, Sweep
@@ -30,7 +31,7 @@ from saemake.recipes import features as recipes
 from saemake.recipes.features import FeaturesRecipe
 
 CPU = torch.device("cpu")
-SAE = SaeName(Sweep("demo", 3, "top_k", "1k"), 8)
+SAE = SaeName(Sweep("demo", Hookpoint(3), "top_k", "1k"), 8)
 DOCUMENTS = [[0, 5, 9, 12, 700, 3], [0, 44, 2], [0], [0, 8, 8, 1000, 31, 77, 90], [0, 6]]
 
 
@@ -77,7 +78,7 @@ def recipe(**over):
 
 @pytest.fixture(scope="module")
 def lm(demo_weights):
-    return LanguageModel(demo_weights, 3, CPU, whole=False)
+    return LanguageModel(demo_weights, Hookpoint(3), CPU, whole=False)
 
 
 @pytest.fixture(scope="module")
@@ -426,7 +427,7 @@ def test_a_tokenizer_that_cannot_show_tokens_is_refused_before_the_lm_runs(
 def gathered(wanted, demo_weights, folder, dropping=Dropping()):  # noqa: B008
     store = Store(folder / "store", "features")
     read_ = tokens(folder, DOCUMENTS)
-    gather.gather(wanted, 3, demo_weights, read_, dropping, store, "all")
+    gather.gather(wanted, Hookpoint(3), demo_weights, read_, dropping, store, "all")
     return store
 
 

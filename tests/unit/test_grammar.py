@@ -1,6 +1,7 @@
 """The grammar of paths: reading and writing are inverse; anything else is refused in one line."""
 
 import functools
+import itertools
 
 import pytest
 from conftest import CONFIG_FILE, PROJECT, raw_config
@@ -11,6 +12,7 @@ from saemake import architectures, figures
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.config.config import MOST_LATENTS, Config
+from saemake.llm.hookpoint import SITES, Hookpoint
 from saemake.paths import catalogue, files, judged_by
 from saemake.paths.artifacts import (
     Artifact,
@@ -56,6 +58,15 @@ def project() -> Config:
     return read(raw_config(CHECKPOINTED), PROJECT, [CONFIG_FILE])
 
 
+def _hookpoints(model: str, transcoders: bool = True) -> st.SearchStrategy[Hookpoint]:
+    pairs = [*itertools.combinations(SITES, 2)] if transcoders else []
+    return st.builds(
+        Hookpoint.at,
+        st.integers(0, project().models[model].layers - 1),
+        st.sampled_from([*SITES, *map("-".join, pairs)]),
+    )
+
+
 def _sweeps(architecture: str) -> st.SearchStrategy[Sweep]:
     config = project()
     # Wide enough for every sweep, so that its table is an artifact too.
@@ -67,7 +78,7 @@ def _sweeps(architecture: str) -> st.SearchStrategy[Sweep]:
         lambda model: st.builds(
             Sweep,
             st.just(model),
-            st.integers(0, config.models[model].layers - 1),
+            _hookpoints(model),
             st.just(architecture),
             widths,
         )
@@ -101,10 +112,14 @@ def artifacts() -> st.SearchStrategy[Artifact]:
     kinds = list(config.architectures)
     models, entries = st.sampled_from(list(config.models)), st.sampled_from(known.entries)
     formats = st.sampled_from(files.FIGURE_FORMATS)
+    placed = models.flatmap(lambda model: st.tuples(st.just(model), _hookpoints(model)))
+    compared = models.flatmap(
+        lambda model: st.tuples(st.just(model), _hookpoints(model, transcoders=False))
+    )
     layered = models.flatmap(
         lambda model: st.tuples(st.just(model), st.integers(0, config.models[model].layers - 1))
     )
-    drawn = layered.flatmap(
+    drawn = placed.flatmap(
         lambda place: st.builds(
             FigureFile,
             st.just(RESULTS),
@@ -131,7 +146,7 @@ def artifacts() -> st.SearchStrategy[Artifact]:
         st.builds(TokensFile, models, st.sampled_from(files.uses(config))),
         st.builds(
             BaselinesFile,
-            layered.map(lambda place: Baselines(*place)),
+            compared.map(lambda place: Baselines(*place)),
             st.sampled_from(files.baseline_files(config)),
         ),
         drawn,
@@ -169,7 +184,7 @@ def artifacts() -> st.SearchStrategy[Artifact]:
                 FigureFile,
                 st.just(PUBLISHED),
                 st.just(sweep.model),
-                st.just(sweep.layer),
+                st.just(sweep.hookpoint),
                 st.sampled_from(list(figures.PUBLISHED)),
                 formats,
             )
@@ -191,9 +206,10 @@ def _can_be_judged(artifact: Artifact) -> bool:
         case CheckpointsFile(subjects, file) | BaselinesFile(subjects, file):
             pass
         case SetupFile(setup):
-            subjects, file = Baselines(setup.model, setup.layer), f"{setup.evaluation}.json"
-        case FigureFile(top, model, layer, figure):
-            subjects = Baselines(model, layer)
+            subjects = Baselines(setup.model, Hookpoint(setup.layer))
+            file = f"{setup.evaluation}.json"
+        case FigureFile(top, model, hookpoint, figure):
+            subjects = Baselines(model, hookpoint)
             file = f"{figures.get(figure).evaluation if top == RESULTS else ''}.json"
         case _:
             return True

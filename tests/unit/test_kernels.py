@@ -179,7 +179,7 @@ def test_jumps_and_their_gradients_are_those_of_the_formula():
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-def make(name, recipe, dtype):
+def make(name, recipe, dtype, **transcoder):
     kind = architectures.get(name)
     sparsity = 8 if kind.sparsity in ("k", "l0") else 0.05
     early = {"threshold_start_step": 2, "dead_after_tokens": 3 * TOKENS, "anneal_start": 2}
@@ -204,6 +204,7 @@ def make(name, recipe, dtype):
         training=training,
         steps=100,
         device=CPU,
+        **transcoder,
     )
     trainer.dictionary.encoder_bias.data[::7] = -10.0  # dead latents
     trainer.optimizer.weights_changed()
@@ -235,14 +236,14 @@ def as_on_a_gpu(monkeypatch):
     later ones do what it did, with what it knew."""
     waits = Waits()
 
-    def run(self, phase, x_BD, compute):
+    def run(self, phase, x_BD, y_BD, compute):
         again, self.phase = phase is not None and phase == self.phase, phase
         if not again or not kernels.used_on(CPU):
             self.graph = None
-            return compute(x_BD)
+            return compute(x_BD, y_BD)
         self.graph = self.graph or compute
         with waits:
-            return self.graph(x_BD)
+            return self.graph(x_BD, y_BD)
 
     monkeypatch.setattr(replays.Replays, "run", run)
     # Few steps: latents die and come back within them, and not all are looked at.
@@ -306,6 +307,26 @@ def test_steps_with_kernels_are_those_without(name, recipe, dtype, as_on_a_gpu, 
         torch.testing.assert_close(found_weights, weights, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", architectures.names())
+def test_a_transcoders_steps_with_kernels_are_those_without(name, as_on_a_gpu, monkeypatch):
+    if not architectures.get(name).transcodes:
+        pytest.skip("no transcoder")
+    if name in EXACT:
+        monkeypatch.setattr(Encoding, "by_kernels", property(lambda _: kernels.used_on(CPU)))
+    batches = [(torch.randn(TOKENS, 32) * 0.3, torch.randn(TOKENS, 32) * 0.3) for _ in range(9)]
+    ended = []
+    for used in (False, True):
+        monkeypatch.setattr(kernels, "used_on", lambda _, used=used: used)
+        trainer = make(name, "saebench", "float32", is_transcoder=True, with_skip=True)
+        losses = [trainer.update(step, *pair).loss for step, pair in enumerate(batches)]
+        ended.append((torch.stack(losses), trainer.finished(2.0, 3.0).state_dict()))
+    (plain, weights), (by_kernel, found_weights) = ended
+    assert not as_on_a_gpu.seen
+    torch.testing.assert_close(by_kernel, plain, rtol=3e-6, atol=0)
+    torch.testing.assert_close(found_weights, weights, rtol=1e-3, atol=1e-5)
+    assert weights["W_skip"].abs().max() > 1e-3
+
+
 def test_a_step_goes_on_from_a_state_with_the_same_bytes(monkeypatch):
     monkeypatch.setattr(kernels, "used_on", lambda _: True)
     batches = [torch.randn(TOKENS, 32) for _ in range(6)]
@@ -327,13 +348,14 @@ class Recorded:
     def __init__(self):
         self.captures = 0
 
-    def capture(self, replays_, x_BD, compute):
+    def capture(self, replays_, x_BD, y_BD, compute):
         self.captures += 1
-        replays_.batch_BD = x_BD.clone()
+        read_BD = x_BD.clone()
+        replays_.batch = read_BD, read_BD if y_BD is x_BD else y_BD.clone()
         replays_.result = torch.zeros(())
 
         def replay():
-            replays_.result.copy_(compute(replays_.batch_BD))
+            replays_.result.copy_(compute(*replays_.batch))
 
         replays_.graph = type("Graph", (), {"replay": staticmethod(replay)})
 
@@ -345,9 +367,10 @@ def test_the_first_step_of_a_phase_runs_and_the_later_ones_are_replayed(monkeypa
     )
     steps = replays.Replays(True)
     phases = ["a", "a", "a", None, "a", "a", "b", "b"]
+    batches = [torch.tensor([float(step)]) for step in range(len(phases))]
     found = [
-        steps.run(phase, torch.tensor([float(step)]), lambda x, step=step: 100 * step + x.sum())
-        for step, phase in enumerate(phases)
+        steps.run(phase, x, x, lambda x, y, step=step: 100 * step + y.sum())
+        for step, (phase, x) in enumerate(zip(phases, batches, strict=True))
     ]
     # A replayed step knows its batch, and of everything else what the captured step knew.
     assert [value.item() for value in (found[0], found[3], found[4], found[6])] == [
@@ -358,9 +381,26 @@ def test_the_first_step_of_a_phase_runs_and_the_later_ones_are_replayed(monkeypa
     ]
     assert [found[step].item() for step in (2, 5, 7)] == [102, 505, 707]
     assert recorded.captures == 3
-    steps.run("b", torch.zeros(2), lambda x: x.sum())
+    x = torch.zeros(2)
+    steps.run("b", x, x, lambda x, y: x.sum())
     assert steps.graph is None  # another shape
-    assert replays.Replays(False).run("a", torch.ones(1), lambda x: x.sum()) == 1
+    x = torch.ones(1)
+    assert replays.Replays(False).run("a", x, x, lambda x, y: x.sum()) == 1
+
+
+def test_a_replayed_step_knows_its_batchs_target_too(monkeypatch):
+    recorded = Recorded()
+    monkeypatch.setattr(
+        replays.Replays, "_capture", lambda self, *given: recorded.capture(self, *given)
+    )
+    steps = replays.Replays(True)
+    pairs = [(torch.full((1,), float(i)), torch.full((1,), 10.0 * i)) for i in range(4)]
+    found = [steps.run("a", x, y, lambda x, y: x.sum() + y.sum()).item() for x, y in pairs]
+    assert found == [0, 11, 22, 33]
+    # A batch that is its own target is another step: its graph has one tensor.
+    x = pairs[1][0]
+    assert steps.run("a", x, x, lambda x, y: x.sum() + y.sum()) == 2
+    assert steps.graph is None
 
 
 def test_a_subclass_is_not_replayed_unless_it_says_so():

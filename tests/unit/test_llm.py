@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from saemake.llm import model as llm_model
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel, load_tokenizer, token_losses
 from saemake.llm.weights import Weights
 from saemake.text.shards import Contexts
@@ -62,20 +63,21 @@ def test_captured_activations_are_the_blocks_output(demo_weights, plain, context
     hook.remove()
     for whole in (False, True):
         with torch.backends.mkldnn.flags(enabled=onednn):
-            lm = LanguageModel(demo_weights, layer, CPU, whole=whole)
+            lm = LanguageModel(demo_weights, Hookpoint(layer), CPU, whole=whole)
         tolerance = 1e-5 if onednn else 0
         found = lm.capture(contexts)
         torch.testing.assert_close(found, caught[0], atol=tolerance, rtol=tolerance)
 
 
 def test_a_capturing_lm_holds_no_block_after_its_layer(demo_weights):
-    lm = LanguageModel(demo_weights, 3, CPU, whole=False)
+    lm = LanguageModel(demo_weights, Hookpoint(3), CPU, whole=False)
     lists = [m for m in lm.model.modules() if isinstance(m, nn.ModuleList)]
     assert [len(blocks) for blocks in lists] == [4]
 
 
 def clean_losses(lm, contexts):
-    hidden, logits = lm.run(contexts)
+    run = lm.run(contexts)
+    hidden, logits = run.written_BLD, run.logits
     return hidden, token_losses(logits, contexts)
 
 
@@ -84,7 +86,7 @@ def losses_with(lm, contexts, hidden):
 
 
 def test_clean_losses_are_transformers_own(demo_weights, plain, contexts):
-    _, losses = clean_losses(LanguageModel(demo_weights, 3, CPU, whole=True), contexts)
+    _, losses = clean_losses(LanguageModel(demo_weights, Hookpoint(3), CPU, whole=True), contexts)
     labels = contexts.ids.masked_fill(contexts.mask == 0, -100)
     with torch.no_grad():
         expected = plain(contexts.ids, attention_mask=contexts.mask, labels=labels).loss
@@ -93,14 +95,14 @@ def test_clean_losses_are_transformers_own(demo_weights, plain, contexts):
 
 
 def test_putting_back_what_was_there_changes_nothing(demo_weights, contexts):
-    lm = LanguageModel(demo_weights, 3, CPU, whole=True)
+    lm = LanguageModel(demo_weights, Hookpoint(3), CPU, whole=True)
     hidden, clean = clean_losses(lm, contexts)
     assert torch.equal(losses_with(lm, contexts, hidden), clean)
 
 
 def test_replacing_equals_a_transformers_hook(demo_weights, plain, contexts):
     replacement = torch.randn(*contexts.ids.shape, 128, generator=torch.Generator().manual_seed(0))
-    lm = LanguageModel(demo_weights, 2, CPU, whole=True)
+    lm = LanguageModel(demo_weights, Hookpoint(2), CPU, whole=True)
     losses = losses_with(lm, contexts, replacement)
     hook = plain.gpt_neox.layers[2].register_forward_hook(lambda *_: replacement)
     labels = contexts.ids.masked_fill(contexts.mask == 0, -100)
@@ -161,7 +163,7 @@ def test_other_families_are_captured_and_replaced_too(family, contexts):
     that are a linear layer's, capped (Gemma 2) or scaled (Cohere)."""
     name, folder = family
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    lm = LanguageModel(Weights(name, folder, None, "float32"), 1, CPU, whole=True)
+    lm = LanguageModel(Weights(name, folder, None, "float32"), Hookpoint(1), CPU, whole=True)
     hidden, clean = clean_losses(lm, contexts)
     labels = contexts.ids.masked_fill(contexts.mask == 0, -100)
     with torch.no_grad():
@@ -175,20 +177,20 @@ def test_other_families_are_captured_and_replaced_too(family, contexts):
 def test_captures_of_several_layers_are_those_of_each_alone(family, contexts):
     """To the bit: no later block changes what an earlier one gave."""
     name, folder = family
-    deepest = LanguageModel(Weights(name, folder, None, "float32"), 2, CPU, whole=False)
-    together = deepest.captures(contexts, [0, 1, 2])
-    for layer, found in together.items():
-        alone = LanguageModel(Weights(name, folder, None, "float32"), layer, CPU, whole=False)
+    deepest = LanguageModel(Weights(name, folder, None, "float32"), Hookpoint(2), CPU, whole=False)
+    together = deepest.captures(contexts, map(Hookpoint, range(3)))
+    for hookpoint, found in together.items():
+        weights = Weights(name, folder, None, "float32")
+        alone = LanguageModel(weights, hookpoint, CPU, whole=False)
         assert alone.capture(contexts).equal(found)
-    assert list(deepest.captures(contexts, [1])) == [1]
+    assert list(deepest.captures(contexts, [Hookpoint(1)])) == [Hookpoint(1)]
 
 
 def test_logits_in_bfloat16_are_transformers_own(family, contexts):
     name, folder = family
     plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
-    _, logits = LanguageModel(Weights(name, folder, None, "bfloat16"), 1, CPU, whole=True).run(
-        contexts
-    )
+    lm = LanguageModel(Weights(name, folder, None, "bfloat16"), Hookpoint(1), CPU, whole=True)
+    logits = lm.run(contexts).logits
     with torch.no_grad():
         whole = plain(contexts.ids, attention_mask=contexts.mask).logits
     assert torch.stack(list(logits)).equal(whole)
@@ -197,14 +199,14 @@ def test_logits_in_bfloat16_are_transformers_own(family, contexts):
 @pytest.mark.parametrize("positions", [1, 7, 60, 4096])
 def test_logits_in_parts_are_the_whole_ones(demo_weights, plain, contexts, positions, monkeypatch):
     monkeypatch.setattr(llm_model, "LOGITS_TOGETHER", {"cpu": positions})
-    _, logits = LanguageModel(demo_weights, 3, CPU, whole=True).run(contexts)
+    logits = LanguageModel(demo_weights, Hookpoint(3), CPU, whole=True).run(contexts).logits
     with torch.no_grad():
         whole = plain(contexts.ids, attention_mask=contexts.mask).logits
     torch.testing.assert_close(torch.cat(list(logits)), whole.flatten(0, 1))
 
 
 def test_padding_changes_no_loss(demo_weights, contexts):
-    lm = LanguageModel(demo_weights, 3, CPU, whole=True)
+    lm = LanguageModel(demo_weights, Hookpoint(3), CPU, whole=True)
     _, together = clean_losses(lm, contexts)
     alone = []
     for row in range(len(TEXTS)):

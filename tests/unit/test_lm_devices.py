@@ -24,6 +24,7 @@ from saemake.evaluation import baselines
 from saemake.features.lens import lens_of
 from saemake.jobs import job
 from saemake.judging.evaluate import judge_by
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.llm.shape import shape_of
 from saemake.llm.spreading import places
@@ -40,7 +41,7 @@ CPU = torch.device("cpu")
 # Torch takes these for two devices.
 TWO_NAMES = [CPU, torch.device("cpu", 0)]
 TWO_GPUS = [torch.device("cuda", 0), torch.device("cuda", 1)]
-SAE = SaeName(Sweep("demo", 3, "top_k", "256"), 4)
+SAE = SaeName(Sweep("demo", Hookpoint(3), "top_k", "256"), 4)
 
 
 NEOX = GPTNeoXConfig(
@@ -91,16 +92,18 @@ def test_two_devices_compute_what_one_does(family, contexts, layer, dtype):
     weights = Weights(name, folder, None, dtype)
     with onednn.left_out():  # which serves CPUs alone
         one, two = (
-            LanguageModel(each, layer, CPU, whole=True) for each in (weights, spread(weights))
+            LanguageModel(each, Hookpoint(layer), CPU, whole=True)
+            for each in (weights, spread(weights))
         )
     assert set(two.model.hf_device_map.values()) == set(TWO_NAMES)
-    (hidden, logits), (hidden_two, logits_two) = one.run(contexts), two.run(contexts)
-    assert hidden_two.equal(hidden)
-    assert torch.cat(list(logits_two)).equal(torch.cat(list(logits)))
+    run, run_two = one.run(contexts), two.run(contexts)
+    hidden = run.written_BLD
+    assert run_two.written_BLD.equal(hidden)
+    assert torch.cat(list(run_two.logits)).equal(torch.cat(list(run.logits)))
     put_in = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(2))
     with_it, with_it_two = (torch.cat(list(lm.run_with(contexts, put_in))) for lm in (one, two))
     assert with_it_two.equal(with_it)
-    layers = list(range(layer + 1))
+    layers = list(map(Hookpoint, range(layer + 1)))
     captured, captured_two = one.captures(contexts, layers), two.captures(contexts, layers)
     assert all(captured_two[each].equal(captured[each]) for each in layers)
     clean = clean_losses(two, contexts)[1]
@@ -110,7 +113,7 @@ def test_two_devices_compute_what_one_does(family, contexts, layer, dtype):
 @pytest.mark.usefixtures("two_names")
 def test_an_identity_recovers_all_on_two_devices(demo_weights, tmp_path):
     with onednn.left_out():
-        lm = LanguageModel(spread(demo_weights), 3, CPU, whole=True)
+        lm = LanguageModel(spread(demo_weights), Hookpoint(3), CPU, whole=True)
     text = text_of(tmp_path, [[0, 5, 9, 12, 700, 3], [0, 8, 8, 1000, 31]])
     identity = baselines.Linear(torch.eye(128), torch.zeros(128))
     found = judge_by(evaluation_recipe(), {"": identity}, lm, text, "test")
@@ -122,7 +125,10 @@ def test_the_lens_is_the_same_on_two_devices(family):
     name, folder = family
     weights = Weights(name, folder, None, "float32")
     with onednn.left_out():
-        one, two = (LanguageModel(w, 1, CPU, whole=False) for w in (weights, spread(weights)))
+        one, two = (
+            LanguageModel(each, Hookpoint(1), CPU, whole=False)
+            for each in (weights, spread(weights))
+        )
     directions_SD = torch.randn(5, one.d_model, generator=torch.Generator().manual_seed(3))
     lenses = [lens_of(lm, 2048) for lm in (one, two)]
     assert lenses[1].norm == lenses[0].norm
@@ -140,7 +146,7 @@ def stand_ins(monkeypatch):
 def on_stand_ins(family, layer, *, whole):
     name, folder = family
     weights = Weights(name, folder, None, "float32", 2)
-    return LanguageModel(weights, layer, TWO_GPUS[0], whole=whole)
+    return LanguageModel(weights, Hookpoint(layer), TWO_GPUS[0], whole=whole)
 
 
 @pytest.mark.parametrize("layer", [0, 2])
@@ -156,9 +162,10 @@ def test_blocks_lie_on_both_gpus_and_all_comes_back_to_the_first(
     tied = lm.model.get_output_embeddings().weight is lm.model.get_input_embeddings().weight
     assert lm.model.get_output_embeddings().weight.device == TWO_GPUS[0 if tied else 1]
     given = Contexts(*map(stand_ins.from_tensor, (contexts.ids, contexts.mask)))
-    hidden, logits = lm.run(given)
+    run = lm.run(given)
+    hidden, logits = run.written_BLD, run.logits
     put_in = torch.zeros(hidden.shape, device=hidden.device)
-    found = [hidden, *logits, *lm.run_with(given, put_in), *lm.captures(given, [layer]).values()]
+    found = [hidden, *logits, *lm.run_with(given, put_in), *lm.captures(given, [Hookpoint(layer)]).values()]
     assert {each.device for each in found} == {TWO_GPUS[0]}
 
 
@@ -167,7 +174,7 @@ def test_a_capturing_lm_spreads_the_blocks_that_it_holds(family, contexts, stand
     blocks = lm.model.get_submodule(lm._blocks_name)
     assert [next(block.parameters()).device for block in blocks] == TWO_GPUS
     given = Contexts(*map(stand_ins.from_tensor, (contexts.ids, contexts.mask)))
-    assert {x.device for x in lm.captures(given, [0, 1]).values()} == {TWO_GPUS[0]}
+    assert {x.device for x in lm.captures(given, map(Hookpoint, (0, 1))).values()} == {TWO_GPUS[0]}
     lens = lens_of(lm, 2048)
     assert lens.unembedding_VD.device == lens.scale_D.device
 
@@ -177,7 +184,7 @@ def test_stand_ins_notice_what_is_not_handed_on(family, contexts, stand_ins):
     remove_hook_from_module(lm.model, recurse=True)
     given = Contexts(*map(stand_ins.from_tensor, (contexts.ids, contexts.mask)))
     with pytest.raises(Exception, match="at least two devices"):
-        lm.captures(given, [0, 1])
+        lm.captures(given, map(Hookpoint, (0, 1)))
 
 
 def test_blocks_are_spread_evenly_in_order():
@@ -194,10 +201,10 @@ def test_blocks_are_spread_evenly_in_order():
 
 
 def test_one_device_is_as_before(demo_weights):
-    lm = LanguageModel(demo_weights, 3, CPU, whole=True)
+    lm = LanguageModel(demo_weights, Hookpoint(3), CPU, whole=True)
     assert not hasattr(lm.model, "hf_device_map")
     # Also where the config asks for several, on a CPU.
-    lm = LanguageModel(spread(demo_weights), 3, CPU, whole=True)
+    lm = LanguageModel(spread(demo_weights), Hookpoint(3), CPU, whole=True)
     assert not hasattr(lm.model, "hf_device_map")
     assert any(isinstance(module, onednn.Packed) for module in lm.model.modules())
 
@@ -233,7 +240,7 @@ def recipes_of(config):
     """What an LM computes, and what it does not."""
     computed = [
         sae_recipe(config, SAE),
-        baselines_recipe(config, "demo", 3),
+        baselines_recipe(config, "demo", Hookpoint(3)),
         sae_evaluation_recipe(config, SAE, "dictionary_learning"),
         features_recipe(config, SAE),
     ]

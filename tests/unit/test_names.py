@@ -3,6 +3,7 @@ from conftest import PROJECT, raw_config
 
 from saemake.base.errors import SaemakeError, nearest
 from saemake.config.checks import read
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import names
 from saemake.paths.command_words import check_target
 from saemake.paths.names import SaeName, Sweep
@@ -10,7 +11,7 @@ from saemake.paths.sweeps import members
 
 
 def test_a_sweep_lists_its_saes_in_the_configs_order(config):
-    sweep = Sweep("gemma-2-2b", 12, "top_k", "16k")
+    sweep = Sweep("gemma-2-2b", Hookpoint(12), "top_k", "16k")
     folders = [member.folder for member in members(config, sweep)]
     assert folders == [
         f"results/gemma-2-2b/L12/top_k/16k/k_{k}" for k in (20, 40, 80, 160, 320, 640)
@@ -20,7 +21,7 @@ def test_a_sweep_lists_its_saes_in_the_configs_order(config):
 def test_a_sparsity_is_named_by_its_parameter_and_value():
     assert names.sparsity_name("top_k", 80) == "k_80"
     assert names.sparsity_name("standard_new", 0.03) == "penalty_0.03"
-    sae = SaeName(Sweep("demo", 3, "standard_new", "1k"), 0.06)
+    sae = SaeName(Sweep("demo", Hookpoint(3), "standard_new", "1k"), 0.06)
     assert str(sae) == "demo/L3/standard_new/1k/penalty_0.06"
 
 

@@ -19,6 +19,7 @@ from saemake.architectures.trainer import Forward
 from saemake.architectures.training_settings import Training
 from saemake.base.errors import SaemakeError
 from saemake.judging.evaluate import judge_by
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import SaeName, Sweep
 from saemake.publishing import readers, saelens
 
@@ -144,7 +145,7 @@ def test_so_does_dictionary_learnings_evaluation(lm, tmp_path):
 
 def suite(folder, *names):
     """SAEs whose config.json is there."""
-    saes = [SaeName(Sweep("demo", 3, name, "1k"), 8) for name in names]
+    saes = [SaeName(Sweep("demo", Hookpoint(3), name, "1k"), 8) for name in names]
     for sae in saes:
         place = folder / sae.folder
         place.mkdir(parents=True)

@@ -8,13 +8,14 @@ from conftest import CONFIG_FILE, PROJECT, SMALL, raw_config
 
 from saemake.base.store import Store
 from saemake.config.checks import read
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import Sweep
 from saemake.paths.sweeps import members
 from saemake.plan import messages as plan
 from saemake.recipes.judging import evaluation_key, sae_evaluation_recipe
 from saemake.recipes.training import sae_recipe
 
-SWEEP = Sweep("demo", 3, "top_k", "256")
+SWEEP = Sweep("demo", Hookpoint(3), "top_k", "256")
 
 
 @pytest.fixture

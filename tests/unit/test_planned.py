@@ -31,6 +31,7 @@ from saemake.jobs.evaluate import evaluate
 from saemake.jobs.inputs import fetch_model, tokenise
 from saemake.jobs.train import parts_that_fit, train
 from saemake.llm.cost import Lm, Operations, Reading
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.shape import Shape, shape_of
 from saemake.paths.files import build_files, uses
 from saemake.paths.names import Baselines, SaeName, Subjects, Sweep
@@ -118,7 +119,7 @@ def agree(planned: int, counter: FlopCounterMode, what: str) -> None:
 
 @pytest.mark.parametrize("name", architectures.names())
 def test_operations_of_a_sweep_are_what_torch_counts(ready, name):
-    sweep = Sweep("demo", 3, name, "256")
+    sweep = Sweep("demo", Hookpoint(3), name, "256")
     target = f"{sweep.folder}/metrics.json"
     planned = operations(ready, target, "training")
     with counted() as counter:
@@ -142,7 +143,7 @@ def test_operations_with_dead_latents_are_what_torch_counts(ready, name):
     demo = {"architectures": {name: own}, "training": {"recipe": "dictionary_learning"}}
     over = merged({"models": {"demo": demo}}, SMALL)
     jobs = Jobs(read_config(over))
-    sweep = Sweep("demo", 3, name, "256")
+    sweep = Sweep("demo", Hookpoint(3), name, "256")
     planned = operations(jobs, f"{sweep.folder}/k_4/ae.pt", "training")
     assert planned.dead > 0
     with counted() as counter:
@@ -163,7 +164,7 @@ def test_operations_of_baselines_are_what_torch_counts(ready):
     for evaluation in ready.config.text_evaluations:
         planned = operations(ready, target, "baselines", evaluation)
         with counted() as counter:
-            ready.evaluate(Baselines("demo", 3), evaluation)
+            ready.evaluate(Baselines("demo", Hookpoint(3)), evaluation)
         agree(planned.lm + planned.saes, counter, f"baselines, {evaluation}")
     assert plan(ready.config, [target], STORE).jobs == []
 
@@ -182,7 +183,7 @@ def test_operations_by_hand():
     )
     assert shape.block_weights == 4 * 6 * 2 + 4 * 3 * 2 + 2 * 4 * 5
     assert shape.weights(blocks=2) == 2 * 112 + 28
-    lm = Lm(shape, blocks=3, layer=0)
+    lm = Lm(shape, blocks=3, hookpoint=Hookpoint(0))
     reading = Reading(contexts=2, tokens=9, positions=10, pairs=50, known=True)
     block = 2 * 112 * 10 + 4 * 6 * 50
     assert lm.to_layer(reading) == block
@@ -249,7 +250,7 @@ def test_the_jobs_behind_a_target(target, stages, tmp_path):
 
 
 def test_a_sparsity_more_trains_one_more(ready):
-    sweep = Sweep("demo", 3, "standard", "256")
+    sweep = Sweep("demo", Hookpoint(3), "standard", "256")
     ready.train(sweep)
     own = {"standard": {"sweep": [0.05, 0.1, 0.2]}}
     over = merged({"models": {"demo": {"architectures": own}}}, SMALL)
@@ -401,7 +402,7 @@ def test_a_model_of_no_known_shape_is_one_line(said, tmp_path):
 
 def test_a_pass_that_does_not_fit_is_cut_into_equal_parts():
     shape = shape_of(AutoConfig.from_pretrained(DEMO_LM))
-    recipe = sae_recipe(read_config(SMALL), SaeName(Sweep("demo", 3, "top_k", "256"), 4))
+    recipe = sae_recipe(read_config(SMALL), SaeName(Sweep("demo", Hookpoint(3), "top_k", "256"), 4))
     needed = [memory.of_training([recipe] * saes, shape).on_gpu for saes in range(1, 8)]
     assert needed == sorted(needed)
     for fit, parts in {7: [0, 7], 6: [0, 4, 7], 3: [0, 2, 5, 7], 1: [*range(8)]}.items():
@@ -412,7 +413,7 @@ def test_a_pass_that_does_not_fit_is_cut_into_equal_parts():
 def test_a_pass_spreads_over_gpus_where_its_saes_fit():
     shape, config = shape_of(AutoConfig.from_pretrained(DEMO_LM)), read_config(SMALL)
     one, wide = (
-        sae_recipe(config, SaeName(Sweep("demo", 3, "top_k", width), 4)) for width in ("256", "4k")
+        sae_recipe(config, SaeName(Sweep("demo", Hookpoint(3), "top_k", width), 4)) for width in ("256", "4k")
     )
     alone = memory.of_training([one], shape).on_gpu
     # What the first GPU has of one SAE is there for the LM and the buffer too.

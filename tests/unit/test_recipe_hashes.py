@@ -12,6 +12,7 @@ from conftest import CONFIG_FILE, DEMO_IN_BFLOAT16, PROJECT, raw_config
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.config.config import Config
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import SaeName, Sweep
 from saemake.paths.sweeps import members
 from saemake.recipes.training import baselines_recipe, sae_recipe
@@ -33,11 +34,11 @@ def hashes() -> dict[str, str]:
     found = {}
     for model in MODELS:
         for layer in config.models[model].suite.layers:
-            recipe = baselines_recipe(config, model, layer)
+            recipe = baselines_recipe(config, model, Hookpoint(layer))
             found[f"{model}/L{layer}/baselines"] = recipe.hash[:16]
             for architecture in config.architectures:
                 for width in config.widths:
-                    for sae in _members(config, Sweep(model, layer, architecture, width)):
+                    for sae in _members(config, Sweep(model, Hookpoint(layer), architecture, width)):
                         found[str(sae)] = sae_recipe(config, sae).hash[:16]
     return found
 
@@ -47,7 +48,7 @@ def test_recipe_hashes_are_what_they_were() -> None:
 
 
 def test_a_name_outside_a_sweep_has_the_recipe_that_it_would_have_in_one() -> None:
-    sae = SaeName(Sweep("demo", 3, "top_k", "1k"), 24)
+    sae = SaeName(Sweep("demo", Hookpoint(3), "top_k", "1k"), 24)
     listed = {"architectures": {"top_k": {"sweep": [2, 24]}}}
     without = read(raw_config(), PROJECT, [CONFIG_FILE])
     with_it = read(raw_config({"models": {"demo": listed}}), PROJECT, [CONFIG_FILE])
@@ -56,7 +57,7 @@ def test_a_name_outside_a_sweep_has_the_recipe_that_it_would_have_in_one() -> No
 
 def test_a_seed_changes_the_seed_of_the_recipe_alone() -> None:
     config = read(raw_config(), PROJECT, [CONFIG_FILE])
-    sweep = Sweep("demo", 3, "top_k", "1k")
+    sweep = Sweep("demo", Hookpoint(3), "top_k", "1k")
     own, third = (sae_recipe(config, SaeName(sweep, 8, seed)) for seed in (None, 3))
     assert third.training.seed == 3
     training = third.training.model_copy(update={"seed": own.training.seed})

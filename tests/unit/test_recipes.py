@@ -5,6 +5,7 @@ from conftest import PROJECT, raw_config
 
 from saemake.base.digest import digest
 from saemake.config.checks import read
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import SaeName, Sweep
 from saemake.recipes.inputs import _folder_digest, model_recipe
 from saemake.recipes.judging import sae_evaluation_recipe
@@ -14,8 +15,8 @@ from saemake.recipes.training import sae_recipe
 def hashes(over=None, model="demo"):
     config = read(raw_config(over), PROJECT, [])
     names = {
-        "top_k": SaeName(Sweep(model, 3, "top_k", "1k"), 8),
-        "standard_new": SaeName(Sweep(model, 3, "standard_new", "1k"), 0.1),
+        "top_k": SaeName(Sweep(model, Hookpoint(3), "top_k", "1k"), 8),
+        "standard_new": SaeName(Sweep(model, Hookpoint(3), "standard_new", "1k"), 0.1),
     }
     return {key: sae_recipe(config, name).hash for key, name in names.items()}
 
@@ -77,7 +78,7 @@ def test_a_local_model_is_its_content_not_its_place(tmp_path):
 
 
 def test_an_evaluation_changes_with_its_sae_and_with_its_text(config):
-    name = SaeName(Sweep("demo", 3, "top_k", "1k"), 8)
+    name = SaeName(Sweep("demo", Hookpoint(3), "top_k", "1k"), 8)
     base = sae_evaluation_recipe(config, name, "dictionary_learning").hash
     for over in (
         {"models": {"demo": {"evaluations": {"dictionary_learning": {"documents": 5}}}}},
@@ -88,6 +89,6 @@ def test_an_evaluation_changes_with_its_sae_and_with_its_text(config):
 
 
 def test_a_recipe_holds_no_path_of_this_machine(config):
-    for member in (SaeName(Sweep("demo", 3, "top_k", "1k"), 8),):
+    for member in (SaeName(Sweep("demo", Hookpoint(3), "top_k", "1k"), 8),):
         text = json.dumps(sae_recipe(config, member).model_dump(mode="json"))
         assert str(PROJECT) not in text

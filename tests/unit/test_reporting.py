@@ -28,6 +28,7 @@ from saemake.config.checks import read
 from saemake.config.config import Config
 from saemake.config.rebuilding import config_yaml
 from saemake.config.sections import Logging
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import Sweep
 from saemake.training import reporting
 from saemake.training.members import Member
@@ -326,7 +327,7 @@ def test_verify_logs_nothing(monkeypatch, tmp_path):
         verify.train, "into", lambda stores, config, *rest, **more: given.append(config)
     )
     monkeypatch.setattr(verify, "_manifest", lambda model, use: tmp_path)
-    verify._rebuild(config, Sweep("demo", 3, "top_k", "256"), [], tmp_path)
+    verify._rebuild(config, Sweep("demo", Hookpoint(3), "top_k", "256"), [], tmp_path)
     assert reporting.Reports(given[0].logging, "here", [RUN]).loggers == []
 
 

@@ -21,6 +21,7 @@ from saemake.jobs import submitted
 from saemake.jobs.passes import Shared
 from saemake.jobs.resources import Asks, gpus_of
 from saemake.jobs.runs import Run
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import Baselines, Sweep
 from saemake.paths.sweeps import members
 from saemake.plan.passes import cut
@@ -28,7 +29,7 @@ from saemake.plan.requests import CUDA_BYTES, MEMORY_FACTOR, MIB, START_MINUTES,
 from saemake.plan.totals import plan
 from saemake.plan.work import Evaluate, Fit, Look, Train
 
-GEMMA = Sweep("gemma-2-2b", 12, "top_k", "16k")
+GEMMA = Sweep("gemma-2-2b", Hookpoint(12), "top_k", "16k")
 TARGET = "results/gemma-2-2b/L12/top_k/16k/k_20/ae.pt"
 
 
@@ -54,7 +55,7 @@ def test_a_pass_asks_for_what_the_plan_says(tmp_path):
 
 def test_time_grows_with_each_attempt_to_the_longest():
     config = configured(longest_hours=5, time_factor=1.5)
-    asked = of_job(config, Fit("demo", 3))
+    asked = of_job(config, Fit("demo", Hookpoint(3)))
     assert START_MINUTES < asked.minutes(config, 1) <= START_MINUTES + 1
     assert asked.minutes(config, 3) == pytest.approx(3 * asked.minutes(config, 1), abs=3)
     assert of_job(config, Train(GEMMA)).minutes(config, 1) == 5 * 60
@@ -64,7 +65,7 @@ def test_time_grows_with_each_attempt_to_the_longest():
     "job",
     [
         Evaluate("sae_bench_core", GEMMA),
-        Evaluate("dictionary_learning", Baselines("gemma-2-2b", 12)),
+        Evaluate("dictionary_learning", Baselines("gemma-2-2b", Hookpoint(12))),
         Evaluate("sae_bench_absorption", GEMMA),
         Look(GEMMA),
     ],
@@ -78,7 +79,7 @@ def test_a_job_asks_for_its_own_part(job):
 
 def test_a_job_of_a_shared_pass_asks_for_all_of_it():
     config = configured()
-    other = Sweep("gemma-2-2b", 12, "top_k", "4k")
+    other = Sweep("gemma-2-2b", Hookpoint(12), "top_k", "4k")
     shared = read(
         {
             **raw_config({"slurm": {"device": "h100"}}),

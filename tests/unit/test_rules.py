@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.jobs import rules
+from saemake.llm.hookpoint import PATTERN as HOOKPOINTS
 from saemake.paths.artifacts import SaeFile
 from saemake.paths.grammar import parse
 from saemake.paths.sweeps import trained_with
@@ -27,7 +28,7 @@ PASSES = rules.train_rules(CONFIG)
 
 def pattern(path: str, constraints: dict[str, str]) -> re.Pattern[str]:
     """As Snakemake matches a path with wildcards."""
-    known = {"layer": "0|[1-9][0-9]*", "model": "[^/]+", "architecture": "[^/]+", **constraints}
+    known = {"hookpoint": HOOKPOINTS, "model": "[^/]+", "architecture": "[^/]+", **constraints}
     parts = re.split(r"\{(\w+)\}", path)
     words = [
         f"(?P<{part}>{known[part]})" if place % 2 else re.escape(part)
@@ -58,9 +59,10 @@ def makers(path: str) -> list:
         ["k_2", "k_3", "k_8", "k_64", "k_65", "l0_8", "l0_9", "penalty_0.1", "penalty_0.3"]
     ),
     st.sampled_from(["", "/seed_3", "/seed_1"]),
+    st.sampled_from(["L3", "L0.attn_out", "L3.mlp_in-mlp_out"]),
 )
-def test_one_rule_makes_an_sae(architecture, width, sparsity, seed):
-    path = f"results/demo/L3/{architecture}/{width}/{sparsity}{seed}/ae.pt"
+def test_one_rule_makes_an_sae(architecture, width, sparsity, seed, hookpoint):
+    path = f"results/demo/{hookpoint}/{architecture}/{width}/{sparsity}{seed}/ae.pt"
     try:
         artifact = parse(CONFIG, path)
     except SaemakeError:

@@ -16,6 +16,7 @@ from saemake.evaluation import by_sae_bench
 from saemake.evaluation.sae_bench.autointerp import Autointerp
 from saemake.jobs import before
 from saemake.judging import by_sae_bench as judging
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import judged_by
 from saemake.paths.grammar import parse
 from saemake.paths.names import Baselines, SaeName, SetupName, Sweep
@@ -26,7 +27,7 @@ from saemake.recipes.kinds import SaeBenchRecipe
 
 PYTHIA, GEMMA = "pythia-160m-deduped", "gemma-2-2b"
 GIGABYTE = 1e9
-SAE = SaeName(Sweep(PYTHIA, 8, "top_k", "4k"), 20)
+SAE = SaeName(Sweep(PYTHIA, Hookpoint(8), "top_k", "4k"), 20)
 
 
 def configured(over: dict[str, Any] | None = None) -> Config:
@@ -61,13 +62,13 @@ def test_a_setup_takes_what_was_seen_of_sae_bench(name: str, pythia: float, gemm
 )
 def test_an_evaluation_judges_the_lms_that_its_code_knows(model: str, refused: set[str]) -> None:
     config = configured()
-    sweep = Sweep(model, 3, "top_k", "4k")
+    sweep = Sweep(model, Hookpoint(3), "top_k", "4k")
     names = config.sae_bench_evaluations
     assert {name for name in names if judged_by.why_not(config, sweep, name)} == refused
 
 
 def test_no_evaluation_of_sae_bench_judges_an_unknown_lm(tmp_path: Path) -> None:
-    demo, named = Sweep("demo", 3, "top_k", "1k"), "EleutherAI/pythia-70m-deduped"
+    demo, named = Sweep("demo", Hookpoint(3), "top_k", "1k"), "EleutherAI/pythia-70m-deduped"
     config = configured({"models": {"demo": {"transformer_lens": None}}})
     assert all(judged_by.why_not(config, demo, name) for name in config.sae_bench_evaluations)
     assert judged_by.why_not(configured(), demo, "sae_bench_tpp") is None
@@ -91,7 +92,7 @@ def test_a_suite_leaves_out_what_cannot_judge_and_says_so() -> None:
     evaluations = ["dictionary_learning", "sae_bench_ravel", "sae_bench_tpp"]
     suite = {"suite": {"evaluations": evaluations}}
     config = configured({"models": {"pythia-70m-deduped": suite}})
-    sweep = Sweep("pythia-70m-deduped", 3, "top_k", "4k")
+    sweep = Sweep("pythia-70m-deduped", Hookpoint(3), "top_k", "4k")
     assert judged_by.evaluations_of(config, sweep) == ["dictionary_learning", "sae_bench_tpp"]
     table = parse(config, f"results/{sweep}/metrics.json")
     lines = before.check(config, [table])
@@ -215,7 +216,7 @@ def test_noise_by_hand() -> None:
 
 def test_pca_is_the_baseline_that_sae_bench_judges() -> None:
     config = configured()
-    found = evaluation_recipes(config, Baselines(PYTHIA, 8), "sae_bench_tpp")
+    found = evaluation_recipes(config, Baselines(PYTHIA, Hookpoint(8)), "sae_bench_tpp")
     assert list(found) == ["pca"]
 
 
@@ -226,7 +227,7 @@ def test_the_conda_environment_has_the_pins() -> None:
 
 
 def test_an_sae_narrower_than_the_lm_is_refused() -> None:
-    sweep = Sweep(GEMMA, 12, "top_k", "1k")
+    sweep = Sweep(GEMMA, Hookpoint(12), "top_k", "1k")
     assert "fewer latents than the LM is wide (2304)" in str(
         judged_by.why_not(configured(), sweep, "sae_bench_tpp")
     )
@@ -276,7 +277,7 @@ def test_a_push_that_rebuilds_elsewhere_has_the_lm_that_unlearning_asks() -> Non
     assert set(content["models"]) == {GEMMA, "gemma-2-2b-it"}
     assert set(content["datasets"]) == {"cais/wmdp", "cais/mmlu", "wikitext", "bio-forget-corpus"}
     rebuilt = configured(content)
-    sweep = SaeName(Sweep(GEMMA, 12, "top_k", "16k"), 80)
+    sweep = SaeName(Sweep(GEMMA, Hookpoint(12), "top_k", "16k"), 80)
     for each in evaluations:
         ours, theirs = (sae_evaluation_recipes(c, sweep, each) for c in (config, rebuilt))
         assert [recipe.hash for recipe in ours] == [recipe.hash for recipe in theirs]

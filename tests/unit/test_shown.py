@@ -5,6 +5,7 @@ from conftest import CONFIG_FILE, PROJECT, raw_config
 
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import shown
 from saemake.paths.grammar import parse
 
@@ -17,7 +18,7 @@ def config(over=None):
 
 def files(name, over=None):
     checked = config(over)
-    return shown.of_layer(checked, name, "demo", 3).files(checked)
+    return shown.of_hookpoint(checked, name, "demo", Hookpoint(3)).files(checked)
 
 
 SWEEPS = [f"{L3}/{name}/1k/metrics.json" for name in ("top_k", "batch_top_k", "standard_new")]

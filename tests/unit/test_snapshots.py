@@ -11,6 +11,7 @@ from unit.test_architectures import data, make
 from saemake import architectures
 from saemake.base.store import Store
 from saemake.config.checks import read
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import Sweep
 from saemake.paths.sweeps import members
 from saemake.recipes.training import sae_recipe
@@ -58,7 +59,7 @@ def inputs(small, demo_weights, tmp_path_factory):
 
 
 def wanted(config, architecture="top_k", steps=()):
-    sweep = Sweep("demo", 3, architecture, "256")
+    sweep = Sweep("demo", Hookpoint(3), architecture, "256")
     return [Wanted(str(m), sae_recipe(config, m), steps) for m in members(config, sweep)]
 
 

@@ -17,6 +17,7 @@ from saemake.base.errors import SaemakeError
 from saemake.config import rebuilding
 from saemake.config.checks import read
 from saemake.jobs import turns
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.paths import files as of_model
 from saemake.paths.command_words import check_target
@@ -51,7 +52,7 @@ def config_of(**entries):
 
 
 def sae(model, architecture="top_k", sparsity=4, layer=3, width="256", seed=None):
-    return SaeName(Sweep(model, layer, architecture, width), sparsity, seed)
+    return SaeName(Sweep(model, Hookpoint(layer), architecture, width), sparsity, seed)
 
 
 # Names.
@@ -129,6 +130,7 @@ def test_a_published_sae_is_a_source_of_its_own_key():
             {"tuned": "results/demo/L3/gated/256/penalty_0.1"},
             "gated has other weights than top_k, which takes those of top_k, batch_top_k",
         ),
+        ({"tuned": "results/demo/L3.mlp_in-mlp_out/top_k/256/k_4"}, "it is a transcoder, not an SAE"),
         ({"tuned": "published/demo/{sae}"}, "no SAE of demo/L3 is published"),
     ],
 )
@@ -296,7 +298,7 @@ def inputs(demo_weights, tmp_path_factory):
 
 
 def wanted(config, model, starts=None):
-    saes = members(config, Sweep(model, 3, "top_k", "256"))
+    saes = members(config, Sweep(model, Hookpoint(3), "top_k", "256"))
     return [
         Wanted(str(each), sae_recipe(config, each), (0,), start=starts and starts(each))
         for each in saes
@@ -340,10 +342,10 @@ def test_a_pass_goes_on_from_a_trained_sae_and_resumes_after_a_kill(
         assert stored(tuned, tmp_path / f"killed-{at}") == stored(tuned, tmp_path / "straight")
 
     # The first step's loss is the source's on the same activations.
-    lm = LanguageModel(demo_weights, 3, torch.device("cpu"), whole=False)
+    lm = LanguageModel(demo_weights, Hookpoint(3), torch.device("cpu"), whole=False)
     ((_, stream),) = streams([tuned[0].recipe], lm, inputs.tokens, None).items()
     scale_all([stream])
-    x_raw = stream.batch() * stream.scale
+    x_raw = stream.pair()[0] * stream.scale
     saes = Stores.under(tmp_path / "straight").saes
     for each in tuned:
         source = loading.load(each.start.folder, "cpu", None)

@@ -6,6 +6,7 @@ from saemake.__main__ import main
 from saemake.base.errors import SaemakeError
 from saemake.commands import targets, verify, why
 from saemake.commands.dry_run import Job
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.files import build_files, figure_files
 
 SWEEP = "results/demo/L3/top_k/1k"
@@ -48,7 +49,7 @@ def test_a_name_is_found_from_another_folder(config, folder):
 
 def test_a_plain_run_and_figures(config, folder):
     assert files(config, "all", folder) == build_files(config)
-    assert files(config, "demo/L3/figures", folder) == figure_files(config, "demo", 3)
+    assert files(config, "demo/L3/figures", folder) == figure_files(config, "demo", Hookpoint(3))
     with pytest.raises(
         SaemakeError, match=r"results/figures/frontier\.pdf: the config describes no"
     ):

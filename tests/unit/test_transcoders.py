@@ -43,8 +43,8 @@ def make(name, *, skip=False, recipe="saebench", autocast="float32", **settings)
         training=training,
         steps=STEPS,
         device=CPU,
-        transcodes=True,
-        skip=skip,
+        is_transcoder=True,
+        with_skip=skip,
     )
 
 

@@ -23,6 +23,7 @@ from saemake.commands import command_line, why
 from saemake.config.checks import read
 from saemake.inputs import weights
 from saemake.jobs import train, turns
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.command_words import check_target
 from saemake.paths.names import STORE, SaeName, Sweep
 from saemake.plan import messages
@@ -102,7 +103,7 @@ def test_memory_and_disk(tmp_path, monkeypatch, config, shown):  # noqa: F811
     full = OSError(errno.ENOSPC, "No space left on device")
     assert quotes("A full disk", str(disk_fault(full, STORE / "saes" / "0a1b")))
 
-    sae = SaeName(Sweep("gemma-2-2b", 12, "top_k", "65k"), 20)
+    sae = SaeName(Sweep("gemma-2-2b", Hookpoint(12), "top_k", "65k"), 20)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (12 * 2**30, 16 * 2**30))
@@ -141,7 +142,7 @@ def test_results(tmp_path, monkeypatch, capsys, config):
     (file.parent / "provenance.json").write_text('{"ae_sha256": "' + 64 * "0" + '"}')
     assert quotes("A file was edited", next(why._damage(config, str(file), None)))
 
-    said = str(messages.of_training(config, Sweep("demo", 3, "top_k", "1k")))
+    said = str(messages.of_training(config, Sweep("demo", Hookpoint(3), "top_k", "1k")))
     assert quotes("Results that were copied train again", f"Job 2: {said}")
 
 

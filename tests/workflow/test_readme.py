@@ -10,6 +10,7 @@ import torch
 from conftest import DEMO_LM, PROJECT
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.text.shards import Contexts
 
@@ -98,7 +99,7 @@ def hidden_states():
 
 
 def captured(demo_weights, layer, tokens):
-    lm = LanguageModel(demo_weights, layer, CPU, whole=False)
+    lm = LanguageModel(demo_weights, Hookpoint(layer), CPU, whole=False)
     return lm.capture(Contexts(tokens.input_ids, tokens.attention_mask))
 
 

@@ -1,4 +1,4 @@
-"""What SAEs are compared with, once a model and layer: the identity and principal components."""
+"""What SAEs are compared with, once a model and site: the identity and principal components."""
 
 
 rule baselines:
@@ -6,9 +6,9 @@ rule baselines:
         model="results/{model}/model.json",
         tokens="results/{model}/tokens/train/manifest.json",
     output:
-        "results/{model}/L{layer}/baselines/pca.safetensors",
+        "results/{model}/{hookpoint}/baselines/pca.safetensors",
     log:
-        "logs/baselines/{model}/L{layer}.log",
+        "logs/baselines/{model}/{hookpoint}.log",
     conda:
         "../../envs/saemake.yaml"
     threads: lambda wildcards: CONFIG.training_of(wildcards.model).cpu_threads
@@ -16,10 +16,10 @@ rule baselines:
         **ASKS.fit(gpus_of("{model}", lm_devices)),
     params:
         recipe=lambda wildcards: baselines_recipe(
-            CONFIG, wildcards.model, int(wildcards.layer)
+            CONFIG, wildcards.model, hookpoint_in(wildcards)
         ).hash[:16],
         replaced=lambda wildcards, output: messages.of_replaced(CONFIG, output),
     message:
-        "fit the principal components of {wildcards.model}/L{wildcards.layer}{params.replaced}"
+        "fit the principal components of {wildcards.model}/{wildcards.hookpoint}{params.replaced}"
     script:
         "../scripts/baselines.py"

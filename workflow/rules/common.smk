@@ -23,7 +23,9 @@ from saemake.jobs import resources as job_resources
 from saemake.jobs import rules as job_rules
 from saemake.jobs import runs, screen, turns
 from saemake.config.config import NUMBERED_WIDTH
-from saemake.jobs.rules import ONE_SAE, baselines_in, in_each, sae_in, setup_in, sweep_in
+from saemake.jobs.rules import ONE_SAE, hookpoint_in, in_each, sae_in
+from saemake.jobs.rules import setup_in, sweep_in
+from saemake.llm.hookpoint import PATTERN as HOOKPOINTS
 from saemake.paths import catalogue, judged_by, shown, starts
 from saemake.paths.asked_latents import check_asked_latents
 from saemake.paths.command_words import check_target
@@ -46,7 +48,7 @@ from saemake.paths.files import (
 )
 
 # Not by its own name: Snakemake has a class Checkpoints, in whose namespace this file is run.
-from saemake.paths.names import METRICS, SAE_FILES, PublishedSweep, dataset_file
+from saemake.paths.names import METRICS, SAE_FILES, PublishedSweep, baselines_of, dataset_file
 from saemake.paths.names import Checkpoints as SaeCheckpoints
 from saemake.paths.spelling import sae_of
 from saemake.paths.sweeps import members, trained_with
@@ -369,13 +371,13 @@ def published_entry(wildcards):
 
 
 def published_figure_tables(wildcards):
-    """What a figure of rebuilt and published SAEs shows: each comparison of a layer. The comparison
+    """What a figure of rebuilt and published SAEs shows: each comparison of a hookpoint. The comparison
     with the catalogue needs no published weights."""
     file = figures.get(wildcards.published_figure).table
     return [
         path
         for sweep in CATALOGUE.sweeps()
-        if (sweep.model, sweep.layer) == (wildcards.model, int(wildcards.layer))
+        if (sweep.model, sweep.hookpoint) == (wildcards.model, hookpoint_in(wildcards))
         for path in files_of_published(sweep, [file])
     ]
 
@@ -391,7 +393,7 @@ def tokens_inputs(wildcards):
 
 def shown_in(wildcards):
     """What a figure of a suite shows."""
-    return shown.of_layer(CONFIG, wildcards.figure, wildcards.model, int(wildcards.layer))
+    return shown.of_hookpoint(CONFIG, wildcards.figure, wildcards.model, hookpoint_in(wildcards))
 
 
 def shown_recipes(what):
@@ -416,14 +418,14 @@ def own_figure_recipes(wildcards):
 
 def report_recipes(wildcards):
     """The same of a report. Names of the catalogue and tolerances are in it too."""
-    layer = int(wildcards.layer)
+    hookpoint = hookpoint_in(wildcards)
     names = report_figure_names(CONFIG, wildcards.model)
-    what = [shown.of_layer(CONFIG, name, wildcards.model, layer) for name in names]
+    what = [shown.of_hookpoint(CONFIG, name, wildcards.model, hookpoint) for name in names]
     pages = CONFIG.models[wildcards.model].suite.pages
     entries = [
         repr(entry)
         for sweep in CATALOGUE.sweeps()
-        if (sweep.model, sweep.layer) == (wildcards.model, layer)
+        if (sweep.model, sweep.hookpoint) == (wildcards.model, hookpoint)
         for entry in CATALOGUE.of_sweep(sweep).values()
     ]
     said = digest([COMPARED_BY, captions.VERSION, pages, entries])
@@ -432,8 +434,8 @@ def report_recipes(wildcards):
 
 def published_figure_recipes(wildcards):
     """The same of a figure of rebuilt and published SAEs."""
-    layer = (wildcards.model, int(wildcards.layer))
-    sweeps = [sweep for sweep in CATALOGUE.sweeps() if (sweep.model, sweep.layer) == layer]
+    place = (wildcards.model, hookpoint_in(wildcards))
+    sweeps = [sweep for sweep in CATALOGUE.sweeps() if (sweep.model, sweep.hookpoint) == place]
     hashes = [
         evaluated(subjects)
         for sweep in sweeps
@@ -451,6 +453,7 @@ wildcard_constraints:
     model="|".join(map(re.escape, CONFIG.models)),
     architecture="|".join(CONFIG.architectures),
     layer="0|[1-9][0-9]*",
+    hookpoint=HOOKPOINTS,
     width="|".join([*map(re.escape, CONFIG.widths), NUMBERED_WIDTH.pattern]),
     use="|".join(uses(CONFIG)),
     evaluation="|".join(CONFIG.text_evaluations),

@@ -66,19 +66,19 @@ rule metrics:
         saes=lambda wildcards: [
             f"{member.folder}/{METRICS}" for member in members(CONFIG, sweep_in(wildcards))
         ],
-        baselines="results/{model}/L{layer}/baselines/metrics.json",
+        baselines=lambda wildcards: f"{baselines_of(sweep_in(wildcards)).folder}/{METRICS}",
     output:
-        "results/{model}/L{layer}/{architecture}/{width}/metrics.json",
+        "results/{model}/{hookpoint}/{architecture}/{width}/metrics.json",
     log:
-        "logs/metrics/{model}/L{layer}/{architecture}/{width}.log",
+        "logs/metrics/{model}/{hookpoint}/{architecture}/{width}.log",
     conda:
         "../../envs/saemake.yaml"
     params:
         recipes=lambda wildcards: [
             evaluated(sweep_in(wildcards)),
-            evaluated(baselines_in(wildcards)),
+            evaluated(baselines_of(sweep_in(wildcards))),
         ],
     message:
-        "gather the sweep {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}"
+        "gather the sweep {wildcards.model}/{wildcards.hookpoint}/{wildcards.architecture}/{wildcards.width}"
     script:
         "../scripts/metrics.py"

@@ -1,4 +1,4 @@
-"""Figures of a model's suite at one layer, and those that the config describes."""
+"""Figures of a model's suite at one hookpoint, and those that the config describes."""
 
 
 localrules:
@@ -11,16 +11,16 @@ rule figure:
     input:
         figure_tables,
     output:
-        pdf="results/{model}/L{layer}/figures/{figure}.pdf",
+        pdf="results/{model}/{hookpoint}/figures/{figure}.pdf",
         svg=report(
-            "results/{model}/L{layer}/figures/{figure}.svg",
+            "results/{model}/{hookpoint}/figures/{figure}.svg",
             caption="../report/figure.rst",
             category="Figures",
-            subcategory="{model} L{layer}",
+            subcategory="{model} {hookpoint}",
             labels={"figure": "{figure}"},
         ),
     log:
-        "logs/figures/{model}/L{layer}/{figure}.log",
+        "logs/figures/{model}/{hookpoint}/{figure}.log",
     conda:
         "../../envs/saemake.yaml"
     params:
@@ -28,7 +28,7 @@ rule figure:
         replaced=lambda wildcards, output, input: messages.of_replaced(CONFIG, output, input),
         caption=lambda wildcards, output: captions.caption(wildcards.figure),
     message:
-        "draw {wildcards.figure} of {wildcards.model} L{wildcards.layer}{params.replaced}"
+        "draw {wildcards.figure} of {wildcards.model} {wildcards.hookpoint}{params.replaced}"
     script:
         "../scripts/figure.py"
 
@@ -62,26 +62,26 @@ rule report:
     input:
         figures=lambda wildcards: [
             path
-            for path in report_figures(CONFIG, wildcards.model, int(wildcards.layer))
+            for path in report_figures(CONFIG, wildcards.model, hookpoint_in(wildcards))
             if path.endswith(".svg")
         ],
-        tables=lambda wildcards: report_tables(CONFIG, wildcards.model, int(wildcards.layer)),
+        tables=lambda wildcards: report_tables(CONFIG, wildcards.model, hookpoint_in(wildcards)),
         # It leads to them.
-        pages=lambda wildcards: suite_pages(CONFIG, wildcards.model, int(wildcards.layer)),
+        pages=lambda wildcards: suite_pages(CONFIG, wildcards.model, hookpoint_in(wildcards)),
     output:
         report(
-            "results/{model}/L{layer}/report.html",
+            "results/{model}/{hookpoint}/report.html",
             caption="../report/report.rst",
             category="Reports",
-            labels={"model": "{model}", "layer": "{layer}"},
+            labels={"model": "{model}", "hookpoint": "{hookpoint}"},
         ),
     log:
-        "logs/figures/{model}/L{layer}/report.log",
+        "logs/figures/{model}/{hookpoint}/report.log",
     conda:
         "../../envs/saemake.yaml"
     params:
         recipes=report_recipes,
     message:
-        "write the report of {wildcards.model} L{wildcards.layer}"
+        "write the report of {wildcards.model} {wildcards.hookpoint}"
     script:
         "../scripts/report.py"

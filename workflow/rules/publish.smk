@@ -11,14 +11,14 @@ localrules:
 rule saelens:
     input:
         [
-            f"results/{{model}}/L{{layer}}/{{architecture}}/{{width}}/{{sae}}/{file}"
+            f"results/{{model}}/{{hookpoint}}/{{architecture}}/{{width}}/{{sae}}/{file}"
             for file in ("ae.pt", "config.json", "provenance.json")
         ],
     output:
-        weights="saelens/{model}/L{layer}/{architecture}/{width}/{sae}/sae_weights.safetensors",
-        cfg="saelens/{model}/L{layer}/{architecture}/{width}/{sae}/cfg.json",
+        weights="saelens/{model}/{hookpoint}/{architecture}/{width}/{sae}/sae_weights.safetensors",
+        cfg="saelens/{model}/{hookpoint}/{architecture}/{width}/{sae}/cfg.json",
     log:
-        "logs/saelens/{model}/L{layer}/{architecture}/{width}/{sae}.log",
+        "logs/saelens/{model}/{hookpoint}/{architecture}/{width}/{sae}.log",
     wildcard_constraints:
         sae=ONE_SAE,
     conda:
@@ -28,7 +28,7 @@ rule saelens:
         recipes=lambda wildcards: sae_recipe(CONFIG, sae_in(CONFIG, wildcards)).hash[:16],
         sae=lambda wildcards, output: sae_in(CONFIG, wildcards),
     message:
-        "write {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sae} as SAELens reads it"
+        "write {wildcards.model}/{wildcards.hookpoint}/{wildcards.architecture}/{wildcards.width}/{wildcards.sae} as SAELens reads it"
     script:
         "../scripts/saelens.py"
 

@@ -30,11 +30,11 @@ rule fetch:
     input:
         lambda wildcards: f"published/repositories/{published_entry(wildcards).repository}.json",
     output:
-        "published/{model}/L{layer}/{architecture}/{width}/{sparsity}/ae.pt",
-        "published/{model}/L{layer}/{architecture}/{width}/{sparsity}/config.json",
-        "published/{model}/L{layer}/{architecture}/{width}/{sparsity}/source.json",
+        "published/{model}/{hookpoint}/{architecture}/{width}/{sparsity}/ae.pt",
+        "published/{model}/{hookpoint}/{architecture}/{width}/{sparsity}/config.json",
+        "published/{model}/{hookpoint}/{architecture}/{width}/{sparsity}/source.json",
     log:
-        "logs/published/{model}/L{layer}/{architecture}/{width}/{sparsity}.log",
+        "logs/published/{model}/{hookpoint}/{architecture}/{width}/{sparsity}.log",
     conda:
         "../../envs/saemake.yaml"
     params:
@@ -47,18 +47,18 @@ rule fetch:
 
 rule against_catalogue:
     input:
-        "results/{model}/L{layer}/{architecture}/{width}/{sparsity}/metrics.json",
+        "results/{model}/{hookpoint}/{architecture}/{width}/{sparsity}/metrics.json",
     output:
-        "published/{model}/L{layer}/{architecture}/{width}/{sparsity}/against_catalogue.json",
+        "published/{model}/{hookpoint}/{architecture}/{width}/{sparsity}/against_catalogue.json",
     log:
-        "logs/compare/{model}/L{layer}/{architecture}/{width}/{sparsity}_catalogue.log",
+        "logs/compare/{model}/{hookpoint}/{architecture}/{width}/{sparsity}_catalogue.log",
     conda:
         "../../envs/saemake.yaml"
     params:
         compared=lambda wildcards: repr(published_entry(wildcards)) + COMPARED_BY,
         recipes=rebuilt_recipe,
     message:
-        "compare {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} with the catalogue"
+        "compare {wildcards.model}/{wildcards.hookpoint}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} with the catalogue"
     script:
         "../scripts/against_catalogue.py"
 
@@ -67,17 +67,17 @@ rule compare:
     input:
         **{
             place: [
-                f"{place}/{{model}}/L{{layer}}/{{architecture}}/{{width}}/{{sparsity}}/{file}"
+                f"{place}/{{model}}/{{hookpoint}}/{{architecture}}/{{width}}/{{sparsity}}/{file}"
                 for file in ["ae.pt", "config.json", "metrics.json"]
             ]
             for place in ["results", "published"]
         },
-        source="published/{model}/L{layer}/{architecture}/{width}/{sparsity}/source.json",
+        source="published/{model}/{hookpoint}/{architecture}/{width}/{sparsity}/source.json",
         files=result_files,
     output:
-        "published/{model}/L{layer}/{architecture}/{width}/{sparsity}/comparison.json",
+        "published/{model}/{hookpoint}/{architecture}/{width}/{sparsity}/comparison.json",
     log:
-        "logs/compare/{model}/L{layer}/{architecture}/{width}/{sparsity}.log",
+        "logs/compare/{model}/{hookpoint}/{architecture}/{width}/{sparsity}.log",
     conda:
         "../../envs/saemake.yaml"
     threads: lambda wildcards: CONFIG.training_of(wildcards.model).cpu_threads
@@ -85,7 +85,7 @@ rule compare:
         compared=lambda wildcards: repr(published_entry(wildcards)) + COMPARED_BY,
         recipes=lambda wildcards: [rebuilt_recipe(wildcards), published_recipe(wildcards)],
     message:
-        "compare {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} with the published one"
+        "compare {wildcards.model}/{wildcards.hookpoint}/{wildcards.architecture}/{wildcards.width}/{wildcards.sparsity} with the published one"
     script:
         "../scripts/compare.py"
 
@@ -94,15 +94,15 @@ rule comparisons:
     input:
         lambda wildcards: files_of_published(sweep_in(wildcards), ["comparison.json"]),
     output:
-        "published/{model}/L{layer}/{architecture}/{width}/comparison.json",
+        "published/{model}/{hookpoint}/{architecture}/{width}/comparison.json",
     log:
-        "logs/compare/{model}/L{layer}/{architecture}/{width}.log",
+        "logs/compare/{model}/{hookpoint}/{architecture}/{width}.log",
     conda:
         "../../envs/saemake.yaml"
     params:
         recipes=lambda wildcards: [*rebuilt_recipes(wildcards), published_recipe(wildcards)],
     message:
-        "gather the comparisons of {wildcards.model}/L{wildcards.layer}/{wildcards.architecture}/{wildcards.width}"
+        "gather the comparisons of {wildcards.model}/{wildcards.hookpoint}/{wildcards.architecture}/{wildcards.width}"
     script:
         "../scripts/gather.py"
 
@@ -111,21 +111,21 @@ rule published_figure:
     input:
         published_figure_tables,
     output:
-        pdf="published/{model}/L{layer}/figures/{published_figure}.pdf",
+        pdf="published/{model}/{hookpoint}/figures/{published_figure}.pdf",
         svg=report(
-            "published/{model}/L{layer}/figures/{published_figure}.svg",
+            "published/{model}/{hookpoint}/figures/{published_figure}.svg",
             caption="../report/figure.rst",
             category="Beside published SAEs",
             labels={"figure": "{published_figure}"},
         ),
     log:
-        "logs/figures/published/{model}/L{layer}/{published_figure}.log",
+        "logs/figures/published/{model}/{hookpoint}/{published_figure}.log",
     conda:
         "../../envs/saemake.yaml"
     params:
         recipes=published_figure_recipes,
         caption=lambda wildcards, output: captions.caption(wildcards.published_figure),
     message:
-        "draw {wildcards.published_figure} of {wildcards.model} L{wildcards.layer}"
+        "draw {wildcards.published_figure} of {wildcards.model} {wildcards.hookpoint}"
     script:
         "../scripts/figure.py"

@@ -1,8 +1,9 @@
-"""Write the report of a suite at one layer."""
+"""Write the report of a suite at one hookpoint."""
 
 from saemake.jobs.job import job
 from saemake.jobs.report import report
+from saemake.jobs.rules import hookpoint_in
 
 with job(snakemake) as config:
-    layer = int(snakemake.wildcards.layer)
-    report(config, snakemake.wildcards.model, layer, snakemake.input.figures, snakemake.output[0])
+    model, hookpoint = snakemake.wildcards.model, hookpoint_in(snakemake.wildcards)
+    report(config, model, hookpoint, snakemake.input.figures, snakemake.output[0])

@@ -133,7 +133,7 @@ class GatedTrainer(Gated, Trainer):
 
     def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
         super().start(x_BD, y_BD)
-        if self.transcodes:  # the gate starts centred too
+        if self.is_transcoder:  # the gate starts centred too
             self.dictionary.gate_bias.data.copy_(self.dictionary.mag_bias)
 
     def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:

@@ -178,7 +178,7 @@ class JumpReluTrainer(JumpRelu, Trainer):
 
     @property
     def constraint(self) -> Constraint:
-        return constraints.FREE if self.transcodes else constraints.OF_RECIPE[self.training.recipe]
+        return constraints.FREE if self.is_transcoder else constraints.OF_RECIPE[self.training.recipe]
 
     @torch.no_grad()
     def initialise(self) -> None:

@@ -86,7 +86,7 @@ class DictionaryLearning(TextEvaluation):
         Logits are looked at a context at a time, in float32 beside their log-softmax."""
         return Cost(
             Operations(
-                lm.whole(reading) + (1 + len(latents)) * lm.after_layer(reading),
+                lm.whole(reading) + (1 + len(latents)) * lm.after_site(reading),
                 coding_operations(lm, reading, latents),
             ),
             predicted=reading.tokens,

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from saemake.activations.dropping import Dropping
 from saemake.base import progress
-from saemake.evaluation.codecs import Codec, Judgement, decoded
+from saemake.evaluation.codecs import Codec, Judgement, completed, decoded
 from saemake.evaluation.dictionary_learning import TOKENS_AT_ONCE
 from saemake.evaluation.running import Mean, Variance, ratio, recovered
-from saemake.llm.model import LanguageModel, checked, token_losses
+from saemake.llm.model import LanguageModel, Run, checked, token_losses
 from saemake.text.shards import Contexts, Tokens
 
 
@@ -30,8 +30,8 @@ def judge(
     batch_contexts: int,
     label: str,
 ) -> dict[Any, Judgement]:
-    """Judge every codec on `tokens`. The LM runs up to the layer once for all codecs, and once per
-    codec from there on.
+    """Judge every codec on `tokens`. The LM runs up to the hookpoint once for all codecs, and
+    once per codec from there on.
 
     Raises SaemakeError if activations are not finite.
     """
@@ -51,17 +51,18 @@ def judge(
 
     with progress.bar(tokens.count, label, "tok", figures=so_far) as bar:
         for contexts in tokens.contexts(batch_contexts):
-            hidden_BLD, logits = lm.run(contexts)
-            clean.add(token_losses(logits, contexts))
-            zeros_BLD = torch.zeros_like(hidden_BLD)
-            ablated.add(token_losses(lm.run_with(contexts, zeros_BLD), contexts))
-            kept_BL = dropping.kept(contexts, hidden_BLD).to(lm.device)
-            x_ND = checked(hidden_BLD[kept_BL].float(), label, lm)
-            variance.add(x_ND)
+            run = lm.run(contexts)
+            written_BLD = run.written_BLD
+            clean.add(token_losses(run.logits, contexts))
+            zeros_BLD = torch.zeros_like(written_BLD)
+            ablated.add(_losses(lm, contexts, zeros_BLD, run))
+            kept_BL = dropping.kept(contexts, *run.sites).to(lm.device)
+            x_ND, y_ND = (checked(site[kept_BL].float(), label, lm) for site in run.read_and_written)
+            variance.add(y_ND)
             for figures in running.values():
-                spliced_BLD = hidden_BLD.clone()
-                spliced_BLD[kept_BL] = figures.add(x_ND).to(hidden_BLD.dtype)
-                figures.loss.add(_losses(lm, contexts, spliced_BLD))
+                spliced_BLD = written_BLD.clone()
+                spliced_BLD[kept_BL] = figures.add(x_ND, y_ND).to(written_BLD.dtype)
+                figures.loss.add(_losses(lm, contexts, spliced_BLD, run))
             bar.update(contexts.tokens)
     return {
         key: figures.judgement(clean.value, ablated.value, variance.value)
@@ -69,8 +70,8 @@ def judge(
     }
 
 
-def _losses(lm: LanguageModel, contexts: Contexts, hidden_BLD: Tensor) -> Tensor:
-    return token_losses(lm.run_with(contexts, hidden_BLD), contexts)
+def _losses(lm: LanguageModel, contexts: Contexts, hidden_BLD: Tensor, run: Run) -> Tensor:
+    return token_losses(lm.run_with(contexts, hidden_BLD, run.before_BLD), contexts)
 
 
 class _Running:
@@ -87,27 +88,29 @@ class _Running:
         self.residual = Variance(lm.d_model, lm.device)
         self.active_F = torch.zeros(codec.width, dtype=torch.long, device=lm.device)
 
-    def add(self, x_ND: Tensor) -> Tensor:
-        """Add the figures of activations [N, D]. Returns their reconstructions [N, D]."""
+    def add(self, x_ND: Tensor, y_ND: Tensor) -> Tensor:
+        """Add the figures of activations [N, D] and their targets. Returns the reconstructions of
+        these, [N, D]."""
         # In parts: the latents [N, F] of a large batch and dictionary would fill the memory.
-        return torch.cat([self._add_part(x_PD) for x_PD in x_ND.split(TOKENS_AT_ONCE)])
+        parts = zip(x_ND.split(TOKENS_AT_ONCE), y_ND.split(TOKENS_AT_ONCE), strict=True)
+        return torch.cat([self._add_part(x_PD, y_PD) for x_PD, y_PD in parts])
 
-    def _add_part(self, x_PD: Tensor) -> Tensor:
+    def _add_part(self, x_PD: Tensor, y_PD: Tensor) -> Tensor:
         f_PF = self.codec.encode(x_PD)
-        x_hat_PD = decoded(self.codec, f_PF)
+        y_hat_PD = completed(self.codec, x_PD, decoded(self.codec, f_PF))
         active_PF = f_PF != 0
-        in_P, out_P = x_PD.norm(dim=-1), x_hat_PD.norm(dim=-1)
-        product_P = (x_PD * x_hat_PD).sum(dim=-1)
-        self.l2_loss.add((x_PD - x_hat_PD).norm(dim=-1))
+        in_P, out_P = y_PD.norm(dim=-1), y_hat_PD.norm(dim=-1)
+        product_P = (y_PD * y_hat_PD).sum(dim=-1)
+        self.l2_loss.add((y_PD - y_hat_PD).norm(dim=-1))
         self.l1_loss.add(f_PF.abs() @ self.norm_F)
         self.l0.add(active_PF.sum(dim=-1))
         self.cossim.add(torch.where(out_P > 0, product_P / (in_P * out_P), 0))
         self.l2_ratio.add(out_P / in_P)
         self.out_squared.add(out_P.square())
         self.in_times_out.add(product_P)
-        self.residual.add(x_PD - x_hat_PD)
+        self.residual.add(y_PD - y_hat_PD)
         self.active_F += active_PF.sum(dim=0)
-        return x_hat_PD
+        return y_hat_PD
 
     def judgement(self, clean: float, ablated: float, variance: float) -> Judgement:
         """The final figures, given the LM's cross-entropies in nats and the activations' variance

@@ -142,9 +142,9 @@ class SaeBenchCore(TextEvaluation):
         return Cost(
             Operations(
                 lm.whole(behaviour)
-                + len(latents) * lm.after_layer(behaviour)
-                + lm.after_layer(zeros)
-                + lm.to_layer(variance),
+                + len(latents) * lm.after_site(behaviour)
+                + lm.after_site(zeros)
+                + lm.to_site(variance),
                 coding_operations(lm, reading, latents) + cosines,
             ),
             predicted=settings.reconstruction_batches * batch_contexts * settings.context_tokens,

@@ -29,7 +29,8 @@ from saemake.base import progress
 from saemake.evaluation.codecs import Codec, Coded, Judgement, reconstructed
 from saemake.evaluation.directions import largest_cosines, unit
 from saemake.evaluation.running import Mean, Variance, ratio, recovered
-from saemake.llm.model import LanguageModel, checked
+from saemake.llm.hookpoint import RESIDUAL
+from saemake.llm.model import LanguageModel, Run, checked
 from saemake.text.shards import Contexts, Tokens
 
 LOGITS_AT_ONCE = 2**20
@@ -45,7 +46,7 @@ def judge(
     label: str,
 ) -> dict[Any, Judgement]:
     """Judge every codec on `tokens`. Runs that do not depend on a codec happen once: the unmodified
-    LM, the LM without the layer, and the LM up to the layer.
+    LM, the LM without the site, and the LM up to the site.
 
     Raises SaemakeError if activations are not finite.
     """
@@ -67,27 +68,31 @@ def judge(
     with progress.bar(tokens.count, label, "tok", figures=so_far) as bar:
         for contexts in itertools.islice(batches, settings.reconstruction_batches):
             counted_BL = ~torch.isin(contexts.ids, ignored)
-            hidden_BLD, logits = lm.run(contexts)
+            run = lm.run(contexts)
+            written_BLD = run.written_BLD
             counted = counted_BL.to(lm.device)
-            kept = counted & dropping.kept(contexts, hidden_BLD).to(lm.device)
-            x_ND = checked(hidden_BLD[kept].float(), label, lm)
-            reference = _Reference(logits, contexts, counted)
+            kept = counted & dropping.kept(contexts, *run.sites).to(lm.device)
+            x_ND = checked(run.read_BLD[kept].float(), label, lm)
+            reference = _Reference(run.logits, contexts, counted)
             clean.add(reference.losses())
-            reference.compare(_without_layer(lm, contexts), ablated)
+            reference.compare(_without_site(lm, contexts, run), ablated)
             for key, codec in codecs.items():
-                spliced_BLD = hidden_BLD.clone()
-                spliced_BLD[kept] = reconstructed(codec, x_ND).to(hidden_BLD.dtype)
-                reference.compare(lm.run_with(contexts, spliced_BLD), behaviours[key])
-            del reference  # frees the batch's logits before the next batch
+                spliced_BLD = written_BLD.clone()
+                spliced_BLD[kept] = reconstructed(codec, x_ND).to(written_BLD.dtype)
+                reference.compare(lm.run_with(contexts, spliced_BLD, run.before_BLD), behaviours[key])
+            del reference, run  # frees the batch's logits before the next batch
             bar.update(contexts.tokens)
         variance = Variance(lm.d_model, lm.device)
+        source, target = lm.hookpoint.source, lm.hookpoint.target
         for contexts in itertools.islice(batches, settings.variance_batches):
-            hidden_BLD = lm.capture(contexts)
-            kept_BL = dropping.kept(contexts, hidden_BLD)
+            sites = lm.captures(contexts, [source, target])
+            kept_BL = dropping.kept(contexts, *sites.values())
             kept_BL &= ~torch.isin(contexts.ids, ignored).to(kept_BL.device)
-            x_ND = checked(hidden_BLD[kept_BL.to(lm.device)].float(), label, lm)
-            variance.add(x_ND)
-            batch = _Batch(x_ND, kept_BL.nonzero()[:, 0].to(lm.device), len(kept_BL))
+            on_device = kept_BL.to(lm.device)
+            at = {site: checked(h[on_device].float(), label, lm) for site, h in sites.items()}
+            variance.add(at[target])
+            contexts_N = kept_BL.nonzero()[:, 0].to(lm.device)
+            batch = _Batch(at[source], at[target], contexts_N, len(kept_BL))
             for activity in activities.values():
                 activity.add(batch)
             bar.update(contexts.tokens)
@@ -175,29 +180,35 @@ def _losses(log_RV: Tensor, next_R: Tensor) -> Tensor:
     return -log_RV.gather(1, next_R[:, None])[:, 0]
 
 
-def _without_layer(lm: LanguageModel, contexts: Contexts) -> Iterable[Tensor]:
-    """The logits with zeros after the layer. In most LMs they then do not depend on the tokens, so
-    all contexts have the same logits. If the first two contexts do, the others are not computed."""
-    if len(contexts.ids) > 2 and contexts.mask.all():
-        logits = list(_on_zeros(lm, Contexts(contexts.ids[:2], contexts.mask[:2])))
+def _without_site(lm: LanguageModel, contexts: Contexts, run: Run) -> Iterable[Tensor]:
+    """The logits with zeros at the hookpoint. In most LMs they do not depend on the tokens where it
+    is the residual stream, so all contexts have the same logits. If the first two contexts do, the
+    others are not computed."""
+    residual = lm.hookpoint.target.read in RESIDUAL
+    if residual and len(contexts.ids) > 2 and contexts.mask.all():
+        logits = list(_on_zeros(lm, Contexts(contexts.ids[:2], contexts.mask[:2]), None))
         first, second = logits[: len(logits) // 2], logits[len(logits) // 2 :]
         if all(map(torch.equal, first, second)):
             return first * len(contexts.ids)
-    return _on_zeros(lm, contexts)
+    return _on_zeros(lm, contexts, run.before_BLD)
 
 
-def _on_zeros(lm: LanguageModel, contexts: Contexts) -> Iterator[Tensor]:
+def _on_zeros(
+    lm: LanguageModel, contexts: Contexts, before_BLD: Tensor | None
+) -> Iterator[Tensor]:
     shape = (*contexts.ids.shape, lm.d_model)
-    return lm.run_with(contexts, torch.zeros(shape, dtype=lm.dtype, device=lm.device))
+    zeros_BLD = torch.zeros(shape, dtype=lm.dtype, device=lm.device)
+    return lm.run_with(contexts, zeros_BLD, before_BLD)
 
 
 class _Batch:
-    """The activations [N, D] of a batch, the context of each, and values that all codecs need."""
+    """The activations [N, D] of a batch and their targets (the same, unless they are a
+    transcoder's), the context of each, and values that all codecs need."""
 
-    def __init__(self, x_ND: Tensor, contexts_N: Tensor, contexts: int) -> None:
-        self.x_ND, self.contexts_N, self.contexts = x_ND, contexts_N, contexts
-        self.norm_N = x_ND.norm(dim=-1)
-        self.from_mean_N = (x_ND - x_ND.mean(dim=0)).square().sum(dim=-1)
+    def __init__(self, x_ND: Tensor, y_ND: Tensor, contexts_N: Tensor, contexts: int) -> None:
+        self.x_ND, self.y_ND, self.contexts_N, self.contexts = x_ND, y_ND, contexts_N, contexts
+        self.norm_N = y_ND.norm(dim=-1)
+        self.from_mean_N = (y_ND - y_ND.mean(dim=0)).square().sum(dim=-1)
 
 
 class _Activity:
@@ -237,8 +248,8 @@ class _Activity:
 
     def _add_reconstructions(self, x_hat_ND: Tensor, batch: _Batch) -> None:
         out_N = x_hat_ND.norm(dim=-1)
-        product_N = (batch.x_ND * x_hat_ND).sum(dim=-1)
-        squared_N = (batch.x_ND - x_hat_ND).square().sum(dim=-1)
+        product_N = (batch.y_ND * x_hat_ND).sum(dim=-1)
+        squared_N = (batch.y_ND - x_hat_ND).square().sum(dim=-1)
         cosine_N = product_N / (batch.norm_N * out_N)
         self.l2_in.add(batch.norm_N)
         self.l2_out.add(out_N)
@@ -275,12 +286,15 @@ class _Activity:
         firings in the contexts where it fires (NaN if in none), and properties of its weights."""
         encoder_FD = self.codec.encoder_weight * self.norm_F[:, None]
         decoder_FD = self.codec.decoder_rows
+        cosine_F = torch.cosine_similarity(encoder_FD, decoder_FD, dim=-1)
+        if self.codec.transcodes:  # of two sites: a cosine of their directions says nothing
+            cosine_F = torch.full_like(cosine_F, torch.nan)
         return {
             "feature_density": self.firings_F.double() / self.tokens,
             "consistent_activation_heuristic": self.firings_F.double() / self.contexts_F,
             "encoder_bias": self.codec.encoder_bias * self.norm_F,
             "encoder_norm": encoder_FD.norm(dim=-1),
-            "encoder_decoder_cosine_sim": torch.cosine_similarity(encoder_FD, decoder_FD, dim=-1),
+            "encoder_decoder_cosine_sim": cosine_F,
             "max_encoder_cosine_sim": largest_cosines(unit(encoder_FD)),
             "max_decoder_cosine_sim": largest_cosines(unit(decoder_FD)),
         }
