@@ -212,7 +212,7 @@ class Trainer(Architecture, abc.ABC):
             raise SaemakeError(
                 f"it takes activations {source.d_model} wide, not {self.d_model}: its LM is another"
             )
-        if source.transcodes != self.transcodes:
+        if source.transcodes != self.is_transcoder:
             kind, other = ("a transcoder", "an SAE")[:: 1 if source.transcodes else -1]
             raise SaemakeError(f"it is {kind}, not {other}")
         source.unscale(1 / scale, 1 / (scale if target_scale is None else target_scale))
