@@ -235,7 +235,8 @@ def _fields(provenance: dict[str, Any]) -> dict[str, str]:
         "revision of the text": provenance["text_revision"] or "none",
         "training": f"recipe `{training['recipe']}`, seed {training['seed']},"
         f" {recipe['steps'] * training['batch_tokens']:,} tokens"
-        f"{TrainingDrop.model_validate(training.get('drop', {})).clause}",
+        f"{TrainingDrop.model_validate(training.get('drop', {})).clause}"
+        f"{', loss `' + training['loss'] + '` of the LM' if 'loss' in training else ''}",
         "device": provenance["device"],
         "software": ", ".join(f"{name} {version}" for name, version in software.items()),
         "saemake's commit": ", ".join(commits) or "unknown",

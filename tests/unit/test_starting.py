@@ -14,6 +14,7 @@ from unit.test_snapshots import Killed, go, kill_before, stored
 from saemake import architectures
 from saemake.architectures import loading
 from saemake.base.errors import SaemakeError
+from saemake.base.store import sha256
 from saemake.config import rebuilding
 from saemake.config.checks import read
 from saemake.jobs import turns
@@ -388,3 +389,20 @@ def test_a_source_that_is_missing_edited_or_of_another_recipe_is_refused(inputs,
     (folder / "ae.pt").write_bytes(content[:-1])
     refused("damaged", tuned[0])
     assert files.read_provenance(folder)
+
+
+def test_a_published_sae_is_begun_with_from_its_own_files(inputs, tmp_path):
+    config = config_of(tuned="results/demo/{sae}")
+    base = wanted(config, "demo")[:1]
+    go(base, inputs, tmp_path, config, seconds=1e9)
+    folder = tmp_path / "published"
+    saes = Stores.under(tmp_path).saes
+    saes.link(base[0].recipe.hash, {f: folder / f for f in ("ae.pt", "config.json")})
+    place = {"repository": "owner/name", "path": "trainer_0", "commit": "c0ffee"}
+    sums = {"ae.pt": sha256(folder / "ae.pt")}
+    (folder / "source.json").write_text(json.dumps({**place, "sha256": sums}))
+    recipe = wanted(config, "tuned")[0].recipe
+    tuned = [Wanted("tuned", recipe, start=Start(folder, None))]
+    go(tuned, inputs, tmp_path / "tuned", config, seconds=1e9)
+    said = json.loads(Stores.under(tmp_path / "tuned").saes.read(recipe.hash, "provenance.json"))
+    assert said["start_from"] == {"ae_sha256": sums["ae.pt"], **place}
