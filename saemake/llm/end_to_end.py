@@ -59,9 +59,7 @@ class EndToEnd:
             self.lm.pieces(self.contexts), self.intact.lasts, strict=True
         ):
             rows = slice(start, start + len(contexts.ids))
-            yield _Piece(
-                contexts, self.kept_BL[rows], self.counted_BL[rows], rows, last_CLX, first
-            )
+            yield _Piece(contexts, self.kept_BL[rows], self.counted_BL[rows], rows, last_CLX, first)
             start += len(contexts.ids)
             first += int(self.kept_BL[rows].sum())
 
@@ -90,9 +88,7 @@ class EndToEnd:
             rows = slice(int(part[0]), int(part[-1]) + 1)
             with torch.enable_grad():
                 leaf_RX = rows_X[rows].detach().requires_grad_()
-                value = self._of_logits(
-                    self.lm.logits_of(leaf_RX), intact_X[rows], next_C[rows]
-                )
+                value = self._of_logits(self.lm.logits_of(leaf_RX), intact_X[rows], next_C[rows])
                 (gradient_RX,) = torch.autograd.grad(value, leaf_RX)
             total += value.detach().to(total.device)
             gradients.append(gradient_RX)

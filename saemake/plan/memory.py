@@ -181,9 +181,7 @@ def spread(
 
 def _bytes(recipe: SaeRecipe, shape: Shape) -> int:
     """An SAE's ae.pt, or a transcoder's."""
-    return sae_bytes(
-        shape.d_model, recipe.width, skip=architectures.get(recipe.architecture).skip
-    )
+    return sae_bytes(shape.d_model, recipe.width, skip=architectures.get(recipe.architecture).skip)
 
 
 def _latents(recipe: SaeRecipe) -> int:

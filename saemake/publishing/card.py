@@ -97,7 +97,9 @@ def render(config: Config, model: str, repo: str) -> str:
         example=_inside(saes[0].folder, model),
         config=REBUILDING,
         columns=_columns_described(config, model),
-        metrics="\n".join(_metrics(config, model, hookpoint) for hookpoint in suite.hookpoints).rstrip(),
+        metrics="\n".join(
+            _metrics(config, model, hookpoint) for hookpoint in suite.hookpoints
+        ).rstrip(),
         version=__version__,
         results=f"{RESULTS}/{model}",
         folders=_folders(config, model),

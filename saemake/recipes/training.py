@@ -113,7 +113,11 @@ def lm_run_key(recipe: SaeRecipe) -> str:
     the same."""
     training = recipe.training
     # An end-to-end loss needs the LM's own run on the same contexts.
-    of_loss = [] if training.loss == "mse" else [training.loss, str(recipe.hookpoint), training.drop.model_dump()]
+    of_loss = (
+        []
+        if training.loss == "mse"
+        else [training.loss, str(recipe.hookpoint), training.drop.model_dump()]
+    )
     return digest(
         [
             *of_loss,

@@ -178,9 +178,7 @@ class Member:
         """Whether every weight is finite. Waits for the device."""
         return self.trainer.dictionary.is_finite()
 
-    def save_checkpoint(
-        self, step: int, scale: float, target_scale: float, store: Store
-    ) -> None:
+    def save_checkpoint(self, step: int, scale: float, target_scale: float, store: Store) -> None:
         """Store the SAE as it is before `step`, unless a weight is not finite. `scale` is the norm
         factor, `target_scale` that of targets."""
         if self.is_finite():

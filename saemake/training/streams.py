@@ -179,9 +179,7 @@ def scale_all(of_pass: Sequence[AnyStream]) -> None:
             stream.target_scale, stream.target_norms = factor, norms.measured()
 
 
-def _raw_pairs(
-    stream: AnyStream, of_pass: Sequence[AnyStream]
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _raw_pairs(stream: AnyStream, of_pass: Sequence[AnyStream]) -> Iterator[tuple[Tensor, Tensor]]:
     """A stream's batches and their targets as the LM has them; before each, all buffers that are
     due are filled."""
     while True:

@@ -240,7 +240,9 @@ def test_a_pass_lowers_the_loss_and_a_killed_one_ends_with_the_same_bytes(
     assert stored(saes, tmp_path / "killed") == stored(saes, tmp_path / "straight")
     # Alone an SAE has the same bytes.
     go(saes[1:], given, tmp_path / "alone", config, seconds=1e9)
-    assert stored(saes[1:], tmp_path / "alone").items() <= stored(saes, tmp_path / "straight").items()
+    assert (
+        stored(saes[1:], tmp_path / "alone").items() <= stored(saes, tmp_path / "straight").items()
+    )
     read_back = Stores.under(tmp_path / "straight").saes
     said = json.loads(read_back.read(saes[0].recipe.hash, "provenance.json"))
     assert said["recipe"]["training"]["loss"] == loss

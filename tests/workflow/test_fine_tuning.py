@@ -1,5 +1,4 @@
-"""Fine-tuning through the workflow: a chain of model entries, each of whose SAEs starts from the one
-before."""
+"""Fine-tuning through the workflow: a chain of model entries, whose SAEs start from each other."""
 
 import json
 import subprocess
@@ -83,10 +82,8 @@ def test_the_first_job_of_a_shared_pass_waits_for_the_sources_of_all(tuned, tmp_
     workflow.configure(merged(over, entries()))
     kinds = ("top_k", "batch_top_k")
     workflow.succeed(*(f"results/tuned/L2/{kind}/256/k_4/ae.pt" for kind in kinds))
-    trained = [workflow.trained(f"tuned/L2/{kind}/256.log").split(": ")[-1] for kind in kinds]
-    assert sorted(trained) == ["0 of 4 SAEs are in the store; training 4"] * 2 or any(
-        "training 4" in line for line in trained
-    )
+    logs = [workflow.trained(f"tuned/L2/{kind}/256.log") for kind in kinds]
+    assert any("0 of 4 SAEs are in the store; training 4" in line for line in logs)
     for kind in kinds:
         path = f"L2/{kind}/256/k_4/provenance.json"
         said = json.loads(workflow.read(f"results/tuned/{path}"))

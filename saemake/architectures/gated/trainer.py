@@ -163,7 +163,11 @@ class GatedTrainer(Gated, Trainer):
         auxiliary = losses.reconstruction(y_BD, x_hat_gate_BD)
         scale = self.now["sparsity_scale"]
         loss = error + self.sparsity_value * sparsity * scale + auxiliary
-        parts = {self.error_name: error.detach(), "sparsity": sparsity.detach(), "gate_l2": auxiliary.detach()}
+        parts = {
+            self.error_name: error.detach(),
+            "sparsity": sparsity.detach(),
+            "gate_l2": auxiliary.detach(),
+        }
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
     def gates(self, encoding: Encoding) -> tuple[Places, Tensor, Tensor]:

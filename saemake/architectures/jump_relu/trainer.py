@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses, schedule
+from saemake.architectures import constraints, schedule
 from saemake.architectures.choosing import over
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.dictionary import Dictionary, latents_together
@@ -178,7 +178,9 @@ class JumpReluTrainer(JumpRelu, Trainer):
 
     @property
     def constraint(self) -> Constraint:
-        return constraints.FREE if self.is_transcoder else constraints.OF_RECIPE[self.training.recipe]
+        return (
+            constraints.FREE if self.is_transcoder else constraints.OF_RECIPE[self.training.recipe]
+        )
 
     @torch.no_grad()
     def initialise(self) -> None:

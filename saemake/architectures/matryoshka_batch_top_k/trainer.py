@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses
+from saemake.architectures import constraints
 from saemake.architectures.choosing import top_positive_of_batch
 from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
