@@ -24,7 +24,6 @@ from saemake.architectures.replays import Numbers, Replays
 from saemake.architectures.training_settings import Training
 from saemake.base.errors import SaemakeError
 
-
 # How far from 1 a norm may be of an SAE that has its decoder's directions at norm 1.
 NORM_TOLERANCE = 1e-3
 
@@ -189,8 +188,9 @@ class Trainer(Architecture, abc.ABC):
         return products.skipped(weight_DD, x_BD, self.dtype)
 
     def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
-        """Hook: prepare the drawn weights on the first batch, before its step. A transcoder starts from the means:
-        its latents are centred, its reconstruction is the target's mean, as in sparsify."""
+        """Hook: prepare the drawn weights on the first batch, before its step. A transcoder starts
+        from the means: its latents are centred, its reconstruction is the target's mean, as in
+        sparsify."""
         if self.is_transcoder:
             dictionary = self.dictionary
             centre_F = -(dictionary.encoder_weight.detach() @ x_BD.float().mean(dim=0))

@@ -169,8 +169,8 @@ def _check_schedule(config: Config, model: str) -> None:
     if training.loss != "mse" and training.batch_tokens % context:
         raise ConfigError(
             f"{_training_place(config, model)('batch_tokens')}.batch_tokens",
-            f"{training.batch_tokens} is no multiple of models.{model}.context_tokens {context}, and"
-            f" training.loss '{training.loss}' takes whole contexts",
+            f"{training.batch_tokens} is no multiple of models.{model}.context_tokens {context},"
+            f" and training.loss '{training.loss}' takes whole contexts",
         )
     place = _training_place(config, model)("warmup_steps")
     if training.warmup_steps >= steps:

@@ -17,7 +17,6 @@ from saemake.recipes.kinds import SaeRecipe
 from saemake.text.shards import Contexts
 from saemake.training.members import Member
 
-
 # What the next batches depend on, except for the text.
 STATE = (
     *("scale", "target_scale", "norms", "target_norms"),

@@ -132,7 +132,8 @@ class Member:
 
     def begin(self, scale: float, target_scale: float) -> None:
         """Take the weights of the SAE that it begins with, if it begins with one. `scale` is the
-        norm factor, `target_scale` that of targets. Raises SaemakeError where they are missing, or have other names or shapes."""
+        norm factor, `target_scale` that of targets. Raises SaemakeError where they are missing, or
+        have other names or shapes."""
         start = self.wanted.start
         if start is None:
             return
