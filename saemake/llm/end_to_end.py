@@ -74,8 +74,9 @@ class EndToEnd:
         value, last_gradient_CLX = self._of_lasts(piece, last_CLX.detach())
         if not len(leaf_MD):
             return value, leaf_MD.detach()
-        (gradient_MD,) = torch.autograd.grad(last_CLX, leaf_MD, last_gradient_CLX)
-        return value, gradient_MD
+        last_CLX.backward(last_gradient_CLX)
+        assert leaf_MD.grad is not None
+        return value, leaf_MD.grad
 
     def _of_lasts(self, piece: "_Piece", last_CLX: Tensor) -> tuple[Tensor, Tensor]:
         """The summed loss of what the head reads, and its gradient; logits are computed of a few
@@ -89,9 +90,10 @@ class EndToEnd:
             with torch.enable_grad():
                 leaf_RX = rows_X[rows].detach().requires_grad_()
                 value = self._of_logits(self.lm.logits_of(leaf_RX), intact_X[rows], next_C[rows])
-                (gradient_RX,) = torch.autograd.grad(value, leaf_RX)
+                value.backward()
+            assert leaf_RX.grad is not None
             total += value.detach().to(total.device)
-            gradients.append(gradient_RX)
+            gradients.append(leaf_RX.grad)
         gradient_CLX = torch.zeros_like(last_CLX)
         gradient_CLX[counted_CL] = torch.cat(gradients) if gradients else rows_X
         return total, gradient_CLX

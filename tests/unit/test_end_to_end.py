@@ -9,8 +9,10 @@ import json
 import pytest
 import torch
 from conftest import CONFIG_FILE, DEMO_LM, PROJECT, SMALL, merged, raw_config
+from counted import ON_CPU
 from texts import tokenised
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM
 from unit.test_architectures import data, make
 from unit.test_snapshots import Killed, go, kill_before, stored
@@ -18,6 +20,8 @@ from unit.test_snapshots import Killed, go, kill_before, stored
 from saemake import architectures
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
+from saemake.inputs import weights
+from saemake.llm.cost import Lm, Reading
 from saemake.llm.end_to_end import EndToEnd, kl_sum
 from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
@@ -269,3 +273,15 @@ def test_what_cannot_be_trained_end_to_end_is_refused(monkeypatch):
     with pytest.raises(SaemakeError) as raised:
         check_target(config, "results/demo/L3/gated/256/penalty_0.1/ae.pt")
     assert "gated cannot be trained by 'kl', but top_k, " in str(raised.value)
+
+
+def test_a_plan_counts_the_operations_of_the_loss_and_of_its_gradient(lm):
+    shape = weights.shape(config_of(), "demo")
+    batch = contexts([16, 16])
+    intact = lm.run(batch)
+    of = EndToEnd(lm, "kl", batch, intact, batch.mask.bool())
+    with FlopCounterMode(display=False, custom_mapping=ON_CPU) as counter:
+        of.value_and_gradient(intact.written_BLD.flatten(0, 1))
+    reading = Reading(contexts=2, tokens=32, positions=32, pairs=2 * 16**2, known=True)
+    planned = Lm(shape, 6, Hookpoint(LAYER)).end_to_end(reading)
+    assert counter.get_total_flops() == pytest.approx(planned, rel=0.02)
