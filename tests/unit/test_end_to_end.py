@@ -28,6 +28,7 @@ from saemake.llm.model import LanguageModel
 from saemake.paths.command_words import check_target
 from saemake.paths.names import Sweep
 from saemake.paths.sweeps import members
+from saemake.plan import memory
 from saemake.recipes.training import lm_run_key, sae_recipe, stream_key
 from saemake.text.shards import Contexts
 from saemake.training.members import Stores, Wanted
@@ -285,3 +286,17 @@ def test_a_plan_counts_the_operations_of_the_loss_and_of_its_gradient(lm):
     reading = Reading(contexts=2, tokens=32, positions=32, pairs=2 * 16**2, known=True)
     planned = Lm(shape, 6, Hookpoint(LAYER)).end_to_end(reading)
     assert counter.get_total_flops() == pytest.approx(planned, rel=0.02)
+
+
+def test_a_plan_of_memory_has_the_whole_lm_and_no_buffer():
+    """A pass of two SAEs of the demo, by /proc: 691 MiB at its largest."""
+    width = {"suite": {"widths": ["1k"]}}
+    config = read(
+        raw_config({"models": {"demo": {"training": {"loss": "kl"}, **width}}}), PROJECT, []
+    )
+    saes = members(config, Sweep("demo", Hookpoint(3), "top_k", "1k"))[:2]
+    recipes = [sae_recipe(config, each) for each in saes]
+    planned = memory.of_training(recipes, weights.shape(config, "demo"))
+    assert planned.buffer == 0
+    assert planned.lm == [memory.lm_bytes("float32", weights.shape(config, "demo"), 6)]
+    assert 0.9 < planned.on_cpu / (691 * 2**20) < 1.1
