@@ -108,7 +108,9 @@ def prepare(asked: argparse.Namespace, root: Path) -> Path:
     config = configured(asked, root, lm)
     kind = architectures.get("top_k")
     for k in KS:
-        recipe_of = sae_recipe(config, SaeName(Sweep("judged", Hookpoint(asked.layer), "top_k", "4k"), k))
+        recipe_of = sae_recipe(
+            config, SaeName(Sweep("judged", Hookpoint(asked.layer), "top_k", "4k"), k)
+        )
         trainer = kind.trainer()(
             d_model=model.config.hidden_size,
             width=WIDTH,

@@ -86,6 +86,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("bare_own_tokens_per_s", "captured_own_tokens_per_s", "own_ratio"),
         "buffered_own_tokens_per_s",
     ),
+    "sites": (
+        *("family", "site", "capture_same_bits", "logits_same_bits", "replaced_same_bits"),
+        *("identity_recovered", "zeros_recovered", "sum_apart", "refused"),
+    ),
     "growth": ("varied", "tokens", "saes", "width", "threads", "runs", "seconds_least"),
     "passes": (
         *("lm", "saes", "architectures", "width", "lm_tokens_per_s", "tokens_per_s"),

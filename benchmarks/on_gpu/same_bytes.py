@@ -18,7 +18,6 @@ from peers import demo_documents
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from saemake.llm.hookpoint import Hookpoint
 import saemake
 from on_gpu.run import Run
 from on_gpu.texts import write_tokens
@@ -28,6 +27,7 @@ from saemake.architectures.trainer import Trainer
 from saemake.config.checks import read
 from saemake.config.config import Config
 from saemake.judging.evaluate import judge_by
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.paths.names import SaeName, Sweep
@@ -258,7 +258,9 @@ def evaluations_of_demo(run: Run, drop: dict[str, Any] | None = None) -> dict[st
         tokens = demo_tokens(config, evaluation, folder)
         figures = []
         for device in (torch.device("cpu"), run.device, run.device):
-            lm = LanguageModel(Weights("demo", DEMO_LM, None, "float32"), Hookpoint(3), device, whole=True)
+            lm = LanguageModel(
+                Weights("demo", DEMO_LM, None, "float32"), Hookpoint(3), device, whole=True
+            )
             codecs = {}
             for name in architectures.names():
                 trainer = small_trainer(name, "saebench", "float32", device)

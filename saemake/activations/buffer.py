@@ -44,6 +44,7 @@ class ActivationBuffer:
     ) -> None:
         self.dropping = dropping or Dropping()
         self.captured = captured
+        self.d_model = d_model
         self.capacity_tokens = capacity_tokens
         self.batch_tokens = batch_tokens
         self.generator = torch.Generator().manual_seed(seed)
@@ -137,6 +138,14 @@ class ActivationBuffer:
             return []
         return [f"the text may end before the training does: so far {self._dropped_too_much()}"]
 
+    def _check_widths(self, sites: Sequence[Tensor]) -> None:
+        widths = [site.shape[-1] for site in sites]
+        if any(width != self.d_model for width in widths):
+            raise SaemakeError(
+                f"the activations are {' and '.join(map(str, widths))} wide, and the model"
+                f" {self.d_model}: SAEs and transcoders read and write sites of the model's width"
+            )
+
     def filling(self) -> Iterator[None]:
         """Fill the buffer, in as many steps as it reads batches of contexts."""
         unread_N = self.order_N[self.cursor :]
@@ -150,6 +159,7 @@ class ActivationBuffer:
                 break
             self.batches_read += 1
             contexts, *sites = read
+            self._check_widths(sites)
             # Without a limit on norms the mask is on the CPU. Selecting by index then spares the
             # device a synchronisation.
             kept_BL = self.dropping.kept(contexts, *sites)

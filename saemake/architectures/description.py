@@ -12,6 +12,9 @@ from pydantic import Field, field_validator
 from saemake.architectures.training_settings import Training
 from saemake.base.sections import Closed, Number
 
+# Before the classes in a transcoder's config.json, which other libraries' loaders of SAEs then do
+# not know: they would subtract the decoder's bias from what it reads.
+TRANSCODER = "Transcoder"
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 
 
@@ -86,6 +89,11 @@ class Architecture:
     transcodes: ClassVar[bool] = False
     # Whether it is the variant with a skip connection (see saemake.architectures.get).
     skip: ClassVar[bool] = False
+
+    @classmethod
+    def stands_at(cls, *, transcoder: bool) -> bool:
+        """Whether it is of transcoders, or of SAEs."""
+        return cls.transcodes if transcoder else not cls.skip
 
     @classmethod
     def target_l0(cls, sparsity: float) -> float | None:

@@ -20,4 +20,4 @@ def read_elsewhere(architecture: str) -> bool:
     """Whether the loaders of dictionary_learning, SAE Bench and SAELens read SAEs of an
     architecture."""
     kind = architectures.get(architecture)
-    return KNOWN.get(kind.trainer_class) == kind.dict_class
+    return not kind.skip and KNOWN.get(kind.trainer_class) == kind.dict_class

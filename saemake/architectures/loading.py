@@ -13,6 +13,7 @@ import torch
 
 from saemake import architectures
 from saemake.architectures import Architecture
+from saemake.architectures.description import TRANSCODER
 from saemake.architectures.dictionary import Dictionary
 from saemake.architectures.top_k_family import KeptDictionary
 from saemake.base.errors import SaemakeError, first_line, nearest
@@ -88,14 +89,15 @@ def kind_of(trainer: Mapping[str, Any], path: Path) -> type[Architecture]:
     Raises SaemakeError where no architecture has that class; `path` is named in it.
     """
     kinds = [architectures.get(name) for name in architectures.names()]
-    said = str(trainer.get("dict_class"))
+    prefix = TRANSCODER if trainer.get("transcoder") else ""
+    said = str(trainer.get("dict_class")).removeprefix(prefix)
     alike = [kind for kind in kinds if kind.dict_class == said]
     if not alike:
         raise SaemakeError(
             f"{path}: dict_class is '{said}', which no architecture here has;"
             f" {nearest(said, {kind.dict_class for kind in kinds})}"
         )
-    trainer_class = trainer.get("trainer_class")
+    trainer_class = str(trainer.get("trainer_class")).removeprefix(prefix)
     return next((kind for kind in alike if kind.trainer_class == trainer_class), alike[0])
 
 

@@ -96,7 +96,9 @@ class TopKFamilyTrainer(Trainer):
 
     @property
     def constraint(self) -> Constraint:
-        return constraints.FREE if self.is_transcoder else constraints.OF_RECIPE[self.training.recipe]
+        return (
+            constraints.FREE if self.is_transcoder else constraints.OF_RECIPE[self.training.recipe]
+        )
 
     def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
         """Start the decoder's bias of an SAE at the geometric median of the first batch."""
@@ -172,9 +174,7 @@ class TopKFamilyTrainer(Trainer):
         loss = losses.auxk_mean_squared(torch.zeros_like(x_hat_BD), x_hat_BD, y_BD)
         return loss * (dead > 0) if isinstance(dead, Tensor) else loss
 
-    def release_auxk(
-        self, dead_N: Tensor, x_BD: Tensor, y_BD: Tensor, x_hat_BD: Tensor
-    ) -> Tensor:
+    def release_auxk(self, dead_N: Tensor, x_BD: Tensor, y_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
         """AuxK of release 0.1.0 (the auxiliary loss of https://arxiv.org/abs/2406.04093): the D/2
         largest dead latents of each token reconstruct what the SAE missed. `dead_N` has the indices
         of the dead latents; float32 scalar."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from saemake.architectures import losses, products, schedule
 from saemake.architectures.constraints import Constraint, normalise_
-from saemake.architectures.description import Architecture
+from saemake.architectures.description import TRANSCODER, Architecture
 from saemake.architectures.dictionary import Dictionary
 from saemake.architectures.optimizers import RowAdam, optimizer_of
 from saemake.architectures.places import Places
@@ -364,9 +364,10 @@ class Trainer(Architecture, abc.ABC):
 
     def trainer_config(self) -> dict[str, Any]:
         """The `trainer` section of config.json, with the keys of dictionary_learning's trainers."""
+        prefix = TRANSCODER if self.is_transcoder else ""
         return {
-            "trainer_class": self.trainer_class,
-            "dict_class": self.dict_class,
+            "trainer_class": prefix + self.trainer_class,
+            "dict_class": prefix + self.dict_class,
             "recipe": self.training.recipe,
             "activation_dim": self.d_model,
             "dict_size": self.width,

@@ -35,8 +35,8 @@ from saemake.paths import catalogue, judged_by
 from saemake.paths.files import uses
 from saemake.paths.grammar import sae_named
 from saemake.paths.names import OF_SAE, RESULTS, STORE, Baselines, SaeName, Sweep
-from saemake.paths.stores import shared_store
 from saemake.paths.starts import start_of
+from saemake.paths.stores import shared_store
 from saemake.paths.sweeps import members
 from saemake.recipes.inputs import dataset_recipe, tokens_recipe
 from saemake.recipes.judging import setup_recipe, setups

@@ -183,8 +183,8 @@ class Described:
         return saes_at
 
     def _nearest(self, recipe: dict[str, Any]) -> tuple[str | None, list[str]]:
-        """Among the config's SAEs of the same LM, hookpoint, architecture and width, the one with the
-        fewest differing fields: its model, and the differing fields."""
+        """Among the config's SAEs of the same LM, hookpoint, architecture and width, the one with
+        the fewest differing fields: its model, and the differing fields."""
         lm = recipe["tokens"]["model"]
         models = {name for name, model_recipe in self._models.items() if model_recipe == lm}
         place = (_hookpoint(recipe), recipe["architecture"], recipe["width"])

@@ -90,6 +90,15 @@ def _check_names(config: Config) -> None:
             f"{at}.suite.architectures",
             "architecture",
         )
+        places = {hookpoint.is_transcoder for hookpoint in model.suite.hookpoints}
+        for architecture in model.suite.architectures:
+            kind = architectures.get(architecture)
+            if not any(kind.stands_at(transcoder=place) for place in places):
+                of = "transcoders" if kind.skip else "SAEs"
+                raise ConfigError(
+                    f"{at}.suite.architectures",
+                    f"{architecture} is of {of} alone, and none of suite.sites is for these",
+                )
         if model.lm_devices > model.layers:
             has = f"{name} has {model.layers} layers to spread: write that or less"
             raise ConfigError(f"{at}.lm_devices", has)

@@ -18,8 +18,8 @@ from saemake.base.errors import SaemakeError
 
 class Codec(Protocol):
     """The interface of SAEs, transcoders and baselines for evaluations (see
-    architectures.dictionary.Dictionary). Decoding is f @ decoder_rows plus a bias; a skip connection
-    adds `skipped`. `tokens_apart`: a token's latents do not depend on other tokens.
+    architectures.dictionary.Dictionary). Decoding is f @ decoder_rows plus a bias, and a skip
+    connection adds `skipped`. `tokens_apart`: a token's latents do not depend on other tokens.
     `negative_fires`: a negative latent counts as firing. `transcodes`: it reads one site and
     reconstructs another."""
 

@@ -86,7 +86,8 @@ def gather(
                 f"{label}: all {len(text.ids_T)} positions of the text are left out ({dropped});"
                 " leave out less, or set features.tokens higher"
             )
-        lens = lens_of(lm, len(texts.tokenizer))
+        added = hookpoint.target.read != "mlp_in"  # to the residual stream, which the lens reads
+        lens = lens_of(lm, len(texts.tokenizer)) if added else None
         for key, each in missing.items():
             shown = Shown(each.recipe, codecs[key], text, texts, lens, device)
             summary = shown.summary(dropped)

@@ -232,7 +232,7 @@ def _in_words(context: dict[str, Any]) -> str:
 
 def _lens(title: str, tokens: Sequence[dict[str, Any]], norm: str | None) -> str:
     if norm is None:
-        items = "<p>This LM's head is not one linear layer.</p>"
+        items = "<p>None: the LM's head is not one linear layer, or the SAE is of mlp_in.</p>"
     else:
         items = "".join(
             f"<li>{_tokens([token['token']])} <span>{signed(token['logit'])}</span></li>"

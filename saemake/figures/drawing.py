@@ -14,6 +14,7 @@ from matplotlib import figure as mpl
 from saemake.base.errors import SaemakeError
 from saemake.figures import Figure, style
 from saemake.figures.course import in_words
+from saemake.llm.hookpoint import RESID_POST
 
 # The columns of L0, in the order in which they are looked for.
 L0 = ("sae_bench_core.l0", "dictionary_learning.l0")
@@ -87,7 +88,7 @@ def table(figure: Figure, paths: Iterable[Path]) -> pd.DataFrame:
     if figure.shows == "published":
         return pd.json_normalize(content)
     rows = pd.json_normalize(_merged(row for rows in content for row in rows))
-    rows = rows.drop_duplicates("name").assign(l0=_l0)
+    rows = rows.drop_duplicates("name").assign(l0=_l0, site=_site)
     if figure.width is not None:
         rows = rows[(rows["width"] == figure.width) | rows["width"].isna()]
     if figure.beside:
@@ -141,6 +142,12 @@ def _l0(rows: pd.DataFrame) -> "pd.Series[Any]":
     if not found:
         return pd.Series(float("nan"), index=rows.index)
     return functools.reduce(lambda first, other: first.combine_first(other), found)
+
+
+def _site(rows: pd.DataFrame) -> "pd.Series[Any]":
+    """Rows of the residual stream after a block do not say so."""
+    said = rows["site"] if "site" in rows else pd.Series(None, index=rows.index, dtype=object)
+    return said.fillna(RESID_POST)
 
 
 def files(figure: Figure, paths: Iterable[Path], title: str) -> dict[str, bytes]:

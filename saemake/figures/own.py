@@ -10,18 +10,20 @@ from matplotlib.lines import Line2D
 
 from saemake.base.errors import SaemakeError
 from saemake.figures import Figure, Panel, label_of, palette, style
+from saemake.llm.hookpoint import Hookpoint
 
 # Axes on which a value is shown by its magnitude.
 LOGARITHMIC = {"tokens", "latents"}
 # What an SAE's line has in common, besides its colour and its panel.
-SWEEP = ("model", "layer", "architecture", "width")
+PLACE = ("model", "layer", "site")
+SWEEP = (*PLACE, "architecture", "width")
 
 
 def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
     """A panel for each column of `figure.panels`, and for each value of the column `figure.by`. A
     line is a sweep; its colour is its `figure.hue`. Lines of one colour differ in their dashes.
     SAEs that differ in their seed alone are one point, the mean, with a bar of a standard
-    deviation. The baselines are grey lines where a panel has one layer of one model. Panels of one
+    deviation. The baselines are grey lines where a panel has one site of one model. Panels of one
     column share their y axis."""
     saes = style.with_l0(rows) if figure.x == "l0" else style.saes(rows)
     columns = style.shown(figure.panels, saes)
@@ -39,11 +41,8 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
     placed = list(zip(all_axes, places, strict=True))
     for axes, (value, panel) in placed:
         shown = saes if value is None else saes[saes[figure.by] == value]
-        if figure.x == "l0" and len(shown[["model", "layer"]].drop_duplicates()) == 1:
-            of_layer = (rows["model"] == shown["model"].iloc[0]) & (
-                rows["layer"] == shown["layer"].iloc[0]
-            )
-            beside = rows[of_layer & rows["width"].isna()]
+        if figure.x == "l0" and len(places_shown := shown[[*PLACE]].drop_duplicates()) == 1:
+            beside = _baselines(rows, *places_shown.iloc[0])
             keys |= style.draw_baselines(axes, pd.concat([shown, beside]), panel)
         keys = _draw_lines(axes, shown, panel, figure, marks, varying, dashes) | keys
         _x_axis(axes, figure.x)
@@ -54,6 +53,13 @@ def draw(figure: Figure, rows: pd.DataFrame, title: str) -> mpl.Figure:
         style.share_y([axes for axes, (_, shown_in) in placed if shown_in is panel])
     style.finish_grid(drawn, title, label_of(figure.x), list(keys.values()))
     return drawn
+
+
+def _baselines(rows: pd.DataFrame, model: str, layer: int, site: str) -> pd.DataFrame:
+    """The rows of the baselines of a site, or of the site that transcoders write."""
+    target = Hookpoint.at(layer, site).target
+    same = (rows["model"] == model) & (rows["layer"] == layer) & (rows["site"] == target.site)
+    return rows[same & rows["width"].isna()]
 
 
 def _columns(figure: Figure, columns: list[Panel]) -> int:

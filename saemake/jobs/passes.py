@@ -12,7 +12,7 @@ from saemake.base import files
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
 from saemake.paths import catalogue
-from saemake.paths.artifacts import ComparisonTable, FigureFile, PushFile, SaeFile
+from saemake.paths.artifacts import ComparisonTable, FigureFile, PushFile, SaeFile, TracerFile
 from saemake.paths.files import COMPARISONS, build_files, hookpoint_files
 from saemake.paths.folders import ALL
 from saemake.paths.grammar import parse
@@ -27,6 +27,7 @@ from saemake.paths.names import (
     Trained,
 )
 from saemake.paths.sweeps import members
+from saemake.paths.tracer import at_layers
 from saemake.plan.judged_together import Together, together
 from saemake.plan.passes import Pass, cut
 from saemake.plan.stored import stored_now
@@ -66,13 +67,17 @@ def built_for(config: Config, target: str) -> list[str]:
     match parse(config, target):
         case SaeFile(top, sae) if top == SAELENS:
             return [f"{sae.folder}/ae.pt"]
+        case TracerFile(sae):
+            return [f"{each.folder}/ae.pt" for each in at_layers(config, sae)]
         case SaeFile(_, sae, file) if file in COMPARISONS:
             return [f"{sae.folder}/{METRICS}"]
         case ComparisonTable(sweep):
             return _rebuilt(config, [sweep])
         case FigureFile(_, model, hookpoint):
             sweeps = catalogue.load(config).sweeps()
-            return _rebuilt(config, [s for s in sweeps if (s.model, s.hookpoint) == (model, hookpoint)])
+            return _rebuilt(
+                config, [s for s in sweeps if (s.model, s.hookpoint) == (model, hookpoint)]
+            )
         case PushFile(_, model):
             places = config.models[model].suite.hookpoints
             return [file for at in places for file in hookpoint_files(config, model, at)]

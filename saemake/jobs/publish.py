@@ -6,7 +6,7 @@ from saemake.base.files import write, write_json
 from saemake.config.config import Config
 from saemake.config.rebuilding import config_yaml
 from saemake.paths.names import SaeName
-from saemake.publishing import card, push_plan, saelens
+from saemake.publishing import card, circuit_tracer, push_plan, saelens
 from saemake.publishing import push as pushing
 from saemake.publishing.push_plan import PushPlan
 
@@ -16,6 +16,16 @@ def export(config: Config, sae: SaeName, weights: str, cfg: str) -> None:
     weights_content, cfg_content = saelens.export(config, sae)
     write(weights, weights_content)
     write(cfg, cfg_content)
+
+
+def export_layer(config: Config, sae: SaeName, output: str) -> None:
+    """Write a transcoder in circuit-tracer's format."""
+    write(output, circuit_tracer.export(config, sae))
+
+
+def describe_layers(config: Config, sae: SaeName, output: str) -> None:
+    """Write what circuit-tracer needs to know of the transcoders of all layers."""
+    write(output, circuit_tracer.config_yaml(config, sae))
 
 
 def describe(config: Config, model: str, repository: str, card_file: str, config_file: str) -> None:

@@ -43,7 +43,9 @@ def report(
         for path in map(Path, figures)
     ]
     facts = _facts(model, hookpoint, saes, [record for _, record in records], unique)
-    write(output, page.html(f"SAEs of {model}, {hookpoint.titled}", facts, pictures, shown).encode())
+    write(
+        output, page.html(f"SAEs of {model}, {hookpoint.titled}", facts, pictures, shown).encode()
+    )
 
 
 def _below(sae: SaeName) -> str:

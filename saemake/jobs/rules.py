@@ -196,6 +196,14 @@ def sae_in(config: Config, wildcards: Any) -> SaeName:
     return sae_of(config, sweep_in(wildcards), *wildcards.sae.split("/"))
 
 
+def traced_in(config: Config, wildcards: Any) -> SaeName:
+    """The transcoder that a job's wildcards name in circuit-tracer's format, of layer 0 where they
+    name none."""
+    hookpoint = Hookpoint.at(int(getattr(wildcards, "layer", 0)), wildcards.site)
+    sweep = Sweep(wildcards.model, hookpoint, wildcards.architecture, wildcards.width)
+    return sae_of(config, sweep, *wildcards.sae.split("/"))
+
+
 def setup_in(wildcards: Any) -> SetupName:
     """The setup that a job's wildcards name."""
     layer, seed = int(wildcards.layer), int(wildcards.seed)

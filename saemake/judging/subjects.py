@@ -197,16 +197,16 @@ def _trained(config: Config, name: SaeName, label: str, steps: int | None) -> Su
     """`steps` None: not trained here."""
     sweep = name.sweep
     batch = config.training_of(sweep.model).batch_tokens
+    said = _site(sweep.hookpoint) | ({} if name.seed is None else {"seed": name.seed})
     return Subject(
         name=label,
         model=sweep.model,
         layer=sweep.hookpoint.layer,
-        **_site(sweep.hookpoint),
         architecture=sweep.architecture,
         width=sweep.width,
         latents=config.latents(sweep.width),
         sparsity=name.sparsity_name,
-        **({} if name.seed is None else {"seed": name.seed}),
+        **said,
         steps=steps,
         tokens=None if steps is None else steps * batch,
     )

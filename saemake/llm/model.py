@@ -190,7 +190,8 @@ class LanguageModel:
             pieces.append([self._shaped(tensor, piece) for tensor in tensors])
             lasts.append(last)
         at = dict(zip(wanted, map(torch.cat, zip(*pieces, strict=True)), strict=True))
-        return Run(at[source], at[target], at.get(before), lasts, self._logits(lasts))
+        begin_BLD = None if before is None else at[before]
+        return Run(at[source], at[target], begin_BLD, lasts, self._logits(lasts))
 
     @torch.no_grad()
     def run_with(

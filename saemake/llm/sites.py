@@ -8,7 +8,7 @@ sums are the block's own tensors, to the bit. Shapes: B contexts, L positions, D
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -53,7 +53,7 @@ class _Seen:
     value_BLD: Tensor
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     """Ends a run of the LM after a block."""
 
 
@@ -81,8 +81,8 @@ def _in_sequence(seen: Sequence[_Seen]) -> Taps | None:
     for mid in (each for each in inner if each.tap.side == "input"):
         before = [each for each in inner if each.tap.step < mid.tap.step]
         after = [each for each in inner if each.tap.step > mid.tap.step]
-        attn = _last_output(before, lambda a_BLD, mid=mid: torch.equal(x_BLD + a_BLD, mid.value_BLD))
-        mlp = _last_output(after, lambda b_BLD, mid=mid: torch.equal(mid.value_BLD + b_BLD, y_BLD))
+        attn = _last_added(before, x_BLD, mid.value_BLD)
+        mlp = _last_added(after, mid.value_BLD, y_BLD)
         if attn is None or mlp is None:
             continue
         taps: dict[Site, Tap] = {
@@ -127,10 +127,11 @@ def _in_parallel(seen: Sequence[_Seen], block: nn.Module, run: Callable[[], Any]
         attn, mlp = (other, one) if mixing(other) else (one, other)
         if mixing(mlp) or not mixing(attn):
             continue
-        attn_out = _last_output(inner, lambda a_BLD, attn=attn: torch.equal(a_BLD, attn.value_BLD))
-        mlp_out = _last_output(inner, lambda b_BLD, mlp=mlp: torch.equal(b_BLD, mlp.value_BLD))
-        assert attn_out is not None and mlp_out is not None
-        taps: dict[Site, Tap] = {**BLOCK_TAPS, "attn_out": attn_out, "mlp_out": mlp_out}
+        taps: dict[Site, Tap] = {
+            **BLOCK_TAPS,
+            "attn_out": _last_equal(inner, attn),
+            "mlp_out": _last_equal(inner, mlp),
+        }
         # The first module that gives it is the MLP, or a part of it.
         child = mlp.tap.path.partition(".")[0]
         for each in inner:
@@ -166,11 +167,20 @@ def _mixing(
     return mixes
 
 
-def _last_output(seen: Sequence[_Seen], fits: Callable[[Tensor], bool]) -> Tap | None:
-    """Of the modules whose output fits, the one that ends last: nothing but the block's own code is
-    between it and the addition."""
+# Of the modules that give a tensor, the last is wanted: nothing but the block's own code is between
+# it and the addition.
+
+
+def _last_added(seen: Sequence[_Seen], to_BLD: Tensor, sum_BLD: Tensor) -> Tap | None:
+    """The last output that is added to a tensor."""
     outputs = (each for each in reversed(seen) if each.tap.side == "output")
-    return next((each.tap for each in outputs if fits(each.value_BLD)), None)
+    return next((s.tap for s in outputs if torch.equal(to_BLD + s.value_BLD, sum_BLD)), None)
+
+
+def _last_equal(seen: Sequence[_Seen], output: _Seen) -> Tap:
+    """The last output that is the same."""
+    outputs = (each for each in reversed(seen) if each.tap.side == "output")
+    return next(s.tap for s in outputs if torch.equal(s.value_BLD, output.value_BLD))
 
 
 def _recorded(
@@ -207,15 +217,12 @@ def _recorded(
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             keep(path, "output", output)
             if path == "":
-                raise _Stopped
+                raise _StoppedError
 
         return hook
 
-    with _hooked(block, before, after):
-        try:
-            run()
-        except _Stopped:
-            pass
+    with _hooked(block, before, after), suppress(_StoppedError):
+        run()
     return seen
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from saemake.base.errors import SaemakeError, first_line
+from saemake.llm.hookpoint import RESID_POST
 from saemake.paths.names import METRICS
 
 # Of a row of metrics.json: what an evaluation was made with. A tidy table is about figures.
@@ -18,8 +19,10 @@ CIRCUMSTANCES = "evaluations."
 def sweep(places: Iterable[str | os.PathLike[str]]) -> pd.DataFrame:
     """`saemake.sweep`, which documents it."""
     rows = [row for place in places for file in _tables(place) for row in _read(file)]
-    # Sweeps of one layer have the same baselines. SAEs of one name may be of two projects.
+    # Sweeps of one site have the same baselines. SAEs of one name may be of two projects.
     table = pd.json_normalize(list({json.dumps(row): row for row in rows}.values()))
+    if "site" in table:  # rows of the residual stream after a block do not say so
+        table["site"] = table["site"].fillna(RESID_POST)
     return table[[column for column in table if not str(column).startswith(CIRCUMSTANCES)]]
 
 

@@ -7,6 +7,7 @@ from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import files
 from saemake.paths.names import (
     CHECKPOINTS,
+    CIRCUIT_TRACER,
     FETCHED,
     METRICS,
     PUBLISHED,
@@ -163,6 +164,24 @@ class SaeFile:
 
 
 @dataclass(frozen=True)
+class TracerFile:
+    """A file of the transcoders that have one name at all layers, in circuit-tracer's format. `sae`
+    is the one of layer 0."""
+
+    sae: SaeName
+    file: str
+
+    @property
+    def model(self) -> str:
+        return self.sae.model
+
+    def __str__(self) -> str:
+        sweep = self.sae.sweep
+        sites = f"{sweep.model}/{sweep.hookpoint.site}/{sweep.architecture}/{sweep.width}"
+        return f"{CIRCUIT_TRACER}/{sites}/{self.sae.own_part}/{self.file}"
+
+
+@dataclass(frozen=True)
 class CheckpointsFile:
     """A checkpoint of an SAE, or a table of all its checkpoints."""
 
@@ -251,6 +270,7 @@ Artifact = (
     | ReportFile
     | SweepTable
     | SaeFile
+    | TracerFile
     | CheckpointsFile
     | HubFile
     | HubFolder

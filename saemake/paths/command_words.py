@@ -7,8 +7,20 @@ from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
 from saemake.paths.artifacts import Artifact
 from saemake.paths.grammar import a_figure, parse
-from saemake.paths.names import HUB, PUBLISHED, PUBLISHED_TO, RESULTS, SAELENS, TOPS, misspelt_top
+from saemake.paths.names import (
+    CIRCUIT_TRACER,
+    HUB,
+    PUBLISHED,
+    PUBLISHED_TO,
+    RESULTS,
+    SAELENS,
+    TOPS,
+    misspelt_top,
+)
 from saemake.paths.starts import check_artifact
+
+# Under which a YAML file is an artifact, and no config file.
+WITH_YAML = (HUB, PUBLISHED, PUBLISHED_TO, SAELENS, CIRCUIT_TRACER)
 
 
 def check_target(config: Config, word: str) -> Artifact | None:
@@ -18,7 +30,7 @@ def check_target(config: Config, word: str) -> Artifact | None:
     word = plain(word)
     parts = PurePosixPath(word).parts
     top = parts[0] if parts else ""
-    if word.endswith((".yaml", ".yml")) and top not in (HUB, PUBLISHED, PUBLISHED_TO, SAELENS):
+    if word.endswith((".yaml", ".yml")) and top not in WITH_YAML:
         return None
     if (meant := misspelt_top(word)) is not None:
         raise SaemakeError(f"{word}: did you mean '{'/'.join([meant, *parts[1:]])}'?")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from saemake import figures
+from saemake import architectures, figures
 from saemake.config.config import Config
 from saemake.config.sections import FIGURES
 from saemake.config.start_from import filled, models_before
@@ -51,6 +51,8 @@ REPOSITORIES = "repositories"
 OK = ".ok"
 # Raised when other bytes are written for the same SAE.
 SAELENS_VERSION = 1
+# The same of circuit-tracer's.
+TRACER_VERSION = 1
 SAELENS_FILES = ("sae_weights.safetensors", "cfg.json")
 # The page of an SAE and its data; the text that they are of is that of this evaluation.
 FEATURES, FEATURES_PAGE = "features.parquet", "features.html"
@@ -130,11 +132,13 @@ def checkpoint_files(config: Config, model: str, architecture: str) -> list[str]
 
 
 def suite_sweeps(config: Config, model: str, hookpoint: Hookpoint) -> list[Sweep]:
-    """The sweeps of a model's suite, at one hookpoint (of the suite or not)."""
-    suite = config.models[model].suite
+    """The sweeps of a model's suite, at one hookpoint (of the suite or not): without those of
+    transcoders alone where the hookpoint is an SAE's, and the other way round."""
+    suite, transcoder = config.models[model].suite, hookpoint.is_transcoder
     return [
         Sweep(model, hookpoint, architecture, width)
         for architecture in suite.architectures
+        if architectures.get(architecture).stands_at(transcoder=transcoder)
         for width in suite.widths
     ]
 
@@ -234,8 +238,8 @@ def own_figure_files(config: Config) -> list[str]:
 
 
 def hookpoint_files(config: Config, model: str, hookpoint: Hookpoint) -> list[str]:
-    """What a plain run builds of a model's suite at one hookpoint: its figures, checkpoints, report,
-    and the pages of its SAEs."""
+    """What a plain run builds of a model's suite at one hookpoint: its figures, checkpoints,
+    report, and the pages of its SAEs."""
     return [
         *figure_files(config, model, hookpoint),
         *_checkpoints(config, model, hookpoint),

@@ -8,14 +8,16 @@ from saemake.config.sections import FIGURES
 from saemake.llm.hookpoint import Hookpoint, is_named
 from saemake.paths import files
 from saemake.paths.grammar import parse
-from saemake.paths.names import METRICS, PUBLISHED, PUBLISHED_TO, RESULTS, SAELENS
+from saemake.paths.names import CIRCUIT_TRACER, METRICS, PUBLISHED, PUBLISHED_TO, RESULTS, SAELENS
 from saemake.paths.sweeps import check_in_model, check_model
+from saemake.paths.tracer import CONFIG
 
 # The file that stands for a folder with an SAE, a sweep, or a push in it.
 STANDS_FOR = {
     RESULTS: METRICS,
     PUBLISHED: files.COMPARISON,
     SAELENS: files.SAELENS_FILES[0],
+    CIRCUIT_TRACER: CONFIG,
     PUBLISHED_TO: files.PLAN,
 }
 # The target of a plain run.

@@ -17,6 +17,8 @@
     published/{sweep}/comparison.json
     published/{model}/{hookpoint}/figures/{figure}.{pdf, svg}
     saelens/{sae}/{file}                           in SAELens's format
+    circuit-tracer/{model}/{read}-{write}/{architecture}/{width}/{sparsity}/{file}
+                                                   transcoders of all layers, in circuit-tracer's
     published-to/{owner}/{repository}/{model}/{file}
     datasets/{dataset}.json                        what SAE Bench's evaluations read
     fetched/{model}.ok                             all that the model's suite needs of the network
@@ -33,7 +35,7 @@ from saemake.base.errors import SaemakeError, nearest
 from saemake.config.config import Config
 from saemake.config.sections import FIGURES
 from saemake.llm.hookpoint import Hookpoint
-from saemake.paths import catalogue, files, judged_by
+from saemake.paths import catalogue, files, judged_by, tracer
 from saemake.paths.artifacts import (
     Artifact,
     BaselinesFile,
@@ -53,10 +55,12 @@ from saemake.paths.artifacts import (
     SetupFile,
     SweepTable,
     TokensFile,
+    TracerFile,
 )
 from saemake.paths.names import (
     BASELINES,
     CHECKPOINTS,
+    CIRCUIT_TRACER,
     DATASETS,
     FETCHED,
     HUB,
@@ -94,6 +98,7 @@ def parse(config: Config, path: str) -> Artifact:
         HUB: _laid_out,
         PUBLISHED: _published,
         SAELENS: _export,
+        CIRCUIT_TRACER: _traced,
         PUBLISHED_TO: _push,
         DATASETS: _dataset,
         FETCHED: _fetched,
@@ -181,8 +186,8 @@ def _in_hookpoint(config: Config, model: str, hookpoint: Hookpoint, below: list[
             return _in_sweep(config, Sweep(model, hookpoint, architecture, width), inside)
         case _:
             raise SaemakeError(
-                f"this is a folder; name a file in it: {hookpoint}/<architecture>/<width>/metrics.json"
-                f" or {hookpoint}/figures/<figure>.pdf"
+                f"this is a folder; name a file in it: {hookpoint}/<architecture>/<width>/"
+                f"metrics.json or {hookpoint}/figures/<figure>.pdf"
             )
 
 
@@ -201,7 +206,9 @@ def _check_figure(config: Config, model: str, hookpoint: Hookpoint, figure: str)
     ):
         raise _no_checkpoints(model, "the architectures of its suite")
     evaluation = figures.get(figure).evaluation
-    if evaluation and (reason := judged_by.why_not(config, Baselines(model, hookpoint), evaluation)):
+    if evaluation and (
+        reason := judged_by.why_not(config, Baselines(model, hookpoint), evaluation)
+    ):
         raise SaemakeError(reason)
 
 
@@ -226,7 +233,9 @@ def _check_column(config: Config, figure: str) -> None:
         raise SaemakeError(f"{evaluation} has no column '{name}'; {nearest(name, known)}")
 
 
-def _setup(config: Config, model: str, hookpoint: Hookpoint, evaluation: str, file: str) -> SetupFile:
+def _setup(
+    config: Config, model: str, hookpoint: Hookpoint, evaluation: str, file: str
+) -> SetupFile:
     known = config.sae_bench_evaluations
     if evaluation not in known:
         raise SaemakeError(f"'{evaluation}' sets nothing up; {nearest(evaluation, known)}")
@@ -460,6 +469,24 @@ def _export(config: Config, parts: list[str]) -> SaeFile:
     )
 
 
+def _traced(config: Config, parts: list[str]) -> TracerFile:
+    match parts:
+        case [model, site, architecture, width, _, *below] if below and below != [""]:
+            check_model(config, model)
+            hookpoint = Hookpoint.at(0, site)
+            tracer.check_site(hookpoint)
+            known = tracer.tracer_files(config, model)
+            if below[-1] not in known:
+                raise SaemakeError(f"no such file here; {nearest(below[-1], known)}")
+            sae, rest = _sae(config, Sweep(model, hookpoint, architecture, width), parts[4:])
+            if len(rest) == 1:
+                return TracerFile(sae, rest[0])
+    raise SaemakeError(
+        f"name a file of transcoders: {CIRCUIT_TRACER}/<model>/mlp_in-mlp_out/<architecture>/"
+        f"<width>/<sparsity>/{tracer.CONFIG}"
+    )
+
+
 def _push(config: Config, parts: list[str]) -> PushFile:
     match parts:
         case [owner, name, model, file]:
@@ -485,9 +512,10 @@ def sae_named(config: Config, name: str) -> SaeName:
 
 
 def model_in(config: Config, path: str) -> str | None:
-    """The model that a path under results/ or saelens/ names, whether it is an artifact or not."""
+    """The model that a path under results/, saelens/ or circuit-tracer/ names, whether it is an
+    artifact or not."""
     top, *parts = path.split("/")
-    model = parts[0] if top in (RESULTS, SAELENS) and parts else None
+    model = parts[0] if top in (RESULTS, SAELENS, CIRCUIT_TRACER) and parts else None
     return model if model in config.models else None
 
 
@@ -506,6 +534,8 @@ def saes_of(config: Config, path: str) -> list[SaeName]:
             return members(config, sweep)
         case SaeFile(top, sae) if top != PUBLISHED:
             return [sae]
+        case TracerFile(sae):
+            return tracer.at_layers(config, sae)
         case CheckpointsFile(checkpoints):
             return [checkpoints.sae]
         case HubFile() | HubFolder() as laid_out:

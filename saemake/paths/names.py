@@ -10,8 +10,9 @@ from saemake.llm.hookpoint import Hookpoint
 RESULTS = "results"
 HUB, PUBLISHED, SAELENS, PUBLISHED_TO = "hub", "published", "saelens", "published-to"
 DATASETS, FETCHED = "datasets", "fetched"
+CIRCUIT_TRACER = "circuit-tracer"
 # The folders of artifacts.
-TOPS = (RESULTS, HUB, PUBLISHED, SAELENS, PUBLISHED_TO, DATASETS, FETCHED)
+TOPS = (RESULTS, HUB, PUBLISHED, SAELENS, CIRCUIT_TRACER, PUBLISHED_TO, DATASETS, FETCHED)
 STORE = Path(RESULTS, ".store")
 # Where running processes tell what they do.
 RUNNING = STORE / "running"

@@ -19,6 +19,11 @@ def members(config: Config, trained: Sweep | SaeName) -> list[SaeName]:
     check_model(config, sweep.model)
     check_in_model(config, sweep.model, sweep.hookpoint)
     if sweep.architecture not in config.architectures:
+        if sweep.architecture in architectures.variants():
+            raise SaemakeError(
+                f"the config has no entry for {sweep.architecture}; add"
+                f" `{sweep.architecture}: {{}}` to architectures"
+            )
         raise unknown("architecture", sweep.architecture, config.architectures)
     check_transcodes(sweep)
     check_width(config, sweep.width)
@@ -40,9 +45,11 @@ def check_transcodes(sweep: Sweep) -> None:
             f" L{hookpoint.layer}.mlp_in-mlp_out"
         )
     if hookpoint.is_transcoder and not kind.transcodes:
-        able = ", ".join(name for name in architectures.names() if architectures.get(name).transcodes)
+        known = map(architectures.get, architectures.names())
+        able = ", ".join(each.name for each in known if each.transcodes)
         raise SaemakeError(
-            f"{kind.name} cannot be a transcoder: it reconstructs what it reads; choose one of {able}"
+            f"{kind.name} cannot be a transcoder: it reconstructs what it reads; choose one of"
+            f" {able}"
         )
 
 

@@ -52,8 +52,8 @@ class Together:
 
 
 def together(config: Config, lacking: Mapping[Evaluate, Sequence[int]]) -> list[Together]:
-    """What is judged together of jobs that lack something. SAEs of a hookpoint share a run of the LM by
-    an evaluation where `passes.share` of the config lets them, as many as fit into
+    """What is judged together of jobs that lack something. SAEs of a hookpoint share a run of the
+    LM by an evaluation where `passes.share` of the config lets them, as many as fit into
     `passes.memory_gib`. SAE Bench's own code judges a job's SAEs alone.
 
     After the hookpoint the LM runs for each SAE, so that others would share little.

@@ -54,8 +54,8 @@ from saemake.paths.names import (
     Subjects,
     Sweep,
     Trained,
-    dataset_file,
     baselines_of,
+    dataset_file,
 )
 from saemake.paths.shown import Shown
 from saemake.paths.starts import start_of

@@ -12,7 +12,8 @@ from saemake.architectures import elsewhere
 from saemake.base.version import __version__
 from saemake.config import rebuilding
 from saemake.config.config import Config, lm_name
-from saemake.llm.hookpoint import Hookpoint
+from saemake.config.sections import Suite
+from saemake.llm.hookpoint import RESID_POST, Hookpoint
 from saemake.metrics import rows
 from saemake.metrics.rows import Row
 from saemake.paths import catalogue
@@ -29,9 +30,9 @@ CARD = """---
 
 # Sparse autoencoders of {lm}
 
-{count} sparse autoencoders (SAEs) of the residual stream of {lm}, layer {layers} (the output of
-that block, counted from 0): {architectures}, {widths} latents. Each is a folder
-`L<layer>/<architecture>/<width>/<sparsity>` in the format of dictionary_learning. {readers} They
+{count} sparse autoencoders (SAEs) of {site} of {lm}, layer {layers}
+({counted}): {architectures}, {widths} latents. Each is a folder
+`{hookpoint}/<architecture>/<width>/<sparsity>` in the format of dictionary_learning. {readers} They
 take raw activations.{starts}
 {loading}
 | file | what |
@@ -41,7 +42,7 @@ take raw activations.{starts}
 | `training.csv` | its training curve |
 | `provenance.json` | its whole recipe, its sha256, the software and the device |
 | `checkpoints/` | the SAE on the way, where there are any |
-| `L<layer>/figures/` | figures, PDF and SVG |
+| `{hookpoint}/figures/` | figures, PDF and SVG |
 | `{config}` | the configuration that rebuilds all of it |
 
 ## Metrics
@@ -88,6 +89,7 @@ def render(config: Config, model: str, repo: str) -> str:
         front=_front_matter(config, model),
         lm=lm,
         count=len(saes),
+        **_site(suite),
         layers=", ".join(map(str, suite.layers)),
         architectures=", ".join(f"`{name}`" for name in suite.architectures),
         widths=", ".join(f"{config.latents(width):,}" for width in suite.widths),
@@ -97,14 +99,25 @@ def render(config: Config, model: str, repo: str) -> str:
         example=_inside(saes[0].folder, model),
         config=REBUILDING,
         columns=_columns_described(config, model),
-        metrics="\n".join(
-            _metrics(config, model, hookpoint) for hookpoint in suite.hookpoints
-        ).rstrip(),
+        metrics="\n".join(_metrics(config, model, at) for at in suite.hookpoints).rstrip(),
         version=__version__,
         results=f"{RESULTS}/{model}",
         folders=_folders(config, model),
         provenance=_table(_provenance(saes)),
     )
+
+
+def _site(suite: Suite) -> dict[str, str]:
+    """What the SAEs are of, in words, and how their folders begin."""
+    if suite.sites == [RESID_POST]:
+        counted = "the output of that block, counted from 0"
+        return {"site": "the residual stream", "counted": counted, "hookpoint": "L<layer>"}
+    sites = ", ".join(f"`{site}`" for site in suite.sites)
+    return {
+        "site": f"the sites {sites}",
+        "counted": "blocks are counted from 0; `L<layer>` alone is `resid_post`",
+        "hookpoint": "L<layer>.<site>",
+    }
 
 
 def _loading(saes: Sequence[SaeName], model: str, repo: str) -> str:
@@ -133,8 +146,8 @@ def _starts(config: Config, model: str) -> str:
     if own:
         return (
             f"\nTraining did not begin with drawn weights but with other SAEs, those of"
-            f" `{config.training_of(model).start_from}` in `{REBUILDING}`. `provenance.json` has the"
-            " sha256 and the recipe's hash of each."
+            f" `{config.training_of(model).start_from}` in `{REBUILDING}`. `provenance.json` has"
+            " the sha256 and the recipe's hash of each."
         )
     return ""
 

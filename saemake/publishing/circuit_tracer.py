@@ -1,4 +1,4 @@
-"""circuit-tracer's format: the transcoders of all layers of an LM, one safetensors file a layer, and
+"""circuit-tracer's format: the transcoders of all layers of an LM, a safetensors file for each, and
 a config.yaml. `load_transcoders` of circuit-tracer 0.5.0 reads them.
 
 Shapes: D the model's width, F latents.
@@ -11,27 +11,12 @@ import yaml
 from safetensors.torch import save
 
 from saemake.architectures.dictionary import Dictionary
-from saemake.base.errors import SaemakeError
 from saemake.config.config import Config, lm_name
-from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import SaeName
-from saemake.publishing.jump_relu_form import jump_relu_form
+from saemake.paths.tracer import READ, WRITTEN
+from saemake.publishing.jump_relu_form import jump_relu_form_of
 from saemake.recipes.training import sae_recipe
 from saemake.training import files
-
-# Where circuit-tracer reads and writes. It replaces MLPs, and nothing else.
-READ = {"resid_pre": "hook_resid_pre", "resid_mid": "hook_resid_mid", "mlp_in": "mlp.hook_in"}
-WRITTEN = {"mlp_out": "hook_mlp_out"}
-
-
-def refusal(hookpoint: Hookpoint) -> str | None:
-    """Why circuit-tracer cannot have what is at a hookpoint; None where it can."""
-    if hookpoint.read in READ and hookpoint.write in WRITTEN:
-        return None
-    return (
-        f"circuit-tracer replaces MLPs: transcoders that read {', '.join(READ)} and write"
-        f" {', '.join(WRITTEN)}, not {hookpoint.site}"
-    )
 
 
 def export(config: Config, name: SaeName) -> bytes:
@@ -46,9 +31,9 @@ def export(config: Config, name: SaeName) -> bytes:
 
 def weights(dictionary: Dictionary) -> bytes:
     """W_enc and W_dec [F, D], b_enc [F], b_dec [D], with a skip connection W_skip [D, D], and of a
-    JumpReLU the thresholds [F]; float32, without metadata, whose order in the file would change from
-    call to call. Raises SaemakeError as jump_relu_form does."""
-    form = jump_relu_form(dictionary)
+    JumpReLU the thresholds [F]; float32, without metadata, whose order in the file would change
+    from call to call. Raises SaemakeError as jump_relu_form_of does."""
+    form = jump_relu_form_of(dictionary)
     tensors = {
         "W_enc": form.encoder_FD,
         "b_enc": form.bias_F,

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from saemake.architectures.batch_top_k.trainer import BatchTopKDictionary
 from saemake.architectures.dictionary import Dictionary
 from saemake.architectures.gated.trainer import GatedDictionary
 from saemake.architectures.jump_relu.trainer import JumpReluDictionary
+from saemake.architectures.matryoshka_batch_top_k.trainer import MatryoshkaDictionary
 from saemake.architectures.relu import ReluDictionary
+from saemake.architectures.top_k.trainer import TopKDictionary
 from saemake.architectures.top_k_family import KeptDictionary
 from saemake.base.errors import SaemakeError
 
@@ -30,9 +33,8 @@ class JumpReluForm:
 
 @functools.singledispatch
 def jump_relu_form(dictionary: Dictionary) -> JumpReluForm:
-    """The form that computes the same as the dictionary, of architectures that keep the largest
-    latents, as their threshold inference. Raises SaemakeError if none is registered for its
-    class."""
+    """The form that computes the same as the dictionary. Callers use `jump_relu_form_of`. Raises
+    SaemakeError if none is registered for the class."""
     raise SaemakeError(
         f"a transcoder that is a {type(dictionary).__name__} has no form in SAELens or"
         " circuit-tracer, whose transcoders are ReLUs and JumpReLUs; register one with"
@@ -62,7 +64,19 @@ def _gated(dictionary: GatedDictionary) -> JumpReluForm:
     )
 
 
-@jump_relu_form.register
+@jump_relu_form.register(TopKDictionary)
+@jump_relu_form.register(BatchTopKDictionary)
+@jump_relu_form.register(MatryoshkaDictionary)
 def _kept(dictionary: KeptDictionary) -> JumpReluForm:
+    """Its threshold inference: all latents share one threshold."""
     threshold_F = dictionary.threshold.clamp(min=0).repeat(dictionary.width)
     return JumpReluForm(dictionary.encoder_weight, dictionary.encoder_bias, threshold_F)
+
+
+def jump_relu_form_of(dictionary: Dictionary) -> JumpReluForm:
+    """The dictionary's form, of one that keeps the largest latents that of its threshold inference.
+    Raises SaemakeError if none is registered for exactly its class: a subclass may compute
+    something else."""
+    registry = jump_relu_form.registry
+    form: JumpReluForm = registry.get(type(dictionary), registry[object])(dictionary)
+    return form

@@ -18,7 +18,12 @@ THREE = "dictionary_learning's loader, SAE Bench's and SAELens's"
 def described(saes: Sequence[SaeName]) -> str:
     """Sentences that say which libraries read these SAEs, whose files are under results/."""
     examples = {sae.sweep.architecture: sae for sae in saes}
-    known = [name for name in examples if read_elsewhere(name)]
+    # No other library's loader knows a transcoder by its class.
+    known = [
+        name
+        for name, sae in examples.items()
+        if read_elsewhere(name) and not sae.hookpoint.is_transcoder
+    ]
     unknown = [name for name in examples if name not in known]
     if not unknown:
         return f"{THREE} read it."
@@ -37,8 +42,10 @@ def has_saelens_form(sae: SaeName) -> bool:
     """Whether the SAE can be written in SAELens's own format."""
     trainer = json.loads(Path(sae.folder, "config.json").read_text())["trainer"]
     with torch.device("meta"):  # only the class is needed, no weights
-        dictionary = architectures.get(sae.sweep.architecture).trainer().described_dictionary(trainer)
-    return saelens.has_form(type(dictionary))
+        dictionary = (
+            architectures.get(sae.sweep.architecture).trainer().described_dictionary(trainer)
+        )
+    return saelens.has_form(dictionary)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ from saemake.base.errors import SaemakeError
 from saemake.config.config import Config
 from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import SaeName
-from saemake.publishing.jump_relu_form import jump_relu_form
+from saemake.publishing.jump_relu_form import jump_relu_form, jump_relu_form_of
 from saemake.recipes.training import sae_recipe
 from saemake.training import files
 
@@ -99,10 +99,11 @@ def _kept(dictionary: KeptDictionary) -> Form:
     )
 
 
-def has_form(dictionary: type[Dictionary]) -> bool:
-    """Whether a form is registered for exactly this class; a subclass may compute something
+def has_form(dictionary: Dictionary) -> bool:
+    """Whether a form is registered for exactly its class; a subclass may compute something
     else."""
-    return dictionary in form.registry
+    registered = jump_relu_form.registry if dictionary.transcodes else form.registry
+    return type(dictionary) in registered
 
 
 def form_of(dictionary: Dictionary) -> Form:
@@ -114,8 +115,8 @@ def form_of(dictionary: Dictionary) -> Form:
 
 def transcoder_form(dictionary: Dictionary) -> Form:
     """A transcoder's form in SAELens, of one that keeps the largest latents that of its threshold
-    inference. Raises SaemakeError as jump_relu_form does."""
-    jump, skip = jump_relu_form(dictionary), dictionary.W_skip
+    inference. Raises SaemakeError as jump_relu_form_of does."""
+    jump, skip = jump_relu_form_of(dictionary), dictionary.W_skip
     parameters = {
         "W_enc": jump.encoder_FD.T,
         "b_enc": jump.bias_F,

@@ -97,7 +97,8 @@ class SaeRecipe(AtRecipe):
 
 
 class BaselinesRecipe(AtRecipe):
-    """The principal components of the activations at a single site, on the beginning of the training text."""
+    """The principal components of the activations at a single site, on the beginning of the
+    training text."""
 
     version: int
     tokens: TokensRecipe

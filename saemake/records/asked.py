@@ -25,6 +25,7 @@ from saemake.paths.artifacts import (
     SaeFile,
     SetupFile,
     TokensFile,
+    TracerFile,
 )
 from saemake.paths.files import evaluation_in
 from saemake.paths.grammar import parse, trained_file
@@ -89,6 +90,8 @@ def _recipes(config: Config, artifact: Artifact) -> Named:
             yield "laid out", {"name": str(sae)}
         case SaeFile(top) if top == SAELENS:
             yield "export", {"version": files.SAELENS_VERSION}
+        case TracerFile():
+            yield "export", {"version": files.TRACER_VERSION}
         case PushFile(_, model, files.CARD | files.REBUILDING):
             rebuilt = rebuilding.config_yaml(config, model)
             yield "suite", {"config": rebuilt, "license": config.publishing.license}

@@ -12,6 +12,7 @@ import torch
 
 from saemake import architectures, kernels
 from saemake.architectures import loading
+from saemake.architectures.description import TRANSCODER
 from saemake.architectures.trainer import Dictionary, Trainer
 from saemake.base import devices
 from saemake.base.errors import SaemakeError, build_again, first_line
@@ -51,9 +52,7 @@ def config_json(
             **({"site": site} if (site := recipe.hookpoint.site) != RESID_POST else {}),
             "norm_factor": norm_factor,
             **(
-                {"target_norm_factor": target_norm_factor}
-                if recipe.hookpoint.is_transcoder
-                else {}
+                {"target_norm_factor": target_norm_factor} if recipe.hookpoint.is_transcoder else {}
             ),
         },
         "buffer": {
@@ -174,7 +173,9 @@ def load(
     kind = architectures.get(architecture)
     config = loading.read_config(folder)
     trainer = config["trainer"]
-    dict_class, latents = trainer.get("dict_class"), trainer.get("dict_size")
+    prefix = TRANSCODER if trainer.get("transcoder") else ""
+    dict_class = str(trainer.get("dict_class")).removeprefix(prefix)
+    latents = trainer.get("dict_size")
     if bool(trainer.get("skip")) != kind.skip:
         raise SaemakeError(
             f"{path}: its config.json says {'a' if trainer.get('skip') else 'no'} skip connection,"

@@ -1,5 +1,6 @@
 """The batches of activations that a pass trains on. One run of the LM over the text feeds several
-streams: an SAE's hookpoint and its training's settings, such as the seed, decide which is its own."""
+streams: an SAE's hookpoint and its training's settings, such as the seed, decide which is its own.
+"""
 
 import itertools
 import math

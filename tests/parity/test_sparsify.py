@@ -1,6 +1,6 @@
-"""A TopK transcoder's step against sparsify 1.3.3's: from the same weights, on the same batches, the
-same reconstructions and, up to the factor between the two losses, the same gradients; so with Adam
-the same steps.
+"""A TopK transcoder's step against sparsify 1.3.3's: from the same weights, on the same batches,
+the same reconstructions and, up to the factor between the two losses, the same gradients; so with
+Adam the same steps.
 
 sparsify is read from the folder .venv-sparsify, and the test is skipped where that is not:
 

@@ -237,7 +237,10 @@ def test_a_drop_changes_what_is_trained_and_fitted(drop):
     before, after = config_of(), config_of(drop)
     name = SaeName(Sweep("demo", Hookpoint(3), "top_k", "1k"), 8)
     assert sae_recipe(before, name).hash != sae_recipe(after, name).hash
-    assert baselines_recipe(before, "demo", Hookpoint(3)).hash != baselines_recipe(after, "demo", Hookpoint(3)).hash
+    assert (
+        baselines_recipe(before, "demo", Hookpoint(3)).hash
+        != baselines_recipe(after, "demo", Hookpoint(3)).hash
+    )
 
 
 @pytest.mark.parametrize("name", ["dictionary_learning", "sae_bench_core"])

@@ -612,7 +612,7 @@ def own(rows, **more):
         panels=tuple(figures.Panel(column, column) for column in more.pop("y", [KL])),
         **more,
     )
-    rows = [{"model": "lm", "layer": 0, **row} for row in rows]
+    rows = [{"model": "lm", "layer": 0, "site": "resid_post", **row} for row in rows]
     return drawing.draw(figure, pd.DataFrame(rows), "mine")
 
 

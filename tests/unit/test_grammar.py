@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from dataclasses import replace
 
 import pytest
 from conftest import CONFIG_FILE, PROJECT, raw_config
@@ -13,7 +14,7 @@ from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.config.config import MOST_LATENTS, Config
 from saemake.llm.hookpoint import SITES, Hookpoint
-from saemake.paths import catalogue, files, judged_by
+from saemake.paths import catalogue, files, judged_by, tracer
 from saemake.paths.artifacts import (
     Artifact,
     BaselinesFile,
@@ -32,6 +33,7 @@ from saemake.paths.artifacts import (
     SetupFile,
     SweepTable,
     TokensFile,
+    TracerFile,
 )
 from saemake.paths.grammar import parse
 from saemake.paths.names import (
@@ -47,6 +49,7 @@ from saemake.paths.names import (
 )
 from saemake.recipes.judging import setups
 
+TRACED = Hookpoint.at(0, "mlp_in-mlp_out")
 CHECKPOINTED = {
     "architectures": {"batch_top_k": {"checkpoints": [0.0, 0.1, 0.5]}},
     "figures": {"mine": {"sweeps": ["demo/L3/*"], "y": "sae_bench_core.mse"}},
@@ -78,7 +81,11 @@ def _sweeps(architecture: str) -> st.SearchStrategy[Sweep]:
         lambda model: st.builds(
             Sweep,
             st.just(model),
-            _hookpoints(model),
+            _hookpoints(model).filter(
+                lambda hookpoint: architectures.get(architecture).stands_at(
+                    transcoder=hookpoint.is_transcoder
+                )
+            ),
             st.just(architecture),
             widths,
         )
@@ -155,6 +162,13 @@ def artifacts() -> st.SearchStrategy[Artifact]:
             SaeFile, st.just(RESULTS), _saes(kinds), st.sampled_from(files.sae_files(config))
         ),
         st.builds(SaeFile, st.just(SAELENS), _saes(kinds), st.sampled_from(files.SAELENS_FILES)),
+        _saes(kinds).flatmap(
+            lambda sae: st.builds(
+                TracerFile,
+                st.just(replace(sae, sweep=replace(sae.sweep, hookpoint=TRACED))),
+                st.sampled_from(tracer.tracer_files(config, sae.model)),
+            )
+        ),
         st.builds(
             CheckpointsFile,
             _saes(["batch_top_k"]).filter(lambda sae: sae.model == "demo").map(Checkpoints),

@@ -110,6 +110,25 @@ def test_two_devices_compute_what_one_does(family, contexts, layer, dtype):
     assert losses_with(two, contexts, hidden).equal(clean)
 
 
+@pytest.mark.parametrize("site", ["attn_out", "mlp_in", "mlp_out"])
+@pytest.mark.usefixtures("two_names")
+def test_two_devices_capture_and_replace_at_a_site(family, contexts, site):
+    name, folder = family
+    weights = Weights(name, folder, None, "float32")
+    with onednn.left_out():
+        one, two = (
+            LanguageModel(each, Hookpoint(2, site), CPU, whole=True)
+            for each in (weights, spread(weights))
+        )
+    run, run_two = one.run(contexts), two.run(contexts)
+    assert run_two.read_BLD.equal(run.read_BLD)
+    put_in = torch.randn(run.read_BLD.shape, generator=torch.Generator().manual_seed(2))
+    expected = torch.cat(list(one.run_with(contexts, put_in)))
+    for before_BLD in (None, run_two.before_BLD):
+        found = torch.cat(list(two.run_with(contexts, put_in, before_BLD)))
+        assert found.equal(expected)
+
+
 @pytest.mark.usefixtures("two_names")
 def test_an_identity_recovers_all_on_two_devices(demo_weights, tmp_path):
     with onednn.left_out():
@@ -165,7 +184,12 @@ def test_blocks_lie_on_both_gpus_and_all_comes_back_to_the_first(
     run = lm.run(given)
     hidden, logits = run.written_BLD, run.logits
     put_in = torch.zeros(hidden.shape, device=hidden.device)
-    found = [hidden, *logits, *lm.run_with(given, put_in), *lm.captures(given, [Hookpoint(layer)]).values()]
+    found = [
+        hidden,
+        *logits,
+        *lm.run_with(given, put_in),
+        *lm.captures(given, [Hookpoint(layer)]).values(),
+    ]
     assert {each.device for each in found} == {TWO_GPUS[0]}
 
 

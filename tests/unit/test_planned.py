@@ -413,7 +413,8 @@ def test_a_pass_that_does_not_fit_is_cut_into_equal_parts():
 def test_a_pass_spreads_over_gpus_where_its_saes_fit():
     shape, config = shape_of(AutoConfig.from_pretrained(DEMO_LM)), read_config(SMALL)
     one, wide = (
-        sae_recipe(config, SaeName(Sweep("demo", Hookpoint(3), "top_k", width), 4)) for width in ("256", "4k")
+        sae_recipe(config, SaeName(Sweep("demo", Hookpoint(3), "top_k", width), 4))
+        for width in ("256", "4k")
     )
     alone = memory.of_training([one], shape).on_gpu
     # What the first GPU has of one SAE is there for the LM and the buffer too.

@@ -38,7 +38,9 @@ def hashes() -> dict[str, str]:
             found[f"{model}/L{layer}/baselines"] = recipe.hash[:16]
             for architecture in config.architectures:
                 for width in config.widths:
-                    for sae in _members(config, Sweep(model, Hookpoint(layer), architecture, width)):
+                    for sae in _members(
+                        config, Sweep(model, Hookpoint(layer), architecture, width)
+                    ):
                         found[str(sae)] = sae_recipe(config, sae).hash[:16]
     return found
 

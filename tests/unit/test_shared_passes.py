@@ -38,7 +38,7 @@ from saemake.training.members import Member, Stores, Wanted
 from saemake.training.train import Conduct, FailedSaesError, Inputs, train_pass
 
 CPU = torch.device("cpu")
-ALL = ["sparsities", "widths", "architectures", "layers", "seeds"]
+ALL = ["sparsities", "widths", "architectures", "layers", "sites", "seeds"]
 # Over this are some of the demo's norms, not as many at each layer: the buffers are filled at
 # different steps.
 DROP = {"models": {"demo": {"prepend_bos": True}}, "training": {"drop": {"bos": True}}}
@@ -56,9 +56,9 @@ def config_of(over=None, *, share=ALL, memory_gib=None, devices_per_pass=1):
     )
 
 
-def sae(architecture, layer=3, width="256", seed=None, place=0):
+def sae(architecture, layer=3, width="256", seed=None, place=0, site="resid_post"):
     k = architectures.get(architecture).example["sweep"][place]
-    return SaeName(Sweep("demo", Hookpoint(layer), architecture, width), k, seed)
+    return SaeName(Sweep("demo", Hookpoint.at(layer, site), architecture, width), k, seed)
 
 
 # Of each way in which SAEs of a pass may differ, more than one.
@@ -69,6 +69,9 @@ SAES = [
     sae("top_k", layer=1),
     sae("jump_relu", layer=5, width="128"),
     sae("top_k", seed=7),
+    sae("top_k", site="mlp_out"),
+    sae("top_k_skip", site="mlp_in-mlp_out"),
+    sae("gated", site="resid_pre-mlp_out"),
 ]
 
 
@@ -99,7 +102,8 @@ def test_saes_of_one_pass_have_the_bytes_of_saes_alone(inputs, tmp_path, monkeyp
     assert stored(saes, tmp_path / "together") == stored(saes, tmp_path / "alone")
     # The LM has run once: up to the last layer, over each batch of contexts once.
     together = len(runs)
-    assert {tuple(sorted(map(str, each))) for each in runs} == {("L1", "L3", "L5")}
+    captured = ("L1", "L3", "L3.mlp_in", "L3.mlp_out", "L3.resid_pre", "L5")
+    assert {tuple(sorted(map(str, each))) for each in runs} == {captured}
     runs.clear()
     go(saes[:1], given, tmp_path / "once more", config, seconds=1e9)
     assert together - len(runs) in range(4)
@@ -436,7 +440,7 @@ def test_a_pass_over_several_devices_has_the_same_bytes(inputs, tmp_path, monkey
     monkeypatch.setattr(
         Member, "update", lambda self, *given: used.append(self.device) or inner(self, *given)
     )
-    places = [0, 1, 1, 0, 1, 0]
+    places = [place % 2 for place in range(len(together))]
     conduct = Conduct("test", config.logging, 0.0, devices_per_pass=2, spread=lambda *_: places)
     train_pass(together, inputs(config), Stores.under(tmp_path / "two"), conduct)
     assert set(used) == set(both)

@@ -57,9 +57,9 @@ def pairs(steps=STEPS):
         yield x, torch.relu(x @ within.T) @ out.T + 0.5
 
 
-def trained(name, **more):
+def trained(name, steps=STEPS, **more):
     trainer = make(name, **more)
-    for step, (x, y) in enumerate(pairs()):
+    for step, (x, y) in enumerate(pairs(steps)):
         forward = trainer.update(step, x, y)
     return trainer, forward, x, y
 
@@ -87,16 +87,14 @@ def test_a_transcoder_by_hand():
 @pytest.mark.parametrize("skip", [False, True])
 def test_training_lowers_the_error_against_the_target(name, skip):
     trainer = make(name, skip=skip)
-    losses = [
-        trainer.update(step, x, y).parts["l2"].item() for step, (x, y) in enumerate(pairs())
-    ]
+    losses = [trainer.update(step, x, y).parts["l2"].item() for step, (x, y) in enumerate(pairs())]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("recipe", Training.model_fields["recipe"].annotation.__args__)
 def test_the_loss_is_of_the_target(name, recipe):
-    trainer, forward, x, y = trained(name, skip=True, recipe=recipe)
+    _, forward, x, y = trained(name, skip=True, recipe=recipe)
     expected = (forward.x_hat_BD.float() - y).pow(2).sum(dim=-1).mean()
     assert forward.parts["l2"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert (forward.x_hat_BD - x).pow(2).sum(dim=-1).mean() > 2 * expected

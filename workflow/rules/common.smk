@@ -24,7 +24,7 @@ from saemake.jobs import rules as job_rules
 from saemake.jobs import runs, screen, turns
 from saemake.config.config import NUMBERED_WIDTH
 from saemake.jobs.rules import ONE_SAE, hookpoint_in, in_each, sae_in
-from saemake.jobs.rules import setup_in, sweep_in
+from saemake.jobs.rules import setup_in, sweep_in, traced_in
 from saemake.llm.hookpoint import PATTERN as HOOKPOINTS
 from saemake.paths import catalogue, judged_by, shown, starts
 from saemake.paths.asked_latents import check_asked_latents
@@ -35,6 +35,7 @@ from saemake.paths.files import (
     FEATURES_TEXT,
     LAID_OUT_BY,
     SAELENS_VERSION,
+    TRACER_VERSION,
     build_files,
     fetched_files,
     fetched_published_files,

@@ -3,6 +3,7 @@ by name: no other rule needs it."""
 
 
 localrules:
+    circuit_tracer,
     model_card,
     plan_push,
     push,
@@ -31,6 +32,54 @@ rule saelens:
         "write {wildcards.model}/{wildcards.hookpoint}/{wildcards.architecture}/{wildcards.width}/{wildcards.sae} as SAELens reads it"
     script:
         "../scripts/saelens.py"
+
+
+rule circuit_tracer_layer:
+    input:
+        [
+            f"results/{{model}}/L{{layer}}.{{site}}/{{architecture}}/{{width}}/{{sae}}/{file}"
+            for file in ("ae.pt", "config.json", "provenance.json")
+        ],
+    output:
+        "circuit-tracer/{model}/{site}/{architecture}/{width}/{sae}/layer_{layer}.safetensors",
+    log:
+        "logs/circuit-tracer/{model}/{site}/{architecture}/{width}/{sae}/layer_{layer}.log",
+    wildcard_constraints:
+        sae=ONE_SAE,
+    conda:
+        "../../envs/saemake.yaml"
+    params:
+        version=TRACER_VERSION,
+        recipes=lambda wildcards: sae_recipe(CONFIG, traced_in(CONFIG, wildcards)).hash[:16],
+        sae=lambda wildcards, output: traced_in(CONFIG, wildcards),
+    message:
+        "write layer {wildcards.layer} of {wildcards.model}/{wildcards.site}/{wildcards.architecture}/{wildcards.width}/{wildcards.sae} as circuit-tracer reads it"
+    script:
+        "../scripts/circuit_tracer_layer.py"
+
+
+rule circuit_tracer:
+    input:
+        lambda wildcards: [
+            f"circuit-tracer/{wildcards.model}/{wildcards.site}/{wildcards.architecture}"
+            f"/{wildcards.width}/{wildcards.sae}/layer_{layer}.safetensors"
+            for layer in range(CONFIG.models[wildcards.model].layers)
+        ],
+    output:
+        "circuit-tracer/{model}/{site}/{architecture}/{width}/{sae}/config.yaml",
+    log:
+        "logs/circuit-tracer/{model}/{site}/{architecture}/{width}/{sae}/config.log",
+    wildcard_constraints:
+        sae=ONE_SAE,
+    conda:
+        "../../envs/saemake.yaml"
+    params:
+        version=TRACER_VERSION,
+        sae=lambda wildcards, output: traced_in(CONFIG, wildcards),
+    message:
+        "describe the transcoders {wildcards.model}/{wildcards.site}/{wildcards.architecture}/{wildcards.width}/{wildcards.sae} of all layers to circuit-tracer"
+    script:
+        "../scripts/circuit_tracer.py"
 
 
 rule model_card:

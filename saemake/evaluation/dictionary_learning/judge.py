@@ -57,7 +57,9 @@ def judge(
             zeros_BLD = torch.zeros_like(written_BLD)
             ablated.add(_losses(lm, contexts, zeros_BLD, run))
             kept_BL = dropping.kept(contexts, *run.sites).to(lm.device)
-            x_ND, y_ND = (checked(site[kept_BL].float(), label, lm) for site in run.read_and_written)
+            x_ND, y_ND = (
+                checked(site[kept_BL].float(), label, lm) for site in run.read_and_written
+            )
             variance.add(y_ND)
             for figures in running.values():
                 spliced_BLD = written_BLD.clone()

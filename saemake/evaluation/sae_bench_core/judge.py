@@ -79,7 +79,9 @@ def judge(
             for key, codec in codecs.items():
                 spliced_BLD = written_BLD.clone()
                 spliced_BLD[kept] = reconstructed(codec, x_ND).to(written_BLD.dtype)
-                reference.compare(lm.run_with(contexts, spliced_BLD, run.before_BLD), behaviours[key])
+                reference.compare(
+                    lm.run_with(contexts, spliced_BLD, run.before_BLD), behaviours[key]
+                )
             del reference, run  # frees the batch's logits before the next batch
             bar.update(contexts.tokens)
         variance = Variance(lm.d_model, lm.device)
@@ -193,9 +195,7 @@ def _without_site(lm: LanguageModel, contexts: Contexts, run: Run) -> Iterable[T
     return _on_zeros(lm, contexts, run.before_BLD)
 
 
-def _on_zeros(
-    lm: LanguageModel, contexts: Contexts, before_BLD: Tensor | None
-) -> Iterator[Tensor]:
+def _on_zeros(lm: LanguageModel, contexts: Contexts, before_BLD: Tensor | None) -> Iterator[Tensor]:
     shape = (*contexts.ids.shape, lm.d_model)
     zeros_BLD = torch.zeros(shape, dtype=lm.dtype, device=lm.device)
     return lm.run_with(contexts, zeros_BLD, before_BLD)

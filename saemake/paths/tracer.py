@@ -1,0 +1,49 @@
+"""circuit-tracer's format in paths: the transcoders of all layers of a model in one folder."""
+
+from saemake.base.errors import SaemakeError
+from saemake.config.config import Config
+from saemake.llm.hookpoint import Hookpoint
+from saemake.paths.names import SaeName, Sweep
+
+CONFIG = "config.yaml"
+# What circuit-tracer calls the sites of a block; it replaces MLPs, and nothing else.
+READ = {"resid_pre": "hook_resid_pre", "resid_mid": "hook_resid_mid", "mlp_in": "mlp.hook_in"}
+WRITTEN = {"mlp_out": "hook_mlp_out"}
+
+
+def check_site(hookpoint: Hookpoint) -> None:
+    """Raise SaemakeError where circuit-tracer cannot have transcoders of these sites."""
+    if hookpoint.read not in READ or hookpoint.write not in WRITTEN:
+        raise SaemakeError(
+            f"circuit-tracer replaces MLPs: its transcoders read {', '.join(READ)} and write"
+            f" {', '.join(WRITTEN)}, for example mlp_in-mlp_out, not {hookpoint.site}"
+        )
+
+
+def layer_file(layer: int) -> str:
+    """The file of a layer's transcoder."""
+    return f"layer_{layer}.safetensors"
+
+
+def tracer_files(config: Config, model: str) -> list[str]:
+    """The files of a folder: circuit-tracer wants the transcoders of every layer."""
+    return [CONFIG, *map(layer_file, range(config.models[model].layers))]
+
+
+def at_layer(sae: SaeName, layer: int) -> SaeName:
+    """The same transcoder of another layer."""
+    sweep, hookpoint = sae.sweep, sae.hookpoint
+    moved = Hookpoint(layer, hookpoint.read, hookpoint.write)
+    return SaeName(
+        Sweep(sweep.model, moved, sweep.architecture, sweep.width), sae.sparsity, sae.seed
+    )
+
+
+def at_layers(config: Config, sae: SaeName) -> list[SaeName]:
+    """The same transcoder of every layer."""
+    return [at_layer(sae, layer) for layer in range(config.models[sae.model].layers)]
+
+
+def layer_in(file: str) -> int | None:
+    """The layer whose file it is; None of config.yaml."""
+    return None if file == CONFIG else int(file.removeprefix("layer_").partition(".")[0])
