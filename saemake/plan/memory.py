@@ -35,8 +35,8 @@ LIVE_JUDGED = 4.0
 # Of the logits or cosines that are ranked together, in float32: themselves, and a stable sort's
 # values, places (8 bytes each) and workspace.
 LIVE_RANKED = 7
-# Of the logits of an end-to-end loss, in float32: themselves, their log-probabilities and gradients,
-# and the LM's own.
+# Of the logits of an end-to-end loss, in float32: themselves, their log-probabilities and
+# gradients, and the LM's own.
 LIVE_LOGITS = 7
 # What a CPU's heap keeps besides of freed blocks, whose sizes differ from step to step: measured on
 # the demo, 691 MiB of a pass of two SAEs that needs 508 without.

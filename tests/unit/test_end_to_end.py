@@ -209,7 +209,7 @@ def rows(saes, root):
 
 
 def ends(found, key):
-    """The means of the first ten steps and of the last ten: contexts differ in how hard they are."""
+    """Means of the first ten steps and of the last ten: contexts differ in how hard they are."""
     values = [row[key] for row in found]
     return sum(values[:10]) / 10, sum(values[-10:]) / 10
 
