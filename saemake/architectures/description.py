@@ -72,6 +72,12 @@ class Architecture:
     # Empty if there is only one way.
     inferences: ClassVar[tuple[str, ...]] = ()
     adam_betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    # Whether its loss takes the error of the reconstruction from `Trainer.error`, in whose
+    # place an end-to-end loss can be.
+    trains_end_to_end: ClassVar[bool] = False
+    # The architecture that has weights of the same names and shapes, where another has them: the
+    # training of one can begin from an SAE of the other. A test compares them.
+    weights_of: ClassVar[str | None] = None
     # Matrix products of a training step that `plan` counts, each of 2 * B * D * F operations: the
     # encoder and the decoder, the gradient of each one's weight, and the gradient of the latents.
     step_products: ClassVar[int] = 5
@@ -117,6 +123,18 @@ class Architecture:
     def target_l0(cls, sparsity: float) -> float | None:
         """The L0 that this sparsity asks for; None if it does not ask for an L0."""
         return None
+
+    @classmethod
+    def errors_in_a_step(cls, settings: Any) -> int:
+        """How many reconstructions of a step have an error of their own in the loss."""
+        return 1
+
+    @classmethod
+    def weights_as(cls) -> str:
+        """The same for architectures that have weights of the same names and shapes."""
+        described: type[Any] = cls.__bases__[0] if cls.skip else cls
+        shared = cls.weights_of or described.name
+        return f"{shared} with a skip connection" if cls.skip else shared
 
     @classmethod
     def dead_products(cls, settings: Any, training: Training, steps: int) -> float:

@@ -106,6 +106,13 @@ class TopKFamilyTrainer(Trainer):
         if not self.is_transcoder:
             self.dictionary.biases[1].data.copy_(losses.geometric_median(x_BD))
 
+    def own_buffers(self, source: Dictionary) -> set[str]:
+        """k; and where the source keeps another number of latents, or chooses them in another way,
+        the threshold, which is then estimated anew."""
+        assert isinstance(source, KeptDictionary)
+        same = type(source) is type(self.dictionary) and source.kept == int(self.sparsity_value)
+        return {"k"} if same else {"k", "threshold"}
+
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         device = self.tokens_since_fired_F.device
@@ -135,6 +142,8 @@ class TopKFamilyTrainer(Trainer):
     def auxk_is_due(self, step: int, batch_tokens: int) -> bool:
         """Whether the loss has an AuxK term. False while too few tokens were seen for any latent to
         be dead, so that these steps need not wait for the device."""
+        if self.end_to_end is not None:  # batches may have fewer tokens, never more
+            batch_tokens = self.training.batch_tokens
         seen = (step + 1) * batch_tokens
         return self.settings.auxk_alpha > 0 and seen >= self.settings.dead_after_tokens
 

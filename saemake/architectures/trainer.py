@@ -7,14 +7,14 @@ Shapes: B activations in a batch, D the model's width, F latents, P places (see 
 import abc
 import copy
 import dataclasses
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from saemake.architectures import products, schedule
+from saemake.architectures import losses, products, schedule
 from saemake.architectures.constraints import Constraint, normalise_
 from saemake.architectures.description import TRANSCODER, Architecture
 from saemake.architectures.dictionary import Dictionary
@@ -22,6 +22,10 @@ from saemake.architectures.optimizers import RowAdam, optimizer_of
 from saemake.architectures.places import Places
 from saemake.architectures.replays import Numbers, Replays
 from saemake.architectures.training_settings import Training
+from saemake.base.errors import SaemakeError
+
+# How far from 1 a norm may be of an SAE that has its decoder's directions at norm 1.
+NORM_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,10 @@ class Trainer(Architecture, abc.ABC):
             self.adam_betas,
             self.dtype,
         )
+        # The end-to-end loss of reconstructions of the step's target (see update).
+        self.end_to_end: Callable[[Tensor], Tensor] | None = None
+        # Whether the initial weights are drawn, or those of another SAE (see begin_with).
+        self.drawn = True
         self.numbers = Numbers(device)
         self.now: Mapping[str, Any] = {}
         self.replays = Replays(isinstance(self.optimizer, RowAdam) and device.type == "cuda")
@@ -157,6 +165,18 @@ class Trainer(Architecture, abc.ABC):
     def recipe_entries(self) -> dict[str, Any]:
         """The architecture's own entries in the `trainer` section of config.json."""
 
+    @property
+    def error_name(self) -> str:
+        """What the error of the reconstruction is called among the parts of the loss."""
+        return "l2" if self.training.loss == "mse" else self.training.loss
+
+    def error(self, y_BD: Tensor, y_hat_BD: Tensor) -> Tensor:
+        """The error of a reconstruction of the step's target, [B, D] each; float32 scalar. It is
+        the squared error, or the end-to-end loss that `update` was given."""
+        if self.end_to_end is None:
+            return losses.reconstruction(y_BD, y_hat_BD)
+        return self.end_to_end(y_hat_BD)
+
     def base(self, x_BD: Tensor) -> Tensor:
         """What the latents' rows are added to: the decoder's bias, [D], and what a skip connection
         makes of the batch, [B, D]."""
@@ -168,13 +188,51 @@ class Trainer(Architecture, abc.ABC):
         return products.skipped(weight_DD, x_BD, self.dtype)
 
     def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
-        """Hook: prepare on the first batch, before its step. A transcoder starts from the means:
-        its latents are centred, its reconstruction is the target's mean, as in sparsify."""
+        """Hook: prepare the drawn weights on the first batch, before its step. A transcoder starts
+        from the means: its latents are centred, its reconstruction is the target's mean, as in
+        sparsify."""
         if self.is_transcoder:
             dictionary = self.dictionary
             centre_F = -(dictionary.encoder_weight.detach() @ x_BD.float().mean(dim=0))
             dictionary.encoder_bias.data.copy_(centre_F)
             dictionary.output_bias.data.copy_(y_BD.float().mean(dim=0))
+
+    @torch.no_grad()
+    def begin_with(
+        self, source: Dictionary, scale: float, target_scale: float | None = None
+    ) -> None:
+        """Take the weights of another SAE, which takes raw activations, in place of the drawn ones.
+        `scale` and `target_scale` are as in `finished`, whose inverse this is. Buffers that the
+        sparsity decides stay (see `own_buffers`); the source is changed.
+
+        Raises SaemakeError where the weights have other names or shapes, or where the constraint on
+        the decoder would change what the SAE computes.
+        """
+        if source.d_model != self.d_model:
+            raise SaemakeError(
+                f"it takes activations {source.d_model} wide, not {self.d_model}: its LM is another"
+            )
+        if source.transcodes != self.is_transcoder:
+            kind, other = ("a transcoder", "an SAE")[:: 1 if source.transcodes else -1]
+            raise SaemakeError(f"it is {kind}, not {other}")
+        source.unscale(1 / scale, 1 / (scale if target_scale is None else target_scale))
+        own, given = self.dictionary.state_dict(), source.state_dict()
+        if (reason := _other_weights(own, given)) is not None:
+            raise SaemakeError(reason)
+        kept = self.own_buffers(source)
+        for name, tensor in own.items():
+            if name not in kept:
+                tensor.copy_(given[name])
+        off = (self.dictionary.decoder_rows.norm(dim=1) - 1).abs().max()
+        if self.constraint.unit_norm is not None and off > NORM_TOLERANCE:
+            raise SaemakeError(
+                f"{self.name} keeps the decoder's directions at norm 1, and its own are not"
+            )
+
+    def own_buffers(self, source: Dictionary) -> set[str]:
+        """The buffers that are not taken from an SAE that training begins with. Raises SaemakeError
+        where one of them has to be the same and is not."""
+        return set()
 
     def before_step(self, step: int, tokens: int) -> None:
         """Hook: runs before each step. What it does is not replayed."""
@@ -231,17 +289,33 @@ class Trainer(Architecture, abc.ABC):
         return "all"
 
     def _phase(self, step: int, tokens: int) -> Hashable:
+        # A graph cannot hold the LM, which an end-to-end loss runs.
+        if self.end_to_end is not None:
+            return None
         # Said by the class itself: a subclass may have another `forward`.
         return self.phase(step, tokens) if type(self).__dict__.get("replayed") else None
 
-    def update(self, step: int, x_BD: Tensor, y_BD: Tensor | None = None) -> Forward:
+    def update(
+        self,
+        step: int,
+        x_BD: Tensor,
+        y_BD: Tensor | None = None,
+        end_to_end: Callable[[Tensor], Tensor] | None = None,
+    ) -> Forward:
         """Run one training step on a normalised batch [B, D] and its target (None: the batch
         itself): forward, backward, Adam, with the constraint applied in between. On a GPU the
         result is valid until the next step of any SAE: their graphs share memory.
+
+        `end_to_end` is needed where `training.loss` is no squared error. It is a function of the
+        reconstruction, which keeps its gradient; batches may then have fewer tokens than
+        `training.batch_tokens`.
         """
+        assert (end_to_end is None) == (self.training.loss == "mse")
+        self.end_to_end = end_to_end
         y_BD = x_BD if y_BD is None else y_BD
         if step == 0:
-            self.start(x_BD, y_BD)
+            if self.drawn:
+                self.start(x_BD, y_BD)
             self.optimizer.weights_changed()
         self.before_step(step, len(x_BD))
         numbers = self.optimizer.numbers(self.learning_rate(step))
@@ -300,6 +374,7 @@ class Trainer(Architecture, abc.ABC):
             "lr": self.training.learning_rate,
             "adam_betas": list(self.adam_betas),
             "autocast_dtype": self.training.autocast,
+            **({} if self.training.loss == "mse" else {"loss": self.training.loss}),
             "steps": self.steps,
             "warmup_steps": self.training.warmup_steps,
             "decay_start": self.decay_start if self.decay_start < self.steps else None,
@@ -307,3 +382,14 @@ class Trainer(Architecture, abc.ABC):
             **self.recipe_entries(),
             **({"transcoder": True, "skip": self.with_skip} if self.is_transcoder else {}),
         }
+
+
+def _other_weights(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str | None:
+    """How the names or shapes of an SAE's weights differ from those that are given; None if they do
+    not."""
+    if set(own) != set(given):
+        return f"its weights are {', '.join(given)}, not {', '.join(own)}"
+    for name, tensor in own.items():
+        if tensor.shape != given[name].shape:
+            return f"its {name} has the shape {[*given[name].shape]}, not {[*tensor.shape]}"
+    return None

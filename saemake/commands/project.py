@@ -12,6 +12,7 @@ from saemake.config.checks import read
 from saemake.config.config import Config
 from saemake.paths.asked_latents import check_asked_latents
 from saemake.paths.names import RESULTS, STORE
+from saemake.paths.starts import check_suites
 
 
 def load_config(over: list[Path]) -> Config:
@@ -22,6 +23,7 @@ def load_config(over: list[Path]) -> Config:
         update_config(raw, yaml_file.read(path))
     config = read(raw, source.ROOT, files)
     check_asked_latents(config)
+    check_suites(config)
     return config
 
 

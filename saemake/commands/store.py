@@ -37,15 +37,17 @@ from saemake.paths import catalogue, judged_by
 from saemake.paths.files import uses
 from saemake.paths.grammar import sae_named
 from saemake.paths.names import CONVERTED, OF_SAE, RESULTS, STORE, Baselines, SaeName, Sweep
+from saemake.paths.starts import start_of
 from saemake.paths.stores import shared_store
 from saemake.paths.sweeps import members
 from saemake.recipes.inputs import dataset_recipe, tokens_recipe
-from saemake.recipes.judging import published_key, setup_recipe, setups
+from saemake.recipes.judging import setup_recipe, setups
 from saemake.recipes.training import (
     baseline_key,
     baseline_names,
     baselines_recipe,
     checkpoint_key,
+    published_key,
     sae_recipe,
 )
 from saemake.records import made
@@ -211,9 +213,12 @@ def _saes(config: Config) -> Iterator[SaeName]:
     ):
         for hookpoint in _hookpoints(config, model):
             try:
-                yield from members(config, Sweep(model, hookpoint, architecture, width))
+                swept = members(config, Sweep(model, hookpoint, architecture, width))
+                for sae in swept:
+                    start_of(config, sae)
             except ConfigError:  # it does not fit: nothing of that name can be there
-                break
+                continue
+            yield from swept
 
 
 def _built(config: Config) -> Iterator[SaeName]:

@@ -17,6 +17,7 @@ from saemake.config.depth import layers_if_known
 from saemake.config.faults import ConfigError, fields_beside, override_place, saying_file, validated
 from saemake.config.presets import with_presets
 from saemake.config.sections import FIGURES, SUBJECT_COLUMNS, Model, Source, Text
+from saemake.config.start_from import models_before
 
 
 def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
@@ -37,6 +38,7 @@ def read(raw: Mapping[str, Any], root: Path, files: list[Path]) -> Config:
         for model in config.models:
             _check_evaluations(config, model)
             _check_schedule(config, model)
+            models_before(config, model)
             for architecture in config.architectures:
                 _check_decay(config, model, architecture)
             suite = config.models[model].suite
@@ -205,7 +207,14 @@ def _check_schedule(config: Config, model: str) -> None:
             f"models.{model}.train_tokens",
             f"less than one batch of training.batch_tokens {training.batch_tokens}",
         )
-    place = override_place(config.models[model].training, "training", model)("warmup_steps")
+    context = config.models[model].context_tokens
+    if training.loss != "mse" and training.batch_tokens % context:
+        raise ConfigError(
+            f"{_training_place(config, model)('batch_tokens')}.batch_tokens",
+            f"{training.batch_tokens} is no multiple of models.{model}.context_tokens {context},"
+            f" and training.loss '{training.loss}' takes whole contexts",
+        )
+    place = _training_place(config, model)("warmup_steps")
     if training.warmup_steps >= steps:
         raise ConfigError(
             f"{place}.warmup_steps",
@@ -213,6 +222,22 @@ def _check_schedule(config: Config, model: str) -> None:
             f" gives {steps} steps of training",
         )
     _check_before_decay(config, model, f"{place}.warmup_steps", training.warmup_steps)
+
+
+def _check_loss(config: Config, model: str, architecture: str) -> None:
+    """An architecture whose loss has no reconstruction error in it cannot be trained end to end."""
+    loss = config.training_of(model).loss
+    if loss != "mse" and not architectures.get(architecture).trains_end_to_end:
+        able = [name for name in config.architectures if architectures.get(name).trains_end_to_end]
+        raise ConfigError(
+            f"{_training_place(config, model)('loss')}.loss",
+            f"{architecture} cannot be trained by '{loss}', but {', '.join(able)} can: leave it out"
+            " or set mse",
+        )
+
+
+def _training_place(config: Config, model: str) -> Callable[[str], str]:
+    return override_place(config.models[model].training, "training", model)
 
 
 def _check_before_decay(config: Config, model: str, key: str, warmup_steps: int) -> None:
@@ -255,6 +280,7 @@ def check_fits(
     the model's training or before its decay. `settings` None are the config's."""
     settings, steps = settings or config.settings_of(model, architecture), config.steps_of(model)
     at = _settings_place(config, model, architecture)
+    _check_loss(config, model, architecture)
     for key, needed in settings.latents_needed().items():
         if needed > (latents := config.latents(width)):
             raise ConfigError(

@@ -9,26 +9,33 @@ from pydantic import BaseModel
 
 from saemake.config.config import Config
 from saemake.config.sections import Source
+from saemake.config.start_from import models_before
 
 
 def config_yaml(config: Config, model: str) -> str:
     """YAML to lay over the project's config. Of a folder outside the project only the last part of
     its path is told."""
     said = config.model_dump(mode="json", exclude_unset=True, exclude={"root"})
-    suite = config.models[model].suite
+    suite, before = config.models[model].suite, models_before(config, model)
     content = {
         "build": [model],
         "models": {
             model: _portable({**said["models"][model], **_own_sections(config, model)}),
             **{lm: _portable(said["models"][lm]) for lm in _other_lms(config, model)},
+            **{
+                entry: _portable({**said["models"][entry], **_of_start(config, entry)})
+                for entry in before
+            },
         },
         "texts": {text: _portable(said["texts"][text]) for text in _texts(config, model)},
-        "widths": {width: config.latents(width) for width in suite.widths},
+        "widths": config.widths if before else {w: config.latents(w) for w in suite.widths},
         "architectures": {name: said["architectures"][name] for name in suite.architectures},
         "logging": config.logging.without_loggers.model_dump(
             mode="json", exclude={"wandb", "tensorboard"}
         ),
     }
+    if before and config.published.revisions:
+        content["published"] = {"revisions": config.published.revisions}
     if datasets := _datasets(config, model):
         content["datasets"] = {name: _portable(said["datasets"][name]) for name in datasets}
     return yaml.safe_dump(content, sort_keys=False)
@@ -46,6 +53,17 @@ def _own_sections(config: Config, model: str) -> dict[str, Any]:
         "architectures": {
             name: config.settings_of(model, name).model_dump(mode="json")
             for name in config.models[model].suite.architectures
+        },
+    }
+
+
+def _of_start(config: Config, entry: str) -> dict[str, Any]:
+    """The sections of a model entry that decide the SAEs that a suite starts from, whole."""
+    return {
+        "training": _whole(config.training_of(entry)),
+        "architectures": {
+            name: config.settings_of(entry, name).model_dump(mode="json")
+            for name in config.architectures
         },
     }
 
@@ -87,6 +105,7 @@ def folders(config: Config, model: str) -> list[str]:
     """The folders and files that config_yaml names: a model and texts that are not on the Hub."""
     sources: list[Source] = [config.models[model]]
     sources += [config.models[lm] for lm in _other_lms(config, model)]
+    sources += [config.models[entry] for entry in models_before(config, model)]
     texts = [config.texts[text] for text in _texts(config, model)]
     sources += [config.datasets[name] for name in _datasets(config, model)]
     local = [source.place for source in [*sources, *texts] if source.place is not None]
@@ -94,9 +113,10 @@ def folders(config: Config, model: str) -> list[str]:
 
 
 def _texts(config: Config, model: str) -> list[str]:
-    """The texts that the model's SAEs are trained and judged on."""
+    """The texts that the model's SAEs are trained and judged on, and those of the other models."""
     uses = ("train", *config.text_evaluations)
-    others = {config.models[lm].text for lm in _other_lms(config, model)}
+    entries = (*_other_lms(config, model), *models_before(config, model))
+    others = {config.models[entry].text for entry in entries}
     named = {config.text_of(model, use) for use in uses} | others
     return sorted(named | {part for text in named for part in config.parts_of(text)})
 

@@ -16,7 +16,16 @@ from saemake.config.config import Config, lm_name
 from saemake.inputs import weights
 from saemake.jobs import passes
 from saemake.llm.shape import Shape
-from saemake.paths.names import CHECKPOINT, SAE_FILES, STORE, SaeName, Trained, checkpoint_file
+from saemake.paths.names import (
+    CHECKPOINT,
+    RESULTS,
+    SAE_FILES,
+    STORE,
+    SaeName,
+    Trained,
+    checkpoint_file,
+)
+from saemake.paths.starts import start_of
 from saemake.paths.stores import shared_store
 from saemake.paths.sweeps import members
 from saemake.plan import memory
@@ -25,7 +34,7 @@ from saemake.recipes.kinds import SaeRecipe
 from saemake.recipes.training import checkpoint_key, sae_recipe
 from saemake.text.shards import Tokens
 from saemake.training import files
-from saemake.training.members import Stores, Wanted
+from saemake.training.members import Start, Stores, Wanted
 from saemake.training.train import Conduct, FailedSaesError, Inputs, train_pass
 
 log = logging.getLogger(__name__)
@@ -75,6 +84,7 @@ def into(
             sae_recipe(config, sae),
             checkpoint_steps(config, sae) if checkpoints else (),
             str(sae.sweep),
+            _start(config, sae),
         )
         for sae in saes
     ]
@@ -91,6 +101,15 @@ def into(
     stores.bring(wanted)
     for part in _parts(config, saes[0].model, label, wanted, stores):
         train_pass(part, inputs, stores, conduct)
+
+
+def _start(config: Config, sae: SaeName) -> Start | None:
+    """The SAE that another begins with, which lies under results/ or published/."""
+    source = start_of(config, sae)
+    if source is None:
+        return None
+    folder = Path(source.top, str(source.sae))
+    return Start(folder, sae_recipe(config, source.sae).hash if source.top == RESULTS else None)
 
 
 def _parts(

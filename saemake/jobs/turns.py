@@ -19,6 +19,7 @@ from saemake.base.errors import SaemakeError
 from saemake.base.saying import say
 from saemake.base.store import disk_fault
 from saemake.config.config import Config
+from saemake.config.start_from import models_before
 from saemake.paths import shown
 from saemake.paths.artifacts import (
     DatasetFile,
@@ -79,10 +80,21 @@ def _of_path(config: Config, path: str) -> set[str]:
 
 
 def _models(config: Config, model: str, path: str) -> set[str]:
-    """A model; where SAE Bench may judge its SAEs, also the LM that it runs."""
+    """A model; where SAE Bench may judge its SAEs, also the LM that it runs; and those whose SAEs
+    its SAEs start from."""
     names = {*config.suite_evaluations(model), evaluation_in(config, PurePosixPath(path).name)}
     by_bench = [name for name in config.sae_bench_evaluations if name in names or name in path]
-    return {model} | {config.sae_bench_lm(model, name) for name in by_bench}
+    lms = {config.sae_bench_lm(model, name) for name in by_bench}
+    return {model} | lms | _before(config, model)
+
+
+def _before(config: Config, model: str) -> set[str]:
+    """The model entries whose SAEs those of a model start from; with SHARED where published SAEs
+    are among them."""
+    entries = models_before(config, model)
+    starts = (config.training_of(each).start_from for each in (model, *entries))
+    fetched = any(each is not None and each.startswith(f"{PUBLISHED}/") for each in starts)
+    return {*entries, *([SHARED] if fetched else [])}
 
 
 def take(names: Iterable[str]) -> list[IO[str]]:

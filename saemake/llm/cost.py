@@ -58,6 +58,15 @@ class Lm:
         unembedding = 2 * self.shape.head_weights * reading.positions
         return (self.blocks - skipped) * self._block(reading) + unembedding
 
+    def end_to_end(self, reading: Reading) -> int:
+        """FLOPs of an intervention with the gradient by what it puts there: each product with a
+        weight twice, each of attention three times. The head runs on the LM's own activations
+        too."""
+        skipped = self.hookpoint.layer + (self.hookpoint.target.read == RESID_POST)
+        weights = 2 * self.shape.block_weights * reading.positions
+        block = 2 * weights + 3 * (self._block(reading) - weights)
+        return (self.blocks - skipped) * block + 3 * 2 * self.shape.head_weights * reading.tokens
+
     def whole(self, reading: Reading) -> int:
         """FLOPs of the whole model."""
         unembedding = 2 * self.shape.head_weights * reading.positions

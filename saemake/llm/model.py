@@ -32,13 +32,22 @@ class LanguageModel:
     only captures work. With `whole=True` `run` and `run_with` work too. A site that the model does
     not have is refused when it is first used, with a SaemakeError.
 
+    With `gradients=True` those of what `lasts_with` gives can be computed. The model's own weights
+    have none.
+
     On a GPU the model may be spread over several (`weights.devices`): `device` is the first of
     them. It gives all inputs and gets all activations and logits. Raises SaemakeError if fewer are
     visible, or they are of several kinds.
     """
 
     def __init__(
-        self, weights: Weights, hookpoint: Hookpoint, device: torch.device, *, whole: bool
+        self,
+        weights: Weights,
+        hookpoint: Hookpoint,
+        device: torch.device,
+        *,
+        whole: bool,
+        gradients: bool = False,
     ) -> None:
         layer = hookpoint.layer
         model = loading.load(weights, device)
@@ -55,7 +64,8 @@ class LanguageModel:
         else:
             if weights.quantization is None:
                 self.model.to(device)
-            pack(self.model if whole else self.model.get_submodule(blocks))
+            if not gradients:
+                pack(self.model if whole else self.model.get_submodule(blocks))
         self.d_model = loading.width_in(model.config)
         self.dtype: torch.dtype = getattr(torch, weights.dtype)
         self.device = device
@@ -108,7 +118,7 @@ class LanguageModel:
         where the model has no such site."""
         wanted = self._in_order(hookpoints)
         pieces: list[list[Tensor]] = []
-        for piece in self._pieces(contexts):
+        for piece in self.pieces(contexts):
             with self._traced.trace(**self._inputs(piece)) as tracer:
                 tensors: list[Any] = save([])
                 for hookpoint in wanted:
@@ -130,7 +140,7 @@ class LanguageModel:
         source, target = self.hookpoint.source, self.hookpoint.target
         wanted = self._in_order([source, target, *([before] if before else [])])
         pieces, lasts = [], []
-        for piece in self._pieces(contexts):
+        for piece in self.pieces(contexts):
             with self._traced.trace(**self._inputs(piece)) as tracer:
                 tensors: list[Any] = save([])
                 for hookpoint in wanted:
@@ -144,14 +154,22 @@ class LanguageModel:
             lasts.append(last)
         at = dict(zip(wanted, map(torch.cat, zip(*pieces, strict=True)), strict=True))
         begin_BLD = None if before is None else at[before]
-        return Run(at[source], at[target], begin_BLD, self._logits(lasts))
+        return Run(at[source], at[target], begin_BLD, lasts, self._logits(lasts))
 
     @torch.no_grad()
     def run_with(
         self, contexts: Contexts, written_BLD: Tensor, before_BLD: Tensor | None = None
     ) -> Iterator[Tensor]:
         """The logits with `written_BLD` [B, L, D] in place of what is at the hookpoint (of a
-        transcoder, at the site that it writes), in parts [R, V] (see `_logits`).
+        transcoder, at the site that it writes), in parts [R, V] (see `_logits`)."""
+        return self._logits(self.lasts_with(contexts, written_BLD, before_BLD))
+
+    def lasts_with(
+        self, contexts: Contexts, written_BLD: Tensor, before_BLD: Tensor | None = None
+    ) -> list[Tensor]:
+        """What the head reads, with `written_BLD` as in `run_with`: a tensor [C, L, X] for each
+        piece, or the logits if the model has no `_head`. They have a gradient where `written_BLD`
+        has one.
 
         If blocks return only hidden states, the blocks before the site are skipped: those up to the
         layer where the site is the residual stream after it. At other sites the LM begins with the
@@ -161,7 +179,7 @@ class LanguageModel:
         """
         gives_tuples, head = self._gives_tuples, self._head
         tap, layer = self._tap(self.hookpoint.target), self.hookpoint.layer
-        pieces = self._pieces(contexts)
+        pieces = self.pieces(contexts)
         sizes = [len(piece.ids) for piece in pieces]
         written = written_BLD.to(self.dtype).split(sizes)
         skipped, begin = 0, written
@@ -183,7 +201,7 @@ class LanguageModel:
                     last = head.envoy.input.save()
                     tracer.stop()
             lasts.append(last)
-        return self._logits(lasts)
+        return lasts
 
     def _in_order(self, hookpoints: Iterable[Hookpoint]) -> list[Hookpoint]:
         """Single sites, each once, as a run of the LM reaches them."""
@@ -245,7 +263,11 @@ class LanguageModel:
         within = self.hookpoint.target.read not in sites.BLOCK_TAPS
         return within and self.hookpoint.layer > 0 and not self._gives_tuples
 
-    def _pieces(self, contexts: Contexts) -> list[Contexts]:
+    def logits_of(self, last_RX: Tensor) -> Tensor:
+        """Logits [R, V] of what the head reads."""
+        return last_RX if self._head is None else self._head.logits(last_RX).to(self.device)
+
+    def pieces(self, contexts: Contexts) -> list[Contexts]:
         """The contexts in pieces that run one after the other: one piece on a GPU, pieces of about
         POSITIONS_TOGETHER positions on a CPU."""
         if self.device.type != "cpu":
@@ -305,12 +327,14 @@ class LanguageModel:
 class Run:
     """What a run of the unmodified LM gives. At the hookpoint, the activations that are read and
     those that are reconstructed, [B, L, D]: the same tensor unless it is a transcoder's. Where
-    `run_with` can begin with the layer's block, `before_BLD` is what that reads. Then the logits in
-    parts [R, V] (see `LanguageModel._logits`)."""
+    `run_with` can begin with the layer's block, `before_BLD` is what that reads. Then what the head
+    reads (see `LanguageModel.lasts_with`), and the logits in parts [R, V] (see
+    `LanguageModel._logits`)."""
 
     read_BLD: Tensor
     written_BLD: Tensor
     before_BLD: Tensor | None
+    lasts: list[Tensor]
     logits: Iterator[Tensor]
 
     @property
@@ -334,8 +358,12 @@ class _Head:
 
     def logits(self, last: Tensor) -> Tensor:
         """Logits [..., V] of the layer's inputs [..., D]."""
-        logits = self.linear(last)
-        return logits if self.cap is None else logits.div_(self.cap).tanh_().mul_(self.cap)
+        logits: Tensor = self.linear(last)
+        if self.cap is None:
+            return logits
+        if logits.requires_grad:
+            return (logits / self.cap).tanh() * self.cap
+        return logits.div_(self.cap).tanh_().mul_(self.cap)
 
 
 def token_losses(logits: Iterable[Tensor], contexts: Contexts) -> Tensor:

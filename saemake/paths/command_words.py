@@ -17,6 +17,7 @@ from saemake.paths.names import (
     TOPS,
     misspelt_top,
 )
+from saemake.paths.starts import check_artifact
 
 # Under which a YAML file is an artifact, and no config file.
 WITH_YAML = (HUB, PUBLISHED, PUBLISHED_TO, SAELENS, CIRCUIT_TRACER)
@@ -46,7 +47,9 @@ def check_target(config: Config, word: str) -> Artifact | None:
     if len(parts) > 2 and top in config.models:
         raise SaemakeError(f"{word}: did you mean '{RESULTS}/{word}'?")
     if top in TOPS and (len(parts) > 1 or top != RESULTS):
-        return parse(config, word)
+        artifact = parse(config, word)
+        check_artifact(config, artifact)
+        return artifact
     return None
 
 

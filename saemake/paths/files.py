@@ -1,8 +1,11 @@
 """Which files there are: of an SAE, a sweep, a suite, a push, and of what a plain run builds."""
 
+from collections.abc import Iterator
+
 from saemake import architectures, figures
 from saemake.config.config import Config
 from saemake.config.sections import FIGURES
+from saemake.config.start_from import filled, models_before
 from saemake.llm.hookpoint import Hookpoint
 from saemake.paths import catalogue, judged_by
 from saemake.paths.names import (
@@ -378,8 +381,26 @@ def fetched_files(config: Config, model: str) -> list[str]:
             for use in ("train", *judged_on, FEATURES_TEXT)
         ),
         *map(dataset_file, read),
+        *_fetched_starts(config, model),
     ]
     return list(dict.fromkeys(paths))
+
+
+def _fetched_starts(config: Config, model: str) -> Iterator[str]:
+    """The same of the SAEs that those of a model's suite start from, and of those before these."""
+    names = list(map(str, suite_saes(config, model)))
+    for entry in [model, *models_before(config, model)]:
+        template = config.training_of(entry).start_from
+        if template is None:
+            return
+        paths = list(dict.fromkeys(filled(template, name) for name in names))
+        top, source, *_ = paths[0].split("/")
+        if top == PUBLISHED:
+            yield from (f"{path}/{file}" for path in paths for file in PUBLISHED_WEIGHTS)
+            return
+        yield f"{RESULTS}/{source}/model.json"
+        yield f"{RESULTS}/{source}/tokens/train/manifest.json"
+        names = [path.removeprefix(f"{RESULTS}/") for path in paths]
 
 
 def _by_sae_bench(config: Config, model: str) -> list[str]:

@@ -36,6 +36,12 @@ LIVE_JUDGED = 4.0
 # Of the logits or cosines that are ranked together, in float32: themselves, and a stable sort's
 # values, places (8 bytes each) and workspace.
 LIVE_RANKED = 7
+# Of the logits of an end-to-end loss, in float32: themselves, their log-probabilities and
+# gradients, and the LM's own.
+LIVE_LOGITS = 7
+# What a CPU's heap keeps besides of freed blocks, whose sizes differ from step to step: measured on
+# the demo, 691 MiB of a pass of two SAEs that needs 508 without.
+END_TO_END_HEAP_BYTES = 190 * MIB
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class Memory:
 
 def of_training(recipes: Sequence[SaeRecipe], shape: Shape) -> Memory:
     """A pass over these SAEs."""
+    if recipes[0].training.loss != "mse":
+        return _end_to_end(recipes, shape)
     model, first = recipes[0].tokens.model, recipes[0]
     streams = {stream_key(recipe): recipe for recipe in recipes}.values()
     # A transcoder's buffer has two sites.
@@ -104,6 +112,45 @@ def of_training(recipes: Sequence[SaeRecipe], shape: Shape) -> Memory:
         },
         loaded=lm_bytes(model.dtype, shape, model.layers),
         passing=blocks["cuda"],
+    )
+
+
+def _end_to_end(recipes: Sequence[SaeRecipe], shape: Shape) -> Memory:
+    """A pass over SAEs that are trained end to end: no buffer, but the LM whole, what its later
+    blocks keep for the gradient, and the logits of a few positions."""
+    model, first = recipes[0].tokens.model, recipes[0]
+    length = first.tokens.context_tokens
+    contexts = first.training.batch_tokens // length
+    live = max(_step(recipe, shape) for recipe in recipes)
+    kept = sum(_kept(recipe, shape) for recipe in recipes)
+    blocks = _blocks(model.dtype, shape, contexts, length)
+    # Kept of a block: what its norms, its attention and its activation function read.
+    features = 2 * shape.d_model + 4 * shape.attention_width + 2 * shape.mlp_width
+    positions = {
+        "cuda": contexts * length,
+        "cpu": min(contexts * length, max(POSITIONS_TOGETHER, length)),
+    }
+    later = model.layers - min(recipe.layer for recipe in recipes)
+    graph = {
+        device: count * later * features * ELEMENT_BYTES[model.dtype]
+        for device, count in positions.items()
+    }
+    logits = {
+        device: LIVE_LOGITS * min(positions[device], at_once) * shape.vocabulary * FLOAT32_BYTES
+        for device, at_once in LOGITS_TOGETHER.items()
+    }
+    return Memory(
+        lm=lm_parts(model.dtype, shape, model.layers, first.lm_devices),
+        saes=3 * sum(_bytes(recipe, shape) for recipe in recipes),
+        buffer=0,
+        live={
+            device: max(block, graph[device] + logits[device])
+            + live
+            + (kept if device == "cuda" else END_TO_END_HEAP_BYTES)
+            for device, block in blocks.items()
+        },
+        loaded=lm_bytes(model.dtype, shape, model.layers),
+        passing=blocks["cuda"] + graph["cuda"],
     )
 
 

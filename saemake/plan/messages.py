@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from saemake.architectures.training_settings import Training
 from saemake.config.config import Config
 from saemake.paths.names import STORE, PublishedSweep, SaeName, Subjects, Trained
 from saemake.paths.sweeps import members
@@ -90,11 +91,17 @@ def _training(config: Config, trained: Trained) -> str:
     model = trained.model
     training, steps = config.training_of(model), config.steps_of(model)
     amount = f"{steps * training.batch_tokens:,} tokens in {steps:,} steps of"
-    each = f"{training.batch_tokens:,}{training.drop.clause}"
+    each = f"{training.batch_tokens:,}{training.drop.clause}{_begun_and_judged(training)}"
     also = f", link {_named(linked)} from the store" if linked else ""
     step = stored.snapshot_step(sae_recipe(config, sae).hash for sae in missing)
     resumed = "" if step is None else f"; there is a snapshot to go on from at step {step:,}"
     return f"train {_saes(missing, trained)}{also}: {amount} {each}{resumed}"
+
+
+def _begun_and_judged(training: Training) -> str:
+    """A clause on the SAEs that training starts from, and on a loss that is no squared error."""
+    loss = "" if training.loss == "mse" else f", by the {training.loss} of the LM's output"
+    return loss + (f", starting from {training.start_from}" if training.start_from else "")
 
 
 def _saes(saes: Sequence[SaeName], trained: Trained) -> str:

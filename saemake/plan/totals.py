@@ -1,6 +1,6 @@
 """The plan as a whole: everything that targets cost, job by job, and summed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,10 @@ from saemake.config.config import Config
 from saemake.config.depth import layers_of
 from saemake.config.sections import Device, DType
 from saemake.inputs import weights
-from saemake.llm.cost import NOTHING, Lm, Operations
+from saemake.llm.cost import NOTHING, Lm, Operations, Reading
 from saemake.llm.hookpoint import Hookpoint, deepest
 from saemake.paths.files import FEATURES_TEXT
-from saemake.paths.names import Baselines, SetupName
+from saemake.paths.names import Baselines, SaeName, SetupName
 from saemake.plan import memory, operations, sae_bench
 from saemake.plan.hours import Traffic, hours
 from saemake.plan.judged_together import Together, together
@@ -140,7 +140,7 @@ class _Costs:
             needed,
             passes,
             judged,
-            sum(self._lm_of_pass(job.model, [job.hookpoint]) for job in needed.train),
+            sum(self._lm_of_pass(job.model, saes) for job, saes in needed.train.items()),
             sum(job.operations.lm for job in self._judged_apart() if job.stage == "evaluation"),
             tokens,
             jobs,
@@ -173,7 +173,7 @@ class _Costs:
             config.training_of(name),
             config.steps_of(name),
         )
-        lm_operations = self._lm_of_pass(name, [sae.hookpoint for sae in of_pass.saes])
+        lm_operations = self._lm_of_pass(name, of_pass.saes)
         done, traffic = Operations(lm_operations, 0), 0
         for sae in of_pass.saes:
             kind, latents = (
@@ -199,11 +199,28 @@ class _Costs:
             gpus=config.passes.devices_per_pass,
         )
 
-    def _lm_of_pass(self, model: str, hookpoints: Iterable[Hookpoint]) -> int:
-        """Operations of one run of an LM over its training text, up to the last hookpoint."""
-        batch = self.config.models[model].llm_batch_contexts
-        reading = self.texts.reading(model, "train", batch, alike=True)
-        return self._lm(model, deepest(hookpoints)).to_site(reading)
+    def _lm_of_pass(self, model: str, saes: Sequence[SaeName]) -> int:
+        """Operations of one run of an LM over its training text, up to the last hookpoint of these
+        SAEs; where they are trained end to end, whole, and of each of their losses."""
+        config, training = self.config, self.config.training_of(model)
+        lm = self._lm(model, deepest(sae.hookpoint for sae in saes))
+        if training.loss == "mse":
+            batch = config.models[model].llm_batch_contexts
+            return lm.to_site(self.texts.reading(model, "train", batch, alike=True))
+        batch = training.batch_tokens // config.models[model].context_tokens
+        reading = self.texts.reading(model, "train", batch)
+
+        def of_batches(count: int) -> Reading:
+            return reading.share(min(count * batch / reading.contexts, 1))
+
+        trained_on = of_batches(config.steps_of(model))
+        kinds = [sae.sweep.architecture for sae in saes]
+        losses = sum(
+            architectures.get(kind).errors_in_a_step(config.settings_of(model, kind))
+            for kind in kinds
+        )
+        of_losses = lm.whole(trained_on) + losses * lm.end_to_end(trained_on)
+        return lm.to_site(of_batches(training.norm_batches)) + of_losses
 
     def _fit(self, job: Fit) -> JobCost:
         model = self.config.models[job.model]

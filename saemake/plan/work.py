@@ -45,6 +45,7 @@ from saemake.paths.names import (
     HUB,
     METRICS,
     PCA,
+    PUBLISHED,
     RESULTS,
     TOPS,
     Baselines,
@@ -59,6 +60,7 @@ from saemake.paths.names import (
     dataset_file,
 )
 from saemake.paths.shown import Shown
+from saemake.paths.starts import start_of
 from saemake.paths.sweeps import members, of_other_seeds, trained_with
 from saemake.plan.stored import Stored
 from saemake.recipes.inputs import tokens_recipe
@@ -169,7 +171,8 @@ def _of_target(config: Config, target: str) -> list[Job]:
         case DatasetFile(dataset):
             return [FetchData(dataset)]
         case FetchedFile(model, published=False):
-            return behind(config, fetched_files(config, model))
+            fetched = fetched_files(config, model)
+            return behind(config, [p for p in fetched if not p.startswith(f"{PUBLISHED}/")])
         case FigureFile(top, model, hookpoint, figure) if top == RESULTS:
             return _of_shown(config, shown.of_hookpoint(config, figure, model, hookpoint))
         case ReportFile(model, hookpoint):
@@ -295,7 +298,7 @@ class _Lack:
         }
         first = sorted(wanted, key=lambda job: not isinstance(job, Train))
         wanted_training = [self._training(job) for job in first]
-        passes = [trained for trained in dict.fromkeys(wanted_training) if trained is not None]
+        passes = self._with_starts([trained for trained in wanted_training if trained is not None])
         missing = {trained: self.stored.lacks(self.config, trained) for trained in passes}
         done = [
             sae
@@ -315,6 +318,18 @@ class _Lack:
         data = self._unfetched(wanted, set_up)
         models = list(dict.fromkeys(models))
         return Work(models, tokenise, train, done, fit, evaluate, look, set_up, data)
+
+    def _with_starts(self, wanted: Iterable[Trained]) -> list[Trained]:
+        """What is trained, each once, after what trains the SAEs that missing ones start from."""
+        passes: dict[Trained, None] = {}
+        for trained in dict.fromkeys(wanted):
+            missing = self.stored.lacks(self.config, trained)
+            starts = [start_of(self.config, sae) for sae in missing]
+            sources = [start.sae for start in starts if start and start.top == RESULTS]
+            before = [trained_with(self.config, sae) for sae in dict.fromkeys(sources)]
+            passes |= dict.fromkeys(self._with_starts(before) if before else [])
+            passes[trained] = None
+        return list(passes)
 
     def _not_set_up(self, wanted: list[Job], evaluate: Iterable[Evaluate]) -> list[SetupName]:
         """Of the setups that are wanted or that what there is to do needs, those not in the store;

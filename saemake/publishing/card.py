@@ -16,8 +16,10 @@ from saemake.config.sections import Suite
 from saemake.llm.hookpoint import RESID_POST, Hookpoint
 from saemake.metrics import rows
 from saemake.metrics.rows import Row
+from saemake.paths import catalogue
 from saemake.paths.files import REBUILDING, figures_of, suite_saes, suite_sweeps
-from saemake.paths.names import RESULTS, SaeName
+from saemake.paths.names import PUBLISHED, RESULTS, SaeName
+from saemake.paths.starts import start_of
 from saemake.publishing import readers
 from saemake.training import files
 
@@ -31,7 +33,7 @@ CARD = """---
 {count} sparse autoencoders (SAEs) of {site} of {lm}, layer {layers}
 ({counted}): {architectures}, {widths} latents. Each is a folder
 `{hookpoint}/<architecture>/<width>/<sparsity>` in the format of dictionary_learning. {readers} They
-take raw activations.
+take raw activations.{starts}
 {loading}
 | file | what |
 | --- | --- |
@@ -92,6 +94,7 @@ def render(config: Config, model: str, repo: str) -> str:
         architectures=", ".join(f"`{name}`" for name in suite.architectures),
         widths=", ".join(f"{config.latents(width):,}" for width in suite.widths),
         readers=readers.described(saes),
+        starts=_starts(config, model),
         loading=_loading(saes, model, repo),
         example=_inside(saes[0].folder, model),
         config=REBUILDING,
@@ -122,6 +125,31 @@ def _loading(saes: Sequence[SaeName], model: str, repo: str) -> str:
     known = (sae for sae in saes if elsewhere.read_elsewhere(sae.sweep.architecture))
     sae = next(known, None)
     return LOADING.format(repo=repo, example=_inside(sae.folder, model)) if sae else ""
+
+
+def _starts(config: Config, model: str) -> str:
+    """A sentence on the SAEs that training began with; empty if all weights were drawn."""
+    starts = [start_of(config, sae) for sae in suite_saes(config, model)]
+    known = catalogue.load(config)
+    links, own = {}, 0
+    for start in starts:
+        if start is not None and start.top == PUBLISHED:
+            entry = known.named(str(start.sae))
+            links[entry.hub_folder] = (
+                f"[{entry.repository}/{entry.path}]"
+                f"(https://huggingface.co/{entry.repository}/tree/main/{entry.path})"
+            )
+        else:
+            own += start is not None
+    if links:
+        return f"\nTraining did not begin with drawn weights but with {', '.join(links.values())}."
+    if own:
+        return (
+            f"\nTraining did not begin with drawn weights but with other SAEs, those of"
+            f" `{config.training_of(model).start_from}` in `{REBUILDING}`. `provenance.json` has"
+            " the sha256 and the recipe's hash of each."
+        )
+    return ""
 
 
 def _front_matter(config: Config, model: str) -> str:
@@ -229,7 +257,8 @@ def _fields(provenance: dict[str, Any]) -> dict[str, str]:
         "revision of the text": provenance["text_revision"] or "none",
         "training": f"recipe `{training['recipe']}`, seed {training['seed']},"
         f" {recipe['steps'] * training['batch_tokens']:,} tokens"
-        f"{TrainingDrop.model_validate(training.get('drop', {})).clause}",
+        f"{TrainingDrop.model_validate(training.get('drop', {})).clause}"
+        f"{', loss `' + training['loss'] + '` of the LM' if 'loss' in training else ''}",
         "device": provenance["device"],
         "software": ", ".join(f"{name} {version}" for name, version in software.items()),
         "saemake's commit": ", ".join(commits) or "unknown",

@@ -25,7 +25,13 @@ from saemake.paths.names import (
 from saemake.paths.sweeps import members
 from saemake.recipes.inputs import dataset_recipe, model_recipe, tokens_recipe
 from saemake.recipes.kinds import EvaluationRecipe, JudgedBy, SaeBenchRecipe, SetupRecipe
-from saemake.recipes.training import baseline_key, baseline_names, checkpoint_key, sae_recipe
+from saemake.recipes.training import (
+    baseline_key,
+    baseline_names,
+    checkpoint_key,
+    published_key,
+    sae_recipe,
+)
 
 # What SAE Bench's evaluations run in, and the packages among these whose versions may change a
 # figure.
@@ -196,11 +202,6 @@ def baseline_evaluation_recipes(
     """Of a baseline by its name (see baseline_names)."""
     subject = baseline_key(config, model, hookpoint, baseline)
     return judging_recipes(config, model, hookpoint, evaluation, subject)
-
-
-def published_key(place: str) -> str:
-    """What names a published SAE by its place on the Hub."""
-    return digest(["published", place])
 
 
 def evaluation_key(recipe_hash: str, judged_sha256: str) -> str:

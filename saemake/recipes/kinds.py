@@ -113,7 +113,8 @@ class TokensRecipe(TextRecipe):
 
 class SaeRecipe(AtRecipe):
     """One SAE, or with `write` a transcoder. `ae.pt` is a function of this alone, on one kind of
-    device."""
+    device. `start_from` names the SAE that its training begins from: the hash of its recipe, or of
+    a published one its place on the Hub with the revision that the config says (see start_key)."""
 
     tokens: TokensRecipe
     activations_version: int
@@ -126,6 +127,7 @@ class SaeRecipe(AtRecipe):
     settings: dict[str, Any]
     training: Training
     steps: int
+    start_from: str | None = Field(default=None, exclude_if=lambda key: key is None)
 
 
 class BaselinesRecipe(AtRecipe):

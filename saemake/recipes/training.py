@@ -6,7 +6,9 @@ from saemake.architectures.training_settings import Training
 from saemake.base.digest import digest
 from saemake.config.config import Config
 from saemake.llm.hookpoint import RESID_POST, Hookpoint
-from saemake.paths.names import SaeName, Trained
+from saemake.paths import catalogue
+from saemake.paths.names import PUBLISHED, SaeName, Trained
+from saemake.paths.starts import start_of
 from saemake.paths.sweeps import members
 from saemake.recipes.inputs import tokens_recipe, training_tokens
 from saemake.recipes.kinds import BaselinesRecipe, SaeRecipe
@@ -36,13 +38,33 @@ def sae_recipe(config: Config, name: SaeName) -> SaeRecipe:
         settings=settings.model_dump(mode="json", exclude=settings.OUTSIDE_RECIPE),
         training=_trained_with(config, sweep.model, name.seed),
         steps=config.steps_of(sweep.model),
+        start_from=start_key(config, name),
     )
 
 
+def start_key(config: Config, name: SaeName) -> str | None:
+    """What names the SAE that an SAE's training begins from; None where its weights are drawn.
+    Raises ConfigError where the config names none that it can begin from."""
+    start = start_of(config, name)
+    if start is None:
+        return None
+    if start.top == PUBLISHED:
+        entry = catalogue.load(config).named(str(start.sae))
+        revision = config.published.revisions.get(entry.repository, "main")
+        return digest([published_key(entry.hub_folder), revision])
+    return sae_recipe(config, start.sae).hash
+
+
+def published_key(place: str) -> str:
+    """What names a published SAE by its place on the Hub."""
+    return digest(["published", place])
+
+
 def _trained_with(config: Config, model: str, seed: int | None) -> Training:
-    """With the seed of the SAE's name. Without the reserve where no norm is left out: it changes no
-    byte then."""
-    training = config.training_of(model)
+    """With the seed of the SAE's name. Without the path that training starts from, in whose place
+    the recipe has a hash, and without the reserve where no norm is left out: it changes no byte
+    then."""
+    training = config.training_of(model).model_copy(update={"start_from": None})
     if seed is not None:
         training = training.model_copy(update={"seed": seed})
     if training.drop.norm_over_median is not None:
@@ -90,8 +112,15 @@ def lm_run_key(recipe: SaeRecipe) -> str:
     GPUs, the steps and their size, how norm factors are found, and the threads of the process are
     the same."""
     training = recipe.training
+    # An end-to-end loss needs the LM's own run on the same contexts.
+    of_loss = (
+        []
+        if training.loss == "mse"
+        else [training.loss, str(recipe.hookpoint), training.drop.model_dump()]
+    )
     return digest(
         [
+            *of_loss,
             recipe.tokens.hash,
             recipe.activations_version,
             recipe.lm_devices,
@@ -108,6 +137,8 @@ def stream_key(recipe: SaeRecipe) -> str:
     """SAEs of one pass with the same one train on the same batches of activations: of one
     hookpoint, shuffled by one seed."""
     training = recipe.training.model_dump(mode="json")
+    if recipe.training.loss != "mse":  # the text's order, which no seed shuffles
+        del training["seed"]
     site = recipe.hookpoint.site
     elsewhere = [] if site == RESID_POST else [site]
     return digest([recipe.layer, recipe.buffer_tokens, training, *elsewhere])

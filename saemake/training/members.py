@@ -1,7 +1,8 @@
 """The SAEs of a pass: which SAEs to train, and the state of each while it trains."""
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -9,14 +10,18 @@ import torch
 from torch import Tensor
 
 from saemake import architectures
-from saemake.architectures.trainer import Forward, Trainer
-from saemake.base.store import Shared, Store
+from saemake.architectures import loading
+from saemake.architectures.trainer import Dictionary, Forward, Trainer
+from saemake.base.errors import SaemakeError
+from saemake.base.store import Shared, Store, sha256
 from saemake.config.sections import Logging
 from saemake.paths.names import CHECKPOINT, OF_SAE
 from saemake.recipes.kinds import SaeRecipe
 from saemake.recipes.training import checkpoint_key
 from saemake.training import files
 from saemake.training.snapshots import Snapshots
+
+WEIGHTS = "ae.pt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +58,40 @@ class Stores:
 
 
 @dataclasses.dataclass(frozen=True)
+class Start:
+    """The folder of the SAE that another begins with, and the hash of its recipe; None of a
+    published one."""
+
+    folder: Path
+    recipe_hash: str | None
+
+    def read(self) -> tuple[Dictionary, dict[str, Any]]:
+        """The SAE, for raw activations, and what provenance.json says of it: its sha256, and its
+        recipe's hash or where on the Hub it is. Raises SaemakeError where its files are missing,
+        damaged, or of another recipe."""
+        path = self.folder / WEIGHTS
+        if not path.is_file():
+            raise SaemakeError(f"{path} is not there, and training begins with it; build it first")
+        if self.recipe_hash is not None:
+            files.checked_sum(self.folder, self.recipe_hash)
+            place = {"recipe_hash": self.recipe_hash}
+        else:
+            source = json.loads((self.folder / "source.json").read_text())
+            place = {key: source[key] for key in ("repository", "path", "commit")}
+        return loading.load(path, "cpu", None), {"ae_sha256": sha256(path), **place}
+
+
+@dataclasses.dataclass(frozen=True)
 class Wanted:
     """An SAE to train: its name for messages, its recipe, and the steps before which a checkpoint
-    is saved. `sweep` groups its run with others in wandb."""
+    is saved. `sweep` groups its run with others in wandb. `start` is the SAE that it begins with,
+    where its weights are not drawn."""
 
     name: str
     recipe: SaeRecipe
     checkpoint_steps: Sequence[int] = ()
     sweep: str | None = None
+    start: Start | None = None
 
     def is_in(self, stores: Stores) -> bool:
         """Whether the stores have the SAE and all its checkpoints. Drops damaged ones."""
@@ -83,6 +114,9 @@ class Member:
     def __init__(self, wanted: Wanted, d_model: int, device: torch.device) -> None:
         self.wanted, self.device = wanted, device
         self.trainer = _trainer(wanted.recipe, d_model, device)
+        self.trainer.drawn = wanted.start is None
+        # Of the SAE that it began with, for provenance.json.
+        self.began_with: dict[str, Any] | None = None
         # The first step whose loss was not finite, else -1. On the device, so that no step waits.
         self.bad_step = torch.tensor(-1, device=device)
         self.rows: list[dict[str, float]] = []
@@ -96,10 +130,24 @@ class Member:
     def recipe(self) -> SaeRecipe:
         return self.wanted.recipe
 
+    def begin(self, scale: float, target_scale: float) -> None:
+        """Take the weights of the SAE that it begins with, if it begins with one. `scale` is the
+        norm factor, `target_scale` that of targets. Raises SaemakeError where they are missing, or
+        have other names or shapes."""
+        start = self.wanted.start
+        if start is None:
+            return
+        source, self.began_with = start.read()
+        try:
+            self.trainer.begin_with(source, scale, target_scale)
+        except SaemakeError as error:
+            raise SaemakeError(f"{self.name} cannot start from {start.folder}: {error}") from None
+
     def state(self) -> dict[str, Any]:
         """All that the next step depends on, as tensors and plain values."""
         return {
             "trainer": self.trainer.state(),
+            "began_with": self.began_with,
             "bad_step": int(self.bad_step),
             "rows": self.rows,
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
@@ -110,12 +158,19 @@ class Member:
         self.trainer.load_state(state["trainer"])
         self.bad_step.fill_(state["bad_step"])
         self.rows = state["rows"]
+        self.began_with = state.get("began_with")
         self.checkpoint = Path(state["checkpoint"]) if state["checkpoint"] else None
 
-    def update(self, step: int, x_BD: Tensor, y_BD: Tensor | None = None) -> Forward:
+    def update(
+        self,
+        step: int,
+        x_BD: Tensor,
+        y_BD: Tensor | None = None,
+        end_to_end: Callable[[Tensor], Tensor] | None = None,
+    ) -> Forward:
         """One training step on activations [B, D] that are divided by the norm factor, and on their
-        targets (None: the same)."""
-        forward = self.trainer.update(step, x_BD, y_BD)
+        targets (None: the same). `end_to_end` is as in Trainer.update."""
+        forward = self.trainer.update(step, x_BD, y_BD, end_to_end)
         bad = ~forward.loss.detach().isfinite() & (self.bad_step < 0)
         self.bad_step.masked_fill_(bad, step)
         return forward

@@ -21,6 +21,7 @@ from saemake.recipes.kinds import SaeRecipe
 from saemake.recipes.training import stream_key
 from saemake.text.prefetch import prefetched
 from saemake.text.shards import Tokens
+from saemake.training.contexts import ContextStream, contexts_of
 from saemake.training.members import Member
 
 
@@ -39,6 +40,8 @@ class Stream:
     target_scale: float = math.nan
     norms: dict[str, Any] = field(default_factory=dict)
     target_norms: dict[str, Any] = field(default_factory=dict)
+    # Only a ContextStream has it.
+    end_to_end: None = None
 
     def pair(self) -> tuple[Tensor, Tensor]:
         """The next batch and its targets, divided by their norm factors: for SAEs one tensor."""
@@ -50,6 +53,11 @@ class Stream:
     def devices(self) -> set[torch.device]:
         """Those that its SAEs train on."""
         return {member.device for member in self.members}
+
+    @property
+    def dropped_by_norm(self) -> float:
+        """The fraction of the counted tokens that are left out by their norms."""
+        return self.buffer.dropped_by_norm
 
     def warned(self) -> list[str]:
         """What to know of its activations before training."""
@@ -76,20 +84,26 @@ class Stream:
         }
 
 
+AnyStream = Stream | ContextStream
+
+
 def streams(
     recipes: Iterable[SaeRecipe],
     lm: LanguageModel,
     tokens: Tokens,
     states: dict[str, dict[str, Any]] | None,
-) -> dict[str, Stream]:
+) -> dict[str, AnyStream]:
     """The streams of the SAEs of a pass by `stream_key`, from the start of the text or from the
     states in a snapshot. From the start, norm factors are still to be found (`scale_all`)."""
     by_key = {stream_key(recipe): recipe for recipe in recipes}
+    if by_loss(by_key.values()):
+        ((key, recipe),) = by_key.items()
+        return {key: _of_contexts(recipe, lm, tokens, states[key] if states else None)}
     read = {key: states[key]["buffer"]["batches_read"] if states else 0 for key in by_key}
     first, batch_contexts = min(read.values()), next(iter(by_key.values())).llm_batch_contexts
     texts = prefetched(tokens.alike(batch_contexts, skip=first), lm.device)
     captures = SharedCaptures(texts, lm.captures)
-    made = {
+    made: dict[str, Stream] = {
         key: _stream(recipe, captures.reader(*_sites(recipe)), lm, tokens)
         for key, recipe in by_key.items()
     }
@@ -103,7 +117,23 @@ def streams(
             stream.target_scale = state.get("target_scale", stream.scale)
             stream.target_norms = state.get("target_norms", {})
             stream.buffer.load_state(states[key]["buffer"])
-    return made
+    return {**made}
+
+
+def by_loss(recipes: Iterable[SaeRecipe]) -> bool:
+    """Whether SAEs of one pass are trained by what they change in the LM's output."""
+    return any(recipe.training.loss != "mse" for recipe in recipes)
+
+
+def _of_contexts(
+    recipe: SaeRecipe, lm: LanguageModel, tokens: Tokens, state: dict[str, Any] | None
+) -> ContextStream:
+    texts = tokens.contexts(contexts_of(recipe), skip=state["read"] if state else 0)
+    dropping = Dropping.of(recipe.training.drop, tokens)
+    stream = ContextStream(recipe, lm, prefetched(texts, lm.device), dropping)
+    if state:
+        stream.load_state(state)
+    return stream
 
 
 def _sites(recipe: SaeRecipe) -> list[Hookpoint]:
@@ -127,18 +157,18 @@ def _stream(recipe: SaeRecipe, captured: Reader, lm: LanguageModel, tokens: Toke
     return Stream(recipe, buffer, captured)
 
 
-def fill_all(of_pass: Sequence[Stream]) -> None:
+def fill_all(of_pass: Sequence[AnyStream]) -> None:
     """Fill the buffers that are due, together."""
-    fill([stream.buffer for stream in of_pass])
+    fill([stream.buffer for stream in of_pass if isinstance(stream, Stream)])
 
 
-def scale_all(of_pass: Sequence[Stream]) -> None:
+def scale_all(of_pass: Sequence[AnyStream]) -> None:
     """Find the streams' norm factors, from batches that are not trained on; together, so that no
     stream reads far ahead of another."""
     measured = [
         Norms(batches)
         for stream in of_pass
-        for batches in _in_step(_filled_together(stream, of_pass), len(_sites(stream.recipe)))
+        for batches in _in_step(_raw_pairs(stream, of_pass), len(_sites(stream.recipe)))
     ]
     factors = norm_factors(measured, of_pass[0].recipe.training.norm_batches)
     found = zip(measured, factors, strict=True)
@@ -150,11 +180,12 @@ def scale_all(of_pass: Sequence[Stream]) -> None:
             stream.target_scale, stream.target_norms = factor, norms.measured()
 
 
-def _filled_together(stream: Stream, of_pass: Sequence[Stream]) -> Iterator[tuple[Tensor, Tensor]]:
-    """A stream's batches and their targets; before each, all buffers that are due are filled."""
+def _raw_pairs(stream: AnyStream, of_pass: Sequence[AnyStream]) -> Iterator[tuple[Tensor, Tensor]]:
+    """A stream's batches and their targets as the LM has them; before each, all buffers that are
+    due are filled."""
     while True:
         fill_all(of_pass)
-        yield stream.buffer.pair()
+        yield stream.buffer.pair() if isinstance(stream, Stream) else stream.raw_pair()
 
 
 def _in_step(pairs: Iterator[tuple[Tensor, Tensor]], count: int) -> list[Iterator[Tensor]]:

@@ -24,9 +24,10 @@ from saemake.recipes.kinds import SaeRecipe
 from saemake.recipes.training import checkpoint_key, stream_key
 from saemake.text.shards import Tokens
 from saemake.training import files, reporting
+from saemake.training.contexts import ContextStream
 from saemake.training.members import Member, Stores, Wanted
 from saemake.training.snapshots import Clock, Snapshot
-from saemake.training.streams import Stream, fill_all, scale_all, streams
+from saemake.training.streams import AnyStream, by_loss, fill_all, scale_all, streams
 
 log = logging.getLogger(__name__)
 # Raised by hand when what is in a snapshot changes: passes start anew.
@@ -157,8 +158,9 @@ class _Pass:
         self.batch_tokens, self.steps = recipes[0].training.batch_tokens, recipes[0].steps
         log.info("on %s", self.device)
         shared = stores.snapshots.shared(snapshot) if snapshot else None
-        last = deepest(recipe.hookpoint for recipe in recipes)
-        lm = LanguageModel(inputs.weights, last.target, self.device, whole=False)
+        last, whole = deepest(recipe.hookpoint for recipe in recipes), by_loss(recipes)
+        at = last if whole else last.target
+        lm = LanguageModel(inputs.weights, at, self.device, whole=whole, gradients=whole)
         states = shared["streams"] if shared else None
         self.streams = streams(recipes, lm, inputs.tokens, states)
         self.faults: dict[str, str] = {}
@@ -190,8 +192,11 @@ class _Pass:
             self._stream(member).members.append(member)
             if snapshot is not None:
                 member.load_state(stores.snapshots.member(snapshot, member.recipe.hash))
+            else:
+                stream = self._stream(member)
+                member.begin(stream.scale, stream.target_scale)
 
-    def _stream(self, member: Member) -> Stream:
+    def _stream(self, member: Member) -> AnyStream:
         return self.streams[stream_key(member.recipe)]
 
     def run(self) -> dict[str, str]:
@@ -250,9 +255,11 @@ class _Pass:
                     )
                 with devices.computing_on(member.device):
                     read_BD, target_BD = on[member.device]
-                    forward = member.update(step, read_BD, target_BD)
+                    forward = member.update(step, read_BD, target_BD, stream.end_to_end)
                     if logged:
                         row = member.row(step, target_BD, forward, report)
+                        if isinstance(stream, ContextStream):  # whose batches differ in size
+                            row["tokens"] = stream.tokens
                         self._log(member, row)
         self.step += 1
 
@@ -328,6 +335,7 @@ class _Pass:
             **stream.norms,
             **({"target_norms": stream.target_norms} if stream.target_norms else {}),
             **self._dropped(stream),
+            **({"start_from": member.began_with} if member.began_with else {}),
             "git": self.git,
             "pass_wall_time_s": round(seconds, 1),
             "resumes": self.resumes,
@@ -339,11 +347,11 @@ class _Pass:
             "provenance.json": files.provenance_json(recipe, self.device, more).encode(),
         }
 
-    def _dropped(self, stream: Stream) -> dict[str, Any]:
+    def _dropped(self, stream: AnyStream) -> dict[str, Any]:
         """For provenance.json: the ids that were left out, and the fraction of the other tokens
         that was left out by norm."""
         drop, manifest = stream.recipe.training.drop, self.inputs.tokens.manifest
-        norms = {"dropped_by_norm": round(stream.buffer.dropped_by_norm, 6)}
+        norms = {"dropped_by_norm": round(stream.dropped_by_norm, 6)}
         return {
             **({"dropped_ids": manifest["dropped_ids"]} if drop.kinds else {}),
             **(norms if drop.norm_over_median is not None else {}),

@@ -26,7 +26,7 @@ from saemake.config.config import NUMBERED_WIDTH
 from saemake.jobs.rules import ONE_SAE, hookpoint_in, in_each, sae_in
 from saemake.jobs.rules import setup_in, sweep_in, traced_in
 from saemake.llm.hookpoint import PATTERN as HOOKPOINTS
-from saemake.paths import catalogue, judged_by, shown
+from saemake.paths import catalogue, judged_by, shown, starts
 from saemake.paths.asked_latents import check_asked_latents
 from saemake.paths.command_words import check_target
 from saemake.paths.files import (
@@ -165,6 +165,7 @@ def checked_config():
     try:
         checked = read(config, Path(workflow.basedir), [base, *others])
         check_asked_latents(checked)
+        starts.check_suites(checked)
         asked = [
             check_target(checked, argument)
             for before, argument in pairwise(sys.argv)
@@ -229,6 +230,15 @@ def short(parts):
 def training_recipes(trained, wildcards):
     """The recipes of what a job trains; `trained` gives it from the job's wildcards."""
     return " ".join(training_hashes(CONFIG, trained(wildcards)))
+
+
+def started_from(trained, wildcards):
+    """The files of the SAEs that a job's SAEs start from, and those that other jobs train on the
+    same run of the LM: the first of these jobs trains for all."""
+    own = trained(wildcards)
+    jobs = [own, *(job for each in SHARED.passes if own in each.jobs for job in each.jobs)]
+    saes = [sae for job in dict.fromkeys(jobs) for sae in members(CONFIG, job)]
+    return starts.source_files(CONFIG, saes)
 
 
 def evaluation_recipes(subjects, wildcards):

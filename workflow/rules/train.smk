@@ -9,6 +9,7 @@ for pass_ in job_rules.train_rules(CONFIG):
         input:
             model=f"results/{pass_.model}/model.json",
             tokens=f"results/{pass_.model}/tokens/train/manifest.json",
+            starts=partial(started_from, pass_.trained),
         output:
             pass_.files([*SAE_FILES, *pass_.checkpoints]),
         log:

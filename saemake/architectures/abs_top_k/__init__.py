@@ -18,6 +18,7 @@ class AbsTopK(Architecture):
     sparsity = "k"
     trainer_class = "AbsTopKTrainer"
     dict_class = "AbsTopKDictionary"
+    trains_end_to_end = True
     transcodes = True
     live_latents = 4.3
     Settings: ClassVar[type[description.Settings]] = AuxKSettings

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from saemake.architectures import losses
 from saemake.architectures.abs_top_k import AbsTopK
 from saemake.architectures.auxk import AuxKTrainer, UntiedDictionary
 from saemake.architectures.choosing import top_indices, top_of_each
@@ -59,10 +58,10 @@ class AbsTopKTrainer(AbsTopK, AuxKTrainer):
 
         x_hat_BD = places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy)
         x_hat_BD = x_hat_BD + self.base(x_BD)
-        loss = l2 = losses.reconstruction(y_BD, x_hat_BD)
-        parts = {"l2": l2.detach()}
+        loss = error = self.error(y_BD, x_hat_BD)
+        parts = {self.error_name: error.detach()}
         if self.auxk_is_due(step, len(x_BD)):
             auxk = self.auxk(x_BD, y_BD - x_hat_BD, largest_of_each)
-            loss = l2 + self.settings.auxk_alpha * auxk
+            loss = error + self.settings.auxk_alpha * auxk
             parts["auxk"] = auxk.detach()
         return Forward(loss, parts, f_P, places, x_hat_BD)

@@ -18,7 +18,9 @@ class BatchTopK(Architecture):
     sparsity = "k"
     trainer_class = "BatchTopKTrainer"
     dict_class = "BatchTopKSAE"
+    weights_of = "top_k"
     transcodes = True
+    trains_end_to_end = True
     live_latents = 3.3
     Settings: ClassVar[type[description.Settings]] = TopKSettings
     example: ClassVar[Mapping[str, Any]] = EXAMPLE

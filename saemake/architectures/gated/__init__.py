@@ -15,6 +15,7 @@ class Gated(Architecture):
     trainer_class = "GatedSAETrainer"
     dict_class = "GatedAutoEncoder"
     transcodes = True
+    trains_end_to_end = True
     # Two more than others: the gate's reconstruction, forward and backward. It gives no gradient
     # for the decoder's weight.
     step_products = 7

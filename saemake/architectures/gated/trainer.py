@@ -158,12 +158,16 @@ class GatedTrainer(Gated, Trainer):
         x_hat_gate_BD = places.decode(gate_P, rows_FD.detach(), dictionary.decoder_copy)
         x_hat_gate_BD = x_hat_gate_BD + base.detach()
         self.count_fired(places.fired(f_P), places)
-        l2 = losses.reconstruction(y_BD, x_hat_BD)
+        error = self.error(y_BD, x_hat_BD)
         sparsity = losses.l1(gate_P, places)
         auxiliary = losses.reconstruction(y_BD, x_hat_gate_BD)
         scale = self.now["sparsity_scale"]
-        loss = l2 + self.sparsity_value * sparsity * scale + auxiliary
-        parts = {"l2": l2.detach(), "sparsity": sparsity.detach(), "gate_l2": auxiliary.detach()}
+        loss = error + self.sparsity_value * sparsity * scale + auxiliary
+        parts = {
+            self.error_name: error.detach(),
+            "sparsity": sparsity.detach(),
+            "gate_l2": auxiliary.detach(),
+        }
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
     def gates(self, encoding: Encoding) -> tuple[Places, Tensor, Tensor]:

@@ -35,6 +35,7 @@ class HierarchicalTopK(Architecture):
     sparsity = "k"
     trainer_class = "HierarchicalTopKTrainer"
     dict_class = "HierarchicalTopKDictionary"
+    weights_of = "abs_top_k"
     # Encoder: a product, the gradient of its weight. The decoder multiplies rows alone.
     step_products = 2
     live_latents = 4.3

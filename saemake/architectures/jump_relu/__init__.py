@@ -40,6 +40,7 @@ class JumpRelu(Architecture):
     trainer_class = "JumpReluTrainer"
     dict_class = "JumpReluAutoEncoder"
     transcodes = True
+    trains_end_to_end = True
     live_latents = 5.6
     Settings = JumpReluSettings
     example: ClassVar[Mapping[str, Any]] = {

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses, schedule
+from saemake.architectures import constraints, schedule
 from saemake.architectures.choosing import over
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.dictionary import Dictionary, latents_together
@@ -233,11 +233,11 @@ class JumpReluTrainer(JumpRelu, Trainer):
             places, f_P, l0, frequencies_F = self.jump(encoding)
         x_hat_BD = places.decode(f_P, dictionary.W_dec, dictionary.decoder_copy) + self.base(x_BD)
         self.count_fired(places.by_latent(f_P) > 0, places)
-        l2 = losses.reconstruction(y_BD, x_hat_BD)
+        error = self.error(y_BD, x_hat_BD)
         sparsity = (l0 / self.sparsity_value - 1).pow(2)
         scale = self.now["sparsity_scale"]
-        loss = l2 + self.settings.sparsity_penalty * sparsity * scale
-        parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
+        loss = error + self.settings.sparsity_penalty * sparsity * scale
+        parts = {self.error_name: error.detach(), "sparsity": sparsity.detach()}
         if frequencies_F is not None:
             frequent = frequencies_F.square().sum()
             loss = loss + self.settings.frequency_penalty * frequent * scale

@@ -42,6 +42,7 @@ class JumpReluTanhSettings(description.Settings):
 @register
 class JumpReluTanh(Architecture):
     name = "jump_relu_tanh"
+    weights_of = "jump_relu"
     version = 1
     sparsity = "penalty"
     trainer_class = "JumpReluTanhTrainer"

@@ -72,6 +72,7 @@ class MatryoshkaBatchTopK(Architecture):
     trainer_class = "MatryoshkaBatchTopKTrainer"
     dict_class = "MatryoshkaBatchTopKSAE"
     transcodes = True
+    trains_end_to_end = True
     live_latents = 4.0
     Settings: ClassVar[type[description.Settings]] = MatryoshkaSettings
     example: ClassVar[Mapping[str, Any]] = {**EXAMPLE, "group_fractions": [0.125, 0.25, 0.625]}
@@ -80,6 +81,10 @@ class MatryoshkaBatchTopK(Architecture):
     @classmethod
     def target_l0(cls, sparsity: float) -> float | None:
         return sparsity
+
+    @classmethod
+    def errors_in_a_step(cls, settings: MatryoshkaSettings) -> int:
+        return len(settings.group_fractions)
 
     @classmethod
     def dead_products(cls, settings: Any, training: Training, steps: int) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures import constraints, losses
+from saemake.architectures import constraints
 from saemake.architectures.choosing import top_positive_of_batch
 from saemake.architectures.dictionary import Dictionary, latents_together
 from saemake.architectures.encoding import Encoding
@@ -22,6 +22,7 @@ from saemake.architectures.top_k_family import (
     smallest_of_batch,
 )
 from saemake.architectures.trainer import Forward
+from saemake.base.errors import SaemakeError
 from saemake.base.onednn import linear
 
 
@@ -80,6 +81,15 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
             config["activation_dim"], config["dict_size"], config["k"], config["group_sizes"]
         )
 
+    def own_buffers(self, source: Dictionary) -> set[str]:
+        assert isinstance(source, MatryoshkaDictionary)
+        if source.sizes != self.dictionary.sizes:
+            raise SaemakeError(
+                f"its groups have {source.sizes} latents, not {self.dictionary.sizes}: set"
+                " architectures.matryoshka_batch_top_k.group_fractions as they were"
+            )
+        return super().own_buffers(source)
+
     @torch.no_grad()
     def initialise(self) -> None:
         """Draw decoder rows uniformly and give them unit norm; the encoder is the decoder
@@ -92,7 +102,7 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
     def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         """The loss is the mean over the groups of each prefix's weighted reconstruction loss. A
         prefix is a group with all groups before it. `parts` has the unweighted losses of the whole
-        dictionary (l2) and of the first group."""
+        dictionary and of the first group."""
         dictionary = self.dictionary
         encoding = Encoding(
             x_BD,
@@ -108,7 +118,7 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
         self.count_fired(places.active(f_P), places)
 
         x_hat_BD = self.base(x_BD)
-        prefix_l2 = []
+        errors = []
         groups = places.split(f_P, dictionary.sizes)
         decoders = dictionary.W_dec.split(dictionary.sizes)
         copies: Sequence[Tensor | None] = [None] * len(decoders)
@@ -118,11 +128,12 @@ class MatryoshkaBatchTopKTrainer(MatryoshkaBatchTopK, TopKFamilyTrainer):
             groups, decoders, copies, strict=True
         ):
             x_hat_BD = x_hat_BD + group_places.decode(group_f_P, decoder_GD, copy_GD)
-            prefix_l2.append(losses.reconstruction(y_BD, x_hat_BD))
+            errors.append(self.error(y_BD, x_hat_BD))
         weights = self.settings.weights(self.training.recipe)
-        weighted = [l2 * weight for l2, weight in zip(prefix_l2, weights, strict=True)]
+        weighted = [error * weight for error, weight in zip(errors, weights, strict=True)]
         loss = torch.stack(weighted).mean()
-        parts = {"l2": prefix_l2[-1].detach(), "first_group_l2": prefix_l2[0].detach()}
+        name = self.error_name
+        parts = {name: errors[-1].detach(), f"first_group_{name}": errors[0].detach()}
 
         if self.auxk_is_due(step, len(x_BD)):
             auxk = self.auxk(x_BD, y_BD, x_hat_BD)

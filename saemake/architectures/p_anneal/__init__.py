@@ -60,7 +60,9 @@ class PAnneal(Architecture):
     sparsity = "penalty"
     trainer_class = "PAnnealTrainer"
     dict_class = "AutoEncoder"
+    weights_of = "standard"
     transcodes = True
+    trains_end_to_end = True
     live_latents = 7.8
     Settings = PAnnealSettings
     example: ClassVar[Mapping[str, Any]] = {

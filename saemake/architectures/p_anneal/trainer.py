@@ -51,10 +51,10 @@ class PAnnealTrainer(PAnneal, ReluTrainer):
         places, f_P = positive(encoding, self.powers(encoding))
         x_hat_BD = self.reconstruction(x_BD, places, f_P)
 
-        l2 = losses.reconstruction(y_BD, x_hat_BD)
+        error = self.error(y_BD, x_hat_BD)
         sparsity = self.batch_penalty(f_P, places)
-        loss = l2 + sparsity * self.now["coefficient"] * self.now["sparsity_scale"]
-        parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
+        loss = error + sparsity * self.now["coefficient"] * self.now["sparsity_scale"]
+        parts = {self.error_name: error.detach(), "sparsity": sparsity.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
     def powers(self, encoding: Encoding) -> Tensor | None:

@@ -15,6 +15,7 @@ class Standard(Architecture):
     trainer_class = "StandardTrainer"
     dict_class = "AutoEncoder"
     transcodes = True
+    trains_end_to_end = True
     live_latents = 6.8
     Settings = ResamplingSettings
     example = EXAMPLE

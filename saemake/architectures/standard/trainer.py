@@ -27,11 +27,11 @@ class StandardTrainer(Standard, ReluTrainer):
         places, f_P = positive(self.encoding(x_BD))
         x_hat_BD = self.reconstruction(x_BD, places, f_P)
 
-        l2 = losses.reconstruction(y_BD, x_hat_BD)
+        error = self.error(y_BD, x_hat_BD)
         sparsity = losses.l1(f_P, places)
         scale = self.now["sparsity_scale"]
-        loss = l2 + self.sparsity_value * scale * sparsity
-        parts = {"l2": l2.detach(), "sparsity": sparsity.detach()}
+        loss = error + self.sparsity_value * scale * sparsity
+        parts = {self.error_name: error.detach(), "sparsity": sparsity.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
     @property

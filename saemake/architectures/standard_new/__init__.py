@@ -15,7 +15,9 @@ class StandardNew(Architecture):
     sparsity = "penalty"
     trainer_class = "StandardTrainerAprilUpdate"
     dict_class = "AutoEncoder"
+    weights_of = "standard"
     transcodes = True
+    trains_end_to_end = True
     live_latents = 6.0
     Settings = PenaltySettings
     example = EXAMPLE

@@ -33,6 +33,7 @@ class Switch(Architecture):
     sparsity = "k"
     trainer_class = "SwitchTrainer"
     dict_class = "SwitchAutoEncoder"
+    trains_end_to_end = True
     # An expert's latents are few. But the gradients of both matrices are joined from those of the
     # experts, which takes as much again.
     live_latents = 4.0

@@ -273,10 +273,10 @@ class SwitchTrainer(Switch, Trainer):
         self.count_fired(places.latents(), places)
         x_hat_BD = places.decode(f_P, dictionary.decoder, dictionary.decoder_copy)
         x_hat_BD = x_hat_BD + dictionary.b_dec
-        l2 = losses.reconstruction(y_BD, x_hat_BD)
+        error = self.error(y_BD, x_hat_BD)
         balance = load_balance(chances_BE, groups.counts)
-        loss = l2 + self.settings.lb_alpha * balance
-        parts = {"l2": l2.detach(), "load_balance": balance.detach()}
+        loss = error + self.settings.lb_alpha * balance
+        parts = {self.error_name: error.detach(), "load_balance": balance.detach()}
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
     def encoded(self, x_BD: Tensor, groups: Groups) -> tuple[RoutedPlaces, Tensor]:

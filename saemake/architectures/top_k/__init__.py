@@ -17,6 +17,7 @@ class TopK(Architecture):
     trainer_class = "TopKTrainer"
     dict_class = "AutoEncoderTopK"
     transcodes = True
+    trains_end_to_end = True
     live_latents = 3.3
     Settings: ClassVar[type[description.Settings]] = TopKSettings
     example: ClassVar[Mapping[str, Any]] = EXAMPLE

@@ -100,11 +100,11 @@ class TopKTrainer(TopK, TopKFamilyTrainer):
 
         x_hat_BD = places.decode(f_P, dictionary.decoder_rows, dictionary.decoder_copy)
         x_hat_BD = x_hat_BD + self.base(x_BD)
-        loss = l2 = losses.reconstruction(y_BD, x_hat_BD)
-        parts = {"l2": l2.detach()}
+        loss = error = self.error(y_BD, x_hat_BD)
+        parts = {self.error_name: error.detach()}
         if self.auxk_is_due(step, len(x_BD)):
             auxk = self.auxk(x_BD, y_BD, x_hat_BD)
-            loss = l2 + self.settings.auxk_alpha * auxk
+            loss = error + self.settings.auxk_alpha * auxk
             parts["auxk"] = auxk.detach()
         return Forward(loss, parts, f_P, places, x_hat_BD)
 
