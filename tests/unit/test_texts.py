@@ -215,7 +215,7 @@ def refused(read):
         ("a.jsonl", b"", {}, "its file is empty, or ends before its end; fetch it anew"),
         (
             "a.jsonl.gz",
-            gzip.compress(bytes(9999))[:20],
+            gzip.compress(bytes(9999), mtime=0)[:20],
             {},
             "or ends before its end; fetch it anew",
         ),
