@@ -47,7 +47,7 @@ def plain_loss(trainer, x, dead):
 def test_loss_and_gradients_are_saelens_own(dead):
     trainer = make("abs_top_k", dead_after_tokens=64, auxk_alpha=1.0)
     x = list(data(3))[-1]
-    trainer.start(x)
+    trainer.start(x, x)
     trainer.dictionary.encoder.bias.data.normal_(0, 0.1, generator=torch.Generator().manual_seed(0))
     # Dead and staying so in this step: what does not fire counts its 32 tokens too.
     fired = trainer.dictionary.encode(x).count_nonzero(dim=0) > 0

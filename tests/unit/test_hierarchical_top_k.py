@@ -54,7 +54,7 @@ def test_loss_and_gradients_are_flexsaes(k, rows_bytes, monkeypatch):
     trainer = make("hierarchical_top_k")
     trainer.dictionary.k = k
     x = next(data(1))
-    trainer.start(x)
+    trainer.start(x, x)
     expected = flexsae_loss(trainer, x)
     parameters = dict(trainer.dictionary.named_parameters())
     gradients = torch.autograd.grad(expected, list(parameters.values()))

@@ -83,7 +83,7 @@ def test_each_latent_fires_on_its_share_of_the_first_batch(share, firing):
     """Of 64 latents so many on a token, of 32 tokens; at least one token, at most half."""
     trainer = make(NAME, initial_l0=share)
     x = torch.randn(32, 16, generator=torch.Generator().manual_seed(0))
-    trainer.start(x)
+    trainer.start(x, x)
     dictionary = trainer.dictionary
     fired_F = (dictionary.encode(trainer.unit * x) > 0).sum(dim=0)
     assert fired_F.tolist() == [firing] * 64
