@@ -49,24 +49,24 @@ class Mark:
 
 
 def mark(architecture: str) -> Mark:
-    """The mark of a registered architecture. Raises SaemakeError if no architecture has that
-    name."""
+    """The mark of a registered architecture, or of its variant with a skip connection. Raises
+    SaemakeError if no architecture has that name."""
     all_marks = marks()
-    if architecture not in all_marks:
-        raise SaemakeError(f"no architecture '{architecture}'; {nearest(architecture, all_marks)}")
-    return all_marks[architecture]
+    if architecture in all_marks:
+        return all_marks[architecture]
+    if architecture in architectures.variants():
+        plain = all_marks[architectures.base_name(architecture)]
+        place = MARKERS.index(plain.marker) + SKIP_MARKER
+        return Mark(plain.colour, MARKERS[place % len(MARKERS)])
+    raise SaemakeError(f"no architecture '{architecture}'; {nearest(architecture, all_marks)}")
 
 
 def marks() -> dict[str, Mark]:
     """The marks of all registered architectures. Those in OURS come first, then the others by name;
     each takes the next colour and the next marker. After nine, colours repeat with other
-    markers. Those with a skip connection come last, in the colours of those without."""
+    markers."""
     others = [name for name in architectures.names() if name not in OURS]
-    places = {name: place for place, name in enumerate((*OURS, *others))}
     return {
-        name: Mark(
-            COLOURS[(place := places[architectures.base_name(name)]) % len(COLOURS)],
-            MARKERS[(place + (SKIP_MARKER if name not in places else 0)) % len(MARKERS)],
-        )
-        for name in (*places, *(each for each in architectures.variants() if each not in places))
+        name: Mark(COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)])
+        for place, name in enumerate((*OURS, *others))
     }

@@ -29,10 +29,11 @@ def described(saes: Sequence[SaeName]) -> str:
         return f"{THREE} read it."
     sentences = [f"{THREE} read {_listed(known)}, no other." if known else f"{THREE} read none."]
     for name in unknown:
-        dict_class = architectures.get(name).dict_class
+        transcodes = examples[name].hookpoint.is_transcoder
+        kind = "transcoder" if transcodes else f"`{architectures.get(name).dict_class}`"
         exported = "can" if has_saelens_form(examples[name]) else "cannot"
         sentences.append(
-            f"`{name}` is a `{dict_class}`, which saemake reads and {exported} write in SAELens's"
+            f"`{name}` is a {kind}, which saemake reads and {exported} write in SAELens's"
             " own format."
         )
     return " ".join(sentences)

@@ -361,7 +361,7 @@ def test_the_catalogue_names_what_names_knows(published: Config) -> None:
     suites = {
         sae
         for model in ("pythia-160m-deduped", "gemma-2-2b")
-        for sweep in suite_sweeps(published, model, published.models[model].suite.layers[0])
+        for sweep in suite_sweeps(published, model, published.models[model].suite.hookpoints[0])
         for sae in members(published, sweep)
     }
     catalogue = entries.load(published)

@@ -221,7 +221,8 @@ def test_the_librarys_figures_by_hand():
 
     codec = Halves(torch.eye(2), torch.zeros(2))
     running = dictionary_learning._Running(codec, FakeLM())
-    running.add(torch.tensor([[3.0, 4.0], [6.0, 0.0]]))
+    x = torch.tensor([[3.0, 4.0], [6.0, 0.0]])
+    running.add(x, x)
     running.loss.add(torch.tensor([3.0, 4.0]))
     # Variances of x: 2.25 + 4, of the residual x / 2: a quarter.
     figures = running.judgement(clean=3.0, ablated=5.0, variance=6.25).figures
@@ -246,7 +247,7 @@ def test_core_figures_of_latents_by_hand():
     activity = sae_bench_core._Activity(codec, FakeLM(), mended=True)
     x = torch.tensor([[1.0, 0, 0, 0], [2, 1, 0, 0], [0, 0, 3, 4], [1, 0, 0, 0]])
     contexts = torch.tensor([0, 0, 1, 1])
-    batch = sae_bench_core._Batch(x, contexts, 2)
+    batch = sae_bench_core._Batch(x, x, contexts, 2)
     variance = Variance(4, CPU)
     variance.add(x)
     activity.add(batch)
@@ -270,7 +271,7 @@ def test_core_figures_of_latents_by_hand():
 def test_what_is_wrong_in_sae_bench_can_be_kept():
     activity = sae_bench_core._Activity(Rounded(4), FakeLM(), mended=False)
     x = torch.tensor([[1.0, 0, 0, 0], [2, 1, 0, 0]])
-    activity.add(sae_bench_core._Batch(x, torch.tensor([0, 0]), 1))
+    activity.add(sae_bench_core._Batch(x, x, torch.tensor([0, 0]), 1))
     found = activity.figures(Variance(4, CPU))
     assert found["mse"] == (1 + 5) / 2 / 2  # once more divided by the tokens
     of_all = (1 + 5) / 2 / 4  # the mean of all x²
@@ -283,9 +284,11 @@ def test_what_is_not_defined_is_no_number():
     alone = largest_cosines(torch.ones(1, 4))  # of no other row
     assert not alone.isfinite().any()
     activity = sae_bench_core._Activity(Rounded(4), FakeLM(), mended=True)
-    nothing = sae_bench_core._Batch(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), 1)
+    none = torch.zeros(0, 4)
+    nothing = sae_bench_core._Batch(none, none, torch.zeros(0, dtype=torch.long), 1)
     activity.add(nothing)
-    activity.add(sae_bench_core._Batch(torch.ones(2, 4), torch.tensor([0, 0]), 1))
+    ones = torch.ones(2, 4)
+    activity.add(sae_bench_core._Batch(ones, ones, torch.tensor([0, 0]), 1))
     assert activity.bias.value == 2
 
 
@@ -344,11 +347,11 @@ def test_zeros_are_judged_in_every_context_where_tokens_are_still_seen(lm, tmp_p
     contexts = next(text.contexts(4))
     run_with = LanguageModel.run_with
 
-    def telling(self, contexts, hidden):
-        return run_with(self, contexts, hidden + contexts.ids[..., None])
+    def telling(self, contexts, hidden, before=None):
+        return run_with(self, contexts, hidden + contexts.ids[..., None], before)
 
     monkeypatch.setattr(LanguageModel, "run_with", telling)
-    found = list(sae_bench_core._without_layer(lm, contexts))
+    found = list(sae_bench_core._without_site(lm, contexts, lm.run(contexts)))
     zeros = torch.zeros(4, 8, 128)
     for one, expected in zip(found, telling(lm, contexts, zeros), strict=True):
         assert one.equal(expected)

@@ -291,6 +291,10 @@ def test_paths_that_are_none_are_refused_in_one_line(below: str) -> None:
         ("saelens/demo/L3/top_k/1k/k_24/cfg.jsn", "cfg.json"),
         ("published/gemma-2-2b/L12/top_k/16k/k_81/ae.pt", "gemma-2-2b/L12/top_k/16k/k_80"),
         ("published-to/me/saes/demo/plan.tx", "plan.txt"),
+        ("results/demo/L3.atn_out/top_k/1k/k_24/ae.pt", "attn_out"),
+        ("results/demo/L3.resid_post/top_k/1k/k_24/ae.pt", "L3"),
+        ("results/demo/L3.mlp_out-mlp_in/top_k/1k/k_24/ae.pt", "mlp_in-mlp_out"),
+        ("saelens/demo/L3.mlp_inn/top_k/1k/k_24/cfg.json", "mlp_in"),
         ("fetched/gemma-2-2b.json", "gemma-2-2b.ok"),
         ("fetched/gema-2-2b.ok", "gemma-2-2b"),
         ("fetched/gemma-2-2b/publish.ok", "gemma-2-2b/published.ok"),
@@ -298,6 +302,17 @@ def test_paths_that_are_none_are_refused_in_one_line(below: str) -> None:
 )
 def test_the_nearest_valid_name_is_told(path: str, nearest: str) -> None:
     assert f"'{nearest}'" in _refused(path)
+
+
+def test_a_site_has_what_can_be_made_of_it() -> None:
+    said = _refused("results/demo/L9.attn_out/top_k/1k/metrics.json")
+    assert said.endswith("demo has layers L0 to L5, not L9")
+    said = _refused("results/demo/L3.attn_out/top_k/1k/k_24/sae_bench_tpp.json")
+    assert said.endswith(
+        "SAE Bench reads the residual stream after a block (resid_post), and this is attn_out"
+    )
+    said = _refused("results/demo/L3.mlp_in-mlp_out/baselines/metrics.json")
+    assert said.endswith("the site that it writes: results/demo/L3.mlp_out/baselines/metrics.json")
 
 
 def test_widths_by_number() -> None:

@@ -171,7 +171,7 @@ def test_an_export_is_promised_only_where_there_is_one(registered, tmp_path, mon
     assert "which saemake reads and cannot write" in readers.described([sae])
     with pytest.raises(SaemakeError, match="AbsTopKDictionary has no form in SAELens"):
         saelens.cfg(AbsTopKDictionary(6, 8, 2), {})
-    monkeypatch.setattr(saelens, "has_form", lambda kind: kind is AbsTopKDictionary)
+    monkeypatch.setattr(saelens, "has_form", lambda each: type(each) is AbsTopKDictionary)
     assert "which saemake reads and can write" in readers.described([sae])
 
 

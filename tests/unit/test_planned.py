@@ -79,7 +79,9 @@ class Jobs:
 
     def fit(self, layer: int) -> None:
         output = Path(f"results/demo/L{layer}/baselines/pca.safetensors")
-        fit_baselines(self.config, "demo", layer, self.model, self.tokens("train"), output)
+        fit_baselines(
+            self.config, "demo", Hookpoint(layer), self.model, self.tokens("train"), output
+        )
 
 
 @contextlib.contextmanager
@@ -186,8 +188,8 @@ def test_operations_by_hand():
     lm = Lm(shape, blocks=3, hookpoint=Hookpoint(0))
     reading = Reading(contexts=2, tokens=9, positions=10, pairs=50, known=True)
     block = 2 * 112 * 10 + 4 * 6 * 50
-    assert lm.to_layer(reading) == block
-    assert lm.after_layer(reading) == 2 * block + 2 * 28 * 10
+    assert lm.to_site(reading) == block
+    assert lm.after_site(reading) == 2 * block + 2 * 28 * 10
     assert lm.whole(reading) == 3 * block + 2 * 28 * 10
 
 

@@ -14,6 +14,9 @@ from saemake.architectures.relu import ReluDictionary
 from saemake.architectures.training_settings import Training
 from saemake.base.errors import SaemakeError
 from saemake.evaluation.codecs import Coded, reconstructed
+from saemake.evaluation.dictionary_learning import judge as dictionary_learning
+from saemake.evaluation.running import Variance
+from saemake.evaluation.sae_bench_core import judge as sae_bench_core
 from saemake.text.shards import Contexts
 
 NAMES = [name for name in architectures.names() if architectures.get(name).transcodes]
@@ -81,6 +84,41 @@ def test_a_transcoder_by_hand():
     assert y.tolist() == [[2 * 1.5 + 10 + 2, 20], [10 - 2, 3 * 2 + 20]]
     assert torch.equal(reconstructed(dictionary, x), y)
     assert torch.equal(Coded(dictionary, x).x_hat_ND, y)
+
+
+def test_figures_are_of_the_written_site():
+    class Lm:
+        d_model, device = 2, CPU
+
+    dictionary = ReluDictionary(2, 2)
+    dictionary.transcode(skip=True)
+    with torch.no_grad():
+        dictionary.encoder.weight.copy_(torch.eye(2))
+        dictionary.encoder.bias.zero_()
+        dictionary.decoder.weight.copy_(torch.tensor([[0.0, 1], [1, 0]]))
+        dictionary.bias.copy_(torch.tensor([1.0, 0]))
+        dictionary.W_skip.copy_(torch.eye(2))
+    dictionary.requires_grad_(False)
+    # The latents are (3, 0) and (0, 2), so it predicts (1 + 3, 3) and (1 + 2, 2).
+    x, y = torch.tensor([[3.0, 0], [0, 2]]), torch.tensor([[4.0, 3], [3, 6]])
+    running = dictionary_learning._Running(dictionary, Lm())
+    assert running.add(x, y).tolist() == [[4, 3], [3, 2]]
+    running.loss.add(torch.tensor([2.0]))
+    figures = running.judgement(clean=1.0, ablated=5.0, variance=2.5).figures
+    assert (figures["l0"], figures["l2_loss"]) == (1, (0 + 4) / 2)
+    # The residuals are (0, 0) and (0, 4), of variance 4 in all.
+    assert figures["frac_variance_explained"] == pytest.approx(1 - 4 / 2.5)
+    assert figures["frac_recovered"] == (5 - 2) / (5 - 1)
+    activity = sae_bench_core._Activity(dictionary, Lm(), mended=True)
+    activity.add(sae_bench_core._Batch(x, y, torch.tensor([0, 0]), 1))
+    variance = Variance(2, CPU)
+    variance.add(y)
+    core = activity.figures(variance)
+    assert core["mse"] == (0 + 16) / 4
+    assert core["l2_norm_in"] == pytest.approx((5 + 45**0.5) / 2)
+    assert core["explained_variance"] == pytest.approx(1 - 8 / (0.25 + 2.25))
+    # Directions of two sites have no cosine.
+    assert activity.latents()["encoder_decoder_cosine_sim"].isnan().all()
 
 
 @pytest.mark.parametrize("name", NAMES)

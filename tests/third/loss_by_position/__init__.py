@@ -54,6 +54,6 @@ class LossByPosition(TextEvaluation):
     def cost(
         cls, settings: Any, lm: Lm, reading: Reading, latents: Sequence[int], batch_contexts: int
     ) -> Cost:
-        runs = lm.to_layer(reading) + len(latents) * lm.after_layer(reading)
+        runs = lm.to_site(reading) + len(latents) * lm.after_site(reading)
         coding = coding_operations(lm, reading, latents)
         return Cost(Operations(runs, coding), predicted=reading.tokens)
