@@ -16,6 +16,7 @@ from datasets import load_dataset
 from torch import Tensor
 
 from saemake.llm import loading
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.llm.weights import Weights
 from saemake.text.shards import Contexts
@@ -68,14 +69,14 @@ def main() -> None:
     asked = options()
     weights = Weights("lm", asked.folder, asked.gguf_file, "bfloat16")
     layers = asked.layers or range(loading.layers_in(loading.read_config(weights)))
-    lm = LanguageModel(weights, max(layers), torch.device("cpu"), whole=False)
+    lm = LanguageModel(weights, Hookpoint(max(layers)), torch.device("cpu"), whole=False)
     print("| layer | first position | norm over median | positions over 10 x | of squared norm |")
     for bos in (True, False):
         given = contexts(weights, asked.contexts, asked.length, bos=bos)
-        for layer, x_BLD in lm.captures(given, list(layers)).items():
+        for hookpoint, x_BLD in lm.captures(given, list(map(Hookpoint, layers))).items():
             first, share, squared = figures(x_BLD)
             kind = "BOS" if bos else "text"
-            print(f"| {layer} | {kind} | {first:.1f} | {share:.2%} | {squared:.1%} |", flush=True)
+            print(f"| {hookpoint.layer} | {kind} | {first:.1f} | {share:.2%} | {squared:.1%} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -42,10 +42,10 @@ def models_before(config: Config, model: str) -> list[str]:
     while (template := config.training_of(chain[-1]).start_from) is not None:
         key = key_of(config, chain[-1])
         top, source = _top_and_model(config, key, template)
-        if top == "results" and source == model and len(chain) == 1:
+        if top == "results" and source == chain[-1]:
             raise ConfigError(
                 key,
-                f"SAEs of {model} cannot start from SAEs of {model}, which start there too: give"
+                f"SAEs of {source} cannot start from SAEs of {source}, which start there too: give"
                 " one of them a model entry of its own name",
             )
         if top == "results" and source in chain:

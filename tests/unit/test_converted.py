@@ -17,6 +17,7 @@ from saemake.inputs import converted, weights
 from saemake.jobs.inputs import fetch_model
 from saemake.llm import loading
 from saemake.llm.depth import blocks_in
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.model import LanguageModel
 from saemake.paths.names import CONVERTED, STORE
 from saemake.text.shards import Contexts
@@ -61,8 +62,9 @@ def test_converted_weights_are_the_files_to_the_bit(folder, inside, dtype):
     contexts = Contexts(ids_BL, torch.ones_like(ids_BL))
     found = []
     for each in (direct, kept):
-        lm = LanguageModel(each, 1, CPU, whole=True)
-        hidden, logits = lm.run(contexts)
+        lm = LanguageModel(each, Hookpoint(1), CPU, whole=True)
+        run = lm.run(contexts)
+        hidden, logits = run.written_BLD, run.logits
         found.append([hidden, *logits, *loading.load(each, CPU).state_dict().values()])
     assert len(found[0]) == len(found[1])
     assert all(a.equal(b) and a.dtype == b.dtype for a, b in zip(*found, strict=True))

@@ -15,6 +15,7 @@ from saemake.architectures.hierarchical_top_k.trainer import NestedError
 from saemake.base.errors import SaemakeError
 from saemake.config.checks import read
 from saemake.figures import drawing, get
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import SaeName, Sweep
 from saemake.recipes.judging import sae_evaluation_recipe, sae_evaluation_recipes
 from saemake.recipes.training import sae_recipe
@@ -88,7 +89,7 @@ def recipes(inference_k):
         "models": {"demo": {"architectures": {"hierarchical_top_k": {"inference_k": inference_k}}}}
     }
     config = read(raw_config(merged(own, SMALL)), PROJECT, [CONFIG_FILE])
-    name = SaeName(Sweep("demo", 3, "hierarchical_top_k", "256"), 16)
+    name = SaeName(Sweep("demo", Hookpoint(3), "hierarchical_top_k", "256"), 16)
     return sae_recipe(config, name), sae_evaluation_recipe(config, name, "sae_bench_core")
 
 
@@ -102,7 +103,7 @@ def test_what_it_is_judged_with_is_in_the_evaluations_recipe_alone():
 
 def test_sae_bench_judges_its_own_k_and_the_rows_meet():
     config = read(raw_config(SMALL), PROJECT, [CONFIG_FILE])
-    name = SaeName(Sweep("demo", 3, "hierarchical_top_k", "256"), 16)
+    name = SaeName(Sweep("demo", Hookpoint(3), "hierarchical_top_k", "256"), 16)
     (by_sae_bench,) = sae_evaluation_recipes(config, name, "sae_bench_tpp")
     assert by_sae_bench.inferences == ["k_16"]
     (on_text,) = sae_evaluation_recipes(config, name, "dictionary_learning")

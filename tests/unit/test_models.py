@@ -37,6 +37,7 @@ from saemake.config.checks import read
 from saemake.config.depth import layers_of
 from saemake.inputs import weights
 from saemake.jobs.inputs import fetch_model
+from saemake.llm.hookpoint import Hookpoint
 from saemake.llm.loading import block_list
 from saemake.llm.model import LanguageModel, token_losses
 from saemake.llm.weights import Weights
@@ -158,10 +159,11 @@ def test_a_family_is_described_captured_and_judged(family, contexts, tmp_path, m
     blocks = plain.get_submodule(block_list(plain, LAYERS))
     assert {type(block).__name__ for block in blocks} == {type(blocks[0]).__name__}
     with torch.backends.mkldnn.flags(enabled=False):
-        lm = LanguageModel(lm_weights, 1, CPU, whole=True)
-        capturing = LanguageModel(lm_weights, 1, CPU, whole=False)
+        lm = LanguageModel(lm_weights, Hookpoint(1), CPU, whole=True)
+        capturing = LanguageModel(lm_weights, Hookpoint(1), CPU, whole=False)
     caught, loss = hooked(plain, blocks[1], contexts)
-    hidden, logits = lm.run(contexts)
+    run = lm.run(contexts)
+    hidden, logits = run.written_BLD, run.logits
     assert hidden.equal(caught)
     assert capturing.capture(contexts).equal(caught)
     assert token_losses(logits, contexts).mean().item() == pytest.approx(loss, abs=1e-5)
@@ -300,7 +302,7 @@ def test_tensors_that_the_files_lack_are_not_drawn_at_random(tmp_path):
     config = configured({"folder": str(folder)})
     found = weights.locate(config, "lm", None)
     with pytest.raises(SaemakeError, match=r"lack gpt_neox\.layers\.6\..*; fetch or save"):
-        LanguageModel(found, 1, CPU, whole=False)
+        LanguageModel(found, Hookpoint(1), CPU, whole=False)
 
 
 @pytest.mark.parametrize(("text", "fault"), [("{", "not valid JSON"), ("[1]", "it is no object")])
@@ -366,9 +368,9 @@ def test_own_code_runs_only_where_the_config_says_so(own, llama, tmp_path, conte
     config = configured({"folder": str(own), "trust_remote_code": True})
     found = weights.fetch(config, "lm", Store(tmp_path, "revisions"))
     assert {*OWN_CODE, "model.safetensors"} <= set(found["sha256"])
-    lm = LanguageModel(weights.locate(config, "lm", None), 1, CPU, whole=False)
+    lm = LanguageModel(weights.locate(config, "lm", None), Hookpoint(1), CPU, whole=False)
     assert type(lm.model).__name__ == "OwnForCausalLM"
-    plain = LanguageModel(Weights("lm", llama, None, "float32"), 1, CPU, whole=False)
+    plain = LanguageModel(Weights("lm", llama, None, "float32"), Hookpoint(1), CPU, whole=False)
     assert lm.capture(contexts).equal(plain.capture(contexts))
 
 
@@ -425,7 +427,7 @@ def test_quantised_weights_without_their_package_are_one_line(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     config = configured({"folder": str(DEMO_LM), "quantization": "8bit"})
     with pytest.raises(SaemakeError, match=r"models\.lm\.quantization needs the package bitsandby"):
-        LanguageModel(weights.locate(config, "lm", None), 1, CPU, whole=False)
+        LanguageModel(weights.locate(config, "lm", None), Hookpoint(1), CPU, whole=False)
 
 
 def test_quantised_weights_are_of_one_device():
@@ -438,9 +440,12 @@ def test_quantised_weights_are_of_one_device():
 def test_quantised_weights_are_near_the_others(demo_weights, contexts, bits):
     """Where bitsandbytes is installed."""
     pytest.importorskip("bitsandbytes")
-    plain = LanguageModel(demo_weights, 1, CPU, whole=True)
-    held = LanguageModel(dataclasses.replace(demo_weights, quantization=bits), 1, CPU, whole=True)
-    hidden, logits = held.run(contexts)
+    plain = LanguageModel(demo_weights, Hookpoint(1), CPU, whole=True)
+    held = LanguageModel(
+        dataclasses.replace(demo_weights, quantization=bits), Hookpoint(1), CPU, whole=True
+    )
+    run = held.run(contexts)
+    hidden, logits = run.written_BLD, run.logits
     cosines = torch.cosine_similarity(hidden, plain.capture(contexts), dim=-1)
     assert 0.9 < cosines.mean() < 1
     clean = token_losses(logits, contexts)

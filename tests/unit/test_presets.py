@@ -7,11 +7,12 @@ from conftest import PROJECT, raw_config
 from saemake.base.errors import SaemakeError
 from saemake.config import rebuilding
 from saemake.config.checks import read
+from saemake.llm.hookpoint import Hookpoint
 from saemake.paths.names import SaeName, Sweep
 from saemake.recipes.judging import sae_evaluation_recipe
 from saemake.recipes.training import sae_recipe
 
-SAE = SaeName(Sweep("demo", 3, "top_k", "1k"), 8)
+SAE = SaeName(Sweep("demo", Hookpoint(3), "top_k", "1k"), 8)
 MASSIVE = {"norm_over_median": 10}
 RECENT = {
     "prepend_bos": True,
