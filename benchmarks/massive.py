@@ -76,7 +76,8 @@ def main() -> None:
         for hookpoint, x_BLD in lm.captures(given, list(map(Hookpoint, layers))).items():
             first, share, squared = figures(x_BLD)
             kind = "BOS" if bos else "text"
-            print(f"| {hookpoint.layer} | {kind} | {first:.1f} | {share:.2%} | {squared:.1%} |", flush=True)
+            where = f"| {hookpoint.layer} | {kind} "
+            print(f"{where}| {first:.1f} | {share:.2%} | {squared:.1%} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ from saemake.base.store import Store
 from saemake.commands.unnamed import Described, elsewhere
 from saemake.config.config import Config
 from saemake.config.depth import layers_if_known
-from saemake.config.faults import ConfigError
 from saemake.config.sections import Source
 from saemake.hub import revision_key
 from saemake.inputs.converted import converted_key
@@ -216,7 +215,7 @@ def _saes(config: Config) -> Iterator[SaeName]:
                 swept = members(config, Sweep(model, hookpoint, architecture, width))
                 for sae in swept:
                     start_of(config, sae)
-            except ConfigError:  # it does not fit: nothing of that name can be there
+            except SaemakeError:  # it does not fit: nothing of that name can be there
                 continue
             yield from swept
 

@@ -153,7 +153,7 @@ def test_an_option_says_where_to_build(elsewhere, tmp_path_factory):
 def test_a_config_file_is_found_from_another_folder(elsewhere):
     below = elsewhere / "results/demo"
     (below / "own.yaml").write_text("models: {mine: {folder: resources/demo/lm}}\n")
-    with pytest.raises(SaemakeError, match=r"models\.mine\.layers': missing"):
+    with pytest.raises(SaemakeError, match=r"models\.mine\.dtype': missing"):
         build.snakemake_command(["mine/L0", "--configfile", "own.yaml"], below)
     (below / "own.yaml").write_text("widths: {tiny: 64}\n")
     line = words_for("--configfile own.yaml demo/L3/top_k/tiny", below)

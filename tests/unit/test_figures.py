@@ -214,7 +214,10 @@ def test_an_architecture_of_somebody_gets_the_next_mark(monkeypatch):
     place = len(before)
     assert palette.marks() == {
         **before,
-        "mine": palette.Mark(palette.COLOURS[place], palette.MARKERS[place]),
+        "mine": palette.Mark(
+            palette.COLOURS[place % len(palette.COLOURS)],
+            palette.MARKERS[place % len(palette.MARKERS)],
+        ),
     }
     for place in range(100):
         monkeypatch.setitem(architectures.registry.known, f"more_{place:02}", object)

@@ -162,7 +162,7 @@ def artifacts() -> st.SearchStrategy[Artifact]:
             SaeFile, st.just(RESULTS), _saes(kinds), st.sampled_from(files.sae_files(config))
         ),
         st.builds(SaeFile, st.just(SAELENS), _saes(kinds), st.sampled_from(files.SAELENS_FILES)),
-        _saes(kinds).flatmap(
+        _saes([kind for kind in kinds if architectures.get(kind).transcodes]).flatmap(
             lambda sae: st.builds(
                 TracerFile,
                 st.just(replace(sae, sweep=replace(sae.sweep, hookpoint=TRACED))),

@@ -54,7 +54,8 @@ from saemake.paths.files import (
 from saemake.paths.names import METRICS, SAE_FILES, PublishedSweep, baselines_of, dataset_file
 from saemake.paths.names import Checkpoints as SaeCheckpoints
 from saemake.paths.spelling import sae_of
-from saemake.paths.sweeps import of_other_seeds, trained_with, with_seeds
+from saemake.paths.tracer import tracer_files
+from saemake.paths.sweeps import members, of_other_seeds, trained_with, with_seeds
 from saemake.plan import messages
 from saemake.plan.work import Evaluate
 from saemake.report import captions
@@ -230,6 +231,13 @@ def short(parts):
 def training_recipes(trained, wildcards):
     """The recipes of what a job trains; `trained` gives it from the job's wildcards."""
     return " ".join(training_hashes(CONFIG, trained(wildcards)))
+
+
+def traced_layers(wildcards):
+    """The files of a folder that circuit-tracer reads, but its config.yaml."""
+    pattern = "circuit-tracer/{model}/{site}/{architecture}/{width}/{sae}/{{file}}"
+    layers = tracer_files(CONFIG, wildcards.model)[1:]
+    return expand(pattern.format(**wildcards), file=layers)
 
 
 def started_from(trained, wildcards):

@@ -60,11 +60,7 @@ rule circuit_tracer_layer:
 
 rule circuit_tracer:
     input:
-        lambda wildcards: [
-            f"circuit-tracer/{wildcards.model}/{wildcards.site}/{wildcards.architecture}"
-            f"/{wildcards.width}/{wildcards.sae}/layer_{layer}.safetensors"
-            for layer in range(CONFIG.models[wildcards.model].layers)
-        ],
+        traced_layers,
     output:
         "circuit-tracer/{model}/{site}/{architecture}/{width}/{sae}/config.yaml",
     log:
