@@ -191,7 +191,7 @@ def test_what_is_coded_in_parts_is_what_the_codec_gives_of_all(name, tokens, few
     monkeypatch.setattr(codecs, "most_listed", lambda entries, *_: entries if few else 0)
     dictionary = make(name).dictionary
     x_ND = torch.randn(tokens, dictionary.d_model, generator=torch.Generator().manual_seed(0))
-    for inference in architectures.get(name).inferences or [None]:
+    for inference in architectures.get(name).inferences or [dictionary.inference]:
         dictionary.inference = inference
         with torch.no_grad():
             f_NF = dictionary.encode(x_ND)

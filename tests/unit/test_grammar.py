@@ -50,8 +50,13 @@ from saemake.paths.names import (
 from saemake.recipes.judging import setups
 
 TRACED = Hookpoint.at(0, "mlp_in-mlp_out")
+# So few experts that each has enough latents for every k below.
 CHECKPOINTED = {
-    "architectures": {"batch_top_k": {"checkpoints": [0.0, 0.1, 0.5]}},
+    "architectures": {
+        "batch_top_k": {"checkpoints": [0.0, 0.1, 0.5]},
+        "switch": {"experts": 2, "sweep": [8]},
+    },
+    "models": {"demo": {"architectures": {"switch": {"experts": 2, "sweep": [8]}}}},
     "figures": {"mine": {"sweeps": ["demo/L3/*"], "y": "sae_bench_core.mse"}},
 }
 

@@ -279,6 +279,11 @@ def unwatched(function):
 EXACT = ("standard", "standard_new", "p_anneal", "gated", "jump_relu")
 
 
+# In bfloat16: jump_relu's loss has the square of an L0 that is far from its target, and where
+# rounding has another latent of abs_top_k kept, it may have the other sign.
+ROUGH = {"jump_relu": 0.3, "abs_top_k": 0.1}
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("recipe", ["saebench", "dictionary_learning"])
 @pytest.mark.parametrize("name", architectures.names())
@@ -296,8 +301,7 @@ def test_steps_with_kernels_are_those_without(name, recipe, dtype, as_on_a_gpu, 
         ended.append((results, state, trainer.tokens_since_fired_F.clone()))
     (plain, weights, fired), (by_kernel, found_weights, found_fired) = ended
     assert not as_on_a_gpu.seen
-    # jump_relu's loss has the square of an L0 that is far from its target.
-    tolerance = 3e-6 if dtype == "float32" else 0.3 if name == "jump_relu" else 0.03
+    tolerance = 3e-6 if dtype == "float32" else ROUGH.get(name, 0.03)
     assert (fired != found_fired).float().mean() <= (0 if dtype == "float32" else 0.05)
     for one, other in zip(plain, by_kernel, strict=True):
         torch.testing.assert_close(other.loss, one.loss, rtol=tolerance, atol=0)

@@ -54,9 +54,9 @@ def test_every_architecture_is_read_back_from_its_files_alone(name, tmp_path):
     x = 2 * next(data(1))
     assert sae.encode(x).equal(wrote.encode(x))
     assert sae.decode(sae.encode(x)).equal(wrote.decode(wrote.encode(x)))
-    kind = architectures.get(name)
-    assert sae.inference == next(iter(kind.inferences), None)
-    for way in kind.inferences:
+    ways = architectures.get(name).inferences_of(sae.config["trainer"])
+    assert sae.inference == next(iter(ways), None)
+    for way in ways:
         wrote.inference = way
         chosen = saemake.load(str(tmp_path / "sae" / "ae.pt"), inference=way, device="cpu")
         assert chosen.inference == way

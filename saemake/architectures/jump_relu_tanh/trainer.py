@@ -140,6 +140,11 @@ class JumpReluTanhTrainer(JumpReluTanh, Trainer):
         """Keep thresholds at 0 or above, as SAELens does: below it latents would be negative."""
         self.dictionary.threshold.data.clamp_(min=0)
 
+    def begin_with(
+        self, source: Dictionary, scale: float, target_scale: float | None = None
+    ) -> None:
+        super().begin_with(source, scale / self.unit)
+
     @torch.no_grad()
     def finished(self, scale: float, target_scale: float | None = None) -> Dictionary:
         """The same with decoder rows of unit norm, which the update folds into the encoder."""

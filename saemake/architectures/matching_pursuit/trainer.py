@@ -76,7 +76,7 @@ class MatchingPursuitDictionary(Dictionary):
         return self.W_dec
 
     def encode(self, x: Tensor) -> Tensor:
-        rows_BD = (x - self.b_dec).view(-1, self.d_model)
+        rows_BD = (x.float() - self.b_dec).view(-1, self.d_model)
         latents_BK, values_BK, _ = pursue(rows_BD, self.W_dec, self.k, self.W_dec.dtype)
         return added_up(latents_BK, values_BK, self.width).view(*x.shape[:-1], self.width)
 
