@@ -195,7 +195,7 @@ def test_layers_that_the_model_has_not(workflow):
 def test_a_column_that_the_text_has_not(workflow):
     workflow.configure({"texts": {"state-of-the-union": {"column": "body"}}})
     output = workflow.fail("results/demo/tokens/train/manifest.json")
-    assert "no text in column 'body', only address, passage, text" in output
+    assert "there is no column 'body', only address, passage, text" in output
 
 
 def test_a_folder_that_holds_no_model(workflow):
