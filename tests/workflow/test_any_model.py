@@ -46,6 +46,7 @@ def named(fresh, name, **over):
     fresh.write({**small, "models": {**small["models"], name: model}})
 
 
+@pytest.mark.acceptance
 def test_a_mixture_of_experts_is_built_without_naming_its_layers(fresh, mixture):
     architectures = {"top_k": {"sweep": [4, 8], "threshold_start_step": 5}}
     named(

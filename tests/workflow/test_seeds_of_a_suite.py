@@ -2,10 +2,12 @@
 
 import json
 
+import pytest
 from conftest import LAYER
 
 from saemake.base.store import sha256
 
+pytestmark = pytest.mark.acceptance
 SWEEP = f"{LAYER}/top_k/256"
 FIGURE = f"{LAYER}/figures/stability_vs_l0.svg"
 FRONTIER = f"{LAYER}/figures/loss_recovered_vs_l0.svg"
