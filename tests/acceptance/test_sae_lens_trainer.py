@@ -33,10 +33,11 @@ def trainer_of(ste_to_input):
         # SAELens counts steps, and a latent is dead after more than its window.
         dead_after_tokens=WINDOW * BATCH + 1,
     )
-    trainer.start(next(iter(batches())))
+    first = next(iter(batches()))
+    trainer.start(first, first)
     trainer.dictionary.b_enc.data[::4] -= 3.0
     # Biases stay those that SAELens is given.
-    trainer.start = lambda x_BD: None
+    trainer.start = lambda x_BD, y_BD: None
     return trainer
 
 
