@@ -76,7 +76,7 @@ def check_transcodes(sweep: Sweep) -> None:
     if hookpoint.is_transcoder and not kind.transcodes:
         known = map(architectures.get, architectures.names())
         able = ", ".join(each.name for each in known if each.transcodes)
-        raise SaemakeError(f"{kind.name} cannot be a transcoder; choose one of {able}")
+        raise SaemakeError(f"{kind.name} cannot be a transcoder: choose one of {able}")
 
 
 def trained_with(config: Config, sae: SaeName) -> Sweep | SaeName:
