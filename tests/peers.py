@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from saemake.architectures.jump_relu.trainer import JumpReluDictionary
-from saemake.architectures.top_k.trainer import KeptDictionary
+from saemake.architectures.top_k_family import KeptDictionary
 from saemake.architectures.trainer import Dictionary
 from saemake.config.checks import read
 from saemake.llm.hookpoint import Hookpoint

@@ -1,9 +1,11 @@
 """The AuxK loss as SAELens has it, in both recipes: dead latents reconstruct what the SAE missed.
 (dictionary_learning's own forms are in top_k_family.py.)
 
-Shapes: B activations in a batch, D the model's width, F latents, N dead latents.
+Shapes: B activations in a batch, R tokens, D the model's width, F latents, K kept latents of a
+token, N dead latents.
 """
 
+import abc
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -11,44 +13,44 @@ import torch
 from torch import Tensor, nn
 
 from saemake.architectures import constraints, losses
-from saemake.architectures.auxk_settings import AuxKSettings
+from saemake.architectures.choosing import in_all
 from saemake.architectures.constraints import Constraint
-from saemake.architectures.dictionary import Dictionary, latents_together
+from saemake.architectures.dead_latents import DeadLatentsTrainer
+from saemake.architectures.dictionary import LayeredDictionary
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.places import Places
-from saemake.architectures.trainer import Trainer
 
 # Chooses so many latents of each token.
 Choose = Callable[[Encoding, int], tuple[Places, Tensor]]
 
 
-class UntiedDictionary(Dictionary):
+class UntiedDictionary(LayeredDictionary):
     """Parameters encoder.weight [F, D], encoder.bias [F], decoder.weight [D, F], b_dec [D]. Keeps k
     latents of each token, which a subclass chooses."""
 
     def __init__(self, d_model: int, width: int, k: int) -> None:
         super().__init__()
         self.d_model, self.width, self.k = d_model, width, k
-        self.encoder = nn.Linear(d_model, width)
-        self.decoder = nn.Linear(width, d_model, bias=False)
-        self.decoder.weight = latents_together(d_model, width)
+        self.add_layers()
         self.b_dec = nn.Parameter(torch.zeros(d_model))
-
-    @property
-    def encoder_weight(self) -> Tensor:
-        return self.encoder.weight
-
-    @property
-    def encoder_bias(self) -> Tensor:
-        return self.encoder.bias
-
-    @property
-    def decoder_weight(self) -> Tensor:
-        return self.decoder.weight
 
     @property
     def output_bias(self) -> nn.Parameter:
         return self.b_dec
+
+    @abc.abstractmethod
+    def chosen(self, x_RD: Tensor) -> tuple[Tensor, Tensor]:
+        """The latents that are kept of each token (int64) and their values, [R, K] each."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        rows_RD = x.flatten(0, -2) if x.ndim > 1 else x[None]
+        latents_RK, values_RK = self.chosen(rows_RD)
+        f_RF = values_RK.new_zeros(len(rows_RD), self.width).scatter_(1, latents_RK, values_RK)
+        return f_RF.view(*x.shape[:-1], self.width)
+
+    def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor]:
+        latents_RK, values_RK = self.chosen(x_RD)
+        return in_all(latents_RK, self.width), values_RK.flatten()
 
     def decode(self, f: Tensor) -> Tensor:
         decoded: Tensor = self.decoder(f) + self.b_dec
@@ -60,49 +62,17 @@ class UntiedDictionary(Dictionary):
             self.b_dec.mul_(scale)
 
 
-class AuxKTrainer(Trainer):
+class AuxKTrainer(DeadLatentsTrainer):
     """The initial weights, the constraint and the AuxK loss of an UntiedDictionary."""
 
-    settings: AuxKSettings
     dictionary: UntiedDictionary
 
     @property
     def constraint(self) -> Constraint:
         return constraints.OF_RECIPE[self.training.recipe]
 
-    @torch.no_grad()
     def initialise(self) -> None:
-        """Draw decoder columns uniformly and give them unit norm; the encoder is the decoder
-        transposed, its bias 0."""
-        decoder_DF = self.dictionary.decoder.weight
-        decoder_DF.uniform_(-1, 1, generator=self.generator)
-        constraints.normalise_(decoder_DF, 0, epsilon=torch.finfo(decoder_DF.dtype).eps)
-        self.dictionary.encoder.weight.copy_(decoder_DF.T)
-        self.dictionary.encoder.bias.zero_()
-
-    def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
-        """Start an SAE's decoder bias at the geometric median of the first batch."""
-        super().start(x_BD, y_BD)
-        if not self.is_transcoder:
-            self.dictionary.b_dec.data.copy_(losses.geometric_median(x_BD))
-
-    def encoding(self, x_BD: Tensor) -> Encoding:
-        """The batch's latents before any is dropped."""
-        dictionary, encoder = self.dictionary, self.dictionary.encoder
-        return Encoding(
-            x_BD,
-            encoder.weight,
-            encoder.bias,
-            dictionary.shift,
-            self.dtype,
-            dictionary.encoder_copy,
-        )
-
-    def auxk_is_due(self, step: int, batch_tokens: int) -> bool:
-        """Whether the loss has an AuxK term. False while too few tokens were seen for any latent to
-        be dead."""
-        seen = (step + 1) * batch_tokens
-        return self.settings.auxk_alpha > 0 and seen >= self.settings.dead_after_tokens
+        constraints.draw_unit_columns(self.dictionary, self.generator)
 
     def auxk(self, x_BD: Tensor, missed_BD: Tensor, choose: Choose) -> Tensor:
         """The squared error of D/2 dead latents of each token, which `choose` chooses, against what
@@ -111,8 +81,7 @@ class AuxKTrainer(Trainer):
 
         `calculate_topk_aux_loss` of SAELens 6.54, after https://arxiv.org/abs/2406.04093.
         """
-        dead_F = self.tokens_since_fired_F >= self.settings.dead_after_tokens
-        dead_N = dead_F.nonzero().squeeze(1)
+        dead_N = self.dead().nonzero().squeeze(1)
         if len(dead_N) == 0:
             return x_BD.new_zeros((), dtype=torch.float32)
         dictionary, half = self.dictionary, self.d_model // 2

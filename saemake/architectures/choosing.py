@@ -23,6 +23,12 @@ EVERY, MARGIN = 8, 1.25
 INTEGERS = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
 
 
+def in_all(latents_RK: Tensor, width: int) -> Tensor:
+    """The places of each token's latents in the flattened latents [R, F] of all tokens."""
+    starts_R = torch.arange(len(latents_RK), device=latents_RK.device).mul_(width)
+    return (latents_RK + starts_R[:, None]).flatten()
+
+
 def top_of_each(
     encoding: Encoding, k: int, measure: Callable[[Tensor], Tensor] = lambda values: values
 ) -> tuple[Places, Tensor]:

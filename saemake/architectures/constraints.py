@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures.dictionary import Dictionary
+from saemake.architectures.dictionary import Dictionary, LayeredDictionary
 
 FLOAT32_EPSILON = torch.finfo(torch.float32).eps
 PART = 1024  # columns that are projected together
@@ -97,3 +97,14 @@ def remove_parallel_gradient_(weight: Tensor, dim: int, epsilon: float | None) -
     if epsilon is not None:
         along /= (weight.norm(dim=dim, keepdim=True) + epsilon).square()
     weight.grad.addcmul_(weight, along, value=-1)
+
+
+@torch.no_grad()
+def draw_unit_columns(dictionary: LayeredDictionary, generator: torch.Generator) -> None:
+    """Draw decoder columns uniformly and give them unit norm; the encoder is the decoder
+    transposed, its bias 0."""
+    decoder_DF = dictionary.decoder.weight
+    decoder_DF.uniform_(-1, 1, generator=generator)
+    normalise_(decoder_DF, 0, epsilon=torch.finfo(decoder_DF.dtype).eps)
+    dictionary.encoder.weight.copy_(decoder_DF.T)
+    dictionary.encoder.bias.zero_()

@@ -201,3 +201,30 @@ def latents_together(d_model: int, width: int) -> nn.Parameter:
     """An empty parameter [D, F] whose memory holds the D numbers of a latent side by side. A
     training step reads and writes them in this order."""
     return nn.Parameter(torch.empty(width, d_model).T)
+
+
+class LayeredDictionary(Dictionary):
+    """Of two linear layers, which `add_layers` makes: encoder.weight [F, D], encoder.bias [F] and
+    decoder.weight [D, F]."""
+
+    encoder: nn.Linear
+    decoder: nn.Linear
+
+    def add_layers(self) -> None:
+        """Make the layers. A subclass says when: parameters are saved in the order in which they
+        are made."""
+        self.encoder = nn.Linear(self.d_model, self.width)
+        self.decoder = nn.Linear(self.width, self.d_model, bias=False)
+        self.decoder.weight = latents_together(self.d_model, self.width)
+
+    @property
+    def encoder_weight(self) -> Tensor:
+        return self.encoder.weight
+
+    @property
+    def encoder_bias(self) -> Tensor:
+        return self.encoder.bias
+
+    @property
+    def decoder_weight(self) -> Tensor:
+        return self.decoder.weight

@@ -9,15 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saemake.architectures.dictionary import Dictionary, latents_together
-from saemake.architectures.encoding import Encoding
+from saemake.architectures.dictionary import Dictionary, LayeredDictionary
 from saemake.architectures.penalty_settings import PenaltySettings
 from saemake.architectures.places import Places
 from saemake.architectures.trainer import Trainer
 from saemake.base.onednn import linear
 
 
-class ReluDictionary(Dictionary):
+class ReluDictionary(LayeredDictionary):
     """dictionary_learning's AutoEncoder. Parameters encoder.weight [F, D], encoder.bias [F],
     decoder.weight [D, F], bias [D]."""
 
@@ -25,21 +24,7 @@ class ReluDictionary(Dictionary):
         super().__init__()
         self.d_model, self.width = d_model, width
         self.bias = nn.Parameter(torch.zeros(d_model))
-        self.encoder = nn.Linear(d_model, width)
-        self.decoder = nn.Linear(width, d_model, bias=False)
-        self.decoder.weight = latents_together(d_model, width)
-
-    @property
-    def encoder_weight(self) -> Tensor:
-        return self.encoder.weight
-
-    @property
-    def encoder_bias(self) -> Tensor:
-        return self.encoder.bias
-
-    @property
-    def decoder_weight(self) -> Tensor:
-        return self.decoder.weight
+        self.add_layers()
 
     @property
     def output_bias(self) -> nn.Parameter:
@@ -77,18 +62,6 @@ class ReluTrainer(Trainer):
         self.dictionary.encoder.weight.copy_(decoder_DF.T)
         bound = decoder_DF.shape[0] ** -0.5
         self.dictionary.encoder.bias.uniform_(-bound, bound, generator=self.generator)
-
-    def encoding(self, x_BD: Tensor) -> Encoding:
-        """The batch's latents before the ReLU."""
-        dictionary, encoder = self.dictionary, self.dictionary.encoder
-        return Encoding(
-            x_BD,
-            encoder.weight,
-            encoder.bias,
-            dictionary.shift,
-            self.dtype,
-            dictionary.encoder_copy,
-        )
 
     def reconstruction(self, x_BD: Tensor, places: Places, f_P: Tensor) -> Tensor:
         """The batch's reconstruction [B, D] from the latents above 0, which count as fired."""

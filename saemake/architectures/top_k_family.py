@@ -17,11 +17,12 @@ from saemake import kernels
 from saemake.architectures import constraints, losses, schedule
 from saemake.architectures.choosing import largest, top_positive_of_each
 from saemake.architectures.constraints import Constraint
-from saemake.architectures.dictionary import Dictionary, rows_like
+from saemake.architectures.dead_latents import DeadLatentsTrainer
+from saemake.architectures.dictionary import Dictionary, LayeredDictionary, rows_like
 from saemake.architectures.encoding import Encoding
 from saemake.architectures.places import Places
 from saemake.architectures.top_k_settings import TopKSettings
-from saemake.architectures.trainer import Trainer
+from saemake.base.onednn import linear
 
 # With kernels, the device is asked so seldom how many latents are dead, and at least so many
 # latents are looked at.
@@ -87,7 +88,27 @@ class KeptDictionary(Dictionary):
             self.threshold.mul_(torch.where(self.threshold >= 0, scale, 1.0))
 
 
-class TopKFamilyTrainer(Trainer):
+class LayeredKeptDictionary(LayeredDictionary, KeptDictionary):
+    """Parameters encoder.weight [F, D], encoder.bias [F], decoder.weight [D, F], b_dec [D]."""
+
+    def __init__(self, d_model: int, width: int, k: int) -> None:
+        super().__init__(d_model, width, k)
+        self.add_layers()
+        self.b_dec = nn.Parameter(torch.zeros(d_model))
+
+    @property
+    def biases(self) -> tuple[nn.Parameter, nn.Parameter]:
+        return self.encoder.bias, self.b_dec
+
+    def every_latent(self, x: Tensor) -> Tensor:
+        return torch.relu_(linear(self.shifted(x), self.encoder.weight, self.encoder.bias))
+
+    def decode_unbiased(self, f: Tensor) -> Tensor:
+        decoded: Tensor = self.decoder(f)
+        return decoded
+
+
+class TopKFamilyTrainer(DeadLatentsTrainer):
     """The parts of a training step that the three architectures share. Each `forward` calls them by
     name, in the order in which they happen."""
 
@@ -99,12 +120,6 @@ class TopKFamilyTrainer(Trainer):
         return (
             constraints.FREE if self.is_transcoder else constraints.OF_RECIPE[self.training.recipe]
         )
-
-    def start(self, x_BD: Tensor, y_BD: Tensor) -> None:
-        """Start the decoder's bias of an SAE at the geometric median of the first batch."""
-        super().start(x_BD, y_BD)
-        if not self.is_transcoder:
-            self.dictionary.biases[1].data.copy_(losses.geometric_median(x_BD))
 
     def own_buffers(self, source: Dictionary) -> set[str]:
         """k; and where the source keeps another number of latents, or chooses them in another way,
@@ -139,14 +154,6 @@ class TopKFamilyTrainer(Trainer):
         running = beta * threshold + (1 - beta) * smallest
         threshold.copy_(torch.where(threshold < 0, smallest, running))
 
-    def auxk_is_due(self, step: int, batch_tokens: int) -> bool:
-        """Whether the loss has an AuxK term. False while too few tokens were seen for any latent to
-        be dead, so that these steps need not wait for the device."""
-        if self.end_to_end is not None:  # batches may have fewer tokens, never more
-            batch_tokens = self.training.batch_tokens
-        seen = (step + 1) * batch_tokens
-        return self.settings.auxk_alpha > 0 and seen >= self.settings.dead_after_tokens
-
     def auxk(self, x_BD: Tensor, y_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
         """The AuxK loss, given the target and its reconstruction; float32 scalar, 0 if no latent is
         dead. Waits for the device, except with kernels."""
@@ -162,10 +169,6 @@ class TopKFamilyTrainer(Trainer):
         if january:
             return self.january_auxk(len(dead_N), y_BD, x_hat_BD)
         return self.release_auxk(dead_N, x_BD, y_BD, x_hat_BD)
-
-    def dead(self) -> Tensor:
-        """Latents (bool [F]) that have not fired for `dead_after_tokens`."""
-        return self.tokens_since_fired_F >= self.settings.dead_after_tokens
 
     def january_auxk(self, dead: int | Tensor, y_BD: Tensor, x_hat_BD: Tensor) -> Tensor:
         """AuxK of January 2025 with so many dead latents; float32 scalar. It looked for dead

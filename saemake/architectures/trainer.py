@@ -18,6 +18,7 @@ from saemake.architectures import losses, products, schedule
 from saemake.architectures.constraints import Constraint, normalise_
 from saemake.architectures.description import TRANSCODER, Architecture
 from saemake.architectures.dictionary import Dictionary
+from saemake.architectures.encoding import Encoding
 from saemake.architectures.optimizers import RowAdam, optimizer_of
 from saemake.architectures.places import Places
 from saemake.architectures.replays import Numbers, Replays
@@ -176,6 +177,19 @@ class Trainer(Architecture, abc.ABC):
         if self.end_to_end is None:
             return losses.reconstruction(y_BD, y_hat_BD)
         return self.end_to_end(y_hat_BD)
+
+    def encoding(self, x_BD: Tensor) -> Encoding:
+        """The batch's latents before any is dropped, of a dictionary whose encoder subtracts
+        `shift` and adds `encoder_bias`."""
+        dictionary = self.dictionary
+        return Encoding(
+            x_BD,
+            dictionary.encoder_weight,
+            dictionary.encoder_bias,
+            dictionary.shift,
+            self.dtype,
+            dictionary.encoder_copy,
+        )
 
     def base(self, x_BD: Tensor) -> Tensor:
         """What the latents' rows are added to: the decoder's bias, [D], and what a skip connection

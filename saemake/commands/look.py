@@ -12,9 +12,9 @@ from saemake.config.config import Config
 from saemake.inputs.sampling import Sample
 from saemake.inputs.tokens import dropped_ids
 from saemake.paths.artifacts import TokensFile
-from saemake.plan.text import counted_lengths
+from saemake.plan.text import counted_lengths, in_windows
 from saemake.recipes.kinds import TokensRecipe
-from saemake.text.shards import WINDOW, Tokens, window_batches
+from saemake.text.shards import Tokens
 
 TRAIN = "train"
 # Contexts that are shown, and the characters of their beginning and of their end.
@@ -64,7 +64,7 @@ class Look:
         model = self.config.models[self.asked.model]
         batch, lengths = model.llm_batch_contexts, self.lengths
         if self.asked.use == TRAIN:
-            lengths = _alike(lengths, batch)
+            lengths = in_windows(lengths, batch)
         else:
             settings = self.config.evaluation_of(self.asked.model, self.asked.use)
             batch = evaluation.on_text(self.asked.use).batch_contexts(settings, batch)
@@ -170,15 +170,3 @@ class Look:
     def name(self, id_: int) -> str:
         """A token and its id."""
         return f"{self.tokenizer.decode([id_])!r} ({id_})"
-
-
-def _alike(lengths: Sequence[int], batch: int) -> list[int]:
-    """The lengths in the order in which training reads the contexts."""
-    size = WINDOW * batch
-    windows = [lengths[start : start + size] for start in range(0, len(lengths), size)]
-    return [
-        here[index]
-        for number, here in enumerate(windows)
-        for chosen in window_batches(here, batch, number)
-        for index in chosen
-    ]

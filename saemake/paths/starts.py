@@ -1,5 +1,6 @@
 """From which SAE the training of another begins (`training.start_from`)."""
 
+import functools
 from collections.abc import Iterable
 
 from saemake import architectures
@@ -73,7 +74,9 @@ def _weights_as(architecture: str) -> str:
 
 def source_files(config: Config, saes: Iterable[SaeName]) -> list[str]:
     """The files of the SAEs that the training of some SAEs begins from, each once."""
-    starts = (start_of(config, sae) for sae in saes)
+    # Asked for each job of a run: a model's settings are checked anew each time, so once a model.
+    drawn = functools.cache(lambda model: config.training_of(model).start_from is None)
+    starts = (start_of(config, sae) for sae in saes if not drawn(sae.model))
     return list(
         dict.fromkeys(
             f"{_name(start)}/{file}"

@@ -26,9 +26,14 @@ def layer_file(layer: int) -> str:
     return f"layer_{layer}.safetensors"
 
 
+def layer_files(config: Config, model: str) -> list[str]:
+    """The files of the transcoders in a folder: circuit-tracer wants those of every layer."""
+    return [layer_file(layer) for layer in range(layers_of(config, model))]
+
+
 def tracer_files(config: Config, model: str) -> list[str]:
-    """The files of a folder: circuit-tracer wants the transcoders of every layer."""
-    return [CONFIG, *map(layer_file, range(layers_of(config, model)))]
+    """All files of a folder."""
+    return [CONFIG, *layer_files(config, model)]
 
 
 def at_layer(sae: SaeName, layer: int) -> SaeName:

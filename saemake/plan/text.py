@@ -1,7 +1,7 @@
 """How much text a job reads: as it is in the store, or about, before it is tokenised."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ class Texts:
                 self._lengths[recipe.hash] = list(_lengths(folder))
             lengths = self._lengths[recipe.hash]
             if alike:
-                lengths = _in_windows(lengths, batch_contexts)
+                lengths = in_windows(lengths, batch_contexts)
             return counted_lengths(lengths, batch_contexts, tokens)
         length = self.about(model, use)
         contexts = recipe.amount
@@ -108,7 +108,7 @@ def _lengths(folder: Path) -> Iterator[int]:
             yield from opened.get_tensor("lengths").tolist()
 
 
-def _in_windows(lengths: list[int], batch_contexts: int) -> list[int]:
+def in_windows(lengths: Sequence[int], batch_contexts: int) -> list[int]:
     """The lengths in the order that `Tokens.alike` reads the contexts in."""
     from saemake.text.shards import WINDOW, window_batches
 

@@ -25,7 +25,8 @@ from saemake.architectures.jump_relu.trainer import JumpReluDictionary
 from saemake.architectures.matching_pursuit.trainer import MatchingPursuitDictionary
 from saemake.architectures.matryoshka_batch_top_k.trainer import MatryoshkaDictionary
 from saemake.architectures.relu import ReluDictionary
-from saemake.architectures.top_k.trainer import KeptDictionary, TopKDictionary
+from saemake.architectures.top_k.trainer import TopKDictionary
+from saemake.architectures.top_k_family import KeptDictionary
 from saemake.architectures.trainer import Dictionary
 from saemake.base.errors import SaemakeError
 from saemake.config.config import Config

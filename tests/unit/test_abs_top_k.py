@@ -74,3 +74,16 @@ def test_what_is_listed_is_what_is_encoded():
     assert f.equal(dictionary.encode(x))
     assert (f < 0).any()
     assert (f != 0).sum(dim=1).tolist() == [dictionary.k] * 7
+
+
+def test_small_batches_of_an_end_to_end_loss_do_not_put_off_auxk():
+    """Batches of whole contexts may have fewer tokens than `batch_tokens`: latents may be dead
+    though step times this batch's tokens are too few."""
+    trainer = make("abs_top_k")
+    full = trainer.training.batch_tokens
+    dead_after = trainer.settings.model_copy(update={"dead_after_tokens": 2 * full})
+    trainer.settings = dead_after
+    assert not trainer.auxk_is_due(1, full // 2)
+    trainer.end_to_end = lambda y_hat: y_hat.sum()
+    assert trainer.auxk_is_due(1, full // 2)
+    assert not trainer.auxk_is_due(0, full // 2)

@@ -54,7 +54,7 @@ from saemake.paths.files import (
 from saemake.paths.names import METRICS, SAE_FILES, PublishedSweep, baselines_of, dataset_file
 from saemake.paths.names import Checkpoints as SaeCheckpoints
 from saemake.paths.spelling import sae_of
-from saemake.paths.tracer import tracer_files
+from saemake.paths.tracer import layer_files
 from saemake.paths.sweeps import members, of_other_seeds, trained_with, with_seeds
 from saemake.plan import messages
 from saemake.plan.work import Evaluate
@@ -236,8 +236,7 @@ def training_recipes(trained, wildcards):
 def traced_layers(wildcards):
     """The files of a folder that circuit-tracer reads, but its config.yaml."""
     pattern = "circuit-tracer/{model}/{site}/{architecture}/{width}/{sae}/{{file}}"
-    layers = tracer_files(CONFIG, wildcards.model)[1:]
-    return expand(pattern.format(**wildcards), file=layers)
+    return expand(pattern.format(**wildcards), file=layer_files(CONFIG, wildcards.model))
 
 
 def started_from(trained, wildcards):

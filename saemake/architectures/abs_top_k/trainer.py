@@ -24,22 +24,11 @@ largest_of_each = functools.partial(top_of_each, measure=torch.abs)
 class AbsTopKDictionary(UntiedDictionary):
     """Parameters encoder.weight [F, D], encoder.bias [F], decoder.weight [D, F], b_dec [D]."""
 
-    def _largest(self, x_RD: Tensor) -> tuple[Tensor, Tensor]:
+    def chosen(self, x_RD: Tensor) -> tuple[Tensor, Tensor]:
         """The latents of largest size of each token and their values, [R, K] each."""
         f_RF = linear(self.shifted(x_RD), self.encoder.weight, self.encoder.bias)
         indices_RK = top_indices(f_RF.abs(), self.k)
         return indices_RK, f_RF.gather(1, indices_RK)
-
-    def encode(self, x: Tensor) -> Tensor:
-        rows_RD = x.flatten(0, -2) if x.ndim > 1 else x[None]
-        indices_RK, values_RK = self._largest(rows_RD)
-        f_RF = values_RK.new_zeros(len(rows_RD), self.width).scatter_(1, indices_RK, values_RK)
-        return f_RF.view(*x.shape[:-1], self.width)
-
-    def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor]:
-        indices_RK, values_RK = self._largest(x_RD)
-        starts_R = torch.arange(len(x_RD), device=x_RD.device).mul_(self.width)
-        return (indices_RK + starts_R[:, None]).flatten(), values_RK.flatten()
 
 
 class AbsTopKTrainer(AbsTopK, AuxKTrainer):

@@ -38,22 +38,11 @@ class HierarchicalTopKDictionary(UntiedDictionary):
         assert self.inference is not None
         return int(self.inference.removeprefix("k_"))
 
-    def _largest(self, x_RD: Tensor) -> tuple[Tensor, Tensor]:
+    def chosen(self, x_RD: Tensor) -> tuple[Tensor, Tensor]:
         """The largest latents of each token and their values, [R, kept] each."""
         f_RF = torch.relu_(linear(self.shifted(x_RD), self.encoder.weight, self.encoder.bias))
         indices_RK = top_indices(f_RF, self.kept)
         return indices_RK, f_RF.gather(1, indices_RK)
-
-    def encode(self, x: Tensor) -> Tensor:
-        rows_RD = x.flatten(0, -2) if x.ndim > 1 else x[None]
-        indices_RK, values_RK = self._largest(rows_RD)
-        f_RF = values_RK.new_zeros(len(rows_RD), self.width).scatter_(1, indices_RK, values_RK)
-        return f_RF.view(*x.shape[:-1], self.width)
-
-    def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor]:
-        indices_RK, values_RK = self._largest(x_RD)
-        starts_R = torch.arange(len(x_RD), device=x_RD.device).mul_(self.width)
-        return (indices_RK + starts_R[:, None]).flatten(), values_RK.flatten()
 
 
 class HierarchicalTopKTrainer(HierarchicalTopK, AuxKTrainer):

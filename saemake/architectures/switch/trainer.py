@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from saemake.architectures import constraints, losses
-from saemake.architectures.choosing import top_indices, top_positive_of_each
+from saemake.architectures.choosing import in_all, top_indices, top_positive_of_each
 from saemake.architectures.constraints import Constraint
 from saemake.architectures.dictionary import Dictionary
 from saemake.architectures.encoding import Encoding
@@ -64,8 +64,7 @@ class SwitchDictionary(Dictionary):
 
     def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor] | None:
         latents_RK, values_RK = self._kept(x_RD)
-        starts_R = torch.arange(len(x_RD), device=x_RD.device).mul_(self.width)
-        return (latents_RK + starts_R[:, None]).flatten(), values_RK.flatten()
+        return in_all(latents_RK, self.width), values_RK.flatten()
 
     def _kept(self, x_RD: Tensor) -> tuple[Tensor, Tensor]:
         """The k largest latents of each token's expert, and their values times the router's

@@ -8,55 +8,31 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from saemake.architectures import constraints, losses
-from saemake.architectures.choosing import top_indices, top_positive_of_each
-from saemake.architectures.dictionary import Dictionary, latents_together
-from saemake.architectures.encoding import Encoding
+from saemake.architectures.choosing import in_all, top_indices, top_positive_of_each
+from saemake.architectures.dictionary import Dictionary
 from saemake.architectures.top_k import TopK
-from saemake.architectures.top_k_family import KeptDictionary, TopKFamilyTrainer, smallest_of_tokens
+from saemake.architectures.top_k_family import (
+    LayeredKeptDictionary,
+    TopKFamilyTrainer,
+    smallest_of_tokens,
+)
 from saemake.architectures.trainer import Forward
-from saemake.base.onednn import linear
 
 
-class TopKDictionary(KeptDictionary):
+class TopKDictionary(LayeredKeptDictionary):
     """Parameters encoder.weight [F, D], encoder.bias [F], decoder.weight [D, F], b_dec [D]."""
 
     inference = "top_k"
-
-    def __init__(self, d_model: int, width: int, k: int) -> None:
-        super().__init__(d_model, width, k)
-        self.encoder = nn.Linear(d_model, width)
-        self.decoder = nn.Linear(width, d_model, bias=False)
-        self.decoder.weight = latents_together(d_model, width)
-        self.b_dec = nn.Parameter(torch.zeros(d_model))
-
-    @property
-    def encoder_weight(self) -> Tensor:
-        return self.encoder.weight
-
-    @property
-    def decoder_weight(self) -> Tensor:
-        return self.decoder.weight
-
-    @property
-    def biases(self) -> tuple[nn.Parameter, nn.Parameter]:
-        return self.encoder.bias, self.b_dec
-
-    def every_latent(self, x: Tensor) -> Tensor:
-        return torch.relu_(linear(self.shifted(x), self.encoder.weight, self.encoder.bias))
 
     def listed(self, x_RD: Tensor) -> tuple[Tensor, Tensor] | None:
         if self.inference != "top_k":
             return None
         f_RF = self.every_latent(x_RD)
         indices_RK = top_indices(f_RF, self.kept)
-        starts_R = torch.arange(len(f_RF), device=f_RF.device).mul_(self.width)
-        return (indices_RK + starts_R[:, None]).flatten(), f_RF.gather(1, indices_RK).flatten()
-
-    def decode_unbiased(self, f: Tensor) -> Tensor:
-        return self.decoder(f)
+        return in_all(indices_RK, self.width), f_RF.gather(1, indices_RK).flatten()
 
     def keep_top(self, activations: Tensor) -> Tensor:
         """Keep the k largest of each token."""
@@ -69,30 +45,18 @@ class TopKDictionary(KeptDictionary):
 class TopKTrainer(TopK, TopKFamilyTrainer):
     replayed = True
 
+    dictionary: TopKDictionary
+
     @classmethod
     def make_dictionary(cls, config: Mapping[str, Any]) -> Dictionary:
         return TopKDictionary(config["activation_dim"], config["dict_size"], config["k"])
 
-    @torch.no_grad()
     def initialise(self) -> None:
-        """Draw decoder columns uniformly and give them unit norm; the encoder is the decoder
-        transposed, its bias 0."""
-        assert isinstance(self.dictionary, TopKDictionary)
-        decoder_DF = self.dictionary.decoder.weight
-        decoder_DF.uniform_(-1, 1, generator=self.generator)
-        constraints.normalise_(decoder_DF, 0, epsilon=torch.finfo(decoder_DF.dtype).eps)
-        self.dictionary.encoder.weight.copy_(decoder_DF.T)
-        self.dictionary.encoder.bias.zero_()
+        constraints.draw_unit_columns(self.dictionary, self.generator)
 
     def forward(self, x_BD: Tensor, y_BD: Tensor, step: int) -> Forward:
         dictionary = self.dictionary
-        weight_FD, bias_F, shift = (
-            dictionary.encoder_weight,
-            dictionary.encoder_bias,
-            dictionary.shift,
-        )
-        encoding = Encoding(x_BD, weight_FD, bias_F, shift, self.dtype, dictionary.encoder_copy)
-        places, f_P = top_positive_of_each(encoding, dictionary.kept)
+        places, f_P = top_positive_of_each(self.encoding(x_BD), dictionary.kept)
         if step > self.settings.threshold_start_step:
             self.update_threshold(smallest_of_tokens(f_P.detach(), places))
         # A latent fires if it was kept, even where its value is 0.
